@@ -1,0 +1,45 @@
+# The verbs of this repository. `make test` is the one to know.
+
+# The static binary is built for this machine, or for TARGET=aarch64-unknown-linux-gnu and the like.
+TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
+STATIC = target/$(TARGET)/release/lizm
+
+# What the tests that are `#[ignore = "needs …"]` need, and the benchmarks: Debian packages of the same name.
+TEST_TOOLS = curl python3
+BENCH_TOOLS = python3 wrk nginx
+
+.PHONY: build static test soak bench tools lint
+
+build:
+	cargo build --release
+
+static:
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target $(TARGET)
+	@ls -l $(STATIC)
+
+test: TOOLS = $(TEST_TOOLS)
+test: tools
+	cargo test -- --include-ignored
+
+# The long form of the ledger test: 200 kills.
+soak:
+	LIZM_TEST_KILLS=200 cargo test --release --test product -- --nocapture durable::killed
+
+# Measures the static binary beside its peers, and writes BENCHMARKS.md.
+bench: TOOLS = $(BENCH_TOOLS)
+bench: tools static
+	python3 bench/run.py $(STATIC)
+
+# Installs what is missing; as root, or by sudo.
+tools:
+	@missing=; for tool in $(TOOLS); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ]; then \
+	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  $$sudo apt-get update -q && $$sudo apt-get install -qy --no-install-recommends $$missing; \
+	fi
+
+lint:
+	cargo fmt --check
+	cargo clippy --all-targets --all-features -- -D warnings
+	cargo clippy --all-targets --no-default-features -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --all-features --document-private-items

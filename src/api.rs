@@ -1,0 +1,493 @@
+//! What is answered to a request: routes, statuses and bodies, the same for every door.
+//!
+//! A door first asks for the [`Route`] of a head, before it reads the body, and then for the reply to both.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::ingest::{Ingest, Refused};
+use crate::sample::{self, BODY_BYTES_MAX, Sample};
+use crate::stats::Stats;
+use crate::store::{Recorded, Store};
+use crate::summary::{self, Summaries, Wanted};
+
+/// Longest request line and header lines together, in bytes: the longest host and label, escaped, fit several times.
+pub const HEAD_BYTES_MAX: usize = 8 << 10;
+
+/// Most requests a door may have parked before the process says that it is not well: each keeps a thread and two
+/// descriptors, and all of them together what a process commonly may have.
+const PARKED_MAX: u64 = 2048;
+
+/// Most labels in `?series=`: what a page shows of a host at a glance.
+const LIST_SERIES_MAX: usize = 16;
+
+/// An answer, ready to be written to a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// The methods a 405 allows.
+    pub allow: Option<&'static str>,
+    /// The body, JSON.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// An error with one sentence for people.
+    #[must_use]
+    pub fn error(status: u16, sentence: &str) -> Self {
+        Self::json(status, &json!({ "error": sentence }))
+    }
+
+    fn json(status: u16, body: &impl Serialize) -> Self {
+        match serde_json::to_vec(body) {
+            Ok(body) => Self { status, allow: None, body },
+            Err(error) => Self::error(500, &format!("the answer could not be written as JSON: {error}")),
+        }
+    }
+}
+
+/// The request line and the headers that routes look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// The method, as sent.
+    pub method: &'a str,
+    /// The request target, as sent: path and query.
+    pub target: &'a str,
+    /// The header `Idempotency-Key`.
+    pub idempotency_key: Option<&'a str>,
+}
+
+/// What a request asks for, checked as far as its head goes.
+#[derive(Debug)]
+pub struct Route<'a>(Action<'a>);
+
+#[derive(Debug)]
+enum Action<'a> {
+    Submit { host: Cow<'a, str>, epoch: u64, key: Option<sample::Key<'a>> },
+    Summaries { host: Cow<'a, str>, wanted: Wanted },
+    Remove { host: Cow<'a, str> },
+    Hosts(HostsQuery),
+    Health,
+}
+
+#[derive(Debug, Default)]
+struct HostsQuery {
+    series: Vec<String>,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+impl Route<'_> {
+    /// Longest body in bytes this route takes.
+    #[must_use]
+    pub fn body_bytes_max(&self) -> usize {
+        BODY_BYTES_MAX
+    }
+
+    /// Whether the route needs a body of a declared length.
+    #[must_use]
+    pub fn needs_length(&self) -> bool {
+        matches!(self.0, Action::Submit { .. })
+    }
+}
+
+/// The answers of one receiver.
+pub struct Api {
+    store: Arc<Store>,
+    stats: Arc<Stats>,
+    ingest: Ingest,
+}
+
+impl Api {
+    /// The API over `store`, counting in `stats`.
+    #[must_use]
+    pub fn new(store: Arc<Store>, stats: Arc<Stats>) -> Self {
+        let ingest = Ingest::new(store.clone(), stats.clone());
+        Self { store, stats, ingest }
+    }
+
+    /// What the process counts.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Finds what a request asks for.
+    ///
+    /// # Errors
+    /// The reply to a request that can be refused by its head.
+    pub fn route<'a>(&self, head: &Head<'a>) -> Result<Route<'a>, Reply> {
+        let (path, query) = split_target(head.target);
+        let action = match path {
+            "/api/hosts" => {
+                allow(head.method, "GET, HEAD")?;
+                Action::Hosts(HostsQuery::parse(query)?)
+            }
+            "/health" => {
+                allow(head.method, "GET, HEAD")?;
+                Action::Health
+            }
+            _ => {
+                let rest = path.strip_prefix("/api/perf/").filter(|rest| !rest.is_empty());
+                let rest =
+                    rest.ok_or_else(|| Reply::error(404, "path: nothing is served here; /api/hosts lists the hosts"))?;
+                Self::route_perf(head, rest)?
+            }
+        };
+        Ok(Route(action))
+    }
+
+    /// Routes what follows `/api/perf/`: a host, and after a slash an epoch or a label.
+    fn route_perf<'a>(head: &Head<'a>, rest: &'a str) -> Result<Action<'a>, Reply> {
+        let bad = |sentence: String| Reply::error(400, &sentence);
+        let (host, rest) = rest.split_once('/').unwrap_or((rest, ""));
+        let allowed = match rest {
+            "" => "GET, HEAD, DELETE",
+            _ if !rest.contains('/') => "GET, HEAD, POST",
+            _ => "GET, HEAD",
+        };
+        allow(head.method, allowed)?;
+        let host = decode("host", host)?;
+        sample::check_host(&host).map_err(bad)?;
+        match head.method {
+            "POST" => Ok(Action::Submit {
+                host,
+                epoch: sample::parse_epoch(&decode("epoch", rest)?).map_err(bad)?,
+                key: head.idempotency_key.map(sample::parse_key).transpose().map_err(bad)?,
+            }),
+            "DELETE" => Ok(Action::Remove { host }),
+            _ => Ok(Action::Summaries { host, wanted: Wanted::containing(&decode("label", rest)?) }),
+        }
+    }
+
+    /// Answers a request whose body has been read, at `now` in seconds since the Unix epoch.
+    #[must_use]
+    pub fn reply(&self, route: &Route<'_>, body: &[u8], now: u64) -> Reply {
+        match &route.0 {
+            Action::Submit { host, epoch, key } => self.submit(host, *epoch, *key, body, now),
+            Action::Summaries { host, wanted } => {
+                let series = self.store.series(host, wanted);
+                Reply::json(200, &Summaries { series: &series, wanted, now })
+            }
+            Action::Remove { host } => match self.store.remove(host) {
+                Ok(true) => Reply::json(200, &json!({ "removed": true })),
+                Ok(false) => Reply::error(404, "host: not known here"),
+                Err(unavailable) => Reply::error(503, &unavailable.to_string()),
+            },
+            Action::Hosts(query) => self.hosts(query, now),
+            Action::Health => match self.failing() {
+                None => Reply::json(200, &json!({ "status": "ok" })),
+                Some(reason) => Reply::json(503, &json!({ "status": "failing", "reason": reason })),
+            },
+        }
+    }
+
+    /// Why this process does not do its job, if so.
+    fn failing(&self) -> Option<String> {
+        if let Some(unavailable) = self.store.unavailable() {
+            return Some(unavailable.to_string());
+        }
+        let parked = self.stats.parked.get();
+        (parked > PARKED_MAX).then(|| format!("{parked} requests are parked, and the limit is {PARKED_MAX}"))
+    }
+
+    fn submit(&self, host: &str, epoch: u64, key: Option<sample::Key<'_>>, body: &[u8], now: u64) -> Reply {
+        let values = match sample::decode_values(body) {
+            Ok(values) => values,
+            Err(sentence) => return Reply::error(400, &sentence),
+        };
+        match self.ingest.submit(&Sample { host: host.into(), epoch, values }, key, now) {
+            Ok(Recorded { duplicate: true, .. }) => Reply::json(200, &json!({ "stored": 0, "duplicate": true })),
+            Ok(Recorded { stored, expired, refused, .. }) => {
+                Reply::json(200, &Submitted { stored, expired, refused: (refused > 0).then_some(refused) })
+            }
+            Err(refused) => {
+                let status = match refused {
+                    Refused::Ahead { .. } => 422,
+                    Refused::Unavailable(_) => 503,
+                    Refused::SeriesCap { .. } => 429,
+                };
+                Reply::error(status, &refused.to_string())
+            }
+        }
+    }
+
+    fn hosts(&self, query: &HostsQuery, now: u64) -> Reply {
+        let names = self.store.hosts();
+        let from = query.after.as_deref().map_or(0, |after| names.partition_point(|name| &**name <= after));
+        let series: Vec<&str> = query.series.iter().map(String::as_str).collect();
+        let listed = names.iter().skip(from).take(query.limit.unwrap_or(usize::MAX));
+        let hosts = listed.filter_map(|name| {
+            let status = self.store.status(name, &series, now)?;
+            Some(HostEntry {
+                host: name,
+                state: status.state(now).name(),
+                last_epoch: status.last_epoch,
+                age_sec: status.age_sec(now),
+                interval_sec: status.interval_sec,
+                series: (!series.is_empty()).then(|| status.recent.into_iter().collect()),
+                labels: status.labels,
+            })
+        });
+        let answer = HostsAnswer {
+            hosts: hosts.collect(),
+            count: names.len(),
+            series_start_sec: (!series.is_empty()).then(|| summary::recent_start(now)),
+            series_interval_sec: (!series.is_empty()).then_some(summary::RECENT.interval_sec),
+        };
+        Reply::json(200, &answer)
+    }
+}
+
+/// What became of the values of a submission.
+#[derive(Debug, Serialize)]
+struct Submitted {
+    stored: usize,
+    expired: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<usize>,
+}
+
+/// The list of hosts.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct HostsAnswer<'a> {
+    hosts: Vec<HostEntry<'a>>,
+    /// All hosts there are, of which a page lists some.
+    count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    series_start_sec: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    series_interval_sec: Option<u64>,
+}
+
+/// A host as the list shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct HostEntry<'a> {
+    host: &'a str,
+    state: &'static str,
+    last_epoch: u64,
+    age_sec: u64,
+    interval_sec: Option<u64>,
+    labels: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    series: Option<BTreeMap<String, Vec<Option<f64>>>>,
+}
+
+impl HostsQuery {
+    fn parse(query: &str) -> Result<Self, Reply> {
+        let mut parsed = Self::default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let plain = value.replace('+', " ");
+            let value = || decode(name, &plain).map(Cow::into_owned);
+            match name {
+                "series" => parsed.series = value()?.split(',').map(str::to_owned).collect(),
+                "after" => parsed.after = Some(value()?),
+                "limit" => {
+                    let limit = value()?.parse().ok().filter(|limit| *limit > 0);
+                    let wrong = || Reply::error(400, "limit: not a whole number above 0");
+                    parsed.limit = Some(limit.ok_or_else(wrong)?);
+                }
+                _ => return Err(Reply::error(400, "query: only series, after and limit are known here")),
+            }
+        }
+        if parsed.series.len() > LIST_SERIES_MAX {
+            return Err(Reply::error(400, &format!("series: the limit is {LIST_SERIES_MAX} labels")));
+        }
+        Ok(parsed)
+    }
+}
+
+/// Splits a request target into path and query; of an absolute one (RFC 9112, 3.2.2) the authority is left out.
+fn split_target(target: &str) -> (&str, &str) {
+    let path = match target.split_once("://") {
+        Some(("http" | "https", rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
+        _ => target,
+    };
+    path.split_once('?').unwrap_or((path, ""))
+}
+
+fn allow(method: &str, allowed: &'static str) -> Result<(), Reply> {
+    if allowed.split(", ").any(|known| known == method) {
+        return Ok(());
+    }
+    let mut reply = Reply::error(405, &format!("method: only {allowed} are served here"));
+    reply.allow = Some(allowed);
+    Err(reply)
+}
+
+/// Percent-decodes a part of the target, once.
+fn decode<'a>(field: &str, text: &'a str) -> Result<Cow<'a, str>, Reply> {
+    let is_escape = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|b| b.is_ascii_hexdigit());
+    if !text.split('%').skip(1).all(is_escape) {
+        return Err(Reply::error(400, &format!("{field}: has a '%' that two hexadecimal digits do not follow")));
+    }
+    percent_decode_str(text)
+        .decode_utf8()
+        .map_err(|_| Reply::error(400, &format!("{field}: is not UTF-8 once decoded")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    const NOW: u64 = 1_465_001_814;
+
+    fn api(series_max: usize) -> Api {
+        Api::new(Arc::new(Store::new(series_max)), Arc::default())
+    }
+
+    fn ask(api: &Api, method: &str, target: &str, body: &str) -> (u16, Value) {
+        ask_with(api, method, target, body, None)
+    }
+
+    fn ask_with(api: &Api, method: &str, target: &str, body: &str, idempotency_key: Option<&str>) -> (u16, Value) {
+        let head = Head { method, target, idempotency_key };
+        let reply = match api.route(&head) {
+            Ok(route) => api.reply(&route, body.as_bytes(), NOW),
+            Err(reply) => reply,
+        };
+        (reply.status, serde_json::from_slice(&reply.body).unwrap())
+    }
+
+    fn post(api: &Api, target: &str, body: &str) -> (u16, Value) {
+        ask(api, "POST", target, body)
+    }
+
+    #[test]
+    fn refusals_name_the_field_and_the_limit() {
+        let api = api(1);
+        assert_eq!(post(&api, &format!("/api/perf/h/{NOW}"), "{\"cpu\":1}").0, 200);
+        let long_host = format!("/api/perf/{}/1", "h".repeat(256));
+        let ahead = format!("/api/perf/h/{}", NOW + 301);
+        let fresh = format!("/api/perf/h/{NOW}");
+        let cases: &[(&str, &str, &str, u16, &str)] = &[
+            ("GET", "/", "", 404, "path"),
+            ("GET", "/api/perf", "", 404, "path"),
+            ("GET", "/api/perf/", "", 404, "path"),
+            ("GET", "/api/perfect/h", "", 404, "path"),
+            ("POST", "/api/hosts", "", 405, "GET, HEAD"),
+            ("DELETE", "/health", "", 405, "GET, HEAD"),
+            ("POST", "/api/perf/h", "", 405, "GET, HEAD, DELETE"),
+            ("POST", "/api/perf/h/1/2", "", 405, "GET, HEAD"),
+            ("PUT", "/api/perf/h/1", "", 405, "GET, HEAD, POST"),
+            ("get", "/api/perf/h", "", 405, "GET, HEAD, DELETE"),
+            ("POST", "/api/perf//1", "{}", 400, "host: 0 bytes"),
+            ("POST", &long_host, "{}", 400, "host: 256 bytes long, the limit is 1 to 255"),
+            ("POST", "/api/perf/a%2Fb/1", "{}", 400, "host: has a '/'"),
+            ("GET", "/api/perf/a%0Ab", "", 400, "host: has a control character"),
+            ("GET", "/api/perf/a%zzb", "", 400, "host: has a '%'"),
+            ("GET", "/api/perf/a%f", "", 400, "host: has a '%'"),
+            ("GET", "/api/perf/a%ff", "", 400, "host: is not UTF-8"),
+            ("GET", "/api/perf/h/%ff", "", 400, "label: is not UTF-8"),
+            ("POST", "/api/perf/h/now", "{}", 400, "epoch: not seconds"),
+            ("POST", "/api/perf/h/1465001814000", "{}", 400, "1 to 12 digits"),
+            ("POST", &fresh, "{\"cpu\":true}", 400, "body: "),
+            ("POST", &ahead, "{\"cpu\":1}", 422, "epoch: 301 seconds ahead"),
+            ("POST", &fresh, "{\"mem\":1}", 429, "--max-series 1"),
+            ("GET", "/api/hosts?limit=0", "", 400, "limit"),
+            ("GET", "/api/hosts?limit=x", "", 400, "limit"),
+            ("GET", "/api/hosts?sort=x", "", 400, "query"),
+            ("GET", "/api/hosts?series=a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q", "", 400, "series: the limit is 16"),
+            ("DELETE", "/api/perf/nobody", "", 404, "host"),
+        ];
+        for (method, target, body, status, part) in cases {
+            let (answered, reply) = ask(&api, method, target, body);
+            let said = reply["error"].as_str().unwrap();
+            assert!(answered == *status && said.contains(part), "{method} {target}: {answered} {said}");
+        }
+        let (status, reply) = ask_with(&api, "POST", &fresh, "{}", Some("3e1b-4f"));
+        assert!(status == 400 && reply["error"].as_str().unwrap().contains("Idempotency-Key"), "{reply}");
+    }
+
+    #[test]
+    fn a_405_says_what_is_allowed() {
+        let head = Head { method: "PATCH", target: "/api/perf/h/1", idempotency_key: None };
+        assert_eq!(api(1).route(&head).unwrap_err().allow, Some("GET, HEAD, POST"));
+    }
+
+    #[test]
+    fn what_is_submitted_is_counted() {
+        let api = api(3);
+        let at = |epoch: u64| format!("/api/perf/h/{epoch}");
+        assert_eq!(post(&api, &at(NOW), "{}"), (200, json!({"stored": 0, "expired": 0})));
+        assert_eq!(ask(&api, "GET", "/api/hosts", "").1["count"], 0);
+        assert_eq!(post(&api, &at(NOW), "{\"cpu\":1,\"mem\":\"2\"}"), (200, json!({"stored": 2, "expired": 0})));
+        assert_eq!(post(&api, &at(NOW - 90_000), "{\"cpu\":1}"), (200, json!({"stored": 0, "expired": 1})));
+        assert_eq!(
+            post(&api, &at(NOW), "{\"a\":1,\"b\":1,\"cpu\":1}"),
+            (200, json!({"stored": 2, "expired": 0, "refused": 1}))
+        );
+        let keyed = |key| ask_with(&api, "POST", &at(NOW), "{\"cpu\":1}", Some(key));
+        assert_eq!(keyed("s-1"), (200, json!({"stored": 1, "expired": 0})));
+        assert_eq!(keyed("s-1"), (200, json!({"stored": 0, "duplicate": true})));
+        assert_eq!(ask(&api, "DELETE", "/api/perf/h", ""), (200, json!({"removed": true})));
+        assert_eq!(ask(&api, "GET", "/api/perf/h", ""), (200, json!({})));
+    }
+
+    #[test]
+    fn hosts_and_labels_are_decoded_once() {
+        let api = api(10);
+        assert_eq!(post(&api, &format!("/api/perf/caf%C3%A9%20%2525/{NOW}"), "{\"disk /var\":1,\"CPU\":2}").0, 200);
+        assert_eq!(ask(&api, "GET", "/api/hosts", "").1["hosts"][0]["host"], "café %25");
+        let keys = |target: &str| {
+            let (status, reply) = ask(&api, "GET", target, "");
+            assert_eq!(status, 200, "{target}");
+            reply.as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+        };
+        let host = "/api/perf/caf%c3%a9%20%2525";
+        assert_eq!(keys(host).len(), 4);
+        assert_eq!(keys(&format!("{host}/")).len(), 4);
+        assert_eq!(keys(&format!("{host}/by-minute:cpu")), ["summary:by-minute:CPU"]);
+        assert_eq!(
+            keys(&format!("{host}/Disk%20/VAR?x=1")),
+            ["summary:by-hour:disk /var", "summary:by-minute:disk /var"]
+        );
+        assert_eq!(keys(&format!("http://other:8080{host}/hour")).len(), 2);
+        assert!(keys(&format!("{host}/nothing")).is_empty() && keys("/api/perf/nobody").is_empty());
+    }
+
+    #[test]
+    fn the_list_of_hosts_pages_and_adds_series() {
+        let api = api(100);
+        for (host, epoch) in [("b", NOW), ("b", NOW - 1), ("a", NOW - 90), ("a", NOW - 91), ("c", NOW)] {
+            assert_eq!(post(&api, &format!("/api/perf/{host}/{epoch}"), "{\"cpu\":1.005,\"mem\":3}").0, 200);
+        }
+        let (_, all) = ask(&api, "GET", "/api/hosts", "");
+        assert_eq!(
+            all["hosts"][0],
+            json!({"host": "a", "state": "down", "last-epoch": NOW - 90, "age-sec": 90, "interval-sec": null, "labels": ["cpu", "mem"]})
+        );
+        let (_, page) = ask(&api, "GET", "/api/hosts?after=a&limit=1&series=cpu,none", "");
+        assert_eq!((page["hosts"].as_array().unwrap().len(), &page["count"]), (1, &json!(3)));
+        assert_eq!(page["hosts"][0]["host"], "b");
+        assert_eq!(page["hosts"][0]["state"], "up");
+        assert_eq!(page["series-interval-sec"], 60);
+        assert_eq!(page["series-start-sec"], 1_464_998_220);
+        assert_eq!(page["hosts"][0]["series"]["cpu"][59], 1.0);
+        assert_eq!(page["hosts"][0]["series"]["cpu"][58], Value::Null);
+        assert_eq!(page["hosts"][0]["series"].as_object().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_wire_shape_is_the_references() {
+        let api = api(10);
+        for (epoch, cpu) in (NOW - 4..).zip([5.1, 4.9, 4.8, 5.2, 4.9]) {
+            assert_eq!(post(&api, &format!("/api/perf/jarvis/{epoch}"), &format!("{{\"cpu\":{cpu}}}")).0, 200);
+        }
+        let expected = json!({"summary:by-minute:cpu": {
+            "averages": [{"start-sec": 1_465_001_760, "end-sec": 1_465_001_820, "interval-size-sec": 60,
+                "num-samples": 5, "avg": 4.98, "min": 4.8, "max": 5.2}],
+            "start": 1_464_998_160, "end": NOW, "timeslice-size-sec": 60, "average-count": 1}});
+        assert_eq!(ask(&api, "GET", "/api/perf/jarvis/by-minute:cpu", ""), (200, expected));
+    }
+}

@@ -1,0 +1,92 @@
+//! The one way in for samples, whatever they came by: the last check, the store, and the counting.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::sample::{AHEAD_SEC_MAX, Key, Sample};
+use crate::stats::Stats;
+use crate::store::{Recorded, Store, Unavailable};
+
+/// Why nothing of a sample was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// Its epoch lies too far ahead of the receiver's clock.
+    Ahead {
+        /// How far, in seconds.
+        by_sec: u64,
+    },
+    /// The store cannot take it now.
+    Unavailable(Unavailable),
+    /// All its values belong to new series, and the store has as many as it may hold.
+    SeriesCap {
+        /// The cap.
+        series_max: usize,
+    },
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ahead { by_sec } => {
+                write!(f, "epoch: {by_sec} seconds ahead of the receiver's clock, the limit is {AHEAD_SEC_MAX}")
+            }
+            Self::Unavailable(unavailable) => unavailable.fmt(f),
+            Self::SeriesCap { series_max } => {
+                write!(
+                    f,
+                    "label: every label of the body is a new series, and the receiver holds --max-series {series_max} already"
+                )
+            }
+        }
+    }
+}
+
+/// Where samples go in.
+pub struct Ingest {
+    store: Arc<Store>,
+    stats: Arc<Stats>,
+}
+
+impl Ingest {
+    /// A way into `store` that counts in `stats`.
+    #[must_use]
+    pub fn new(store: Arc<Store>, stats: Arc<Stats>) -> Self {
+        Self { store, stats }
+    }
+
+    /// Stores a sample that was decoded and checked by [`crate::sample`], once for each `key`.
+    ///
+    /// # Errors
+    /// When nothing of the sample was stored, because of a limit or of the store.
+    pub fn submit(&self, sample: &Sample<'_>, key: Option<Key<'_>>, now: u64) -> Result<Recorded, Refused> {
+        let by_sec = sample.epoch.saturating_sub(now);
+        if by_sec > AHEAD_SEC_MAX {
+            return Err(Refused::Ahead { by_sec });
+        }
+        let recorded = self.store.record(sample, key, now).map_err(Refused::Unavailable)?;
+        self.stats.stored.add(recorded.stored);
+        self.stats.expired.add(recorded.expired);
+        self.stats.refused.add(recorded.refused);
+        self.stats.duplicates.add(usize::from(recorded.duplicate));
+        if recorded.stored == 0 && recorded.refused > 0 {
+            return Err(Refused::SeriesCap { series_max: self.store.series_max() });
+        }
+        Ok(recorded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_may_be_five_minutes_ahead_and_no_more() {
+        let stats = Arc::new(Stats::default());
+        let ingest = Ingest::new(Arc::new(Store::new(1)), stats.clone());
+        let sample = |epoch, label: &'static str| Sample { host: "h".into(), epoch, values: vec![(label.into(), 1.0)] };
+        assert_eq!(ingest.submit(&sample(1300, "cpu"), None, 1000).unwrap().stored, 1);
+        assert_eq!(ingest.submit(&sample(1301, "cpu"), None, 1000), Err(Refused::Ahead { by_sec: 301 }));
+        assert_eq!(ingest.submit(&sample(1300, "mem"), None, 1000), Err(Refused::SeriesCap { series_max: 1 }));
+        assert_eq!((stats.stored.get(), stats.refused.get()), (1, 1));
+    }
+}

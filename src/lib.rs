@@ -1,0 +1,21 @@
+//! Host metrics without a monitoring stack. The rooms, in the order a sample passes through them:
+//!
+//! - [`probe`] reads this host; [`monitor`] does so on every tick and publishes what it read.
+//! - [`server`] is the plain HTTP door; [`api`] decides what is answered to a request.
+//! - [`ingest`] is the one way in for samples; [`sample`] decodes them and holds every limit on input.
+//! - [`store`] keeps the hosts; [`summary`] is the arithmetic of their averages.
+//! - [`stats`] is what the process counts about itself.
+//! - [`receiver`] puts the rooms of the receiving side together.
+//!
+//! Below the doors time is an argument, in seconds since the Unix epoch. `ARCHITECTURE.md` says what may import what.
+
+pub mod api;
+pub mod ingest;
+pub mod monitor;
+pub mod probe;
+pub mod receiver;
+pub mod sample;
+pub mod server;
+pub mod stats;
+pub mod store;
+pub mod summary;

@@ -1,0 +1,102 @@
+//! The program: it reads the command line, puts the rooms of the library together, and decides the exit code.
+
+mod check;
+mod logging;
+mod options;
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::ExitCode;
+
+use lizm::monitor::{self, Destination, Monitor};
+use lizm::receiver::{self, Receiver};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+
+use options::{Command, Parsed};
+
+/// Exit codes: 0 done, 1 failed, 2 wrong usage.
+fn main() -> ExitCode {
+    let Parsed { command, logging, notes } = match options::parse() {
+        Ok(parsed) => parsed,
+        Err(usage) => {
+            eprintln!("lizm: {usage}");
+            return ExitCode::from(2);
+        }
+    };
+    logging::start(logging);
+    notes.iter().for_each(|note| log::warn!("{note}"));
+    match run(&command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lizm: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<(), String> {
+    let io_failed = |error: io::Error| error.to_string();
+    match command {
+        Command::Print(text) => io::stdout().write_all(text.as_bytes()).map_err(io_failed),
+        Command::Check { url, host } => check::check(url, host.as_deref()),
+        Command::Receiver(options) => {
+            let signals = hold_signals()?;
+            let receiver = Receiver::start(options).map_err(io_failed)?;
+            wait(signals)?;
+            receiver.stop();
+            Ok(())
+        }
+        Command::Monitor(options) => {
+            let signals = hold_signals()?;
+            let monitor = Monitor::start(options).map_err(io_failed)?;
+            wait(signals)?;
+            monitor.stop();
+            Ok(())
+        }
+        Command::Demo(receiver, monitor) => demo(receiver, monitor),
+    }
+}
+
+/// A receiver and a monitor of this machine, on loopback; where the port is taken, on another.
+fn demo(receiver: &receiver::Options, monitor: &monitor::Options) -> Result<(), String> {
+    let signals = hold_signals()?;
+    let receiver = Receiver::start(receiver)
+        .or_else(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => Receiver::start(&receiver::Options { port: 0, ..receiver.clone() }),
+            _ => Err(error),
+        })
+        .map_err(|error| error.to_string())?;
+    let destination = Destination::parse(&format!("http://{}", receiver.address()))?;
+    log::info!("Open {}/by-minute in a browser; Ctrl+C ends the demo", destination.host_url(&monitor.host));
+    let monitor = monitor::Options { destinations: vec![destination], ..monitor.clone() };
+    let monitor = Monitor::start(&monitor).map_err(|error| error.to_string())?;
+    wait(signals)?;
+    monitor.stop();
+    receiver.stop();
+    Ok(())
+}
+
+/// The address the demo listens on: what it shows is for this machine alone.
+const DEMO_BIND: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Makes SIGTERM and SIGINT wait for [`wait`], in this thread and those it starts. A held signal reaches PID 1 of a
+/// container too, where one that is not handled would be lost. Raises the limit of descriptors by the way.
+fn hold_signals() -> Result<SigSet, String> {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        log::warn!("The limit of descriptors could not be raised to {hard}: {error}");
+    }
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals.thread_block().map_err(|error| format!("cannot hold signals: {error}"))?;
+    Ok(signals)
+}
+
+fn wait(signals: SigSet) -> Result<(), String> {
+    let signal = signals.wait().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    log::info!("Stopping on {signal}");
+    Ok(())
+}

@@ -1,0 +1,359 @@
+//! The command line: options, their environment variables, and the help that explains them.
+
+use std::env;
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
+
+use lizm::monitor::{self, Destination};
+use lizm::store::Location;
+use lizm::{receiver, sample};
+use log::LevelFilter;
+use pico_args::Arguments;
+
+use crate::DEMO_BIND;
+use crate::logging::Logging;
+
+const HELP: &str = concat!(
+    "lizm ",
+    env!("CARGO_PKG_VERSION"),
+    " - host metrics without a monitoring stack
+
+Usage:
+  lizm receiver [options]                        take what hosts publish, summarise it, serve it
+  lizm monitor --host NAME --publish URL [URL…]  read this host every second and publish it
+  lizm check URL [--host NAME]                   exit 0 when the receiver at URL is well (and NAME is up)
+  lizm demo [--port 8080]                        a receiver and a monitor of this machine in one process
+
+'lizm COMMAND --help' explains the options of a command; 'lizm --version' prints the version.
+
+Every option --some-name can be given as LIZM_SOME_NAME in the environment too; the command line wins.
+Exit codes: 0 done, 1 failed, 2 wrong usage.
+"
+);
+
+const RECEIVER_HELP: &str = "lizm receiver - take what hosts publish, summarise it, serve it
+
+Usage: lizm receiver [options]
+
+  -p, --port PORT       port to listen on, 0 picks a free one [8080]
+      --bind ADDRESS    address to listen on [0.0.0.0]
+      --store WHERE     memory, or a directory that what was received is kept in [memory]
+      --fsync WHEN      second: a power cut may cost the last second; always: none that was answered [second]
+      --max-series N    most series, a label of a host each; values of new ones are refused past it [1000000]
+      --workers N       threads that answer requests [16]
+      --log-level L     error, warning, info or debug [info]
+      --log-format F    text or json [text]
+
+What it serves:
+  POST   /api/perf/HOST/EPOCH   {\"label\": number, …}, measured in the second that ends at EPOCH
+  GET    /api/perf/HOST         averages by minute for the last hour, by hour for the last day
+  GET    /api/perf/HOST/TEXT    those whose key contains TEXT, such as by-minute:cpu
+  DELETE /api/perf/HOST         forget a host
+  GET    /api/hosts             all hosts and how they are; ?series=cpu,mem adds their last hour
+  GET    /health                200 while it is well
+
+SIGTERM and SIGINT finish what was taken, make it durable, and exit 0.
+";
+
+const MONITOR_HELP: &str = "lizm monitor - read this host and publish it
+
+Usage: lizm monitor --host NAME --publish URL [URL…] [options]
+
+      --host NAME       what this host is called at the receiver; it must be unique (also --this-host)
+      --publish URL     where to publish, such as http://receiver:8080; may name several URLs and be repeated
+      --interval SEC    seconds between samples [1]
+      --procfs DIR      where the proc file system is mounted (also HOST_PROC in the environment) [/proc]
+      --backlog N       most samples that wait in memory for a destination that is down [3600]
+      --spool DIR       keeps what waits in files too, so that a restart of the monitor publishes it
+      --log-level L     error, warning, info or debug [info]
+      --log-format F    text or json [text]
+
+A sample holds cpu and mem in percent. The first is published one interval after the start.
+In the environment LIZM_PUBLISH holds URLs with spaces between them.
+";
+
+const CHECK_HELP: &str = "lizm check - ask a receiver whether it is well
+
+Usage: lizm check URL [--host NAME]
+
+      URL               the receiver, such as http://localhost:8080
+      --host NAME       also require that this host is up there
+
+Exits 0 when all is well and 1 when not, with the reason on standard error.
+";
+
+const DEMO_HELP: &str = "lizm demo - a receiver and a monitor of this machine in one process
+
+Usage: lizm demo [--port 8080]
+
+  -p, --port PORT       port to listen on, on loopback; another where it is taken [8080]
+      --log-level L     error, warning, info or debug [info]
+      --log-format F    text or json [text]
+";
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    pub(crate) command: Command,
+    pub(crate) logging: Logging,
+    /// What a person should know about it, once.
+    pub(crate) notes: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    Print(String),
+    Receiver(receiver::Options),
+    Monitor(monitor::Options),
+    Check { url: String, host: Option<String> },
+    Demo(receiver::Options, monitor::Options),
+}
+
+/// Reads the command line of this process.
+///
+/// # Errors
+/// What is wrong with it, naming the option.
+pub(crate) fn parse() -> Result<Parsed, String> {
+    let mut options = Options { arguments: Arguments::from_env(), command: String::new(), notes: Vec::new() };
+    let mut subcommand = || options.arguments.subcommand().map_err(|error| error.to_string());
+    let mut command = subcommand()?.unwrap_or_default();
+    let asks_for_help = command == "help";
+    if asks_for_help {
+        command = subcommand()?.unwrap_or_default();
+    }
+    options.command.clone_from(&command);
+    let help = match command.as_str() {
+        "receiver" => RECEIVER_HELP,
+        "monitor" => MONITOR_HELP,
+        "check" => CHECK_HELP,
+        "demo" => DEMO_HELP,
+        _ => HELP,
+    };
+    let wants_help = options.arguments.contains(["-h", "--help"]) || asks_for_help;
+    let wants_version = options.arguments.contains(["-V", "--version"]);
+    let mut logging = Logging { level: LevelFilter::Info, json: false };
+    let command = if wants_help {
+        Command::Print(help.to_owned())
+    } else if wants_version {
+        Command::Print(concat!("lizm ", env!("CARGO_PKG_VERSION"), "\n").to_owned())
+    } else {
+        if matches!(command.as_str(), "receiver" | "monitor" | "demo") {
+            logging = options.logging()?;
+        }
+        match command.as_str() {
+            "receiver" => options.receiver()?,
+            "monitor" => options.monitor()?,
+            "check" => options.check()?,
+            "demo" => options.demo()?,
+            "" => return Err("no command given; 'lizm --help' lists them".to_owned()),
+            other => return Err(format!("command {other:?} is not known; 'lizm --help' lists them")),
+        }
+    };
+    Ok(Parsed { command, logging, notes: options.notes })
+}
+
+struct Options {
+    arguments: Arguments,
+    command: String,
+    notes: Vec<String>,
+}
+
+impl Options {
+    fn receiver(&mut self) -> Result<Command, String> {
+        let options = receiver::Options {
+            port: self.port()?,
+            bind: self.value("--bind", IpAddr::V4(Ipv4Addr::UNSPECIFIED), "an IP address such as 127.0.0.1")?,
+            workers: self.whole("--workers", 16, 1..=1024)?,
+            series_max: self.whole("--max-series", 1_000_000, 1..=1_000_000_000)?,
+            store: self.store()?,
+        };
+        self.no_more()?;
+        Ok(Command::Receiver(options))
+    }
+
+    fn monitor(&mut self) -> Result<Command, String> {
+        let host = match self.argument("--this-host")? {
+            Some(host) => Some(host),
+            None => self.text("--host")?,
+        };
+        let host = host.map_or_else(|| env_value("LIZM_THIS_HOST"), |host| Ok(Some(host)))?;
+        let host = host.ok_or("option --host: missing; it names this host at the receiver")?;
+        let interval_sec = self.whole("--interval", 1, 1..=86_400)?;
+        let backlog_max = self.whole("--backlog", 3600, 1..=1_000_000)?;
+        let procfs = self.text("--procfs")?.or_else(|| env::var("HOST_PROC").ok().filter(|root| !root.is_empty()));
+        let spool = self.text("--spool")?.map(Into::into);
+        let options = monitor::Options {
+            host: checked_host(host)?,
+            destinations: self.destinations()?,
+            interval_sec: interval_sec as u64,
+            procfs: procfs.unwrap_or_else(|| "/proc".to_owned()).into(),
+            backlog_max,
+            spool,
+        };
+        Ok(Command::Monitor(options))
+    }
+
+    /// Every `--publish`, and after them what is left on the command line.
+    fn destinations(&mut self) -> Result<Vec<Destination>, String> {
+        let mut urls = Vec::new();
+        while let Some(url) = self.argument("--publish")? {
+            urls.push(url);
+        }
+        urls.extend(self.free_arguments()?);
+        if urls.is_empty() {
+            let listed = env_value("LIZM_PUBLISH")?.unwrap_or_default();
+            urls.extend(listed.split_whitespace().map(str::to_owned));
+        }
+        if urls.is_empty() {
+            return Err("option --publish: missing; it says where to publish, such as http://receiver:8080".to_owned());
+        }
+        urls.iter().map(|url| Destination::parse(url).map_err(|why| format!("option --publish: {why}"))).collect()
+    }
+
+    fn check(&mut self) -> Result<Command, String> {
+        let host = self.text("--host")?;
+        let mut free = self.free_arguments()?.into_iter();
+        match (free.next(), free.next()) {
+            (Some(url), None) => Ok(Command::Check { url, host }),
+            (None, _) => Err("check: the URL of a receiver is missing, such as http://localhost:8080".to_owned()),
+            (_, Some(more)) => Err(format!("check: takes one URL, and {more:?} is one more")),
+        }
+    }
+
+    fn demo(&mut self) -> Result<Command, String> {
+        let port = self.port()?;
+        self.no_more()?;
+        let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        let host = host.filter(|host| sample::check_host(host).is_ok()).unwrap_or_else(|| "localhost".to_owned());
+        let receiver =
+            receiver::Options { port, bind: DEMO_BIND, workers: 4, series_max: 1000, store: Location::Memory };
+        let monitor = monitor::Options {
+            host,
+            destinations: Vec::new(),
+            interval_sec: 1,
+            procfs: "/proc".into(),
+            backlog_max: 3600,
+            spool: None,
+        };
+        Ok(Command::Demo(receiver, monitor))
+    }
+
+    fn store(&mut self) -> Result<Location, String> {
+        let fsync_always = match self.text("--fsync")?.unwrap_or_default().as_str() {
+            "second" | "" => false,
+            "always" => true,
+            other => return Err(format!("option --fsync: {other:?} is not second or always")),
+        };
+        match self.text("--store")?.unwrap_or_default().as_str() {
+            "memory" | "" if fsync_always => Err("option --fsync: always needs a --store in a directory".to_owned()),
+            "memory" | "" => Ok(Location::Memory),
+            url if url.contains("://") => Err(format!("option --store: {url:?} is not memory or a directory")),
+            path => Ok(Location::Directory { path: path.into(), fsync_always }),
+        }
+    }
+
+    fn logging(&mut self) -> Result<Logging, String> {
+        let level = match self.text("--log-level")?.unwrap_or_default().to_lowercase().as_str() {
+            "error" => LevelFilter::Error,
+            "warning" | "warn" => LevelFilter::Warn,
+            "info" | "" => LevelFilter::Info,
+            "debug" => LevelFilter::Debug,
+            other => return Err(format!("option --log-level: {other:?} is not error, warning, info or debug")),
+        };
+        let json = match self.text("--log-format")?.unwrap_or_default().as_str() {
+            "text" | "" => false,
+            "json" => true,
+            other => return Err(format!("option --log-format: {other:?} is not text or json")),
+        };
+        Ok(Logging { level, json })
+    }
+
+    fn port(&mut self) -> Result<u16, String> {
+        let given = match self.argument("-p")? {
+            Some(port) => Some(port),
+            None => self.argument("--port")?,
+        };
+        let from_environment = || {
+            let port = env_value("LIZM_PORT")?;
+            if port.as_ref().is_some_and(|port| port.starts_with("tcp://")) {
+                self.notes.push("LIZM_PORT is ignored: it is the address Kubernetes gives a service named lizm".into());
+                return Ok(None);
+            }
+            Ok::<_, String>(port)
+        };
+        let port = given.map_or_else(from_environment, |port| Ok(Some(port)))?;
+        port.map_or(Ok(8080), |port| parsed("--port", &port, "a port from 0 to 65535"))
+    }
+
+    fn whole(
+        &mut self,
+        option: &'static str,
+        default: usize,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> Result<usize, String> {
+        let form = format!("a whole number from {} to {}", range.start(), range.end());
+        let number = self.value(option, default, &form)?;
+        if range.contains(&number) { Ok(number) } else { Err(format!("option {option}: {number} is not {form}")) }
+    }
+
+    fn value<T: FromStr>(&mut self, option: &'static str, default: T, form: &str) -> Result<T, String> {
+        self.text(option)?.map_or(Ok(default), |text| parsed(option, &text, form))
+    }
+
+    /// The value of an option, from the command line or else from the environment.
+    fn text(&mut self, option: &'static str) -> Result<Option<String>, String> {
+        match self.argument(option)? {
+            Some(value) => Ok(Some(value)),
+            None => env_value(&format!("LIZM_{}", option.trim_start_matches('-').to_uppercase().replace('-', "_"))),
+        }
+    }
+
+    /// The value of an option on the command line; each call takes one occurrence.
+    fn argument(&mut self, option: &'static str) -> Result<Option<String>, String> {
+        let value: Option<String> =
+            self.arguments.opt_value_from_str(option).map_err(|error| format!("option {option}: {error}"))?;
+        match value {
+            Some(value) if value.starts_with("--") => Err(format!("option {option}: has no value")),
+            value => Ok(value),
+        }
+    }
+
+    fn no_more(&mut self) -> Result<(), String> {
+        match self.free_arguments()?.first() {
+            Some(more) => Err(format!("{}: {more:?} is not expected", self.command)),
+            None => Ok(()),
+        }
+    }
+
+    /// What is left when all options are taken.
+    fn free_arguments(&mut self) -> Result<Vec<String>, String> {
+        let left = std::mem::replace(&mut self.arguments, Arguments::from_vec(Vec::new())).finish();
+        let left: Vec<String> = left.into_iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
+        match left.iter().find(|argument| argument.starts_with('-')) {
+            Some(option) => {
+                let command = &self.command;
+                Err(format!("option {option}: not known here, or given twice; 'lizm {command} --help' lists them"))
+            }
+            None => Ok(left),
+        }
+    }
+}
+
+/// A variable of the environment; an empty one counts as not set.
+fn env_value(name: &str) -> Result<Option<String>, String> {
+    match env::var(name) {
+        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(env::VarError::NotUnicode(_)) => Err(format!("{name}: is not UTF-8")),
+    }
+}
+
+fn parsed<T: FromStr>(option: impl Display, text: &str, form: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("option {option}: {text:?} is not {form}"))
+}
+
+fn checked_host(host: String) -> Result<String, String> {
+    sample::check_host(&host).map_err(|why| format!("option --host: {why}"))?;
+    Ok(host)
+}

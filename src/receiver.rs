@@ -1,0 +1,126 @@
+//! The receiving side, put together: store, API, door, and the upkeep of the store.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::api::Api;
+use crate::server::{Door, unix_now_sec};
+use crate::stats::Stats;
+use crate::store::{Location, Store, SweepGate, Unavailable};
+
+/// How often the store is swept and written to disk: what has left its window is gone half a minute later, and a
+/// restart reads half a minute of samples.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// How many sweeps go by before the disk is looked through for what has left its window.
+const SWEEPS_PER_DISK_EXPIRY: usize = 20;
+/// How long a stop waits for answers that are on their way.
+const STOP_WITHIN: Duration = Duration::from_secs(4);
+
+/// What `lizm receiver` is told on its command line.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Address to listen on.
+    pub bind: IpAddr,
+    /// Port to listen on; 0 picks one.
+    pub port: u16,
+    /// Threads that answer requests.
+    pub workers: usize,
+    /// Most series, a label of a host each.
+    pub series_max: usize,
+    /// Where to keep what was received.
+    pub store: Location,
+}
+
+/// A receiver that runs until it is stopped.
+pub struct Receiver {
+    door: Door,
+    store: Arc<Store>,
+    stats: Arc<Stats>,
+    stop_upkeep: mpsc::Sender<()>,
+    upkeep: JoinHandle<()>,
+}
+
+impl Receiver {
+    /// Opens the door; the receiver serves when this returns.
+    ///
+    /// # Errors
+    /// When the store cannot be opened, or the address not be listened on; the message names it.
+    pub fn start(options: &Options) -> io::Result<Self> {
+        let store = Store::open(&options.store, options.series_max, unix_now_sec()).map_err(io::Error::other)?;
+        let (store, stats) = (Arc::new(store), Arc::new(Stats::default()));
+        let api = Arc::new(Api::new(store.clone(), stats.clone()));
+        let address = SocketAddr::new(options.bind, options.port);
+        let door = Door::open(address, options.workers, &api)
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
+        log::info!("Receiver is listening on http://{}", door.address());
+        log::info!("{}", store.description());
+        let (stop_upkeep, stopped) = mpsc::channel();
+        let kept = store.clone();
+        let upkeep = thread::Builder::new().name("upkeep".into()).spawn(move || keep_up(&stopped, &kept))?;
+        if store.is_durable() {
+            let synced = store.clone();
+            // Ends with the process: what is left is made durable by the stop.
+            thread::Builder::new().name("sync".into()).spawn(move || {
+                loop {
+                    synced.sync();
+                }
+            })?;
+        }
+        Ok(Self { door, store, stats, stop_upkeep, upkeep })
+    }
+
+    /// The address it serves on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.door.address()
+    }
+
+    /// Finishes what was taken, and says in the log what was counted.
+    pub fn stop(self) {
+        if !self.door.close(STOP_WITHIN) {
+            log::warn!("Some requests were not answered within {} seconds", STOP_WITHIN.as_secs());
+        }
+        drop(self.stop_upkeep);
+        if self.upkeep.join().is_err() {
+            log::error!("The upkeep of the store had panicked");
+        }
+        if let Err(unavailable) = self.store.sync_now() {
+            log::error!("What was received last may be lost: {unavailable}");
+        }
+        let Stats { stored, expired, refused, duplicates, parked } = &*self.stats;
+        log::info!(
+            "Receiver stopped: {} values stored, {} expired, {} refused, {} requests duplicate, {} parked",
+            stored.get(),
+            expired.get(),
+            refused.get(),
+            duplicates.get(),
+            parked.get()
+        );
+    }
+}
+
+fn keep_up(stopped: &mpsc::Receiver<()>, store: &Store) {
+    let tell = |written: Result<(), Unavailable>| {
+        if let Err(unavailable) = written {
+            log::error!("The upkeep of the store failed: {unavailable}");
+        }
+    };
+    // What a restart has read again need not be read by the next.
+    tell(store.checkpoint());
+    let (mut gate, started, mut sweeps) = (SweepGate::default(), Instant::now(), 0);
+    while stopped.recv_timeout(SWEEP_EVERY) == Err(RecvTimeoutError::Timeout) {
+        let now = unix_now_sec();
+        tell(store.checkpoint());
+        if gate.is_open(now, started.elapsed().as_secs()) {
+            store.sweep(now);
+            sweeps += 1;
+            if sweeps % SWEEPS_PER_DISK_EXPIRY == 0 {
+                tell(store.expire_disk(now));
+            }
+        }
+    }
+}

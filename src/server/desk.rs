@@ -1,0 +1,431 @@
+//! Where the requests of the plain door are answered: framing, the body, the answer on the wire.
+//!
+//! tiny_http hands over a request with a body of up to 1 KiB in memory. A longer one is read, and a long answer is
+//! written, in the lane, on a bounded number of threads of its own, so that no worker waits for a client. A request
+//! that must not be dropped, because tiny_http would allocate its declared length to read it away, is parked.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use tiny_http::{HTTPVersion, Header, Method, ReadWrite, Request, Response, StatusCode};
+
+use super::turns::Turns;
+use super::{RECEIVE_SEC_MAX, SEND_SEC_MAX, unix_now_sec};
+use crate::api::{Api, HEAD_BYTES_MAX, Head, Reply};
+
+/// Bodies up to this many bytes are in memory when tiny_http hands a request over (`tiny_http::request`).
+const BUFFERED_BYTES_MAX: usize = 1024;
+/// Longest unread body in bytes that may be dropped: tiny_http allocates its length to do so, and a petabyte aborts.
+const DROPPED_BYTES_MAX: usize = 64 << 20;
+/// Answers up to this many bytes are written by the worker: the kernel takes them at once.
+const SENT_INLINE_BYTES_MAX: usize = 32 << 10;
+/// Long bodies read and long answers written at the same time; each holds a thread.
+const LANE_THREADS_MAX: usize = 256;
+/// Those that wait for such a thread.
+const LANE_WAITING_MAX: usize = 4096;
+/// Most bytes of the answers among them.
+const LANE_WAITING_BYTES_MAX: usize = 256 << 20;
+/// Longest time for a long answer as a whole, if its client takes some of it every few seconds.
+const ANSWER_SEC_MAX: u64 = 300;
+/// Longest time for a body to come in.
+const BODY_SEC_MAX: u64 = 30;
+
+/// Where requests are answered.
+#[derive(Clone)]
+pub(super) struct Desk(Arc<Shared>);
+
+struct Shared {
+    api: Arc<Api>,
+    turns: Turns,
+    lane: Lane,
+}
+
+/// What is to be done for a request.
+enum Work {
+    Serve(Request),
+    /// Only the answer is left to write.
+    Send(Request, Reply),
+}
+
+/// How a request's turn ended.
+enum Served {
+    /// The connection can have another.
+    Done,
+    /// What follows on the connection is not to be trusted, or could not be answered.
+    Ended,
+    /// The rest takes a client's time.
+    ForLane(Box<Work>),
+}
+
+impl Work {
+    /// Memory that the answer takes while it waits.
+    fn answer_bytes(&self) -> usize {
+        match self {
+            Self::Serve(_) => 0,
+            Self::Send(_, reply) => reply.body.len(),
+        }
+    }
+}
+
+impl Desk {
+    pub(super) fn new(api: Arc<Api>) -> Self {
+        Self(Arc::new(Shared { api, turns: Turns::new(), lane: Lane::default() }))
+    }
+
+    /// Whether nothing long is on its way.
+    pub(super) fn lane_is_empty(&self) -> bool {
+        self.0.lane.lock().threads == 0
+    }
+
+    /// Answers a request, and those of its connection that came meanwhile; or sends it to the lane.
+    pub(super) fn take(&self, request: Request) {
+        let Some(client) = request.remote_addr().copied() else { return };
+        if let Some(request) = self.0.turns.begin(client, request) {
+            self.work(client, Work::Serve(request), false);
+        }
+    }
+
+    fn work(&self, client: SocketAddr, mut work: Work, in_lane: bool) {
+        loop {
+            let served = match work {
+                // A request that a panic drops is answered by tiny_http with 500; the panic hook tells of it.
+                Work::Serve(request) => {
+                    catch_unwind(AssertUnwindSafe(|| self.0.serve(request, in_lane))).unwrap_or(Served::Ended)
+                }
+                Work::Send(request, reply) => send(request, &reply, false, ANSWER_SEC_MAX),
+            };
+            let has_ended = match served {
+                Served::ForLane(rest) => return self.go_to_lane(client, *rest),
+                Served::Done => false,
+                Served::Ended => true,
+            };
+            match self.0.turns.next(client, has_ended) {
+                // A client that waits for its answers has one request here, or one more that has just overtaken the end
+                // of this turn. One that does not may not read them either.
+                Some((request, waiting)) if waiting > 0 && !in_lane => {
+                    return self.go_to_lane(client, Work::Serve(request));
+                }
+                Some((request, _)) => work = Work::Serve(request),
+                None => return,
+            }
+        }
+    }
+
+    /// Has work done in the lane: by a new thread, or later by one that is done with what it has.
+    fn go_to_lane(&self, client: SocketAddr, work: Work) {
+        let mut lane = self.0.lane.lock();
+        let waiting_bytes = lane.waiting_bytes + work.answer_bytes();
+        if lane.waiting.len() >= LANE_WAITING_MAX || waiting_bytes > LANE_WAITING_BYTES_MAX {
+            drop(lane);
+            match work {
+                Work::Serve(request) => {
+                    let sentence = format!("body: {LANE_WAITING_MAX} long ones wait already, the limit of this door");
+                    let busy = Reply::error(503, &sentence);
+                    match Unread::of(&request) {
+                        Unread::Nothing => send(request, &busy, true, SEND_SEC_MAX),
+                        Unread::Bytes(_) | Unread::Chunks => self.0.park(request, &busy),
+                    }
+                }
+                Work::Send(request, reply) => send(request, &reply, true, SEND_SEC_MAX),
+            };
+            // Those that wait on this connection are let go with it: there is no room for them either.
+            let ended = self.0.turns.next(client, true);
+            debug_assert!(ended.is_none(), "a connection that has ended has no next request");
+            return;
+        }
+        lane.waiting.push_back((client, work));
+        lane.waiting_bytes = waiting_bytes;
+        if lane.threads < LANE_THREADS_MAX {
+            lane.threads += 1;
+            drop(lane);
+            let desk = self.clone();
+            let spawned = thread::Builder::new().name("http-lane".into()).spawn(move || desk.run_lane());
+            if let Err(error) = spawned {
+                log::error!("No thread for a long body or answer: {error}");
+                self.run_lane();
+            }
+        }
+    }
+
+    /// A thread of the lane, or one in its stead: does what waits until nothing does.
+    fn run_lane(&self) {
+        loop {
+            let mut lane = self.0.lane.lock();
+            let Some((client, work)) = lane.waiting.pop_front() else {
+                lane.threads -= 1;
+                return;
+            };
+            lane.waiting_bytes -= work.answer_bytes();
+            drop(lane);
+            self.work(client, work, true);
+        }
+    }
+}
+
+/// Long bodies to be read and long answers to be written, where a thread waits for the client.
+#[derive(Default)]
+struct Lane(Mutex<LaneState>);
+
+#[derive(Default)]
+struct LaneState {
+    threads: usize,
+    waiting: VecDeque<(SocketAddr, Work)>,
+    /// Of the answers among them.
+    waiting_bytes: usize,
+}
+
+impl Lane {
+    fn lock(&self) -> MutexGuard<'_, LaneState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn serve(&self, mut request: Request, in_lane: bool) -> Served {
+        let unread = Unread::of(&request);
+        // One that is refused by its length alone needs no lane: nothing of it is read.
+        let is_read =
+            !matches!(unread, Unread::Nothing) && !matches!(unread, Unread::Bytes(n) if n > DROPPED_BYTES_MAX);
+        if is_read && !in_lane {
+            return Served::ForLane(Box::new(Work::Serve(request)));
+        }
+        match (self.answer(&mut request, &unread), unread) {
+            (Ok(reply), _) if reply.body.len() > SENT_INLINE_BYTES_MAX && !in_lane => {
+                Served::ForLane(Box::new(Work::Send(request, reply)))
+            }
+            (Ok(reply), _) => send(request, &reply, false, if in_lane { ANSWER_SEC_MAX } else { SEND_SEC_MAX }),
+            (Err(reply), Unread::Nothing) => {
+                let close = framing_error(request.headers()).is_some();
+                send(request, &reply, close, SEND_SEC_MAX)
+            }
+            (Err(reply), Unread::Bytes(length)) if length <= DROPPED_BYTES_MAX => refuse_unread(self, request, &reply),
+            // tiny_http does not read the rest of the chunks, and would take them for the next request.
+            (Err(reply), Unread::Chunks) if read_chunks(&mut request) => send(request, &reply, true, SEND_SEC_MAX),
+            (Err(reply), _) => self.park(request, &reply),
+        }
+    }
+
+    /// The reply to a request, or as an error the reply to one whose body was not read to its end.
+    fn answer(&self, request: &mut Request, unread: &Unread) -> Result<Reply, Reply> {
+        let refuse = |status, sentence: String| Err(Reply::error(status, &sentence));
+        let head_bytes = request.url().len()
+            + request.headers().iter().map(|h| h.field.as_str().as_str().len() + h.value.len() + 4).sum::<usize>();
+        if head_bytes > HEAD_BYTES_MAX {
+            return refuse(431, format!("head: {head_bytes} bytes long, the limit is {HEAD_BYTES_MAX}"));
+        }
+        if let Some(sentence) = framing_error(request.headers()) {
+            return refuse(400, sentence.to_owned());
+        }
+        // The route borrows from the head, and reading the body borrows the whole request.
+        let (method, target) = (request.method().to_string(), request.url().to_owned());
+        let idempotency_key = header(request.headers(), "Idempotency-Key").map(str::to_owned);
+        let head = Head { method: &method, target: &target, idempotency_key: idempotency_key.as_deref() };
+        let route = self.api.route(&head)?;
+        let length = match request.body_length() {
+            Some(length) => length,
+            None if matches!(unread, Unread::Nothing) && !route.needs_length() => 0,
+            None => return refuse(411, "header Content-Length: missing, and this request needs it".to_owned()),
+        };
+        if length > route.body_bytes_max() {
+            return refuse(413, format!("body: {length} bytes long, the limit is {}", route.body_bytes_max()));
+        }
+        let body = read_body(request, length)?;
+        Ok(self.api.reply(&route, &body, unix_now_sec()))
+    }
+
+    /// Answers a request that tiny_http must not drop, and then forgets it: a thread and two descriptors stay behind.
+    fn park(&self, request: Request, reply: &Reply) -> Served {
+        let stream = answer_and_take(request, reply);
+        self.forget(stream)
+    }
+
+    fn forget(&self, stream: Box<dyn ReadWrite + Send>) -> Served {
+        self.api.stats().parked.add(1);
+        std::mem::forget(stream);
+        Served::Ended
+    }
+}
+
+/// Answers a request whose body was not read, and takes its connection.
+///
+/// The interim 100 that tiny_http writes here, which clients pass over (RFC 9110, 15.2), is the only way of 0.12 to
+/// get at the connection without reading the body first.
+fn answer_and_take(request: Request, reply: &Reply) -> Box<dyn ReadWrite + Send> {
+    let answer = encode(reply, request.method() == &Method::Head, Some("close"));
+    let mut stream = request.upgrade("none", Response::empty(100));
+    give_up_quietly(stream.write_all(&answer).and_then(|()| stream.flush()));
+    stream
+}
+
+/// Answers, and then reads the rest of the body away for as long as a body may take, so that a client that is still
+/// sending gets to read the answer.
+fn refuse_unread(shared: &Shared, request: Request, reply: &Reply) -> Served {
+    let mut stream = answer_and_take(request, reply);
+    let deadline = Instant::now() + Duration::from_secs(BODY_SEC_MAX);
+    let mut scratch = [0; 16 << 10];
+    while Instant::now() < deadline {
+        match stream.read(&mut scratch) {
+            // The end of the body or of the connection, or 75 seconds of silence: tiny_http may see to the rest.
+            Ok(0) | Err(_) => return Served::Ended,
+            Ok(_) => {}
+        }
+    }
+    shared.forget(stream)
+}
+
+/// What tiny_http has not read of a body when it hands the request over.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Unread {
+    Nothing,
+    Bytes(usize),
+    Chunks,
+}
+
+impl Unread {
+    pub(super) fn of(request: &Request) -> Self {
+        let headers = request.headers();
+        match request.body_length() {
+            // The connection ends with such a request, so nothing after its head is read.
+            _ if asks_for_upgrade(headers) => Self::Nothing,
+            None if header(headers, "Transfer-Encoding").is_some() => Self::Chunks,
+            Some(length) if length > BUFFERED_BYTES_MAX || length > 0 && header(headers, "Expect").is_some() => {
+                Self::Bytes(length)
+            }
+            _ => Self::Nothing,
+        }
+    }
+}
+
+fn header<'a>(headers: &'a [Header], name: &'static str) -> Option<&'a str> {
+    headers.iter().find(|header| header.field.equiv(name)).map(|header| header.value.as_str())
+}
+
+/// As tiny_http sees it: in the first `Connection` header.
+fn asks_for_upgrade(headers: &[Header]) -> bool {
+    header(headers, "Connection").is_some_and(|value| value.to_ascii_lowercase().contains("upgrade"))
+}
+
+/// What makes the end of a body uncertain, or asks for another protocol.
+fn framing_error(headers: &[Header]) -> Option<&'static str> {
+    let mut lengths = headers.iter().filter(|header| header.field.equiv("Content-Length"));
+    if let Some(length) = lengths.next() {
+        if lengths.next().is_some() {
+            return Some("header Content-Length: given twice");
+        }
+        let digits = length.value.as_str();
+        if digits.is_empty() || digits.len() > 19 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Some("header Content-Length: not a number of 1 to 19 digits");
+        }
+        if header(headers, "Transfer-Encoding").is_some() {
+            return Some("header Transfer-Encoding: given together with Content-Length");
+        }
+    }
+    asks_for_upgrade(headers).then_some("header Connection: asks for an upgrade, and only HTTP/1.1 is spoken here")
+}
+
+fn read_body(request: &mut Request, length: usize) -> Result<Vec<u8>, Reply> {
+    let deadline = Instant::now() + Duration::from_secs(BODY_SEC_MAX);
+    let mut body = vec![0; length];
+    let mut filled = 0;
+    while filled < length {
+        match request.as_reader().read(&mut body[filled..]) {
+            Ok(0) => return Err(Reply::error(400, &format!("body: ended after {filled} of {length} bytes"))),
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Err(too_slow(filled, length, &format!("then none for {RECEIVE_SEC_MAX} seconds"))),
+        }
+        if filled < length && Instant::now() > deadline {
+            return Err(too_slow(filled, length, &format!("the limit is {BODY_SEC_MAX} seconds")));
+        }
+    }
+    Ok(body)
+}
+
+fn too_slow(filled: usize, length: usize, why: &str) -> Reply {
+    Reply::error(408, &format!("body: {filled} of {length} bytes came, {why}"))
+}
+
+/// Reads the chunks of a refused request away, and says whether they came to their end within a body's limits.
+fn read_chunks(request: &mut Request) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(BODY_SEC_MAX);
+    let (mut scratch, mut left) = ([0; 4096], crate::sample::BODY_BYTES_MAX);
+    while left > 0 && Instant::now() < deadline {
+        match request.as_reader().read(&mut scratch) {
+            Ok(0) => return true,
+            Ok(read) => left = left.saturating_sub(read),
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
+/// Writes an answer, for up to `answer_sec_max`, and gives its connection back to tiny_http.
+fn send(request: Request, reply: &Reply, close: bool, answer_sec_max: u64) -> Served {
+    let asked = header(request.headers(), "Connection").unwrap_or_default().to_ascii_lowercase();
+    let connection = if close || asked.contains("close") {
+        Some("close")
+    } else {
+        (*request.http_version() == HTTPVersion(1, 0) && asked.contains("keep-alive")).then_some("keep-alive")
+    };
+    let answer = encode(reply, request.method() == &Method::Head, connection);
+    let mut writer = request.into_writer();
+    let deadline = Instant::now() + Duration::from_secs(answer_sec_max);
+    let mut left = &*answer;
+    while !left.is_empty() {
+        let written = writer.write(left).and_then(|written| {
+            let is_late = written < left.len() && Instant::now() > deadline;
+            if is_late { Err(io::ErrorKind::TimedOut.into()) } else { Ok(written) }
+        });
+        match written {
+            Ok(written) => left = &left[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                give_up_quietly(Err(error));
+                return Served::Ended;
+            }
+        }
+    }
+    match writer.flush() {
+        Ok(()) if close => Served::Ended,
+        Ok(()) => Served::Done,
+        Err(error) => {
+            give_up_quietly(Err(error));
+            Served::Ended
+        }
+    }
+}
+
+/// A client that has gone, or does not read, loses its answer, and nobody else anything.
+fn give_up_quietly(result: io::Result<()>) {
+    if let Err(error) = result {
+        log::debug!("An answer was not taken by its client: {error}");
+    }
+}
+
+/// The bytes of an answer, in one piece, so that they leave in as few segments as they can.
+fn encode(reply: &Reply, head_only: bool, connection: Option<&str>) -> Vec<u8> {
+    let mut answer = Vec::with_capacity(256 + reply.body.len());
+    let reason = StatusCode(reply.status).default_reason_phrase();
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    let head = format!(
+        "HTTP/1.1 {} {reason}\r\nDate: {date}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
+        reply.status,
+        reply.body.len()
+    );
+    answer.extend_from_slice(head.as_bytes());
+    for (name, value) in [("Allow", reply.allow), ("Connection", connection)] {
+        if let Some(value) = value {
+            answer.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+    }
+    answer.extend_from_slice(b"\r\n");
+    if !head_only {
+        answer.extend_from_slice(&reply.body);
+    }
+    answer
+}

@@ -1,0 +1,717 @@
+//! The hosts and everything kept of them, behind locks that never leave this room.
+//!
+//! Hosts are spread over shards by a keyed hash of their name, a `Mutex` each. Under a lock there is only
+//! arithmetic, copying, and appending to the journal of the disk, where there is one: no JSON, no network, no fsync.
+//! Whatever a caller gets is a copy.
+
+#[cfg(feature = "disk")]
+mod disk;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use foldhash::HashMap;
+use foldhash::quality::RandomState;
+
+use crate::sample::{AHEAD_SEC_MAX, Key, Sample};
+use crate::summary::{self, Series, WINDOWS, Wanted};
+
+/// Locks that hosts are spread over: few posts meet at one, and the sweep holds each for a moment only.
+const SHARDS: usize = 128;
+
+/// Sources remembered for one host: more than ever publish for one at a time. The one longest unheard gives way, which
+/// is one of a monitor that was started anew since.
+const SOURCES_PER_HOST_MAX: usize = 64;
+
+/// Gaps between epochs that the interval of a host is learned from: one lost sample in three does not mislead it.
+const GAPS: usize = 3;
+
+/// A host without a sample for this long is down, if it is for ten of its intervals too.
+const DOWN_SEC: u64 = 60;
+
+/// A step of the wall clock beyond this makes the sweep wait.
+const CLOCK_STEP_SEC: u64 = 300;
+/// How long the sweep waits after such a step, so that a clock that is wrong for a moment expires nothing.
+const CLOCK_STEP_WAIT_SEC: u64 = 300;
+
+/// Where a store keeps what it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// Nowhere but in memory.
+    Memory,
+    /// In a directory, which is made if it is not there.
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Whether a sample is only said to be stored once the device has it. If not, the device has it a second later.
+        fsync_always: bool,
+    },
+}
+
+/// Why the store cannot take a sample now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unavailable(pub String);
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "store: {}", self.0)
+    }
+}
+
+/// What became of one sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recorded {
+    /// Values that are now part of the summaries.
+    pub stored: usize,
+    /// Values too old for every window, which are not kept.
+    pub expired: usize,
+    /// Values of new series beyond the cap, which are not kept.
+    pub refused: usize,
+    /// The sample is a retry of one that was counted before; nothing was stored.
+    pub duplicate: bool,
+}
+
+/// How a host is doing, by the age of its newest sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It reports as it did.
+    Up,
+    /// Three of its intervals went by without a sample.
+    Late,
+    /// A minute or ten of its intervals, the longer, went by without a sample.
+    Down,
+}
+
+impl State {
+    /// Its name in the list of hosts.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Late => "late",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// A copy of what the list of hosts shows of one host.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// Epoch of its newest sample.
+    pub last_epoch: u64,
+    /// Seconds between its samples, learned from their epochs; `None` until there are two.
+    pub interval_sec: Option<u64>,
+    /// Its labels, sorted.
+    pub labels: Vec<String>,
+    /// Means of the last hour by minute of the series asked for, as [`Series::recent`] gives them.
+    pub recent: Vec<(String, Vec<Option<f64>>)>,
+}
+
+impl Status {
+    /// Seconds since the newest sample.
+    #[must_use]
+    pub fn age_sec(&self, now: u64) -> u64 {
+        now.saturating_sub(self.last_epoch)
+    }
+
+    /// How the host is doing. Where its interval is not known yet it is up for a minute, then down.
+    #[must_use]
+    pub fn state(&self, now: u64) -> State {
+        let age_sec = self.age_sec(now);
+        let interval_sec = self.interval_sec.unwrap_or(DOWN_SEC / 10);
+        if age_sec > DOWN_SEC.max(10 * interval_sec) {
+            State::Down
+        } else if self.interval_sec.is_some() && age_sec > 3 * interval_sec {
+            State::Late
+        } else {
+            State::Up
+        }
+    }
+}
+
+/// Newest sequence number of one source, so that a retry is known.
+#[derive(Debug)]
+struct Source {
+    name: Box<str>,
+    seq: u64,
+    heard_sec: u64,
+}
+
+#[derive(Debug, Default)]
+struct Host {
+    series: HashMap<Box<str>, Box<Series>>,
+    sources: Vec<Source>,
+    last_epoch: u64,
+    gaps_sec: [u32; GAPS],
+    /// Whether it differs from what the newest checkpoint has of it.
+    changed: bool,
+}
+
+impl Host {
+    /// Records values that are to be stored. The cap has been looked at.
+    fn apply(&mut self, epoch: u64, values: &[(Cow<'_, str>, f64)], key: Option<Key<'_>>, now: u64) {
+        for (label, value) in values {
+            if let Some(series) = self.series.get_mut(&**label) {
+                series.record(epoch, *value, now);
+            } else {
+                let mut series = Box::<Series>::default();
+                series.record(epoch, *value, now);
+                self.series.insert(label.as_ref().into(), series);
+            }
+        }
+        self.hear(epoch, now);
+        if let Some(key) = key {
+            self.remember(key, now);
+        }
+        self.changed = true;
+    }
+
+    fn is_duplicate(&self, key: Key<'_>) -> bool {
+        self.sources.iter().any(|source| *source.name == *key.source && source.seq >= key.seq)
+    }
+
+    fn remember(&mut self, key: Key<'_>, now: u64) {
+        if let Some(source) = self.sources.iter_mut().find(|source| *source.name == *key.source) {
+            source.seq = key.seq;
+            source.heard_sec = now;
+            return;
+        }
+        if self.sources.len() >= SOURCES_PER_HOST_MAX {
+            let oldest = self.sources.iter().enumerate().min_by_key(|(_, source)| source.heard_sec);
+            if let Some((place, _)) = oldest {
+                self.sources.swap_remove(place);
+            }
+        }
+        self.sources.reserve_exact(1);
+        self.sources.push(Source { name: key.source.into(), seq: key.seq, heard_sec: now });
+    }
+
+    /// Makes the next checkpoint write everything.
+    #[cfg(feature = "disk")]
+    fn mark_all_changed(&mut self) {
+        self.changed = true;
+        self.series.values_mut().for_each(|series| series.mark_all_changed());
+    }
+
+    /// Learns the interval between samples from one that is newer than all before.
+    fn hear(&mut self, epoch: u64, now: u64) {
+        if self.last_epoch > now.saturating_add(AHEAD_SEC_MAX) {
+            // The clock was set back since: what was heard then tells nothing any more.
+            (self.last_epoch, self.gaps_sec) = (0, [0; GAPS]);
+        }
+        if epoch > self.last_epoch {
+            if self.last_epoch > 0 {
+                self.gaps_sec.rotate_right(1);
+                self.gaps_sec[0] = u32::try_from(epoch - self.last_epoch).unwrap_or(u32::MAX);
+            }
+            self.last_epoch = epoch;
+        }
+    }
+
+    fn interval_sec(&self) -> Option<u64> {
+        self.gaps_sec.iter().filter(|gap_sec| **gap_sec > 0).min().map(|gap_sec| u64::from(*gap_sec))
+    }
+
+    /// Lets go of what no answer and no retry needs any more, and says how many series went.
+    fn expire(&mut self, now: u64) -> usize {
+        let before = self.series.len();
+        self.series.retain(|_, series| !series.expire(now));
+        // A retry that comes after its sample has left every window is answered as expired: the key is not needed.
+        self.sources.retain(|source| source.heard_sec + source_kept_sec() > now);
+        if self.series.len() < self.series.capacity() / 4 {
+            self.series.shrink_to_fit();
+        }
+        before - self.series.len()
+    }
+}
+
+/// How long a source is remembered after it was last heard: as long as a sample it sent then can still be stored.
+fn source_kept_sec() -> u64 {
+    let longest = WINDOWS.iter().map(|window| window.span_sec + window.interval_sec).max().unwrap_or(0);
+    longest + AHEAD_SEC_MAX
+}
+
+type Shard = HashMap<Box<str>, Host>;
+
+/// The hosts of one receiver.
+pub struct Store {
+    shards: Vec<Mutex<Shard>>,
+    spread: RandomState,
+    series: AtomicUsize,
+    series_max: usize,
+    #[cfg(feature = "disk")]
+    disk: Option<disk::Disk>,
+}
+
+impl Store {
+    /// An empty store in memory for up to `series_max` series, a label of a host each.
+    #[must_use]
+    pub fn new(series_max: usize) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            spread: RandomState::default(),
+            series: AtomicUsize::new(0),
+            series_max,
+            #[cfg(feature = "disk")]
+            disk: None,
+        }
+    }
+
+    /// Opens the store at `location` with all that it holds, at `now`.
+    ///
+    /// # Errors
+    /// When it is held by another process, of a newer format, damaged, or cannot be read or written.
+    pub fn open(location: &Location, series_max: usize, now: u64) -> Result<Self, String> {
+        match location {
+            Location::Memory => Ok(Self::new(series_max)),
+            #[cfg(feature = "disk")]
+            Location::Directory { path, fsync_always } => {
+                let mut store = Self::new(series_max);
+                let disk = disk::Disk::open(path, *fsync_always, &mut store, now)?;
+                let is_damaged = disk.is_damaged;
+                store.disk = Some(disk);
+                if is_damaged {
+                    // What is missing is told of once: from here on the numbers have no gap again.
+                    store.checkpoint().map_err(|unavailable| unavailable.to_string())?;
+                }
+                Ok(store)
+            }
+            #[cfg(not(feature = "disk"))]
+            Location::Directory { path, .. } => {
+                let (path, _) = (path.display(), now);
+                Err(format!(
+                    "store {path}: this lizm was built without the feature disk, which keeps a store in a directory"
+                ))
+            }
+        }
+    }
+
+    /// One line on where it keeps what it holds.
+    #[must_use]
+    pub fn description(&self) -> String {
+        #[cfg(feature = "disk")]
+        if let Some(disk) = &self.disk {
+            return disk.description();
+        }
+        "Store is memory: what was received is gone when the receiver stops".to_owned()
+    }
+
+    /// Whether it outlives this process, and [`Store::sync`] is to be called on and on.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        #[cfg(feature = "disk")]
+        return self.disk.is_some();
+        #[cfg(not(feature = "disk"))]
+        false
+    }
+
+    /// Most series it holds.
+    #[must_use]
+    pub fn series_max(&self) -> usize {
+        self.series_max
+    }
+
+    /// Why it cannot take samples now, if so. What it holds can be read all the same.
+    #[must_use]
+    pub fn unavailable(&self) -> Option<Unavailable> {
+        #[cfg(feature = "disk")]
+        return self.disk.as_ref().and_then(disk::Disk::unavailable);
+        #[cfg(not(feature = "disk"))]
+        None
+    }
+
+    /// Records a sample, unless `key` says that it was recorded before.
+    ///
+    /// # Errors
+    /// When it could not be made durable; then nothing of it is recorded.
+    pub fn record(&self, sample: &Sample<'_>, key: Option<Key<'_>>, now: u64) -> Result<Recorded, Unavailable> {
+        if summary::is_expired(sample.epoch, now) {
+            return Ok(Recorded { expired: sample.values.len(), ..Recorded::default() });
+        }
+        let mut shard = self.shard(&sample.host);
+        let known = shard.get_mut(&*sample.host);
+        if known.as_deref().zip(key).is_some_and(|(host, key)| host.is_duplicate(key)) {
+            return Ok(Recorded { duplicate: true, ..Recorded::default() });
+        }
+        let is_new = |label: &str| known.as_deref().is_none_or(|host| !host.series.contains_key(label));
+        let new = sample.values.iter().filter(|(label, _)| is_new(label)).count();
+        let granted = self.reserve_series(new);
+        let mut left = granted;
+        let values = if granted == new {
+            Cow::Borrowed(&sample.values)
+        } else {
+            let mut fits = |label: &str| !is_new(label) || left.checked_sub(1).inspect(|less| left = *less).is_some();
+            Cow::Owned(sample.values.iter().filter(|(label, _)| fits(label)).cloned().collect())
+        };
+        let recorded = Recorded { stored: values.len(), refused: new - granted, ..Recorded::default() };
+        if values.is_empty() {
+            return Ok(recorded);
+        }
+        #[cfg(feature = "disk")]
+        let number = match &self.disk {
+            None => 0,
+            Some(disk) => disk.append_sample(&sample.host, sample.epoch, &values, key, now).inspect_err(|_| {
+                self.release_series(granted);
+            })?,
+        };
+        let host = match known {
+            Some(host) => host,
+            None => shard.entry(sample.host.as_ref().into()).or_default(),
+        };
+        host.apply(sample.epoch, &values, key, now);
+        drop(shard);
+        #[cfg(feature = "disk")]
+        if let Some(disk) = &self.disk {
+            disk.await_durable(number)?;
+        }
+        Ok(recorded)
+    }
+
+    /// Copies the series of `host` that are asked for, sorted by label. A host that is not known has none.
+    #[must_use]
+    pub fn series(&self, host: &str, wanted: &Wanted) -> Vec<(Box<str>, Series)> {
+        let shard = self.shard(host);
+        let Some(host) = shard.get(host) else { return Vec::new() };
+        let mut series: Vec<_> = host
+            .series
+            .iter()
+            .filter(|(label, _)| wanted.any_of(label))
+            .map(|(label, series)| (label.clone(), Series::clone(series)))
+            .collect();
+        drop(shard);
+        series.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        series
+    }
+
+    /// The names of all hosts, sorted.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<Box<str>> {
+        let mut names = Vec::new();
+        for shard in &self.shards {
+            names.extend(locked(shard).keys().cloned());
+        }
+        names.sort_unstable();
+        names
+    }
+
+    /// Copies what the list of hosts shows of `host`, with the last hour of the labels `recent`.
+    #[must_use]
+    pub fn status(&self, host: &str, recent: &[&str], now: u64) -> Option<Status> {
+        let shard = self.shard(host);
+        let host = shard.get(host)?;
+        let mut status = Status {
+            last_epoch: host.last_epoch,
+            interval_sec: host.interval_sec(),
+            labels: host.series.keys().map(|label| label.to_string()).collect(),
+            recent: recent
+                .iter()
+                .filter_map(|label| host.series.get(*label).map(|series| ((*label).to_owned(), series.recent(now))))
+                .collect(),
+        };
+        drop(shard);
+        status.labels.sort_unstable();
+        Some(status)
+    }
+
+    /// Forgets a host, and says whether it was known.
+    ///
+    /// # Errors
+    /// When that could not be made durable; then the host is still known.
+    pub fn remove(&self, host: &str) -> Result<bool, Unavailable> {
+        let mut shard = self.shard(host);
+        if !shard.contains_key(host) {
+            return Ok(false);
+        }
+        #[cfg(feature = "disk")]
+        if let Some(disk) = &self.disk {
+            disk.forget(host)?;
+        }
+        let removed = shard.remove(host);
+        drop(shard);
+        self.release_series(removed.map_or(0, |host| host.series.len()));
+        Ok(true)
+    }
+
+    /// Lets go of the buckets, series, hosts and idempotency records whose windows have passed, a shard at a time.
+    pub fn sweep(&self, now: u64) {
+        for shard in &self.shards {
+            let mut gone = 0;
+            let mut shard = locked(shard);
+            shard.retain(|_, host| {
+                gone += host.expire(now);
+                !host.series.is_empty()
+            });
+            if shard.len() < shard.capacity() / 4 {
+                shard.shrink_to_fit();
+            }
+            drop(shard);
+            self.release_series(gone);
+        }
+    }
+
+    /// How many series it holds.
+    #[must_use]
+    pub fn series_count(&self) -> usize {
+        self.series.load(Ordering::Relaxed)
+    }
+
+    /// Makes room for up to `wanted` series, and says for how many.
+    fn reserve_series(&self, wanted: usize) -> usize {
+        if wanted == 0 {
+            return 0;
+        }
+        let granted = |count: usize| self.series_max.saturating_sub(count).min(wanted);
+        let before =
+            self.series.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| Some(count + granted(count)));
+        before.map_or(0, granted)
+    }
+
+    fn release_series(&self, count: usize) {
+        self.series.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    fn shard(&self, host: &str) -> MutexGuard<'_, Shard> {
+        #[expect(clippy::cast_possible_truncation, reason = "any part of a hash is a hash")]
+        let place = self.spread.hash_one(host) as usize % SHARDS;
+        locked(&self.shards[place])
+    }
+}
+
+/// What a store in memory alone need not do.
+#[cfg(not(feature = "disk"))]
+impl Store {
+    /// Nothing is made durable.
+    pub fn sync(&self) {}
+
+    /// Nothing is made durable.
+    pub fn sync_now(&self) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
+    /// Nothing is written.
+    pub fn checkpoint(&self) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
+    /// Nothing is removed.
+    pub fn expire_disk(&self, _now: u64) -> Result<(), Unavailable> {
+        Ok(())
+    }
+}
+
+/// A panic while a lock was held leaves buckets that are each whole: the data stays in use.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says when a sweep may run: not for five minutes after the wall clock has stepped by more than five minutes.
+#[derive(Debug, Default)]
+pub struct SweepGate {
+    last: Option<(u64, u64)>,
+    closed_until_sec: u64,
+}
+
+impl SweepGate {
+    /// Whether a sweep may run at this reading of the wall clock and of a monotonic clock, both in seconds.
+    pub fn is_open(&mut self, wall_sec: u64, monotonic_sec: u64) -> bool {
+        if let Some((wall_before_sec, monotonic_before_sec)) = self.last {
+            let expected_sec = wall_before_sec + monotonic_sec.saturating_sub(monotonic_before_sec);
+            if wall_sec.abs_diff(expected_sec) > CLOCK_STEP_SEC {
+                self.closed_until_sec = monotonic_sec + CLOCK_STEP_WAIT_SEC;
+            }
+        }
+        self.last = Some((wall_sec, monotonic_sec));
+        monotonic_sec >= self.closed_until_sec
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_465_001_814;
+
+    fn sample(host: &str, epoch: u64, labels: &[&str]) -> Sample<'static> {
+        let values = labels.iter().map(|label| (label.to_string().into(), 1.0)).collect();
+        Sample { host: host.to_owned().into(), epoch, values }
+    }
+
+    fn put(store: &Store, sample: &Sample<'_>, key: Option<Key<'_>>, now: u64) -> Recorded {
+        store.record(sample, key, now).unwrap()
+    }
+
+    fn key(source: &str, seq: u64) -> Option<Key<'_>> {
+        Some(Key { source, seq })
+    }
+
+    fn stored(n: usize) -> Recorded {
+        Recorded { stored: n, ..Recorded::default() }
+    }
+
+    fn means(store: &Store, host: &str, label: &str, now: u64) -> Vec<f64> {
+        let status = store.status(host, &[label], now).unwrap();
+        status.recent[0].1.iter().flatten().copied().collect()
+    }
+
+    #[test]
+    fn a_retry_does_not_count_twice() {
+        let store = Store::new(10);
+        assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key("a", 5), NOW), stored(1));
+        for seq in [5, 4] {
+            let again = put(&store, &sample("h", NOW, &["cpu"]), key("a", seq), NOW);
+            assert_eq!(again, Recorded { duplicate: true, ..Recorded::default() });
+        }
+        assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key("a", 6), NOW), stored(1));
+        assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key("b", 1), NOW), stored(1));
+        assert_eq!(put(&store, &sample("g", NOW, &["cpu"]), key("a", 5), NOW), stored(1));
+        assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), None, NOW), stored(1));
+    }
+
+    #[test]
+    fn sources_of_a_host_are_bounded_and_the_longest_unheard_gives_way() {
+        let store = Store::new(10);
+        for source in 0..=SOURCES_PER_HOST_MAX as u64 {
+            let name = format!("s{source}");
+            assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key(&name, 1), NOW + source), stored(1));
+        }
+        assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key("s0", 1), NOW + 300), stored(1));
+        assert!(put(&store, &sample("h", NOW, &["cpu"]), key("s2", 1), NOW + 300).duplicate);
+    }
+
+    #[test]
+    fn the_cap_refuses_new_series_and_serves_those_there_are() {
+        let store = Store::new(2);
+        assert_eq!(put(&store, &sample("a", NOW, &["cpu", "mem"]), None, NOW), stored(2));
+        assert_eq!(
+            put(&store, &sample("b", NOW, &["cpu"]), key("s", 1), NOW),
+            Recorded { refused: 1, ..Recorded::default() }
+        );
+        assert_eq!(store.hosts(), ["a".into()]);
+        let mixed = put(&store, &sample("a", NOW, &["cpu", "disk"]), key("s", 1), NOW);
+        assert_eq!(mixed, Recorded { stored: 1, refused: 1, ..Recorded::default() });
+        assert!(put(&store, &sample("a", NOW, &["cpu", "disk"]), key("s", 1), NOW).duplicate);
+        assert!(store.remove("a").unwrap() && !store.remove("a").unwrap());
+        // What was refused was not remembered as counted.
+        assert_eq!(put(&store, &sample("b", NOW, &["cpu"]), key("s", 1), NOW), stored(1));
+        assert_eq!(store.series_count(), 1);
+    }
+
+    #[test]
+    fn what_is_too_old_or_empty_makes_no_host() {
+        let store = Store::new(2);
+        let old = put(&store, &sample("a", NOW - 90_000, &["cpu", "mem"]), None, NOW);
+        assert_eq!(old, Recorded { expired: 2, ..Recorded::default() });
+        assert_eq!(put(&store, &sample("a", NOW, &[]), None, NOW), stored(0));
+        assert!(store.hosts().is_empty());
+    }
+
+    #[test]
+    fn the_sweep_lets_go_of_what_has_left_its_windows() {
+        let store = Store::new(10);
+        assert_eq!(put(&store, &sample("a", NOW, &["cpu", "mem"]), key("s", 1), NOW), stored(2));
+        assert_eq!(put(&store, &sample("b", NOW - 3600, &["cpu"]), None, NOW), stored(1));
+        assert_eq!(put(&store, &sample("a", NOW + 7200, &["mem"]), None, NOW + 7200), stored(1));
+        store.sweep(NOW + 82_000);
+        assert_eq!(store.hosts(), ["a".into(), "b".into()]);
+        store.sweep(NOW + 86_400 + 3600);
+        assert_eq!(store.hosts(), ["a".into()]);
+        assert_eq!(store.status("a", &[], NOW).unwrap().labels, ["mem"]);
+        assert_eq!(store.series_count(), 1);
+        assert!(put(&store, &sample("a", NOW + 7200, &["mem"]), key("s", 1), NOW + 86_400).duplicate);
+        store.sweep(NOW + source_kept_sec());
+        assert_eq!(put(&store, &sample("a", NOW + 7200, &["mem"]), key("s", 1), NOW + 86_400), stored(1));
+        store.sweep(NOW + 3 * 86_400);
+        assert!(store.hosts().is_empty());
+        assert_eq!(store.series_count(), 0);
+    }
+
+    #[test]
+    fn states_follow_the_learned_interval() {
+        let store = Store::new(10);
+        let state = |host: &str, now| store.status(host, &[], now).unwrap().state(now);
+        assert_eq!(put(&store, &sample("once", NOW, &["cpu"]), None, NOW), stored(1));
+        assert_eq!(store.status("once", &[], NOW).unwrap().interval_sec, None);
+        assert_eq!((state("once", NOW + 60), state("once", NOW + 61)), (State::Up, State::Down));
+        for (host, interval) in [("second", 1), ("minute", 60)] {
+            for tick in 0..4 {
+                // One lost sample does not change what was learned.
+                let epoch = NOW + interval * if tick == 3 { 4 } else { tick };
+                assert_eq!(put(&store, &sample(host, epoch, &["cpu"]), None, epoch), stored(1));
+            }
+            assert_eq!(store.status(host, &[], NOW).unwrap().interval_sec, Some(interval));
+        }
+        let at = NOW + 4;
+        assert_eq!((state("second", at + 3), state("second", at + 4)), (State::Up, State::Late));
+        assert_eq!((state("second", at + 60), state("second", at + 61)), (State::Late, State::Down));
+        let at = NOW + 240;
+        assert_eq!((state("minute", at + 180), state("minute", at + 181)), (State::Up, State::Late));
+        assert_eq!((state("minute", at + 600), state("minute", at + 601)), (State::Late, State::Down));
+        assert_eq!(state("second", NOW - 100), State::Up);
+        // After a clock that was hours ahead was set back, the host is heard anew.
+        assert_eq!(put(&store, &sample("second", NOW + 7200, &["cpu"]), None, NOW + 7200), stored(1));
+        assert_eq!(put(&store, &sample("second", NOW + 10, &["cpu"]), None, NOW + 10), stored(1));
+        assert_eq!((state("second", NOW + 10), state("second", NOW + 71)), (State::Up, State::Down));
+    }
+
+    #[test]
+    fn series_are_copied_sorted_and_filtered_by_their_key() {
+        let store = Store::new(10);
+        assert_eq!(put(&store, &sample("h", NOW, &["mem", "cpu", "CPU-idle"]), None, NOW), stored(3));
+        let labels = |text| {
+            let series = store.series("h", &Wanted::containing(text));
+            series.into_iter().map(|(label, _)| label.into_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(labels(""), ["CPU-idle", "cpu", "mem"]);
+        assert_eq!(labels("cPu"), ["CPU-idle", "cpu"]);
+        assert_eq!(labels("by-minute:m"), ["mem"]);
+        assert!(labels("disk").is_empty());
+        assert!(store.series("nobody", &Wanted::containing("")).is_empty());
+        assert_eq!(means(&store, "h", "cpu", NOW), [1.0]);
+    }
+
+    #[test]
+    fn a_clock_step_holds_the_sweep_for_five_minutes() {
+        let mut gate = SweepGate::default();
+        assert!(gate.is_open(NOW, 100));
+        assert!(gate.is_open(NOW + 60, 160));
+        assert!(gate.is_open(NOW + 420, 220), "a step of five minutes is let pass");
+        assert!(!gate.is_open(NOW + 86_400, 280));
+        assert!(!gate.is_open(NOW + 86_700, 579));
+        assert!(gate.is_open(NOW + 86_701, 580));
+        assert!(!gate.is_open(NOW, 640), "a step back holds it too");
+    }
+
+    #[test]
+    fn many_threads_record_every_sample_once() {
+        let store = Store::new(1000);
+        std::thread::scope(|scope| {
+            for thread in 0..4_u64 {
+                let store = &store;
+                scope.spawn(move || {
+                    for seq in 0..1000 {
+                        let host = format!("h{}", seq % 10);
+                        let source = format!("t{thread}");
+                        let once = put(store, &sample(&host, NOW, &["cpu"]), key(&source, seq), NOW);
+                        let again = put(store, &sample(&host, NOW, &["cpu"]), key(&source, seq), NOW);
+                        assert!(once.stored == 1 && again.duplicate);
+                    }
+                });
+            }
+        });
+        let mut count = 0;
+        for host in store.hosts() {
+            let series = store.series(&host, &Wanted::containing("by-minute"));
+            let answer = serde_json::to_value(summary::Summaries {
+                series: &series,
+                wanted: &Wanted::containing("by-minute"),
+                now: NOW,
+            });
+            count += answer.unwrap()["summary:by-minute:cpu"]["averages"][0]["num-samples"].as_u64().unwrap();
+        }
+        assert_eq!(count, 4000);
+    }
+}

@@ -1,0 +1,751 @@
+//! Averages by interval: by minute for the last hour, by hour for the last day.
+//!
+//! The formula is lizmon's (`_summarize` in its `liz-receiver`): an interval of S seconds holds the samples with
+//! `start < epoch <= end`, both multiples of S, because a sample measures the second that ends at its epoch.
+//! No sample is kept: a [`Series`] holds a bucket an interval, so recording is O(1) and late, early and unordered
+//! samples cost the same. Nothing here touches files, sockets, clocks or locks.
+
+use std::collections::VecDeque;
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+use crate::sample::AHEAD_SEC_MAX;
+
+/// One kind of summary.
+#[derive(Debug)]
+pub struct Window {
+    /// Its part of the key `summary:NAME:LABEL`.
+    pub name: &'static str,
+    /// Length of an interval in seconds.
+    pub interval_sec: u64,
+    /// How far back an answer reaches, in seconds.
+    pub span_sec: u64,
+}
+
+/// Every summary there is: another row is another summary.
+pub const WINDOWS: [Window; 2] = [
+    Window { name: "by-minute", interval_sec: 60, span_sec: 3600 },
+    Window { name: "by-hour", interval_sec: 3600, span_sec: 86_400 },
+];
+
+/// The window of the last hour at a glance.
+pub const RECENT: &Window = &WINDOWS[0];
+
+/// Most intervals in an answer, the newest: an hour that does not begin on a minute touches 61, and lizmon gives 60.
+pub const ANSWER_INTERVALS_MAX: usize = 60;
+
+/// Intervals of a durable chunk, the unit in which a series is written to disk and restored. Part of the disk format.
+pub const CHUNK_INTERVALS: u64 = 12;
+
+/// No chunk is numbered this high: it would begin past every epoch there is.
+const CHUNKS_END: u64 = 1 << 40;
+
+/// Bytes of an interval within a chunk: its place in the chunk, then its bucket.
+const CHUNK_ENTRY_BYTES: usize = 1 + 28;
+
+/// How many intervals a ring may hold beyond its span: the two cut by its ends, and those of samples up to five
+/// minutes ahead of the clock. It bounds what epochs of any kind can make a ring grow to.
+const INTERVALS_SPARE: u64 = 8;
+
+impl Window {
+    /// Number of the interval that holds `epoch`; interval `n` begins at `n * interval_sec`.
+    fn number(&self, epoch: u64) -> u64 {
+        epoch.saturating_sub(1) / self.interval_sec
+    }
+
+    /// Number of the oldest interval an answer given at `now` lists.
+    fn oldest(&self, now: u64) -> u64 {
+        now.saturating_sub(self.span_sec) / self.interval_sec
+    }
+
+    fn intervals(&self) -> u64 {
+        self.span_sec / self.interval_sec
+    }
+}
+
+/// Whether a sample of `epoch` is too old for every window at `now`.
+#[must_use]
+pub fn is_expired(epoch: u64, now: u64) -> bool {
+    WINDOWS.iter().all(|window| window.number(epoch) < window.oldest(now))
+}
+
+/// What is kept of the samples of one interval.
+///
+/// Packed to 28 bytes, an eighth less than its alignment asks for: a full series is 84 of these, and there may be a
+/// million series.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[repr(C, packed(4))]
+pub struct Bucket {
+    /// How many samples.
+    pub count: u32,
+    /// Their sum, held within the finite numbers.
+    pub sum: f64,
+    /// The smallest of them.
+    pub min: f64,
+    /// The largest of them.
+    pub max: f64,
+}
+
+impl Bucket {
+    /// The bucket of one sample.
+    #[must_use]
+    pub fn of(value: f64) -> Self {
+        Self { count: 1, sum: value, min: value, max: value }
+    }
+
+    /// Adds the samples of `other`. Past 2^32 samples, a million a second for an hour, the rest is left out.
+    pub fn merge(&mut self, other: Self) {
+        let (count, more) = (self.count, other.count);
+        if count == 0 {
+            *self = other;
+        } else if more > 0 && count.checked_add(more).is_some() {
+            *self = Self {
+                count: count + more,
+                sum: (self.sum + other.sum).clamp(f64::MIN, f64::MAX),
+                min: f64::min(self.min, other.min),
+                max: f64::max(self.max, other.max),
+            };
+        }
+    }
+
+    /// Mean of the samples; meaningless where there are none.
+    #[must_use]
+    pub fn mean(self) -> f64 {
+        self.sum / f64::from(self.count)
+    }
+}
+
+/// The buckets of one window. The newest stands apart from the others, so that recording a fresh sample touches
+/// nothing else.
+#[derive(Debug, Clone)]
+struct Ring {
+    /// Number of the interval of `running`.
+    newest: u64,
+    /// Number of the oldest interval that [`Series::take_changes`] has not seen as it is.
+    changed_from: u64,
+    running: Bucket,
+    /// The intervals before `newest` without a gap, the oldest first; one without samples has a count of 0.
+    history: VecDeque<Bucket>,
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        Self { newest: 0, changed_from: u64::MAX, running: Bucket::default(), history: VecDeque::new() }
+    }
+}
+
+impl Ring {
+    fn is_empty(&self) -> bool {
+        self.running.count == 0
+    }
+
+    /// Number of the oldest interval held.
+    fn first(&self) -> u64 {
+        self.newest - self.history.len() as u64
+    }
+
+    fn merge(&mut self, window: &Window, number: u64, bucket: Bucket, now: u64) {
+        let newest_possible = window.number(now.saturating_add(AHEAD_SEC_MAX));
+        if self.newest > newest_possible && number <= newest_possible {
+            self.forget_after(newest_possible);
+        }
+        if self.is_empty() {
+            self.newest = number;
+        }
+        if number == self.newest {
+            self.changed_from = self.changed_from.min(number);
+            return self.running.merge(bucket);
+        }
+        let newest = self.newest.max(number);
+        // Where the clock has jumped ahead of the samples, what is old is told by the newest of them: a clock that
+        // is wrong for a while costs nothing that is already here.
+        let oldest = window
+            .oldest(now.min((newest + 1) * window.interval_sec))
+            .max((newest + 1).saturating_sub(window.intervals() + INTERVALS_SPARE));
+        if number > self.newest {
+            self.advance(window, number, oldest);
+            self.changed_from = self.changed_from.min(number);
+            self.running = bucket;
+        } else if number >= oldest {
+            self.changed_from = self.changed_from.min(number);
+            while self.first() > number {
+                self.reserve(window, self.first() - number);
+                self.history.push_front(Bucket::default());
+            }
+            let place = number - self.first();
+            if let Some(held) = usize::try_from(place).ok().and_then(|place| self.history.get_mut(place)) {
+                held.merge(bucket);
+            }
+        }
+    }
+
+    /// Lets go of the intervals after `number`: they were recorded while the clock was ahead, and would keep what comes
+    /// now that it was set back from being kept.
+    fn forget_after(&mut self, number: u64) {
+        while self.newest > number || self.running.count == 0 {
+            let Some(before) = self.history.pop_back() else {
+                *self = Self::default();
+                return;
+            };
+            self.running = before;
+            self.newest -= 1;
+        }
+    }
+
+    /// Makes `number` the newest interval and lets go of those before `oldest`.
+    fn advance(&mut self, window: &Window, number: u64, oldest: u64) {
+        self.trim(oldest);
+        if self.newest >= oldest {
+            self.reserve(window, number - self.newest);
+            self.history.push_back(self.running);
+            self.history.resize(self.history.len() + (number - self.newest - 1) as usize, Bucket::default());
+        }
+        self.newest = number;
+    }
+
+    /// Makes room by doubling up to the window's own length, and by what is needed past it.
+    fn reserve(&mut self, window: &Window, additional: u64) {
+        let needed = self.history.len() + additional as usize;
+        if needed > self.history.capacity() {
+            let roomy = needed.next_power_of_two().min(window.intervals() as usize).max(needed);
+            self.history.reserve_exact(roomy - self.history.len());
+        }
+    }
+
+    /// Lets go of the history before interval `oldest`, and of leading intervals without samples.
+    fn trim(&mut self, oldest: u64) {
+        while !self.history.is_empty()
+            && (self.first() < oldest || self.history.front().is_some_and(|bucket| bucket.count == 0))
+        {
+            self.history.pop_front();
+        }
+    }
+
+    /// Lets go of everything before interval `oldest`, and of the memory that held it.
+    fn expire(&mut self, oldest: u64) {
+        self.trim(oldest);
+        if self.newest < oldest {
+            *self = Self::default();
+        } else if self.history.len() < self.history.capacity() / 2 {
+            self.history.shrink_to_fit();
+        }
+    }
+
+    /// The intervals that hold samples, the oldest first: number and bucket.
+    fn held(&self) -> impl DoubleEndedIterator<Item = (u64, Bucket)> {
+        let first = self.first();
+        let history = self.history.iter().enumerate().map(move |(place, bucket)| (first + place as u64, *bucket));
+        history.chain([(self.newest, self.running)]).filter(|(_, bucket)| bucket.count > 0)
+    }
+}
+
+/// Everything kept of one label of one host.
+#[derive(Debug, Clone, Default)]
+pub struct Series {
+    rings: [Ring; WINDOWS.len()],
+}
+
+impl Series {
+    /// Records a value measured in the second that ends at `epoch`. A value too old for a window is left out of it.
+    pub fn record(&mut self, epoch: u64, value: f64, now: u64) {
+        for (window, ring) in WINDOWS.iter().zip(&mut self.rings) {
+            ring.merge(window, window.number(epoch), Bucket::of(value), now);
+        }
+    }
+
+    /// Adds what another series of the same label holds.
+    pub fn merge(&mut self, other: &Self, now: u64) {
+        for ((window, ring), more) in WINDOWS.iter().zip(&mut self.rings).zip(&other.rings) {
+            for (number, bucket) in more.held() {
+                ring.merge(window, number, bucket, now);
+            }
+        }
+    }
+
+    /// Gives the chunks that have changed since the last call: window, number of the chunk, and its bytes. A chunk is
+    /// its intervals that hold samples: place in the chunk (a byte), count (4), sum, min and max (8 each), all
+    /// little-endian.
+    pub fn take_changes(&mut self, mut write: impl FnMut(&Window, u64, &[u8])) {
+        for (window, ring) in WINDOWS.iter().zip(&mut self.rings) {
+            let from = std::mem::replace(&mut ring.changed_from, u64::MAX).max(ring.first());
+            if ring.is_empty() || from > ring.newest {
+                continue;
+            }
+            let mut chunk = (from / CHUNK_INTERVALS, Vec::new());
+            for (number, bucket) in ring.held().filter(|(number, _)| number / CHUNK_INTERVALS >= from / CHUNK_INTERVALS)
+            {
+                if number / CHUNK_INTERVALS != chunk.0 && !chunk.1.is_empty() {
+                    write(window, chunk.0, &chunk.1);
+                    chunk.1.clear();
+                }
+                chunk.0 = number / CHUNK_INTERVALS;
+                let Bucket { count, sum, min, max } = bucket;
+                chunk.1.push((number % CHUNK_INTERVALS) as u8);
+                chunk.1.extend_from_slice(&count.to_le_bytes());
+                [sum, min, max].iter().for_each(|value| chunk.1.extend_from_slice(&value.to_le_bytes()));
+            }
+            write(window, chunk.0, &chunk.1);
+        }
+    }
+
+    /// Takes a chunk back that [`Series::take_changes`] gave. A window that is not known any more is left out.
+    ///
+    /// # Errors
+    /// When the bytes are not a chunk.
+    pub fn restore(
+        &mut self,
+        name: &str,
+        interval_sec: u64,
+        chunk: u64,
+        bytes: &[u8],
+        now: u64,
+    ) -> Result<(), &'static str> {
+        let is_whole = |entry: &[u8]| u64::from(entry[0]) < CHUNK_INTERVALS;
+        if chunk >= CHUNKS_END
+            || bytes.is_empty()
+            || !bytes.len().is_multiple_of(CHUNK_ENTRY_BYTES)
+            || !bytes.chunks(CHUNK_ENTRY_BYTES).all(is_whole)
+        {
+            return Err("not a chunk of intervals");
+        }
+        let known = WINDOWS.iter().zip(&mut self.rings).find(|(w, _)| w.name == name && w.interval_sec == interval_sec);
+        let Some((window, ring)) = known else { return Ok(()) };
+        for entry in bytes.chunks(CHUNK_ENTRY_BYTES) {
+            let float = |at: usize| f64::from_le_bytes(entry[at..at + 8].try_into().unwrap_or_default());
+            let count = u32::from_le_bytes(entry[1..5].try_into().unwrap_or_default());
+            let bucket = Bucket { count, sum: float(5), min: float(13), max: float(21) };
+            let is_sound = count > 0 && [bucket.sum, bucket.min, bucket.max].iter().all(|value| value.is_finite());
+            if !is_sound {
+                return Err("a bucket without samples, or with numbers that are none");
+            }
+            ring.merge(window, chunk * CHUNK_INTERVALS + u64::from(entry[0]), bucket, now);
+            ring.changed_from = u64::MAX;
+        }
+        Ok(())
+    }
+
+    /// Makes the next [`Series::take_changes`] give everything.
+    pub fn mark_all_changed(&mut self) {
+        self.rings.iter_mut().for_each(|ring| ring.changed_from = 0);
+    }
+
+    /// Lets go of the intervals that no answer lists any more, and says whether nothing is left.
+    pub fn expire(&mut self, now: u64) -> bool {
+        for (window, ring) in WINDOWS.iter().zip(&mut self.rings) {
+            ring.expire(window.oldest(now));
+        }
+        self.rings.iter().all(Ring::is_empty)
+    }
+
+    /// Means of the newest intervals of [`RECENT`], [`ANSWER_INTERVALS_MAX`] of them, the oldest first and the
+    /// running one last; `None` where an interval has no samples. The first begins at [`recent_start`].
+    #[must_use]
+    pub fn recent(&self, now: u64) -> Vec<Option<f64>> {
+        let ring = &self.rings[0];
+        let first = recent_start(now) / RECENT.interval_sec;
+        let mut means = vec![None; ANSWER_INTERVALS_MAX];
+        for (number, bucket) in ring.held() {
+            let place = number.checked_sub(first).and_then(|place| usize::try_from(place).ok());
+            if let Some(mean) = place.and_then(|place| means.get_mut(place)) {
+                *mean = Some(round2(bucket.mean()));
+            }
+        }
+        means
+    }
+
+    fn summary(&self, window: &Window, ring: &Ring, now: u64) -> Option<Summary> {
+        let listed =
+            ring.held().filter(|(number, _)| *number >= window.oldest(now) && number * window.interval_sec < now);
+        let mut averages: Vec<Average> = listed
+            .rev()
+            .take(ANSWER_INTERVALS_MAX)
+            .map(|(number, bucket)| Average::new(window, number, bucket))
+            .collect();
+        averages.reverse();
+        (!averages.is_empty()).then(|| Summary {
+            start: window.oldest(now) * window.interval_sec,
+            end: now,
+            timeslice_size_sec: window.interval_sec,
+            average_count: averages.len(),
+            averages,
+        })
+    }
+}
+
+/// Whether no answer lists any interval of a durable chunk any more, with a chunk to spare. Chunks of a window that is
+/// not known are listed by none.
+#[must_use]
+pub fn is_chunk_expired(name: &str, interval_sec: u64, chunk: u64, now: u64) -> bool {
+    let window = WINDOWS.iter().find(|window| window.name == name && window.interval_sec == interval_sec);
+    window.is_none_or(|window| chunk + 2 <= window.oldest(now) / CHUNK_INTERVALS)
+}
+
+/// Start in seconds of the first interval of [`Series::recent`] at `now`.
+#[must_use]
+pub fn recent_start(now: u64) -> u64 {
+    (RECENT.number(now) + 1).saturating_sub(ANSWER_INTERVALS_MAX as u64) * RECENT.interval_sec
+}
+
+/// Rounds to two decimals, half to even on the binary value, as Python's `round(x, 2)` does.
+///
+/// Rust's formatting is exact in the same way; a number without a fraction is its own rounding.
+#[must_use]
+pub fn round2(value: f64) -> f64 {
+    if value.fract() == 0.0 { value } else { format!("{value:.2}").parse().unwrap_or(value) }
+}
+
+/// One interval of an answer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Average {
+    start_sec: u64,
+    end_sec: u64,
+    interval_size_sec: u64,
+    num_samples: u32,
+    avg: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Average {
+    fn new(window: &Window, number: u64, bucket: Bucket) -> Self {
+        Self {
+            start_sec: number * window.interval_sec,
+            end_sec: (number + 1) * window.interval_sec,
+            interval_size_sec: window.interval_sec,
+            num_samples: bucket.count,
+            avg: round2(bucket.mean()),
+            min: bucket.min,
+            max: bucket.max,
+        }
+    }
+}
+
+/// One series in one window, as an answer shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Summary {
+    start: u64,
+    end: u64,
+    averages: Vec<Average>,
+    timeslice_size_sec: u64,
+    average_count: usize,
+}
+
+/// Which summaries are asked for: those whose key contains a text, ignoring case.
+#[derive(Debug)]
+pub struct Wanted(String);
+
+impl Wanted {
+    /// Asks for the summaries whose key contains `text`; an empty text asks for all.
+    #[must_use]
+    pub fn containing(text: &str) -> Self {
+        Self(text.to_lowercase())
+    }
+
+    /// Whether any summary of `label` is asked for.
+    #[must_use]
+    pub fn any_of(&self, label: &str) -> bool {
+        WINDOWS.iter().any(|window| self.has(&key(window, label)))
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.0.is_empty() || key.to_lowercase().contains(&self.0)
+    }
+}
+
+fn key(window: &Window, label: &str) -> String {
+    format!("summary:{}:{label}", window.name)
+}
+
+/// The summaries of a host, written as one JSON object: key, then summary. A series without samples in a window is
+/// left out of it.
+#[derive(Debug)]
+pub struct Summaries<'a, L> {
+    /// Label and series.
+    pub series: &'a [(L, Series)],
+    /// Which of them are asked for.
+    pub wanted: &'a Wanted,
+    /// The receiver's clock.
+    pub now: u64,
+}
+
+impl<L: AsRef<str>> Serialize for Summaries<'_, L> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (place, window) in WINDOWS.iter().enumerate() {
+            for (label, series) in self.series {
+                let key = key(window, label.as_ref());
+                let summary =
+                    if self.wanted.has(&key) { series.summary(window, &series.rings[place], self.now) } else { None };
+                if let Some(summary) = summary {
+                    map.serialize_entry(&key, &summary)?;
+                }
+            }
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    const NOW: u64 = 1_465_001_814;
+
+    fn answer(series: &Series, now: u64) -> Value {
+        let series = [("cpu", series.clone())];
+        serde_json::to_value(Summaries { series: &series, wanted: &Wanted::containing(""), now }).unwrap()
+    }
+
+    fn recorded(samples: &[(u64, f64)], now: u64) -> Series {
+        let mut series = Series::default();
+        samples.iter().for_each(|(epoch, value)| series.record(*epoch, *value, now));
+        series
+    }
+
+    /// What lizmon computes: every sample kept, each interval filtered out of all of them.
+    fn reference(samples: &[(u64, f64)], now: u64) -> Value {
+        let mut summaries = serde_json::Map::new();
+        for window in &WINDOWS {
+            let start = (now - window.span_sec) / window.interval_sec * window.interval_sec;
+            let mut averages = Vec::new();
+            for from in (start..now).step_by(window.interval_sec as usize) {
+                let to = from + window.interval_sec;
+                let held: Vec<f64> = samples
+                    .iter()
+                    .filter(|(epoch, _)| from < *epoch && *epoch <= to)
+                    .map(|(_, value)| *value)
+                    .collect();
+                if !held.is_empty() {
+                    let avg = round2(held.iter().sum::<f64>() / held.len() as f64);
+                    let min = held.iter().copied().fold(f64::INFINITY, f64::min);
+                    let max = held.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                    averages.push(json!({"start-sec": from, "end-sec": to, "interval-size-sec": window.interval_sec,
+                        "num-samples": held.len(), "avg": avg, "min": min, "max": max}));
+                }
+            }
+            let averages = averages.split_off(averages.len().saturating_sub(60));
+            if !averages.is_empty() {
+                summaries.insert(
+                    key(window, "cpu"),
+                    json!({"start": start, "end": now, "timeslice-size-sec": window.interval_sec,
+                        "average-count": averages.len(), "averages": averages}),
+                );
+            }
+        }
+        summaries.into()
+    }
+
+    /// Samples of up to a day and two hours before `NOW`, and five minutes after. The values are eighths, whose sums
+    /// are exact in any order.
+    fn samples() -> impl Strategy<Value = Vec<(u64, f64)>> {
+        let recent = NOW - 4000..NOW + 300;
+        let day = NOW - 93_600..NOW + 300;
+        proptest::collection::vec(
+            (prop_oneof![recent, day], (-8000..8000_i32).prop_map(|v| f64::from(v) / 8.0)),
+            1..300,
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn the_answer_is_the_references(samples in samples()) {
+            prop_assert_eq!(answer(&recorded(&samples, NOW), NOW), reference(&samples, NOW));
+        }
+
+        #[test]
+        fn any_order_of_arrival_gives_the_same_answer(samples in samples(), by in any::<u64>()) {
+            let mut shuffled = samples.clone();
+            shuffled.sort_by_key(|(epoch, value)| (epoch ^ value.to_bits()).wrapping_mul(by | 1));
+            prop_assert_eq!(answer(&recorded(&samples, NOW), NOW), answer(&recorded(&shuffled, NOW), NOW));
+        }
+
+        #[test]
+        fn merging_two_halves_is_recording_the_whole(samples in samples(), at in 0..300_usize) {
+            let (a, b) = samples.split_at(at.min(samples.len()));
+            let mut merged = recorded(a, NOW);
+            merged.merge(&recorded(b, NOW), NOW);
+            prop_assert_eq!(answer(&merged, NOW), answer(&recorded(&samples, NOW), NOW));
+        }
+
+        #[test]
+        fn windows_roll_over_as_now_moves(samples in samples(), steps in proptest::collection::vec(0..4000_u64, 1..20)) {
+            let mut series = recorded(&samples, NOW);
+            let mut now = NOW;
+            for step in steps {
+                now += step;
+                prop_assert_eq!(answer(&series, now), reference(&samples, now));
+                series.expire(now);
+                prop_assert_eq!(answer(&series, now), reference(&samples, now));
+            }
+            prop_assert!(series.expire(NOW + 2 * 86_400));
+        }
+
+        #[test]
+        fn no_epoch_makes_a_ring_grow_past_its_window(epochs in proptest::collection::vec(any::<u64>().prop_map(|e| e % 1_000_000_000_000), 1..200), now in 0..2_000_000_000_u64) {
+            let mut series = Series::default();
+            for epoch in epochs {
+                series.record(epoch, 1.0, now);
+                for (window, ring) in WINDOWS.iter().zip(&series.rings) {
+                    prop_assert!(ring.history.len() as u64 <= window.intervals() + INTERVALS_SPARE);
+                }
+            }
+        }
+    }
+
+    /// A series that went through its chunks.
+    fn restored(series: &mut Series, into: Option<Series>, now: u64) -> Series {
+        let mut restored = into.unwrap_or_default();
+        series.take_changes(|window, chunk, bytes| {
+            restored.restore(window.name, window.interval_sec, chunk, bytes, now).unwrap();
+        });
+        restored
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_restore_a_series(samples in samples()) {
+            let mut series = recorded(&samples, NOW);
+            prop_assert_eq!(answer(&restored(&mut series, None, NOW), NOW), answer(&series, NOW));
+            series.take_changes(|_, _, _| panic!("nothing has changed since"));
+            series.mark_all_changed();
+            prop_assert_eq!(answer(&restored(&mut series, None, NOW), NOW), answer(&series, NOW));
+        }
+
+        #[test]
+        fn the_newest_version_of_each_chunk_is_the_series(samples in samples(), every in 1..50_usize) {
+            let (mut series, mut chunks) = (Series::default(), std::collections::BTreeMap::new());
+            for batch in samples.chunks(every) {
+                batch.iter().for_each(|(epoch, value)| series.record(*epoch, *value, NOW));
+                series.take_changes(|window, chunk, bytes| {
+                    chunks.insert((window.name, window.interval_sec, chunk), bytes.to_vec());
+                });
+            }
+            let mut restored = Series::default();
+            for ((name, interval_sec, chunk), bytes) in chunks {
+                restored.restore(name, interval_sec, chunk, &bytes, NOW).unwrap();
+            }
+            prop_assert_eq!(answer(&restored, NOW), answer(&series, NOW));
+        }
+
+        #[test]
+        fn no_bytes_make_a_wrong_chunk_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120), chunk in any::<u64>()) {
+            let mut series = Series::default();
+            let _ = series.restore("by-minute", 60, chunk, &bytes, NOW);
+        }
+    }
+
+    #[test]
+    fn chunks_of_no_window_are_left_out_and_expire() {
+        let mut series = recorded(&[(NOW, 1.0)], NOW);
+        let mut other = Series::default();
+        series.take_changes(|_, chunk, bytes| other.restore("by-day", 86_400, chunk, bytes, NOW).unwrap());
+        assert!(answer(&other, NOW).as_object().unwrap().is_empty());
+        assert!(is_chunk_expired("by-day", 86_400, u64::MAX - 2, NOW) && is_chunk_expired("by-minute", 61, 0, NOW));
+        let chunk = NOW / 60 / CHUNK_INTERVALS;
+        assert!(!is_chunk_expired("by-minute", 60, chunk, NOW + 3600));
+        assert!(is_chunk_expired("by-minute", 60, chunk, NOW + 3600 + 3 * 720));
+    }
+
+    #[test]
+    fn golden_vectors_of_the_reference() {
+        let vectors: Value = serde_json::from_str(include_str!("../tests/vectors/summaries.json")).unwrap();
+        let vectors = vectors.as_array().unwrap();
+        assert_eq!(vectors.len(), 32);
+        for vector in vectors {
+            let now = vector["now"].as_u64().unwrap();
+            for (host, expected) in vector["summaries"].as_object().unwrap() {
+                let mut labels = std::collections::BTreeMap::<String, Series>::new();
+                for sample in vector["samples"].as_array().unwrap().iter().filter(|sample| sample[0] == **host) {
+                    let body = sample[2].to_string();
+                    for (label, value) in crate::sample::decode_values(body.as_bytes()).unwrap() {
+                        labels.entry(label.into_owned()).or_default().record(sample[1].as_u64().unwrap(), value, now);
+                    }
+                }
+                let series: Vec<_> = labels.into_iter().collect();
+                let summaries = Summaries { series: &series, wanted: &Wanted::containing(""), now };
+                let mut answer = serde_json::to_value(summaries).unwrap();
+                for average in
+                    answer.as_object_mut().unwrap().values_mut().flat_map(|s| s["averages"].as_array_mut().unwrap())
+                {
+                    let average = average.as_object_mut().unwrap();
+                    assert!(average.remove("min").unwrap().as_f64() <= average.remove("max").unwrap().as_f64());
+                }
+                assert_eq!(&answer, expected, "{}: {host}", vector["name"]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_a_day_ahead_for_a_while_evicts_nothing() {
+        let minutes: Vec<(u64, f64)> = (0..61).map(|minute| (NOW - 60 * minute, 1.0)).collect();
+        let mut series = recorded(&minutes, NOW);
+        let before = answer(&series, NOW);
+        series.record(NOW - 90, 1.0, NOW + 86_400);
+        series.record(NOW + 1, 1.0, NOW + 86_400);
+        let after = answer(&series, NOW);
+        assert_eq!(after["summary:by-minute:cpu"]["average-count"], before["summary:by-minute:cpu"]["average-count"]);
+    }
+
+    #[test]
+    fn what_comes_after_a_clock_was_set_back_is_kept() {
+        for ahead in [600, 7200, 3 * 86_400] {
+            let mut series = recorded(&[(NOW - 60, 5.0)], NOW - 60);
+            series.record(NOW + ahead, 9.0, NOW + ahead);
+            let after: Vec<(u64, f64)> = (0..600).map(|second| (NOW + second, 1.0)).collect();
+            after.iter().for_each(|(epoch, value)| series.record(*epoch, *value, *epoch));
+            let averages = &answer(&series, NOW + 600)["summary:by-hour:cpu"]["averages"];
+            let counted = averages.as_array().unwrap().iter().map(|average| average["num-samples"].as_u64().unwrap());
+            assert!(counted.sum::<u64>() >= 600, "{ahead}: {averages}");
+        }
+    }
+
+    #[test]
+    fn rounding_is_pythons() {
+        // Each pair is `x, round(x, 2)` as CPython 3.11 prints them.
+        let pairs = [
+            (0.125, 0.12),
+            (0.375, 0.38),
+            (2.675, 2.67),
+            (1.005, 1.0),
+            (-0.125, -0.12),
+            (5.015, 5.01),
+            (0.005, 0.01),
+            (1e300, 1e300),
+            (123_456_789.125, 123_456_789.12),
+            (4.98, 4.98),
+            (-0.001, -0.0),
+            (36.0, 36.0),
+        ];
+        for (value, rounded) in pairs {
+            assert_eq!(round2(value).to_bits(), f64::to_bits(rounded), "{value}");
+        }
+    }
+
+    #[test]
+    fn sums_stay_finite() {
+        let mut bucket = Bucket::of(f64::MAX);
+        bucket.merge(Bucket::of(f64::MAX));
+        assert!(bucket.mean().is_finite());
+        let mut full = Bucket { count: u32::MAX, sum: 1.0, min: 0.0, max: 1.0 };
+        full.merge(Bucket::of(7.0));
+        assert_eq!({ full.count }, u32::MAX);
+        assert_eq!({ full.max }, 1.0);
+    }
+
+    #[test]
+    fn recent_means_end_with_the_running_minute() {
+        let series =
+            recorded(&[(NOW, 3.0), (NOW - 60, 1.0), (NOW - 60, 2.0), (NOW - 3541, 9.0), (NOW - 3600, 7.0)], NOW);
+        let recent = series.recent(NOW);
+        assert_eq!(recent.len(), 60);
+        assert_eq!(recent[58..], [Some(1.5), Some(3.0)]);
+        assert_eq!(recent[0], Some(9.0));
+        assert_eq!(recent_start(NOW), 1_465_001_760 - 59 * 60);
+        assert!(recent[1..58].iter().all(Option::is_none));
+    }
+}

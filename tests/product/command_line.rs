@@ -1,0 +1,122 @@
+//! Options, environment, help, exit codes, and `lizm check`.
+
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{Process, Served, Treatment, lizm, now, play_receiver};
+
+/// Exit code, standard output, standard error.
+fn run(mut command: Command) -> (Option<i32>, String, String) {
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn wrong_usage_exits_2_and_names_the_option() {
+    let cases: &[(&[&str], &str)] = &[
+        (&[], "no command"),
+        (&["publish"], "\"publish\""),
+        (&["receiver", "--port", "70000"], "--port"),
+        (&["receiver", "-p", "x"], "--port"),
+        (&["receiver", "--bind", "localhost"], "--bind"),
+        (&["receiver", "--max-series", "0"], "--max-series"),
+        (&["receiver", "--port", "1", "--port", "2"], "--port"),
+        (&["receiver", "--verbose"], "--verbose"),
+        (&["receiver", "8080"], "\"8080\""),
+        (&["receiver", "--log-level", "loud"], "--log-level"),
+        (&["receiver", "--log-format=xml"], "--log-format"),
+        (&["monitor", "--publish", "http://r"], "--host"),
+        (&["monitor", "--host", "h"], "--publish"),
+        (&["monitor", "--host", "--publish", "http://r"], "--host"),
+        (&["monitor", "--host", "a/b", "--publish", "http://r"], "--host"),
+        (&["monitor", "--host", "h", "--publish", "r:8080"], "--publish"),
+        (&["monitor", "--host", "h", "--publish", "http://r", "ftp://r"], "\"ftp://r\""),
+        (&["monitor", "--host", "h", "--publish", "http://r", "--interval", "0.5"], "--interval"),
+        (&["monitor", "--host", "h", "--publish", "http://r", "-x"], "-x"),
+        (&["check"], "URL"),
+        (&["check", "http://a", "http://b"], "http://b"),
+    ];
+    for (arguments, part) in cases {
+        let (code, stdout, stderr) = run(lizm(arguments));
+        assert!(code == Some(2) && stdout.is_empty() && stderr.contains(part), "{arguments:?}: {code:?} {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn help_and_version_are_on_standard_output() {
+    for command in ["receiver", "monitor", "check", "demo"] {
+        let (code, stdout, _) = run(lizm(&[command, "--help"]));
+        assert!(code == Some(0) && stdout.contains(&format!("lizm {command}")), "{stdout}");
+        assert!(run(lizm(&["--help"])).1.contains(&format!("lizm {command}")));
+    }
+    let version = format!("lizm {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(run(lizm(&["--version"])), (Some(0), version, String::new()));
+}
+
+#[test]
+fn options_read_the_environment_and_the_command_line_wins() {
+    let mut command = lizm(&["receiver", "--port=0", "--log-format", "text"]);
+    command
+        .env("LIZM_BIND", "127.0.0.1")
+        .env("LIZM_PORT", "1")
+        .env("LIZM_MAX_SERIES", "1")
+        .env("LIZM_LOG_FORMAT", "json");
+    let receiver = Served::from(Process::start(command));
+    assert!(receiver.address.ip().is_loopback());
+    assert_eq!(receiver.post(&format!("/api/perf/h/{}", now()), "{\"a\":1,\"b\":2}").1["refused"], 1);
+
+    let receiver = Served::start(&[]);
+    let mut command = lizm(&["monitor", "--this-host", "mine"]);
+    command.env("LIZM_PUBLISH", format!("http://127.0.0.1:1 {}", receiver.url("")));
+    let monitor = Process::start(command);
+    assert!(monitor.line_with("successful").contains(&receiver.url("/api/perf/mine/")));
+
+    let mut command = lizm(&["receiver"]);
+    command.env("LIZM_MAX_SERIES", "many");
+    let (code, _, stderr) = run(command);
+    assert!(code == Some(2) && stderr.contains("--max-series"), "{stderr}");
+}
+
+#[test]
+fn the_address_of_a_kubernetes_service_is_not_a_port() {
+    // It would listen on 8080, which is taken by nobody or by somebody: an address of 127.0.0.0/8 of its own is free.
+    let mut command = lizm(&["receiver", "--bind", "127.83.1.7"]);
+    command.env("LIZM_PORT", "tcp://10.0.0.1:80").env("LIZM_LOG_LEVEL", "warning");
+    let receiver = Process::start(command);
+    assert!(receiver.line().starts_with("WARNING: LIZM_PORT is ignored"));
+}
+
+#[test]
+fn the_log_can_be_json() {
+    let receiver = Process::start(lizm(&["receiver", "--port", "0", "--bind", "127.0.0.1", "--log-format", "json"]));
+    let line: serde_json::Value = serde_json::from_str(&receiver.line()).unwrap();
+    assert_eq!(line["level"], "info");
+    assert!(line["message"].as_str().unwrap().starts_with("Receiver is listening on http://127.0.0.1:"));
+    assert!(receiver.stop(Signal::SIGTERM).0.success());
+}
+
+#[test]
+fn check_tells_by_its_exit_code() {
+    let receiver = Served::start(&[]);
+    assert_eq!(run(lizm(&["check", &receiver.url("/")])).0, Some(0));
+    for (host, age) in [("up", 0), ("gone", 200)] {
+        for sample in 0..2 {
+            assert_eq!(
+                receiver.post(&format!("/api/perf/{host}/{}", now() - age - 5 + 5 * sample), "{\"cpu\":1}").0,
+                200
+            );
+        }
+    }
+    assert_eq!(run(lizm(&["check", &receiver.url(""), "--host", "up"])).0, Some(0));
+    for (host, state) in [("gone", "gone is down"), ("nobody", "nobody is not known")] {
+        let (code, _, stderr) = run(lizm(&["check", "--host", host, &receiver.url("")]));
+        assert!(code == Some(1) && stderr.contains(state), "{stderr}");
+    }
+    let sick = play_receiver(|_| Treatment::AnswerAndClose("503 Service Unavailable"));
+    let (code, _, stderr) = run(lizm(&["check", &format!("http://{sick}")]));
+    assert!(code == Some(1) && stderr.contains("HTTP 503"), "{stderr}");
+    let (code, _, stderr) = run(lizm(&["check", "http://127.0.0.1:1"]));
+    assert!(code == Some(1) && stderr.contains("http://127.0.0.1:1/health"), "{stderr}");
+}

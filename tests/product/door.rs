@@ -1,0 +1,270 @@
+//! The plain door over the wire: statuses, framing, and requests that mean no good.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use nix::libc::linger;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{setsockopt, sockopt};
+use serde_json::json;
+
+use crate::harness::{Answer, Process, Served, await_some, now};
+
+fn post(path: &str, headers: &str, body: &str) -> Vec<u8> {
+    format!("POST {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n{body}").into_bytes()
+}
+
+#[test]
+fn every_refusal_has_its_status_and_a_sentence() {
+    let receiver = Served::start(&[]);
+    let at = format!("/api/perf/h/{}", now());
+    let ahead = format!("/api/perf/h/{}", now() + 1000);
+    let long_head = format!("X: {}\r\n", "x".repeat(9000));
+    let long_body = format!("Content-Length: {}\r\n", (1 << 20) + 1);
+    let cases: &[(Vec<u8>, u16, &str)] = &[
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), 404, "path"),
+        (b"PATCH /api/perf/h/1 HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), 405, "GET, HEAD, POST"),
+        (post("/api/perf/a%2fb/1", "Content-Length: 2\r\n", "{}"), 400, "host"),
+        (post("/api/perf/h/now", "Content-Length: 2\r\n", "{}"), 400, "epoch"),
+        (post(&at, "Content-Length: 2\r\nContent-Length: 2\r\n", "{}"), 400, "given twice"),
+        (post(&at, "Content-Length: +2\r\n", "{}"), 400, "digits"),
+        (post(&at, "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n"), 400, "together"),
+        (post(&at, "Content-Length: 2\r\nConnection: upgrade\r\nUpgrade: h2c\r\n", "{}"), 400, "upgrade"),
+        (post(&at, "Idempotency-Key: 1\r\nContent-Length: 2\r\n", "{}"), 400, "Idempotency-Key"),
+        (post(&at, "Content-Length: 10\r\n", "{\"cpu\":no}"), 400, "label \"cpu\""),
+        (post(&at, "", ""), 411, "Content-Length"),
+        (post(&at, "Transfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n"), 411, "Content-Length"),
+        (post(&at, &long_body, ""), 413, "the limit is 1048576"),
+        (post(&at, "Content-Length: 1000000000000000\r\n", ""), 413, "the limit is 1048576"),
+        (post(&ahead, "Content-Length: 9\r\n", "{\"cpu\":1}"), 422, "the limit is 300"),
+        (post(&at, &long_head, ""), 431, "the limit is 8192"),
+    ];
+    for (request, status, part) in cases {
+        let answer = receiver.raw(request);
+        let shown = String::from_utf8_lossy(request);
+        assert!(answer.status == *status && answer.error().contains(part), "{shown}: {answer:?}");
+        assert_eq!(answer.header("content-type"), Some("application/json"), "{shown}");
+        assert_eq!(answer.header("allow").is_some(), *status == 405, "{shown}");
+    }
+    assert_eq!(receiver.get("/api/hosts"), (200, json!({"hosts": [], "count": 0})));
+}
+
+#[test]
+fn a_connection_is_kept_and_head_is_get_without_its_body() {
+    let receiver = Served::start(&[]);
+    let mut stream = receiver.connect();
+    let sample = format!("/api/perf/h/{}", now());
+    for _ in 0..3 {
+        stream.write_all(&post(&sample, "Content-Length: 9\r\n", "{\"cpu\":1}")).unwrap();
+        assert_eq!(Answer::read(&mut stream).status, 200);
+    }
+    for path in ["/api/perf/h", "/api/hosts", "/health", "/nothing"] {
+        let mut ask = |method: &str| {
+            stream.write_all(format!("{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+            if method == "HEAD" { Answer::read_head(&mut stream) } else { Answer::read(&mut stream) }
+        };
+        let (head, get) = (ask("HEAD"), ask("GET"));
+        assert_eq!((head.status, head.header("content-length")), (get.status, get.header("content-length")), "{path}");
+    }
+    // Two requests in one segment, the last of the connection.
+    stream.write_all(b"GET /health HTTP/1.1\r\n\r\nGET /health HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
+    assert_eq!(Answer::read(&mut stream).header("connection"), None);
+    assert_eq!(Answer::read(&mut stream).header("connection"), Some("close"));
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn a_body_is_read_whatever_way_it_comes() {
+    let receiver = Served::start(&[]);
+    let at = now();
+    let labels: Vec<String> = (0..100).map(|label| format!("\"a rather long label {label}\":{label}")).collect();
+    let body = format!("{{{}}}", labels.join(","));
+    assert!(body.len() > 2048);
+    let mut stream = receiver.connect();
+    for host in ["whole", "parts"] {
+        let request = post(&format!("/api/perf/{host}/{at}"), &format!("Content-Length: {}\r\n", body.len()), &body);
+        let parts = if host == "whole" { 1 } else { 7 };
+        for part in request.chunks(request.len().div_ceil(parts)) {
+            stream.write_all(part).unwrap();
+        }
+        assert_eq!(Answer::read(&mut stream).body, "{\"stored\":100,\"expired\":0}");
+    }
+    let head = format!("Content-Length: {}\r\nExpect: 100-continue\r\n", body.len());
+    stream.write_all(&post(&format!("/api/perf/waits/{at}"), &head, "")).unwrap();
+    assert_eq!(Answer::read_head(&mut stream).status, 100);
+    stream.write_all(body.as_bytes()).unwrap();
+    assert_eq!(Answer::read(&mut stream).status, 200);
+    assert_eq!(receiver.get("/api/hosts").1["count"], 3);
+}
+
+#[test]
+fn a_thousand_declared_petabytes_leave_the_same_process_serving() {
+    let receiver = Served::start(&[]);
+    let request = post("/api/perf/h/1", "Content-Length: 1000000000000000\r\n", "");
+    for _ in 0..1000 {
+        assert_eq!(receiver.raw(&request).status, 413);
+    }
+    assert_eq!(receiver.get("/health").0, 200);
+    let (status, lines) = receiver.process.stop(Signal::SIGINT);
+    assert!(status.success() && lines.last().unwrap().ends_with("1000 parked"), "{lines:?}");
+}
+
+#[test]
+fn past_its_budget_of_parked_requests_the_door_says_that_it_is_not_well() {
+    let receiver = Served::start(&[]);
+    let request = post("/api/perf/h/1", "Content-Length: 1000000000000000\r\n", "");
+    for _ in 0..2048 {
+        assert_eq!(receiver.raw(&request).status, 413);
+    }
+    let (status, health) = receiver.get("/health");
+    assert_eq!(status, 200, "{health}");
+    assert_eq!(receiver.raw(&request).status, 413);
+    let (status, health) = receiver.get("/health");
+    assert!(status == 503 && health["reason"].as_str().unwrap().contains("2049"), "{health}");
+    assert_eq!(receiver.post(&format!("/api/perf/h/{}", now()), "{\"cpu\":1}").0, 200, "it serves on all the same");
+}
+
+#[test]
+#[ignore = "takes a minute or more"]
+fn running_out_of_descriptors_ends_with_them() {
+    // The shell sets the limit that the receiver would raise.
+    let receiver = format!("ulimit -n 40; exec {} receiver --port 0 --bind 127.0.0.1", env!("CARGO_BIN_EXE_lizm"));
+    let mut command = Command::new("sh");
+    command.args(["-c", &receiver]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let receiver = Served::from(Process::start(command));
+    for round in 0..20 {
+        // Each connection takes two descriptors of the receiver, so that twice as many as it has are wanted.
+        let held: Vec<TcpStream> = (0..40).map(|_| receiver.connect()).collect();
+        let mut last = receiver.connect();
+        last.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        last.write_all(b"GET /health HTTP/1.1\r\n\r\n").unwrap();
+        assert!(last.read(&mut [0]).is_err(), "round {round}: there was a descriptor left");
+        drop((held, last));
+        // A connection that is taken without a descriptor left for it is reset.
+        let health = receiver.url("/health");
+        await_some("the door to open again", || ureq::get(&health).call().ok());
+    }
+    assert!(receiver.process.stop(Signal::SIGTERM).0.success());
+}
+
+#[test]
+fn connections_that_are_reset_leave_it_serving() {
+    let receiver = Served::start(&[]);
+    for round in 0..500 {
+        let mut stream = receiver.connect();
+        setsockopt(&stream, sockopt::Linger, &linger { l_onoff: 1, l_linger: 0 }).unwrap();
+        if round % 2 == 1 {
+            stream.write_all(b"POST /api/perf/h/1 HTTP/1.1\r\nContent-Length: 9\r\n\r\n{").unwrap();
+        }
+        drop(stream);
+    }
+    assert_eq!(receiver.get("/health").0, 200);
+}
+
+#[test]
+fn clients_that_do_not_read_their_answers_hold_nobody() {
+    let receiver = Served::start(&[]);
+    let labels: Vec<String> = (0..256).map(|label| format!("\"label {label}\":1")).collect();
+    assert_eq!(receiver.post(&format!("/api/perf/h/{}", now()), &format!("{{{}}}", labels.join(","))).0, 200);
+    // More than there are workers, each asking for more than the buffers of two sockets hold.
+    let deaf = |path: &str, requests: usize| {
+        let mut stream = receiver.connect();
+        setsockopt(&stream, sockopt::RcvBuf, &4096).unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\n\r\n").repeat(requests).as_bytes()).unwrap();
+        stream
+    };
+    let long: Vec<TcpStream> = (0..20).map(|_| deaf("/api/perf/h", 40)).collect();
+    let short: Vec<TcpStream> = (0..20).map(|_| deaf("/api/perf/h/label%201", 2000)).collect();
+    for _ in 0..20 {
+        assert_eq!(receiver.get("/health").0, 200);
+    }
+    drop((long, short));
+}
+
+#[test]
+fn nothing_is_done_after_a_body_of_uncertain_end() {
+    let receiver = Served::start(&[]);
+    assert_eq!(receiver.post(&format!("/api/perf/h/{}", now()), "{\"cpu\":1}").0, 200);
+    for length in ["Content-Length: 0x24\r\n", "Content-Length: 0\r\nContent-Length: 36\r\n"] {
+        let mut stream = receiver.connect();
+        stream.write_all(&post("/api/perf/h/1", length, "DELETE /api/perf/h HTTP/1.1\r\n\r\n")).unwrap();
+        let answer = Answer::read(&mut stream);
+        assert_eq!((answer.status, answer.header("connection")), (400, Some("close")));
+    }
+    assert_eq!(receiver.get("/api/hosts").1["count"], 1);
+}
+
+#[test]
+fn long_bodies_of_many_clients_are_all_taken() {
+    let receiver = Served::start(&[]);
+    let body = format!("{{\"cpu\":1{}}}", " ".repeat(2000));
+    let mut streams: Vec<TcpStream> = (0..400).map(|_| receiver.connect()).collect();
+    let request = |client: usize| {
+        post(&format!("/api/perf/h{client}/{}", now()), &format!("Content-Length: {}\r\n", body.len()), &body)
+    };
+    for (client, stream) in streams.iter_mut().enumerate() {
+        stream.write_all(&request(client)[..1000]).unwrap();
+    }
+    for (client, stream) in streams.iter_mut().enumerate() {
+        stream.write_all(&request(client)[1000..]).unwrap();
+    }
+    streams.iter_mut().for_each(|stream| assert_eq!(Answer::read(stream).status, 200));
+    assert_eq!(receiver.get("/api/hosts").1["count"], 400);
+}
+
+#[test]
+fn bodies_that_stall_hold_nobody() {
+    let receiver = Served::start(&[]);
+    let at = now();
+    let mut stalled: Vec<TcpStream> = (0..100)
+        .map(|_| {
+            let mut stream = receiver.connect();
+            stream.write_all(&post("/api/perf/h/1", "Content-Length: 100000\r\n", &"x".repeat(50_000))).unwrap();
+            stream
+        })
+        .collect();
+    for _ in 0..200 {
+        assert_eq!(receiver.post(&format!("/api/perf/h/{at}"), "{\"cpu\":1}").0, 200);
+    }
+    for stream in &mut stalled {
+        stream.set_nonblocking(true).unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock, "it still waits for the rest");
+    }
+}
+
+#[test]
+#[ignore = "takes a minute or more"]
+fn silent_connections_are_ended() {
+    let receiver = Served::start(&[]);
+    let mut idle = receiver.connect();
+    idle.write_all(b"GET /health HTTP/1.1\r\n\r\n").unwrap();
+    assert_eq!(Answer::read(&mut idle).status, 200);
+    let mut half_a_head = receiver.connect();
+    half_a_head.write_all(b"GET /health HTTP/1.1\r\nHost:").unwrap();
+    let mut half_a_body = receiver.connect();
+    half_a_body.write_all(&post("/api/perf/h/1", "Content-Length: 100\r\n", "{")).unwrap();
+    for mut stream in [idle, half_a_head, half_a_body] {
+        stream.set_read_timeout(Some(Duration::from_secs(90))).unwrap();
+        assert_eq!(stream.read(&mut [0]).expect("an end within 90 seconds"), 0);
+    }
+}
+
+#[test]
+#[ignore = "takes a minute or more"]
+fn a_minute_of_standstill_is_survived() {
+    let receiver = Served::start(&[]);
+    let mut kept = receiver.connect();
+    kill(receiver.process.pid(), Signal::SIGSTOP).unwrap();
+    // Longer than accept and reads may wait, so that both wake to a timeout that has passed.
+    thread::sleep(Duration::from_secs(80));
+    kept.write_all(b"GET /health HTTP/1.1\r\n\r\n").unwrap();
+    kill(receiver.process.pid(), Signal::SIGCONT).unwrap();
+    assert_eq!(receiver.get("/health").0, 200);
+    for host in 0..20 {
+        assert_eq!(receiver.post(&format!("/api/perf/h{host}/{}", now()), "{\"cpu\":1}").0, 200);
+    }
+    assert!(receiver.process.stop(Signal::SIGTERM).0.success());
+}

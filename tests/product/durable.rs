@@ -1,0 +1,458 @@
+//! The store in a directory: nothing lost, nothing counted twice, whatever ends the process or damages the files.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::{Process, Served, await_some, lizm, now};
+
+fn store_in(path: &Path) -> Served {
+    Served::start(&["--store", path.to_str().unwrap()])
+}
+
+/// A receiver's start that is to fail: exit code and what it said.
+fn refused_start(path: &Path) -> (Option<i32>, String) {
+    let output =
+        lizm(&["receiver", "--port", "0", "--bind", "127.0.0.1", "--store", path.to_str().unwrap()]).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// What a receiver answers of its hosts and of each of them, without what depends on the moment.
+fn everything(receiver: &Served) -> Value {
+    let (_, mut hosts) = receiver.get("/api/hosts");
+    let mut all = serde_json::Map::new();
+    for host in hosts["hosts"].as_array_mut().unwrap() {
+        let name = host["host"].as_str().unwrap().to_owned();
+        let mut summaries = receiver.get(&format!("/api/perf/{name}")).1;
+        for summary in summaries.as_object_mut().unwrap().values_mut() {
+            summary.as_object_mut().unwrap().retain(|key, _| key == "averages");
+        }
+        host.as_object_mut().unwrap().retain(|key, _| key != "age-sec" && key != "state");
+        all.insert(name, json!({ "status": host, "summaries": summaries }));
+    }
+    all.into()
+}
+
+/// Copies a directory and what is in it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_restart_knows_everything_it_was_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("made/by/lizm");
+    let at = now() / 60 * 60 - 60;
+    let mut before = Value::Null;
+    for (start, ending) in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGKILL].into_iter().enumerate() {
+        let receiver = store_in(&path);
+        if start > 0 {
+            assert_eq!(everything(&receiver), before, "start {start}");
+            let again = receiver.post_once(&format!("/api/perf/a/{at}"), "s1-7", "{\"cpu\":1}");
+            assert_eq!(again, (200, json!({"stored": 0, "duplicate": true})));
+        }
+        let hour = at - 3600 * start as u64;
+        assert_eq!(receiver.post(&format!("/api/perf/b/{hour}"), "{\"cpu\":2.5,\"mem/x\":\"7\"}").1["stored"], 2);
+        assert_eq!(receiver.post(&format!("/api/perf/gone/{hour}"), "{\"cpu\":2.5}").1["stored"], 1);
+        if start == 0 {
+            assert_eq!(receiver.post_once(&format!("/api/perf/a/{at}"), "s1-7", "{\"cpu\":1}").1["stored"], 1);
+        }
+        assert_eq!(receiver.delete("/api/perf/gone").0, 200);
+        before = everything(&receiver);
+        assert_eq!(before.as_object().unwrap().len(), 2);
+        let _ = receiver.process.stop(ending);
+    }
+}
+
+#[test]
+fn every_batch_can_be_on_the_device_before_its_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Served::start(&["--store", dir.path().to_str().unwrap(), "--fsync", "always"]);
+    let noted = || fs::read_to_string(dir.path().join("durable")).map_or(0, |note| note.trim().parse::<u64>().unwrap());
+    for batch in 1..=20 {
+        assert_eq!(receiver.post(&format!("/api/perf/h/{}", now()), "{\"cpu\":1}").0, 200);
+        assert!(noted() >= batch, "{} noted, {batch} answered", noted());
+    }
+}
+
+#[test]
+fn a_directory_is_one_process_and_one_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = store_in(dir.path());
+    let (code, said) = refused_start(dir.path());
+    assert!(code == Some(1) && said.contains("held by another process"), "{said}");
+    drop(receiver);
+
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let (code, said) = refused_start(&file);
+    assert!(code == Some(1) && said.contains("cannot be made"), "{said}");
+}
+
+/// One sample of a ledger: posted until it is acknowledged, under a key of its own.
+struct Writer {
+    host: String,
+    address: Arc<Mutex<SocketAddr>>,
+    connection: Option<BufReader<TcpStream>>,
+    written: BTreeMap<u64, u64>,
+}
+
+impl Writer {
+    fn write(&mut self, seq: u64, epoch: u64, patience: &AtomicBool) {
+        while !patience.load(Ordering::Relaxed) {
+            match self.attempt(seq, epoch) {
+                Some(200) => {
+                    *self.written.entry((epoch - 1) / 60 * 60).or_default() += 1;
+                    return;
+                }
+                Some(503) => thread::sleep(Duration::from_millis(5)),
+                Some(status) => panic!("HTTP {status}"),
+                None => {
+                    self.connection = None;
+                    thread::sleep(Duration::from_millis(5));
+                }
+            }
+        }
+    }
+
+    /// One attempt; `None` where no answer came.
+    fn attempt(&mut self, seq: u64, epoch: u64) -> Option<u16> {
+        if self.connection.is_none() {
+            let stream = TcpStream::connect(*self.address.lock().unwrap()).ok()?;
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream.set_nodelay(true).unwrap();
+            self.connection = Some(BufReader::new(stream));
+        }
+        let connection = self.connection.as_mut()?;
+        let request = format!(
+            "POST /api/perf/{}/{epoch} HTTP/1.1\r\nIdempotency-Key: w-{seq}\r\nContent-Length: 18\r\n\r\n{{\"cpu\":1, \"mem\":2}}",
+            self.host
+        );
+        connection.get_mut().write_all(request.as_bytes()).ok()?;
+        let (mut status, mut length) = (None, 0);
+        loop {
+            let mut line = String::new();
+            if connection.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            status = status.or_else(|| line.split(' ').nth(1)?.parse().ok());
+            if let Some(value) = line.strip_prefix("Content-Length: ") {
+                length = value.trim().parse().unwrap();
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        connection.read_exact(&mut vec![0; length]).ok()?;
+        status
+    }
+}
+
+/// Starts writers, each with a ledger of its own, until `stop`.
+fn start_writers(
+    count: usize,
+    address: &Arc<Mutex<SocketAddr>>,
+    stop: &Arc<AtomicBool>,
+) -> Vec<thread::JoinHandle<Writer>> {
+    let base = now() / 60 * 60 - 2400;
+    (0..count)
+        .map(|writer| {
+            let (address, stop) = (address.clone(), stop.clone());
+            thread::spawn(move || {
+                let host = format!("host-{writer}");
+                let mut writer = Writer { host, address, connection: None, written: BTreeMap::new() };
+                for seq in 1.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    // An acknowledgement may be what the end comes between, so the last one is waited for.
+                    writer.write(seq, base + seq * 7 % 2300, &AtomicBool::new(false));
+                }
+                writer
+            })
+        })
+        .collect()
+}
+
+/// What is summarised of each writer's host is what its ledger says: nothing lost, nothing counted twice.
+fn compare(receiver: &Served, writers: &[Writer]) -> u64 {
+    let mut total = 0;
+    for writer in writers {
+        let (_, answer) = receiver.get(&format!("/api/perf/{}/by-minute", writer.host));
+        for label in ["cpu", "mem"] {
+            let averages = answer[format!("summary:by-minute:{label}")]["averages"].as_array().unwrap();
+            let counted =
+                averages.iter().map(|a| (a["start-sec"].as_u64().unwrap(), a["num-samples"].as_u64().unwrap()));
+            assert_eq!(counted.collect::<BTreeMap<_, _>>(), writer.written, "{} {label}", writer.host);
+        }
+        total += writer.written.values().sum::<u64>();
+    }
+    total
+}
+
+/// How many times a receiver is killed: more in `make soak`.
+fn kills(usual: u64) -> u64 {
+    std::env::var("LIZM_TEST_KILLS").map_or(usual, |kills| kills.parse().unwrap())
+}
+
+#[test]
+fn killed_at_random_it_loses_nothing_and_counts_nothing_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut receiver = store_in(dir.path());
+    let address = Arc::new(Mutex::new(receiver.address));
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers = start_writers(4, &address, &stop);
+    for kill in 0..kills(20) {
+        // A moment that differs from kill to kill.
+        thread::sleep(Duration::from_millis(20 + kill * 7919 % 180));
+        receiver.process.kill();
+        receiver = store_in(dir.path());
+        *address.lock().unwrap() = receiver.address;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let writers: Vec<Writer> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+    let total = compare(&receiver, &writers);
+    println!("{total} samples in the ledger, 0 lost, 0 doubled, {} kills", kills(20));
+    receiver.process.kill();
+    compare(&store_in(dir.path()), &writers);
+}
+
+#[test]
+fn stopped_under_load_twenty_times_it_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut receiver = store_in(dir.path());
+    let address = Arc::new(Mutex::new(receiver.address));
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers = start_writers(4, &address, &stop);
+    for round in 0..20 {
+        thread::sleep(Duration::from_millis(50));
+        let (status, lines) = receiver.process.stop(Signal::SIGTERM);
+        assert!(status.success(), "round {round}: {lines:?}");
+        receiver = store_in(dir.path());
+        *address.lock().unwrap() = receiver.address;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let writers: Vec<Writer> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+    compare(&receiver, &writers);
+}
+
+/// A proxy that passes requests on and eats one in ten of the answers.
+fn lossy_proxy(to: SocketAddr) -> (SocketAddr, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let eaten = Arc::new(AtomicU64::new(0));
+    let counter = eaten.clone();
+    let answers = Arc::new(AtomicU64::new(0));
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), TcpStream::connect(to).unwrap());
+            let (eaten, answers) = (counter.clone(), answers.clone());
+            let (mut requests, mut upstream) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut requests, &mut upstream);
+                let _ = upstream.shutdown(std::net::Shutdown::Write);
+            });
+            thread::spawn(move || {
+                let (mut server, mut client) = (server, client);
+                let mut buffer = [0; 4096];
+                // The writers wait for each answer, and an answer of the receiver is one segment.
+                while let Ok(length) = server.read(&mut buffer) {
+                    if length == 0 || answers.fetch_add(1, Ordering::Relaxed) % 10 == 9 {
+                        eaten.fetch_add(u64::from(length > 0), Ordering::Relaxed);
+                        let _ = client.shutdown(std::net::Shutdown::Both);
+                        return;
+                    }
+                    if client.write_all(&buffer[..length]).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, eaten)
+}
+
+#[test]
+fn an_answer_that_is_lost_counts_once() {
+    let receiver = Served::start(&[]);
+    let (proxy, eaten) = lossy_proxy(receiver.address);
+    let address = Arc::new(Mutex::new(proxy));
+    let base = now() / 60 * 60 - 2400;
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let address = address.clone();
+            thread::spawn(move || {
+                let host = format!("host-{writer}");
+                let mut writer = Writer { host, address, connection: None, written: BTreeMap::new() };
+                (1..=5000).for_each(|seq| writer.write(seq, base + seq * 7 % 2300, &AtomicBool::new(false)));
+                writer
+            })
+        })
+        .collect();
+    let writers: Vec<Writer> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+    assert_eq!(compare(&receiver, &writers), 20_000);
+    assert!(eaten.load(Ordering::Relaxed) > 2000, "the proxy ate {}", eaten.load(Ordering::Relaxed));
+}
+
+/// The files of a store, with their sizes up to the zeros that fjall writes ahead.
+fn files(path: &Path, into: &mut Vec<(PathBuf, u64)>) {
+    for entry in fs::read_dir(path).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            files(&entry.path(), into);
+        } else if let Some(last) = fs::read(entry.path()).unwrap().iter().rposition(|byte| *byte != 0) {
+            into.push((entry.path(), last as u64 + 1));
+        }
+    }
+}
+
+/// Starts on a damaged copy: it refuses, or says what is missing, or has everything.
+fn start_damaged(path: &Path, whole: &Value, damage: &str) -> &'static str {
+    let process =
+        Process::start(lizm(&["receiver", "--port", "0", "--bind", "127.0.0.1", "--store", path.to_str().unwrap()]));
+    let mut said = false;
+    let first = loop {
+        match process.line_or_end() {
+            Some(line) if line.contains("Receiver is listening") => break line,
+            Some(line) => said |= line.starts_with("ERROR: Store ") && line.contains("is damaged"),
+            None => {
+                let (status, lines) = process.end();
+                assert_eq!(status.code(), Some(1), "{damage}: {lines:?}");
+                return "refused";
+            }
+        }
+    };
+    if said {
+        return "said";
+    }
+    let receiver = Served { address: first.rsplit("http://").next().unwrap().parse().unwrap(), process };
+    assert_eq!(&everything(&receiver), whole, "{damage}: wrong, and nothing said");
+    "whole"
+}
+
+#[test]
+#[ignore = "takes a minute or more"]
+fn no_damage_makes_a_wrong_average_in_silence() {
+    let dir = tempfile::tempdir().unwrap();
+    let original = dir.path().join("original");
+    let receiver = store_in(&original);
+    let at = now() / 60 * 60 - 60;
+    // Two checkpoints' worth: a part of it is in series, a part in the log.
+    for round in 0..2 {
+        for sample in 0..200 {
+            let path = format!("/api/perf/host-{}/{}", sample % 5, at - 60 * (sample % 30) - 3600 * (sample % 7));
+            assert_eq!(receiver.post(&path, &format!("{{\"cpu\":{sample},\"mem\":{round}}}")).0, 200);
+        }
+        if round == 0 {
+            let state = original.join("fjall");
+            let before = fs::read_dir(&state).unwrap().count();
+            assert!(before > 0);
+            thread::sleep(Duration::from_secs(32));
+        }
+    }
+    let whole = everything(&receiver);
+    assert!(receiver.process.stop(Signal::SIGTERM).0.success());
+    let mut all = Vec::new();
+    files(&original.join("fjall"), &mut all);
+    all.sort();
+    let bytes: u64 = all.iter().map(|(_, size)| size).sum();
+    let mut seen = BTreeMap::<&str, u32>::new();
+    let copy_of = dir.path().join("copy");
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    for trial in 0..600 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        // Half of the places anywhere, which is mostly in the journal, half in each file as often as in any other.
+        let (mut place, mut file) = ((random >> 20) % bytes, 0);
+        if trial % 4 < 2 {
+            file = (random >> 40) as usize % all.len();
+            place %= all[file].1;
+        } else {
+            while place >= all[file].1 {
+                place -= all[file].1;
+                file += 1;
+            }
+        }
+        fs::remove_dir_all(&copy_of)
+            .or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+            .unwrap();
+        copy(&original, &copy_of);
+        let target = copy_of.join(all[file].0.strip_prefix(&original).unwrap());
+        let mut content = fs::read(&target).unwrap();
+        let damage = if trial % 2 == 0 {
+            content.truncate(usize::try_from(place).unwrap());
+            format!("{} cut at {place}", target.display())
+        } else {
+            content[usize::try_from(place).unwrap()] ^= 1 << (random >> 61);
+            format!("bit {} of byte {place} of {}", random >> 61, target.display())
+        };
+        fs::write(&target, content).unwrap();
+        *seen.entry(start_damaged(&copy_of, &whole, &damage)).or_default() += 1;
+    }
+    println!("{seen:?}");
+}
+
+#[test]
+#[ignore = "needs root, to mount a small file system"]
+fn a_full_disk_refuses_and_serves_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mount =
+        |arguments: &[&str]| assert!(Command::new(arguments[0]).args(&arguments[1..]).status().unwrap().success());
+    let path = dir.path().to_str().unwrap();
+    mount(&["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", path]);
+    let unmounted = scopeguard(path);
+    let receiver = store_in(&dir.path().join("store"));
+    let labels: Vec<String> =
+        (0..256).map(|label| format!("\"a rather long label, to fill the disk {label}\":1")).collect();
+    let body = format!("{{{}}}", labels.join(","));
+    assert_eq!(receiver.post(&format!("/api/perf/first/{}", now()), "{\"cpu\":1}").0, 200);
+    fs::write(dir.path().join("ballast"), vec![0; 20 << 20]).unwrap();
+    let refused = (0..100_000).find_map(|sample| {
+        let (status, answer) = receiver.post(&format!("/api/perf/h{}/{}", sample % 10, now()), &body);
+        (status != 200).then_some((status, answer))
+    });
+    let (status, answer) = refused.unwrap();
+    assert!(status == 503 && answer["error"].as_str().unwrap().starts_with("store: "), "{answer}");
+    assert!(!receiver.get("/api/perf/first").1.as_object().unwrap().is_empty(), "reads go on");
+    assert_eq!(receiver.get("/health").0, 503);
+    let before = everything(&receiver);
+    fs::remove_file(dir.path().join("ballast")).unwrap();
+    await_some("the store to be opened anew", || {
+        (receiver.post(&format!("/api/perf/last/{}", now()), "{\"cpu\":1}").0 == 200).then_some(())
+    });
+    assert_eq!(receiver.get("/health").0, 200);
+    receiver.process.kill();
+    let receiver = store_in(&dir.path().join("store"));
+    let mut after = everything(&receiver);
+    assert!(after.as_object_mut().unwrap().remove("last").is_some());
+    assert_eq!(after, before, "what was answered 503 is not there, all else is");
+    drop(receiver);
+    drop(unmounted);
+}
+
+/// Unmounts when dropped.
+fn scopeguard(path: &str) -> impl Drop + use<> {
+    struct Unmount(String);
+    impl Drop for Unmount {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        }
+    }
+    Unmount(path.to_owned())
+}

@@ -1,0 +1,305 @@
+//! Starts the product, reads its log, talks to it, and plays the peers it talks to.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// Longest wait for anything that is bound to happen: far above what it takes, so that a slow machine does not fail.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// Polls until `probe` gives something.
+pub(crate) fn await_some<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A command of the binary under test, with an environment of its own.
+pub(crate) fn lizm(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lizm"));
+    command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A running process of the product, killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Process {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            BufReader::new(stdout)
+                .lines()
+                .map_while(Result::ok)
+                .take_while(|line| sender.send(line.clone()).is_ok())
+                .count()
+        });
+        Self { child, lines }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap())
+    }
+
+    /// The next line of the log.
+    pub(crate) fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("a line of the log")
+    }
+
+    /// The next line of the log, or `None` where it ends without one.
+    pub(crate) fn line_or_end(&self) -> Option<String> {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("neither a line of the log nor its end"),
+        }
+    }
+
+    /// Ends it at once, as a power cut does for a process.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for it to end by itself: exit status and the lines of its log.
+    pub(crate) fn end(mut self) -> (ExitStatus, Vec<String>) {
+        let lines = self.lines.iter().collect();
+        (self.child.wait().unwrap(), lines)
+    }
+
+    /// The next line of the log that has `part` in it.
+    pub(crate) fn line_with(&self, part: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let line = self.line();
+            if line.contains(part) {
+                return line;
+            }
+            assert!(Instant::now() < deadline, "no line of the log has {part:?}");
+        }
+    }
+
+    /// Sends a signal, and waits for the end: exit status and the lines of the log that were not read before.
+    pub(crate) fn stop(mut self, signal: Signal) -> (ExitStatus, Vec<String>) {
+        kill(self.pid(), signal).unwrap();
+        let mut lines = Vec::new();
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => lines.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it did not end; its log: {lines:?}"),
+            }
+        }
+        (self.child.wait().unwrap(), lines)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A running receiver.
+pub(crate) struct Served {
+    pub(crate) process: Process,
+    pub(crate) address: SocketAddr,
+}
+
+impl Served {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let all = [&["receiver", "--port", "0", "--bind", "127.0.0.1"], arguments].concat();
+        Self::from(Process::start(lizm(&all)))
+    }
+
+    pub(crate) fn from(process: Process) -> Self {
+        let line = process.line();
+        let address = line.strip_prefix("INFO: Receiver is listening on http://").expect(&line);
+        let address = address.parse().unwrap();
+        Self { process, address }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) fn get(&self, path: &str) -> (u16, Value) {
+        answer(agent().get(self.url(path)).call())
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &str) -> (u16, Value) {
+        answer(agent().post(self.url(path)).send(body))
+    }
+
+    /// Posts with an idempotency key.
+    pub(crate) fn post_once(&self, path: &str, key: &str, body: &str) -> (u16, Value) {
+        answer(agent().post(self.url(path)).header("Idempotency-Key", key).send(body))
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> (u16, Value) {
+        answer(agent().delete(self.url(path)).call())
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        connect(self.address)
+    }
+
+    /// Sends bytes over a new connection and reads one answer.
+    pub(crate) fn raw(&self, request: &[u8]) -> Answer {
+        let mut stream = self.connect();
+        stream.write_all(request).unwrap();
+        Answer::read(&mut stream)
+    }
+}
+
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into()
+}
+
+fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> (u16, Value) {
+    let mut response = result.unwrap();
+    let body = response.body_mut().read_to_string().unwrap();
+    (response.status().as_u16(), serde_json::from_str(&body).expect(&body))
+}
+
+/// An answer as it came over the wire.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// Reads one answer with a body of the declared length, past interim ones.
+    pub(crate) fn read(stream: &mut TcpStream) -> Self {
+        let answer = Self::read_any(stream, true);
+        if answer.status == 100 { Self::read(stream) } else { answer }
+    }
+
+    /// Reads the answer to a HEAD.
+    pub(crate) fn read_head(stream: &mut TcpStream) -> Self {
+        Self::read_any(stream, false)
+    }
+
+    fn read_any(stream: &mut TcpStream, with_body: bool) -> Self {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("an answer");
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let mut answer = Self { status, head, body: String::new() };
+        let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; if with_body { length } else { 0 }];
+        stream.read_exact(&mut body).unwrap();
+        answer.body = String::from_utf8(body).unwrap();
+        answer
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(": "))
+            .find_map(|(known, value)| known.eq_ignore_ascii_case(name).then_some(value))
+    }
+
+    pub(crate) fn error(&self) -> String {
+        let body: Value = serde_json::from_str(&self.body).expect(&self.body);
+        body["error"].as_str().expect("an error sentence").to_owned()
+    }
+}
+
+/// One request that a peer of the test's own was sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Heard {
+    pub(crate) path: String,
+    pub(crate) key: String,
+    pub(crate) body: Value,
+}
+
+/// How a peer of the test's own treats one request.
+pub(crate) enum Treatment {
+    Answer(&'static str),
+    /// Answers, and ends the connection without a word.
+    AnswerAndClose(&'static str),
+    /// Takes the request and ends the connection without an answer.
+    Drop,
+}
+
+/// A peer that plays a receiver: for each request `treat` says what to do with it.
+pub(crate) fn play_receiver(mut treat: impl FnMut(&Heard) -> Treatment + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            while let Some(heard) = hear(&mut stream) {
+                let (status, goes_on) = match treat(&heard) {
+                    Treatment::Answer(status) => (status, true),
+                    Treatment::AnswerAndClose(status) => (status, false),
+                    Treatment::Drop => break,
+                };
+                let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n{{}}");
+                if stream.get_mut().write_all(answer.as_bytes()).is_err() || !goes_on {
+                    break;
+                }
+            }
+        }
+    });
+    address
+}
+
+fn hear(stream: &mut BufReader<TcpStream>) -> Option<Heard> {
+    let (mut path, mut key, mut length) = (String::new(), String::new(), 0);
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let line = line.trim_end();
+        if line.is_empty() {
+            break;
+        }
+        match line.split_once(": ") {
+            Some((name, value)) if name.eq_ignore_ascii_case("idempotency-key") => key = value.to_owned(),
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.parse().unwrap(),
+            Some(_) => {}
+            None => path = line.split(' ').nth(1)?.to_owned(),
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).ok()?;
+    Some(Heard { path, key, body: serde_json::from_slice(&body).unwrap_or_default() })
+}

@@ -1,0 +1,16 @@
+//! Black-box tests: they start the real binary on port 0 and talk to it as its clients do.
+
+#![cfg_attr(
+    not(feature = "disk"),
+    allow(dead_code, reason = "some helpers serve the tests of the durable store alone")
+)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod command_line;
+mod door;
+#[cfg(feature = "disk")]
+mod durable;
+mod harness;
+mod monitoring;
+mod receiving;
+mod scripts;
