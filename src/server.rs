@@ -22,7 +22,7 @@ use tiny_http::{Request, Server};
 
 use crate::api::Api;
 use crate::stats::PANICS;
-use desk::Desk;
+use desk::{Desk, Turn};
 
 /// Longest silence of a connection in seconds, between requests and within one: above the keep-alive of 60 that
 /// nginx and most clients have, so that they close first.
@@ -86,18 +86,42 @@ struct Shared {
 
 /// The server that accepts connections, and how many workers have come to it.
 struct Current {
-    server: Arc<Server>,
+    server: Arc<Queue>,
     workers: usize,
+}
+
+/// A tiny_http server, and the right to take its next request.
+///
+/// Requests of one connection are handed over in order, and must come to their turns in that order: a thread that
+/// answers the second first waits inside tiny_http for the first, which waits for its turn. So one thread at a time
+/// takes a request, and holds on to that right until the request has its place.
+struct Queue {
+    server: Server,
+    order: Mutex<()>,
+}
+
+impl Queue {
+    /// Receives a request and gives it its place on its connection. `None` where none came, or another is before it.
+    fn next(
+        &self,
+        shared: &Shared,
+        receive: impl FnOnce(&Server) -> io::Result<Option<Request>>,
+    ) -> io::Result<Option<Turn>> {
+        let _in_order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(request) = receive(&self.server)? else { return Ok(None) };
+        shared.newcomers.see(request.remote_addr());
+        Ok(shared.desk.begin(request))
+    }
 }
 
 impl Current {
     fn new(server: Server) -> Self {
-        Self { server: Arc::new(server), workers: 0 }
+        Self { server: Arc::new(Queue { server, order: Mutex::new(()) }), workers: 0 }
     }
 
     /// Makes every worker that has come to the server return from `recv` once.
     fn unblock(&self) {
-        (0..self.workers).for_each(|_| self.server.unblock());
+        (0..self.workers).for_each(|_| self.server.server.unblock());
     }
 }
 
@@ -190,7 +214,7 @@ impl Shared {
     }
 
     /// A worker comes to the server that accepts connections, unless it is there already.
-    fn come_to_current(&self, from: Option<&Arc<Server>>) -> Option<Arc<Server>> {
+    fn come_to_current(&self, from: Option<&Arc<Queue>>) -> Option<Arc<Queue>> {
         let mut current = self.current();
         if from.is_some_and(|from| Arc::ptr_eq(from, &current.server)) {
             return None;
@@ -201,11 +225,6 @@ impl Shared {
 
     fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
-    }
-
-    fn take(&self, request: Request) {
-        self.newcomers.see(request.remote_addr());
-        self.desk.take(request);
     }
 
     /// Puts another server on the listener. The workers move to it, and what the old one still has connected is left
@@ -252,12 +271,13 @@ fn work(shared: &Shared) {
     while let Some(at) = &server
         && !shared.is_closing()
     {
-        match at.recv() {
-            Ok(request) => {
+        match at.next(shared, |server| server.recv().map(Some)) {
+            Ok(Some(turn)) => {
                 shared.busy_workers.fetch_add(1, Ordering::AcqRel);
-                shared.take(request);
+                shared.desk.take(turn);
                 shared.busy_workers.fetch_sub(1, Ordering::AcqRel);
             }
+            Ok(None) => {}
             Err(_) if shared.is_closing() => {}
             Err(_) => match shared.come_to_current(Some(at)) {
                 Some(new) => server = Some(new),
@@ -269,19 +289,26 @@ fn work(shared: &Shared) {
 }
 
 /// Serves the connections of a server that accepts no more, until they must all have timed out.
-fn take_care(shared: &Shared, old: &Server) {
+fn take_care(shared: &Shared, old: &Queue) {
     let silence_max = Duration::from_secs(2 * RECEIVE_SEC_MAX.unsigned_abs());
     let mut last_request = Instant::now();
     while !shared.is_closing() && last_request.elapsed() < silence_max {
         let asked = Instant::now();
-        match old.recv_timeout(CARETAKER_BEAT) {
-            Ok(Some(request)) => {
-                last_request = Instant::now();
-                shared.take(request);
-            }
-            // This was meant for a worker, each of which is called once.
-            Ok(None) if asked.elapsed() < CARETAKER_BEAT => old.unblock(),
-            Ok(None) | Err(_) => {}
+        let mut has_come = false;
+        let turn = old.next(shared, |server| {
+            let received = server.recv_timeout(CARETAKER_BEAT);
+            has_come = matches!(received, Ok(Some(_)));
+            received
+        });
+        if has_come {
+            last_request = Instant::now();
+        } else if asked.elapsed() < CARETAKER_BEAT {
+            // This was meant for a worker, each of which is called once, and has to find its way here.
+            old.server.unblock();
+            thread::sleep(BEAT);
+        }
+        if let Ok(Some(turn)) = turn {
+            shared.desk.take(turn);
         }
     }
 }

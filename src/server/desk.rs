@@ -45,6 +45,12 @@ struct Shared {
     lane: Lane,
 }
 
+/// A request that is the first of its connection, and holds the connection's turn.
+pub(super) struct Turn {
+    client: SocketAddr,
+    request: Request,
+}
+
 /// What is to be done for a request.
 enum Work {
     Serve(Request),
@@ -82,12 +88,16 @@ impl Desk {
         self.0.lane.lock().threads == 0
     }
 
+    /// Gives a request its place on its connection, and its turn where it is the first. The requests of a connection
+    /// must come here in their order.
+    pub(super) fn begin(&self, request: Request) -> Option<Turn> {
+        let client = request.remote_addr().copied()?;
+        self.0.turns.begin(client, request).map(|request| Turn { client, request })
+    }
+
     /// Answers a request, and those of its connection that came meanwhile; or sends it to the lane.
-    pub(super) fn take(&self, request: Request) {
-        let Some(client) = request.remote_addr().copied() else { return };
-        if let Some(request) = self.0.turns.begin(client, request) {
-            self.work(client, Work::Serve(request), false);
-        }
+    pub(super) fn take(&self, turn: Turn) {
+        self.work(turn.client, Work::Serve(turn.request), false);
     }
 
     fn work(&self, client: SocketAddr, mut work: Work, in_lane: bool) {
