@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lizm::api::{Api, Head};
+use lizm::ingest::Ingest;
 use lizm::sample::{Key, Sample};
 use lizm::stats::Stats;
 use lizm::store::{Location, Store};
@@ -85,8 +86,8 @@ fn get_ten_labels() {
     let store = Arc::new(Store::new(SERIES_MAX));
     let labels = ["cpu", "mem", "swap", "load1", "disk", "read", "write", "in", "out", "procs"];
     fill(&store, "host", &labels);
-    let api = Api::new(store, Arc::new(Stats::default()));
-    let head = Head { method: "GET", target: "/api/perf/host", idempotency_key: None };
+    let api = Api::new(Arc::new(Ingest::new(store, Arc::new(Stats::default()))));
+    let head = Head { method: "GET", target: "/api/perf/host", ..Head::default() };
     let passes = 500;
     let rounds = (0..ROUNDS).map(|_| {
         let start = Instant::now();

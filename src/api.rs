@@ -2,6 +2,8 @@
 //!
 //! A door first asks for the [`Route`] of a head, before it reads the body, and then for the reply to both.
 
+mod influx;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,9 +13,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::ingest::{Ingest, Refused};
+use crate::sample::line::LINES_BYTES_MAX;
 use crate::sample::{self, BODY_BYTES_MAX, Sample};
 use crate::stats::Stats;
-use crate::store::{Recorded, Store};
+use crate::store::Recorded;
 use crate::summary::{self, Summaries, Wanted};
 
 /// Longest request line and header lines together, in bytes: the longest host and label, escaped, fit several times.
@@ -31,9 +34,9 @@ const LIST_SERIES_MAX: usize = 16;
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
-    /// The methods a 405 allows.
-    pub allow: Option<&'static str>,
-    /// The body, JSON.
+    /// Headers beyond those of every answer: name and value.
+    pub headers: Vec<(&'static str, &'static str)>,
+    /// The body, JSON; nothing for a 204.
     pub body: Vec<u8>,
 }
 
@@ -44,16 +47,20 @@ impl Reply {
         Self::json(status, &json!({ "error": sentence }))
     }
 
+    fn nothing() -> Self {
+        Self { status: 204, headers: Vec::new(), body: Vec::new() }
+    }
+
     fn json(status: u16, body: &impl Serialize) -> Self {
         match serde_json::to_vec(body) {
-            Ok(body) => Self { status, allow: None, body },
+            Ok(body) => Self { status, headers: Vec::new(), body },
             Err(error) => Self::error(500, &format!("the answer could not be written as JSON: {error}")),
         }
     }
 }
 
 /// The request line and the headers that routes look at.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Head<'a> {
     /// The method, as sent.
     pub method: &'a str,
@@ -61,6 +68,8 @@ pub struct Head<'a> {
     pub target: &'a str,
     /// The header `Idempotency-Key`.
     pub idempotency_key: Option<&'a str>,
+    /// The header `Content-Encoding`.
+    pub content_encoding: Option<&'a str>,
 }
 
 /// What a request asks for, checked as far as its head goes.
@@ -74,6 +83,9 @@ enum Action<'a> {
     Remove { host: Cow<'a, str> },
     Hosts(HostsQuery),
     Health,
+    Write(influx::Write<'a>),
+    Ping,
+    Query { statement: Option<String> },
 }
 
 #[derive(Debug, Default)]
@@ -87,35 +99,41 @@ impl Route<'_> {
     /// Longest body in bytes this route takes.
     #[must_use]
     pub fn body_bytes_max(&self) -> usize {
-        BODY_BYTES_MAX
+        match self.0 {
+            Action::Write(_) => LINES_BYTES_MAX,
+            _ => BODY_BYTES_MAX,
+        }
+    }
+
+    /// Whether the body may come in chunks, without a declared length.
+    #[must_use]
+    pub fn takes_chunks(&self) -> bool {
+        matches!(self.0, Action::Write(_))
     }
 
     /// Whether the route needs a body of a declared length.
     #[must_use]
     pub fn needs_length(&self) -> bool {
-        matches!(self.0, Action::Submit { .. })
+        matches!(self.0, Action::Submit { .. } | Action::Write(_))
     }
 }
 
 /// The answers of one receiver.
 pub struct Api {
-    store: Arc<Store>,
-    stats: Arc<Stats>,
-    ingest: Ingest,
+    ingest: Arc<Ingest>,
 }
 
 impl Api {
-    /// The API over `store`, counting in `stats`.
+    /// The API over what `ingest` leads to.
     #[must_use]
-    pub fn new(store: Arc<Store>, stats: Arc<Stats>) -> Self {
-        let ingest = Ingest::new(store.clone(), stats.clone());
-        Self { store, stats, ingest }
+    pub fn new(ingest: Arc<Ingest>) -> Self {
+        Self { ingest }
     }
 
     /// What the process counts.
     #[must_use]
     pub fn stats(&self) -> &Stats {
-        &self.stats
+        self.ingest.stats()
     }
 
     /// Finds what a request asks for.
@@ -132,6 +150,18 @@ impl Api {
             "/health" => {
                 allow(head.method, "GET, HEAD")?;
                 Action::Health
+            }
+            "/write" => {
+                allow(head.method, "POST")?;
+                Action::Write(influx::Write::parse(head, query)?)
+            }
+            "/ping" => {
+                allow(head.method, "GET, HEAD")?;
+                Action::Ping
+            }
+            "/query" => {
+                allow(head.method, "GET, HEAD, POST")?;
+                Action::Query { statement: influx::statement(query)? }
             }
             _ => {
                 let rest = path.strip_prefix("/api/perf/").filter(|rest| !rest.is_empty());
@@ -172,10 +202,10 @@ impl Api {
         match &route.0 {
             Action::Submit { host, epoch, key } => self.submit(host, *epoch, *key, body, now),
             Action::Summaries { host, wanted } => {
-                let series = self.store.series(host, wanted);
+                let series = self.ingest.store().series(host, wanted);
                 Reply::json(200, &Summaries { series: &series, wanted, now })
             }
-            Action::Remove { host } => match self.store.remove(host) {
+            Action::Remove { host } => match self.ingest.remove(host) {
                 Ok(true) => Reply::json(200, &json!({ "removed": true })),
                 Ok(false) => Reply::error(404, "host: not known here"),
                 Err(unavailable) => Reply::error(503, &unavailable.to_string()),
@@ -185,15 +215,18 @@ impl Api {
                 None => Reply::json(200, &json!({ "status": "ok" })),
                 Some(reason) => Reply::json(503, &json!({ "status": "failing", "reason": reason })),
             },
+            Action::Write(write) => write.reply(&self.ingest, body, now),
+            Action::Ping => influx::ping(),
+            Action::Query { statement } => influx::query(statement.as_deref(), body),
         }
     }
 
     /// Why this process does not do its job, if so.
     fn failing(&self) -> Option<String> {
-        if let Some(unavailable) = self.store.unavailable() {
+        if let Some(unavailable) = self.ingest.store().unavailable() {
             return Some(unavailable.to_string());
         }
-        let parked = self.stats.parked.get();
+        let parked = self.ingest.stats().parked.get();
         (parked > PARKED_MAX).then(|| format!("{parked} requests are parked, and the limit is {PARKED_MAX}"))
     }
 
@@ -209,6 +242,7 @@ impl Api {
             }
             Err(refused) => {
                 let status = match refused {
+                    Refused::Malformed(_) => 400,
                     Refused::Ahead { .. } => 422,
                     Refused::Unavailable(_) => 503,
                     Refused::SeriesCap { .. } => 429,
@@ -219,12 +253,12 @@ impl Api {
     }
 
     fn hosts(&self, query: &HostsQuery, now: u64) -> Reply {
-        let names = self.store.hosts();
+        let names = self.ingest.store().hosts();
         let from = query.after.as_deref().map_or(0, |after| names.partition_point(|name| &**name <= after));
         let series: Vec<&str> = query.series.iter().map(String::as_str).collect();
         let listed = names.iter().skip(from).take(query.limit.unwrap_or(usize::MAX));
         let hosts = listed.filter_map(|name| {
-            let status = self.store.status(name, &series, now)?;
+            let status = self.ingest.store().status(name, &series, now)?;
             Some(HostEntry {
                 host: name,
                 state: status.state(now).name(),
@@ -284,10 +318,8 @@ struct HostEntry<'a> {
 impl HostsQuery {
     fn parse(query: &str) -> Result<Self, Reply> {
         let mut parsed = Self::default();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let plain = value.replace('+', " ");
-            let value = || decode(name, &plain).map(Cow::into_owned);
+        for (name, value) in pairs(query) {
+            let value = || decode_form(name, value);
             match name {
                 "series" => parsed.series = value()?.split(',').map(str::to_owned).collect(),
                 "after" => parsed.after = Some(value()?),
@@ -320,8 +352,18 @@ fn allow(method: &str, allowed: &'static str) -> Result<(), Reply> {
         return Ok(());
     }
     let mut reply = Reply::error(405, &format!("method: only {allowed} are served here"));
-    reply.allow = Some(allowed);
+    reply.headers.push(("Allow", allowed));
     Err(reply)
+}
+
+/// The names and values of a query or a form, as they stand.
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+/// Decodes a value of a query or a form, in which a plus sign is a space.
+fn decode_form(field: &str, value: &str) -> Result<String, Reply> {
+    decode(field, &value.replace('+', " ")).map(Cow::into_owned)
 }
 
 /// Percent-decodes a part of the target, once.
@@ -338,12 +380,13 @@ fn decode<'a>(field: &str, text: &'a str) -> Result<Cow<'a, str>, Reply> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Store;
     use serde_json::Value;
 
     const NOW: u64 = 1_465_001_814;
 
     fn api(series_max: usize) -> Api {
-        Api::new(Arc::new(Store::new(series_max)), Arc::default())
+        Api::new(Arc::new(Ingest::new(Arc::new(Store::new(series_max)), Arc::default())))
     }
 
     fn ask(api: &Api, method: &str, target: &str, body: &str) -> (u16, Value) {
@@ -351,7 +394,7 @@ mod tests {
     }
 
     fn ask_with(api: &Api, method: &str, target: &str, body: &str, idempotency_key: Option<&str>) -> (u16, Value) {
-        let head = Head { method, target, idempotency_key };
+        let head = Head { method, target, idempotency_key, content_encoding: None };
         let reply = match api.route(&head) {
             Ok(route) => api.reply(&route, body.as_bytes(), NOW),
             Err(reply) => reply,
@@ -411,8 +454,8 @@ mod tests {
 
     #[test]
     fn a_405_says_what_is_allowed() {
-        let head = Head { method: "PATCH", target: "/api/perf/h/1", idempotency_key: None };
-        assert_eq!(api(1).route(&head).unwrap_err().allow, Some("GET, HEAD, POST"));
+        let head = Head { method: "PATCH", target: "/api/perf/h/1", ..Head::default() };
+        assert_eq!(api(1).route(&head).unwrap_err().headers, [("Allow", "GET, HEAD, POST")]);
     }
 
     #[test]

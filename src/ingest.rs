@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::sample::line::{self, Precision};
 use crate::sample::{AHEAD_SEC_MAX, Key, Sample};
 use crate::stats::Stats;
 use crate::store::{Recorded, Store, Unavailable};
@@ -10,6 +11,8 @@ use crate::store::{Recorded, Store, Unavailable};
 /// Why nothing of a sample was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
+    /// It is not a line of line protocol, or goes over a limit of one.
+    Malformed(String),
     /// Its epoch lies too far ahead of the receiver's clock.
     Ahead {
         /// How far, in seconds.
@@ -27,6 +30,7 @@ pub enum Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Malformed(sentence) => f.write_str(sentence),
             Self::Ahead { by_sec } => {
                 write!(f, "epoch: {by_sec} seconds ahead of the receiver's clock, the limit is {AHEAD_SEC_MAX}")
             }
@@ -34,7 +38,7 @@ impl fmt::Display for Refused {
             Self::SeriesCap { series_max } => {
                 write!(
                     f,
-                    "label: every label of the body is a new series, and the receiver holds --max-series {series_max} already"
+                    "label: every label here is a new series, and the receiver holds --max-series {series_max} already"
                 )
             }
         }
@@ -54,11 +58,71 @@ impl Ingest {
         Self { store, stats }
     }
 
-    /// Stores a sample that was decoded and checked by [`crate::sample`], once for each `key`.
+    /// The store it leads to.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Stores a sample that was decoded and checked by [`crate::sample`], once for each `key`. When this returns it is
+    /// as durable as the store promises.
     ///
     /// # Errors
     /// When nothing of the sample was stored, because of a limit or of the store.
     pub fn submit(&self, sample: &Sample<'_>, key: Option<Key<'_>>, now: u64) -> Result<Recorded, Refused> {
+        let recorded = self.record(sample, key, now)?;
+        self.settle().map_err(Refused::Unavailable)?;
+        Ok(recorded)
+    }
+
+    /// Stores a line of line protocol. [`Ingest::settle`] makes it, and those before it, durable.
+    ///
+    /// # Errors
+    /// When nothing of the line was stored, because of what it says, of a limit, or of the store.
+    pub fn submit_line(
+        &self,
+        line: &[u8],
+        precision: Precision,
+        key: Option<Key<'_>>,
+        now: u64,
+    ) -> Result<Recorded, Refused> {
+        let decoded = line::decode_line(line, precision, now).map_err(Refused::Malformed);
+        let recorded = decoded.and_then(|line| {
+            let recorded = self.record(&line.sample, key, now)?;
+            self.stats.strings.add(line.strings);
+            Ok(recorded)
+        });
+        if matches!(recorded, Err(Refused::Malformed(_) | Refused::Ahead { .. } | Refused::SeriesCap { .. })) {
+            self.stats.lines_refused.add(1);
+        }
+        recorded
+    }
+
+    /// Forgets a host, and says whether it was known.
+    ///
+    /// # Errors
+    /// When the store cannot forget it now, or not make sure that it stays forgotten.
+    pub fn remove(&self, host: &str) -> Result<bool, Unavailable> {
+        let removed = self.store.remove(host)?;
+        self.settle()?;
+        Ok(removed)
+    }
+
+    /// Returns when all that was stored is as durable as the store promises.
+    ///
+    /// # Errors
+    /// When it could not be made so.
+    pub fn settle(&self) -> Result<(), Unavailable> {
+        self.store.settle()
+    }
+
+    fn record(&self, sample: &Sample<'_>, key: Option<Key<'_>>, now: u64) -> Result<Recorded, Refused> {
         let by_sec = sample.epoch.saturating_sub(now);
         if by_sec > AHEAD_SEC_MAX {
             return Err(Refused::Ahead { by_sec });

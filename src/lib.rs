@@ -2,6 +2,7 @@
 //!
 //! - [`probe`] reads this host; [`monitor`] does so on every tick and publishes what it read.
 //! - [`server`] is the plain HTTP door; [`api`] decides what is answered to a request.
+//! - [`intake`] takes datagrams and messages, which are not answered.
 //! - [`ingest`] is the one way in for samples; [`sample`] decodes them and holds every limit on input.
 //! - [`store`] keeps the hosts; [`summary`] is the arithmetic of their averages.
 //! - [`stats`] is what the process counts about itself.
@@ -11,6 +12,7 @@
 
 pub mod api;
 pub mod ingest;
+pub mod intake;
 pub mod monitor;
 pub mod probe;
 pub mod receiver;

@@ -67,8 +67,9 @@ fn demo(receiver: &receiver::Options, monitor: &monitor::Options) -> Result<(), 
             _ => Err(error),
         })
         .map_err(|error| error.to_string())?;
-    let destination = Destination::parse(&format!("http://{}", receiver.address()))?;
-    log::info!("Open {}/by-minute in a browser; Ctrl+C ends the demo", destination.host_url(&monitor.host));
+    let url = format!("http://{}", receiver.address());
+    let destination = Destination::parse(&url)?;
+    log::info!("Open {url}/api/perf/{}/by-minute in a browser; Ctrl+C ends the demo", monitor::segment(&monitor.host));
     let monitor = monitor::Options { destinations: vec![destination], ..monitor.clone() };
     let monitor = Monitor::start(&monitor).map_err(|error| error.to_string())?;
     wait(signals)?;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use lizm::monitor::{self, Destination};
 use lizm::store::Location;
-use lizm::{receiver, sample};
+use lizm::{intake, receiver, sample};
 use log::LevelFilter;
 use pico_args::Arguments;
 
@@ -40,6 +40,9 @@ Usage: lizm receiver [options]
       --bind ADDRESS    address to listen on [0.0.0.0]
       --store WHERE     memory, or a directory that what was received is kept in [memory]
       --fsync WHEN      second: a power cut may cost the last second; always: none that was answered [second]
+      --udp ADDR        take line protocol in datagrams there too, such as 0.0.0.0:8089
+      --zmq ENDPOINT    take line protocol in messages of ZeroMQ there too, such as tcp://0.0.0.0:5557; needs a lizm
+                        built with the feature zeromq
       --max-series N    most series, a label of a host each; values of new ones are refused past it [1000000]
       --workers N       threads that answer requests [16]
       --log-level L     error, warning, info or debug [info]
@@ -51,6 +54,8 @@ What it serves:
   GET    /api/perf/HOST/TEXT    those whose key contains TEXT, such as by-minute:cpu
   DELETE /api/perf/HOST         forget a host
   GET    /api/hosts             all hosts and how they are; ?series=cpu,mem adds their last hour
+  POST   /write                 lines of line protocol: perf,host=HOST cpu=4.98,mem=35.1 EPOCH; gzip and chunks too
+  GET    /ping, /query          what clients of InfluxDB 1.x ask before they write
   GET    /health                200 while it is well
 
 SIGTERM and SIGINT finish what was taken, make it durable, and exit 0.
@@ -61,7 +66,11 @@ const MONITOR_HELP: &str = "lizm monitor - read this host and publish it
 Usage: lizm monitor --host NAME --publish URL [URL…] [options]
 
       --host NAME       what this host is called at the receiver; it must be unique (also --this-host)
-      --publish URL     where to publish, such as http://receiver:8080; may name several URLs and be repeated
+      --publish URL     where to publish; may name several URLs and be repeated:
+                        http://receiver:8080            a receiver
+                        http://influx:8086/write?db=x   line protocol, to whatever takes it
+                        udp://receiver:8089             the same in datagrams, without an answer
+                        zmq://receiver:5557             the same in messages of ZeroMQ (feature zeromq)
       --interval SEC    seconds between samples [1]
       --procfs DIR      where the proc file system is mounted (also HOST_PROC in the environment) [/proc]
       --backlog N       most samples that wait in memory for a destination that is down [3600]
@@ -72,6 +81,10 @@ Usage: lizm monitor --host NAME --publish URL [URL…] [options]
 A sample holds cpu and mem in percent. The first is published one interval after the start.
 In the environment LIZM_PUBLISH holds URLs with spaces between them.
 ";
+
+/// What to do about an option that needs a feature.
+const WITHOUT_ZEROMQ: &str =
+    "this lizm was built without the feature zeromq; cargo build --release --features zeromq has it";
 
 const CHECK_HELP: &str = "lizm check - ask a receiver whether it is well
 
@@ -167,9 +180,25 @@ impl Options {
             workers: self.whole("--workers", 16, 1..=1024)?,
             series_max: self.whole("--max-series", 1_000_000, 1..=1_000_000_000)?,
             store: self.store()?,
+            intake: self.intake()?,
         };
         self.no_more()?;
         Ok(Command::Receiver(options))
+    }
+
+    fn intake(&mut self) -> Result<intake::Options, String> {
+        let form = "an IP address and a port such as 0.0.0.0:8089";
+        let udp = self.text("--udp")?.map(|address| parsed("--udp", &address, form)).transpose()?;
+        let zmq = self.text("--zmq")?;
+        if let Some(endpoint) = &zmq {
+            if !cfg!(feature = "zeromq") {
+                return Err(format!("option --zmq: {WITHOUT_ZEROMQ}"));
+            }
+            if !["tcp://", "ipc://"].iter().any(|scheme| endpoint.starts_with(scheme)) {
+                return Err(format!("option --zmq: {endpoint:?} is not an endpoint such as tcp://0.0.0.0:5557"));
+            }
+        }
+        Ok(intake::Options { udp, zmq })
     }
 
     fn monitor(&mut self) -> Result<Command, String> {
@@ -226,8 +255,14 @@ impl Options {
         self.no_more()?;
         let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
         let host = host.filter(|host| sample::check_host(host).is_ok()).unwrap_or_else(|| "localhost".to_owned());
-        let receiver =
-            receiver::Options { port, bind: DEMO_BIND, workers: 4, series_max: 1000, store: Location::Memory };
+        let receiver = receiver::Options {
+            port,
+            bind: DEMO_BIND,
+            workers: 4,
+            series_max: 1000,
+            store: Location::Memory,
+            intake: intake::Options::default(),
+        };
         let monitor = monitor::Options {
             host,
             destinations: Vec::new(),

@@ -8,6 +8,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::api::Api;
+use crate::ingest::Ingest;
+use crate::intake::{self, Intake};
 use crate::server::{Door, unix_now_sec};
 use crate::stats::Stats;
 use crate::store::{Location, Store, SweepGate, Unavailable};
@@ -33,11 +35,14 @@ pub struct Options {
     pub series_max: usize,
     /// Where to keep what was received.
     pub store: Location,
+    /// Ways in besides HTTP.
+    pub intake: intake::Options,
 }
 
 /// A receiver that runs until it is stopped.
 pub struct Receiver {
     door: Door,
+    intake: Intake,
     store: Arc<Store>,
     stats: Arc<Stats>,
     stop_upkeep: mpsc::Sender<()>,
@@ -52,11 +57,13 @@ impl Receiver {
     pub fn start(options: &Options) -> io::Result<Self> {
         let store = Store::open(&options.store, options.series_max, unix_now_sec()).map_err(io::Error::other)?;
         let (store, stats) = (Arc::new(store), Arc::new(Stats::default()));
-        let api = Arc::new(Api::new(store.clone(), stats.clone()));
+        let ingest = Arc::new(Ingest::new(store.clone(), stats.clone()));
+        let api = Arc::new(Api::new(ingest.clone()));
         let address = SocketAddr::new(options.bind, options.port);
         let door = Door::open(address, options.workers, &api)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
         log::info!("Receiver is listening on http://{}", door.address());
+        let intake = Intake::open(&options.intake, &ingest)?;
         log::info!("{}", store.description());
         let (stop_upkeep, stopped) = mpsc::channel();
         let kept = store.clone();
@@ -70,7 +77,7 @@ impl Receiver {
                 }
             })?;
         }
-        Ok(Self { door, store, stats, stop_upkeep, upkeep })
+        Ok(Self { door, intake, store, stats, stop_upkeep, upkeep })
     }
 
     /// The address it serves on.
@@ -81,6 +88,7 @@ impl Receiver {
 
     /// Finishes what was taken, and says in the log what was counted.
     pub fn stop(self) {
+        self.intake.close();
         if !self.door.close(STOP_WITHIN) {
             log::warn!("Some requests were not answered within {} seconds", STOP_WITHIN.as_secs());
         }
@@ -91,15 +99,7 @@ impl Receiver {
         if let Err(unavailable) = self.store.sync_now() {
             log::error!("What was received last may be lost: {unavailable}");
         }
-        let Stats { stored, expired, refused, duplicates, parked } = &*self.stats;
-        log::info!(
-            "Receiver stopped: {} values stored, {} expired, {} refused, {} requests duplicate, {} parked",
-            stored.get(),
-            expired.get(),
-            refused.get(),
-            duplicates.get(),
-            parked.get()
-        );
+        log::info!("Receiver stopped: {}", self.stats);
     }
 }
 

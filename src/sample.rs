@@ -3,6 +3,8 @@
 //! Decoding and encoding live here together with every limit and check on input, so that each way into
 //! the receiver refuses the same things in the same words. Nothing here touches files, sockets, clocks or locks.
 
+pub mod line;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -78,6 +80,17 @@ pub fn check_label(label: &str) -> Result<(), String> {
         return Err(format!("label {label:?}: has a control character, which a label cannot have"));
     }
     Ok(())
+}
+
+/// Checks the value of a label: a number between -1e300 and 1e300.
+///
+/// # Errors
+/// A sentence that names the label and the limit.
+pub fn check_value(label: &str, value: f64) -> Result<f64, String> {
+    if value.abs() <= VALUE_MAGNITUDE_MAX {
+        return Ok(value);
+    }
+    Err(format!("label {label:?}: the value is not a number between -1e300 and 1e300"))
 }
 
 /// Reads an epoch: 1 to 12 digits and nothing else.
@@ -213,10 +226,7 @@ impl Visitor<'_> for Number<'_> {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<f64, E> {
-        if value.abs() <= VALUE_MAGNITUDE_MAX {
-            return Ok(value);
-        }
-        Err(E::custom(format!("label {:?}: the value is not a number between -1e300 and 1e300", self.label)))
+        check_value(self.label, value).map_err(E::custom)
     }
 
     fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<f64, E> {

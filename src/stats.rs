@@ -1,5 +1,6 @@
 //! What the process counts about itself. Counters only rise, and are read without stopping what they count.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that only rises.
@@ -30,8 +31,37 @@ pub struct Stats {
     pub expired: Counter,
     /// Values that the cap on series refused.
     pub refused: Counter,
+    /// Lines of line protocol of which nothing was stored, because of what they say or of a limit.
+    pub lines_refused: Counter,
+    /// Fields of lines that are strings, which are passed over.
+    pub strings: Counter,
+    /// Datagrams that were longer than the limit, and dropped.
+    pub datagrams_truncated: Counter,
+    /// Datagrams that the kernel dropped because they came faster than they were read.
+    pub datagrams_dropped: Counter,
     /// Requests that were a retry of one already counted.
     pub duplicates: Counter,
     /// Requests of the plain door that could not be dropped safely: each keeps a thread and two descriptors.
     pub parked: Counter,
+}
+
+impl fmt::Display for Stats {
+    /// One line for the log, of what there was.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} values stored", self.stored.get())?;
+        let others = [
+            (&self.expired, "expired"),
+            (&self.refused, "refused"),
+            (&self.duplicates, "requests duplicate"),
+            (&self.parked, "parked"),
+            (&self.lines_refused, "lines refused"),
+            (&self.strings, "strings passed over"),
+            (&self.datagrams_truncated, "datagrams too long"),
+            (&self.datagrams_dropped, "datagrams dropped by the kernel"),
+        ];
+        others
+            .iter()
+            .filter(|(counter, _)| counter.get() > 0)
+            .try_for_each(|(counter, what)| write!(f, ", {} {what}", counter.get()))
+    }
 }

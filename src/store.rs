@@ -324,10 +324,10 @@ impl Store {
         None
     }
 
-    /// Records a sample, unless `key` says that it was recorded before.
+    /// Records a sample, unless `key` says that it was recorded before. [`Store::settle`] makes sure of it.
     ///
     /// # Errors
-    /// When it could not be made durable; then nothing of it is recorded.
+    /// When it could not be written to the journal; then nothing of it is recorded.
     pub fn record(&self, sample: &Sample<'_>, key: Option<Key<'_>>, now: u64) -> Result<Recorded, Unavailable> {
         if summary::is_expired(sample.epoch, now) {
             return Ok(Recorded { expired: sample.values.len(), ..Recorded::default() });
@@ -352,23 +352,30 @@ impl Store {
             return Ok(recorded);
         }
         #[cfg(feature = "disk")]
-        let number = match &self.disk {
-            None => 0,
-            Some(disk) => disk.append_sample(&sample.host, sample.epoch, &values, key, now).inspect_err(|_| {
+        if let Some(disk) = &self.disk {
+            disk.append_sample(&sample.host, sample.epoch, &values, key, now).inspect_err(|_| {
                 self.release_series(granted);
-            })?,
-        };
+            })?;
+        }
         let host = match known {
             Some(host) => host,
             None => shard.entry(sample.host.as_ref().into()).or_default(),
         };
         host.apply(sample.epoch, &values, key, now);
-        drop(shard);
+        Ok(recorded)
+    }
+
+    /// Returns when all that was recorded is as durable as the store promises: kept from the end of the process it is
+    /// already, and with `fsync_always` from a power cut then.
+    ///
+    /// # Errors
+    /// When it could not be made so.
+    pub fn settle(&self) -> Result<(), Unavailable> {
         #[cfg(feature = "disk")]
         if let Some(disk) = &self.disk {
-            disk.await_durable(number)?;
+            disk.await_durable()?;
         }
-        Ok(recorded)
+        Ok(())
     }
 
     /// Copies the series of `host` that are asked for, sorted by label. A host that is not known has none.

@@ -12,31 +12,37 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use super::segment;
+use crate::sample::{Sample, decode_values, encode_values, parse_epoch};
 
 /// How often samples pushed out of a backlog, and faults of a spool, are told of.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// A sample on its way, the same for every destination.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Outgoing {
-    /// What the URL of a destination is followed by: host and epoch.
-    pub(super) path: String,
+    pub(super) sample: Sample<'static>,
     /// What keeps a retry from counting twice.
     pub(super) key: String,
-    /// JSON.
-    pub(super) body: Vec<u8>,
 }
 
 impl Outgoing {
     fn to_line(&self) -> Vec<u8> {
-        [self.path.as_bytes(), b" ", self.key.as_bytes(), b" ", &self.body, b"\n"].concat()
+        let Sample { host, epoch, values } = &self.sample;
+        let before = format!("{}/{epoch} {} ", segment(host), self.key);
+        [before.as_bytes(), &encode_values(values), b"\n"].concat()
     }
 
     fn from_line(line: &str) -> Option<Self> {
         let mut fields = line.splitn(3, ' ');
         let (path, key, body) = (fields.next()?, fields.next()?, fields.next()?);
-        Some(Self { path: path.to_owned(), key: key.to_owned(), body: body.as_bytes().to_vec() })
+        let (host, epoch) = path.split_once('/')?;
+        let host = percent_decode_str(host).decode_utf8().ok()?.into_owned().into();
+        let values = decode_values(body.as_bytes()).ok()?;
+        let values = values.into_iter().map(|(label, value)| (label.into_owned().into(), value)).collect();
+        Some(Self { sample: Sample { host, epoch: parse_epoch(epoch).ok()?, values }, key: key.to_owned() })
     }
 }
 
@@ -74,11 +80,6 @@ impl Backlog {
         }
         let waiting = Mutex::new(waiting);
         Ok(Self { waiting, changed: Condvar::new(), destination: destination.to_owned(), samples_max })
-    }
-
-    /// The URL these samples wait for.
-    pub(super) fn destination(&self) -> &str {
-        &self.destination
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -218,7 +219,8 @@ mod tests {
     use super::*;
 
     fn sample(seq: u64) -> Arc<Outgoing> {
-        Arc::new(Outgoing { path: format!("h/{seq}"), key: format!("s-{seq}"), body: b"{\"a label\":1.5}".to_vec() })
+        let sample = Sample { host: "h /ü".into(), epoch: seq, values: vec![("a label".into(), 1.5)] };
+        Arc::new(Outgoing { sample, key: format!("s-{seq}") })
     }
 
     fn left(backlog: &Backlog) -> Vec<String> {

@@ -214,8 +214,11 @@ impl Shared {
                 send(request, &reply, close, SEND_SEC_MAX)
             }
             (Err(reply), Unread::Bytes(length)) if length <= DROPPED_BYTES_MAX => refuse_unread(self, request, &reply),
-            // tiny_http does not read the rest of the chunks, and would take them for the next request.
-            (Err(reply), Unread::Chunks) if read_chunks(&mut request) => send(request, &reply, true, SEND_SEC_MAX),
+            (Err(reply), Unread::Chunks) => {
+                // tiny_http takes what is left of the chunks for the next requests, which have no turn any more.
+                read_away(&mut request);
+                send(request, &reply, true, SEND_SEC_MAX)
+            }
             (Err(reply), _) => self.park(request, &reply),
         }
     }
@@ -234,10 +237,20 @@ impl Shared {
         // The route borrows from the head, and reading the body borrows the whole request.
         let (method, target) = (request.method().to_string(), request.url().to_owned());
         let idempotency_key = header(request.headers(), "Idempotency-Key").map(str::to_owned);
-        let head = Head { method: &method, target: &target, idempotency_key: idempotency_key.as_deref() };
+        let content_encoding = header(request.headers(), "Content-Encoding").map(str::to_owned);
+        let head = Head {
+            method: &method,
+            target: &target,
+            idempotency_key: idempotency_key.as_deref(),
+            content_encoding: content_encoding.as_deref(),
+        };
         let route = self.api.route(&head)?;
         let length = match request.body_length() {
             Some(length) => length,
+            None if matches!(unread, Unread::Chunks) && route.takes_chunks() => {
+                let body = read_chunks(request, route.body_bytes_max(), content_encoding.is_some())?;
+                return Ok(self.api.reply(&route, &body, unix_now_sec()));
+            }
             None if matches!(unread, Unread::Nothing) && !route.needs_length() => 0,
             None => return refuse(411, "header Content-Length: missing, and this request needs it".to_owned()),
         };
@@ -335,6 +348,12 @@ fn framing_error(headers: &[Header]) -> Option<&'static str> {
             return Some("header Transfer-Encoding: given together with Content-Length");
         }
     }
+    let mut encodings = headers.iter().filter(|header| header.field.equiv("Transfer-Encoding"));
+    if let Some(encoding) = encodings.next()
+        && (!encoding.value.as_str().eq_ignore_ascii_case("chunked") || encodings.next().is_some())
+    {
+        return Some("header Transfer-Encoding: only chunked is known here, given once");
+    }
     asks_for_upgrade(headers).then_some("header Connection: asks for an upgrade, and only HTTP/1.1 is spoken here")
 }
 
@@ -360,18 +379,51 @@ fn too_slow(filled: usize, length: usize, why: &str) -> Reply {
     Reply::error(408, &format!("body: {filled} of {length} bytes came, {why}"))
 }
 
-/// Reads the chunks of a refused request away, and says whether they came to their end within a body's limits.
-fn read_chunks(request: &mut Request) -> bool {
+/// Reads a body in chunks.
+///
+/// tiny_http does not tell one that was cut short within a chunk from a whole one. What is packed tells by itself; of
+/// lines the last must have its newline.
+fn read_chunks(request: &mut Request, bytes_max: usize, is_packed: bool) -> Result<Vec<u8>, Reply> {
     let deadline = Instant::now() + Duration::from_secs(BODY_SEC_MAX);
-    let (mut scratch, mut left) = ([0; 4096], crate::sample::BODY_BYTES_MAX);
-    while left > 0 && Instant::now() < deadline {
-        match request.as_reader().read(&mut scratch) {
-            Ok(0) => return true,
-            Ok(read) => left = left.saturating_sub(read),
-            Err(_) => return false,
+    let (mut body, mut scratch) = (Vec::new(), [0; 16 << 10]);
+    loop {
+        let read = match request.as_reader().read(&mut scratch) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                let sentence = format!("body: after {} bytes of it a chunk is malformed, or cut short", body.len());
+                return Err(Reply::error(400, &sentence));
+            }
+            Err(_) => {
+                let (came, silent) = (body.len(), RECEIVE_SEC_MAX);
+                let sentence = format!("body: {came} bytes of it came, then none for {silent} seconds");
+                return Err(Reply::error(408, &sentence));
+            }
+        };
+        body.extend_from_slice(&scratch[..read]);
+        if body.len() > bytes_max {
+            return Err(Reply::error(413, &format!("body: longer than {bytes_max} bytes, the limit")));
+        }
+        if read == 0 && !is_packed && body.last().is_some_and(|last| *last != b'\n') {
+            let sentence = "body: the last line has no newline, so it may be cut short; in chunks it needs one";
+            return Err(Reply::error(400, sentence));
+        }
+        if read == 0 {
+            return Ok(body);
+        }
+        if Instant::now() > deadline {
+            let sentence = format!("body: {} bytes of it came, the limit is {BODY_SEC_MAX} seconds", body.len());
+            return Err(Reply::error(408, &sentence));
         }
     }
-    false
+}
+
+/// Reads the chunks of a refused request away, for as long as a body may take, so that a client that is still sending
+/// gets to read the answer.
+fn read_away(request: &mut Request) {
+    let deadline = Instant::now() + Duration::from_secs(BODY_SEC_MAX);
+    let mut scratch = [0; 16 << 10];
+    while Instant::now() < deadline && request.as_reader().read(&mut scratch).is_ok_and(|read| read > 0) {}
 }
 
 /// Writes an answer, for up to `answer_sec_max`, and gives its connection back to tiny_http.
@@ -422,16 +474,14 @@ fn encode(reply: &Reply, head_only: bool, connection: Option<&str>) -> Vec<u8> {
     let mut answer = Vec::with_capacity(256 + reply.body.len());
     let reason = StatusCode(reply.status).default_reason_phrase();
     let date = httpdate::fmt_http_date(SystemTime::now());
-    let head = format!(
-        "HTTP/1.1 {} {reason}\r\nDate: {date}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
-        reply.status,
-        reply.body.len()
-    );
-    answer.extend_from_slice(head.as_bytes());
-    for (name, value) in [("Allow", reply.allow), ("Connection", connection)] {
-        if let Some(value) = value {
-            answer.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
-        }
+    answer.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\nDate: {date}\r\n", reply.status).as_bytes());
+    if reply.status != 204 {
+        let length = reply.body.len();
+        let about_body = format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
+        answer.extend_from_slice(about_body.as_bytes());
+    }
+    for (name, value) in reply.headers.iter().copied().chain(connection.map(|value| ("Connection", value))) {
+        answer.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
     answer.extend_from_slice(b"\r\n");
     if !head_only {

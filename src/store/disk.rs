@@ -190,7 +190,7 @@ impl Disk {
         self.journal().failed.clone().map(Unavailable)
     }
 
-    /// Appends a sample to the log, and gives the number of its batch.
+    /// Appends a sample to the log.
     pub(super) fn append_sample(
         &self,
         host: &str,
@@ -198,7 +198,7 @@ impl Disk {
         values: &[(Cow<'_, str>, f64)],
         key: Option<Key<'_>>,
         now: u64,
-    ) -> Result<u64, Unavailable> {
+    ) -> Result<(), Unavailable> {
         let mut entry = Vec::with_capacity(64 + host.len() + 24 * values.len());
         entry.push(SAMPLE);
         entry.extend_from_slice(&now.to_le_bytes());
@@ -226,12 +226,11 @@ impl Disk {
             put_text(&mut entry, host);
             batch.insert(&tree.logs[active], number.to_be_bytes(), entry);
             batch.commit()
-        })?;
-        Ok(())
+        })
     }
 
     /// Writes a batch under its number. After a failure nothing is written until the directory was opened anew.
-    fn write(&self, write: impl FnOnce(&Tree, usize, u64) -> fjall::Result<()>) -> Result<u64, Unavailable> {
+    fn write(&self, write: impl FnOnce(&Tree, usize, u64) -> fjall::Result<()>) -> Result<(), Unavailable> {
         let mut journal = self.journal();
         let Journal { tree, failed, next, active, .. } = &mut *journal;
         let Some(tree) = tree.as_ref().filter(|_| failed.is_none()) else {
@@ -240,7 +239,7 @@ impl Disk {
         match write(tree, *active, *next) {
             Ok(()) => {
                 *next += 1;
-                Ok(*next - 1)
+                Ok(())
             }
             Err(error) => {
                 let why = format!("cannot be written: {error}");
@@ -251,11 +250,12 @@ impl Disk {
         }
     }
 
-    /// Where every batch is to be durable before it is acknowledged, waits until `number` is.
-    pub(super) fn await_durable(&self, number: u64) -> Result<(), Unavailable> {
+    /// Where every batch is to be durable before it is acknowledged, waits until those written so far are.
+    pub(super) fn await_durable(&self) -> Result<(), Unavailable> {
         if !self.fsync_always {
             return Ok(());
         }
+        let number = self.journal().next - 1;
         let mut durable = locked(&self.durable);
         durable.wanted = durable.wanted.max(number);
         self.durable_changed.notify_all();

@@ -1,0 +1,176 @@
+//! What clients of InfluxDB 1.x ask for: lines of line protocol by `/write`, and enough of `/ping` and `/query` for
+//! them to start.
+
+use std::borrow::Cow;
+use std::io::Read;
+
+use flate2::bufread::MultiGzDecoder;
+use serde::Serialize;
+use serde_json::json;
+
+use super::{Head, Reply, decode_form, pairs};
+use crate::ingest::{Ingest, Refused};
+use crate::sample::line::{self, LINES_BYTES_MAX, LINES_MAX, Precision};
+use crate::sample::{self, Key};
+
+/// Most lines whose refusal an answer explains; the rest it counts.
+const EXPLAINED_MAX: usize = 100;
+
+/// Clients look for this header to know that they speak to InfluxDB; the version is that of the protocol.
+const VERSION_HEADER: (&str, &str) = ("X-Influxdb-Version", "1.8.10");
+
+/// A request to store lines, as far as its head goes.
+#[derive(Debug)]
+pub(super) struct Write<'a> {
+    precision: Precision,
+    key: Option<Key<'a>>,
+    is_gzip: bool,
+}
+
+/// A line of which something was not stored.
+#[derive(Debug, Serialize)]
+struct RefusedLine {
+    line: usize,
+    error: String,
+}
+
+/// What became of the lines of a body.
+#[derive(Debug, Default)]
+struct Written {
+    lines: usize,
+    stored: usize,
+    refused: usize,
+    /// Whether the cap on series is the reason of every refusal.
+    all_capped: bool,
+    explained: Vec<RefusedLine>,
+}
+
+impl<'a> Write<'a> {
+    /// Reads the head of a write. What else InfluxDB knows in a query, such as the name of a database, means nothing
+    /// here and is passed over.
+    pub(super) fn parse(head: &Head<'a>, query: &str) -> Result<Self, Reply> {
+        let bad = |sentence: String| Reply::error(400, &sentence);
+        let precision = pairs(query).find(|(name, _)| *name == "precision").map_or("", |(_, value)| value);
+        let is_gzip = match head.content_encoding {
+            None => false,
+            Some(encoding) if encoding.eq_ignore_ascii_case("identity") => false,
+            Some(encoding) if encoding.eq_ignore_ascii_case("gzip") => true,
+            Some(_) => return Err(Reply::error(415, "header Content-Encoding: only gzip is known here")),
+        };
+        Ok(Self {
+            precision: Precision::parse(&decode_form("precision", precision)?).map_err(bad)?,
+            key: head.idempotency_key.map(sample::parse_key).transpose().map_err(bad)?,
+            is_gzip,
+        })
+    }
+
+    /// Stores the lines of a body that can be, and names the others.
+    pub(super) fn reply(&self, ingest: &Ingest, body: &[u8], now: u64) -> Reply {
+        let text = match self.text(body) {
+            Ok(text) => text,
+            Err(reply) => return reply,
+        };
+        if line::lines(&text).nth(LINES_MAX).is_some() {
+            return Reply::error(413, &format!("body: more than {LINES_MAX} lines, the limit of one"));
+        }
+        if self.key.is_some() && line::lines(&text).nth(1).is_some() {
+            return Reply::error(400, "header Idempotency-Key: marks a body of one line, and this one has more");
+        }
+        let mut written = Written { all_capped: true, ..Written::default() };
+        for (number, line) in line::lines(&text) {
+            written.lines += 1;
+            match ingest.submit_line(line, self.precision, self.key, now) {
+                Ok(recorded) => {
+                    written.stored += recorded.stored;
+                    if recorded.refused > 0 {
+                        let refused = recorded.refused;
+                        let why = format!("label: {refused} of its labels are new series, past --max-series");
+                        written.refuse(number, why);
+                    }
+                }
+                Err(Refused::Unavailable(unavailable)) => {
+                    let (lines, stored) = (written.lines - 1, written.stored);
+                    let before = format!("{stored} values of the {lines} lines before line {number} were stored");
+                    return Reply::error(503, &format!("{unavailable}; {before}"));
+                }
+                Err(refused) => {
+                    written.all_capped &= matches!(refused, Refused::SeriesCap { .. });
+                    written.refuse(number, refused.to_string());
+                }
+            }
+        }
+        match ingest.settle() {
+            Ok(()) => written.reply(),
+            Err(unavailable) => Reply::error(503, &unavailable.to_string()),
+        }
+    }
+
+    /// The body as it was before it was packed.
+    fn text<'b>(&self, body: &'b [u8]) -> Result<Cow<'b, [u8]>, Reply> {
+        if !self.is_gzip {
+            return Ok(Cow::Borrowed(body));
+        }
+        let mut text = Vec::new();
+        let read = MultiGzDecoder::new(body).take(LINES_BYTES_MAX as u64 + 1).read_to_end(&mut text);
+        match read {
+            Ok(_) if text.len() > LINES_BYTES_MAX => {
+                Err(Reply::error(413, &format!("body: longer than {LINES_BYTES_MAX} bytes once unpacked, the limit")))
+            }
+            Ok(_) => Ok(Cow::Owned(text)),
+            Err(error) => {
+                Err(Reply::error(400, &format!("body: is not whole gzip, as Content-Encoding says: {error}")))
+            }
+        }
+    }
+}
+
+impl Written {
+    fn refuse(&mut self, line: usize, error: String) {
+        self.refused += 1;
+        if self.explained.len() < EXPLAINED_MAX {
+            self.explained.push(RefusedLine { line, error });
+        }
+    }
+
+    fn reply(&self) -> Reply {
+        let Some(first) = self.explained.first() else { return Reply::nothing() };
+        let status = if self.all_capped && self.stored == 0 { 429 } else { 400 };
+        let (refused, lines, number, why) = (self.refused, self.lines, first.line, &first.error);
+        let sentence = format!("{refused} of {lines} lines were not stored whole; line {number}: {why}");
+        Reply::json(status, &json!({ "error": sentence, "stored": self.stored, "lines": self.explained }))
+    }
+}
+
+/// The answer to `/ping`.
+pub(super) fn ping() -> Reply {
+    Reply { headers: vec![VERSION_HEADER], ..Reply::nothing() }
+}
+
+/// The statement in the query of a request to `/query`; without one it is in the body, as a form.
+pub(super) fn statement(query: &str) -> Result<Option<String>, Reply> {
+    pairs(query).find(|(name, _)| *name == "q").map(|(_, value)| decode_form("q", value)).transpose()
+}
+
+/// The answer to a statement: clients make sure of their database before they write, and any will do.
+pub(super) fn query(statement_of_query: Option<&str>, body: &[u8]) -> Reply {
+    let in_body = match std::str::from_utf8(body).map(statement) {
+        Ok(Ok(in_body)) => in_body.unwrap_or_default(),
+        Ok(Err(reply)) => return reply,
+        Err(_) => return Reply::error(400, "body: a form is not UTF-8"),
+    };
+    let words: Vec<String> =
+        statement_of_query.unwrap_or(&in_body).split_ascii_whitespace().map(str::to_ascii_uppercase).collect();
+    let words: Vec<&str> = words.iter().map(|word| word.trim_end_matches(';')).collect();
+    match words[..] {
+        ["CREATE", "DATABASE", _, ..] => Reply::json(200, &json!({"results": [{"statement_id": 0}]})),
+        ["SHOW", "DATABASES"] => Reply::json(
+            200,
+            &json!({"results": [{"statement_id": 0, "series": [
+                {"name": "databases", "columns": ["name"], "values": [["lizm"]]}]}]}),
+        ),
+        _ => Reply::error(
+            400,
+            "q: only CREATE DATABASE and SHOW DATABASES are answered here; GET /api/perf/HOST has the summaries",
+        ),
+    }
+}

@@ -1,0 +1,130 @@
+//! The ways in that give no answer: datagrams by UDP and messages by ZeroMQ, one or several lines of line protocol each.
+//!
+//! What cannot be stored is counted in [`crate::stats`], and told of in the log at most once a minute.
+
+mod udp;
+#[cfg(feature = "zeromq")]
+mod zeromq;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::ingest::Ingest;
+
+/// Longest datagram or message in bytes. A longer datagram would travel in more than 22 fragments, of which none may be
+/// lost; of messages it bounds what waits for one peer.
+pub const MESSAGE_BYTES_MAX: usize = 32 << 10;
+/// How often what cannot be stored is told of.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Longest wait in a socket before a look at whether it is to close, and what is to be told.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long a closing socket may take in what has come.
+const DRAIN_WITHIN: Duration = Duration::from_secs(2);
+/// Pause after a failure of a socket, which may last.
+const FAILED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Which sockets to open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Where to take datagrams; port 0 picks one.
+    pub udp: Option<SocketAddr>,
+    /// Where to take messages, as ZeroMQ writes it: `tcp://0.0.0.0:5557`.
+    pub zmq: Option<String>,
+}
+
+/// Open sockets, each read by a thread of its own.
+pub struct Intake {
+    closing: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Intake {
+    /// Opens the sockets asked for, and stores what comes by them through `ingest`.
+    ///
+    /// # Errors
+    /// When one cannot be opened; the message names it.
+    pub fn open(options: &Options, ingest: &Arc<Ingest>) -> io::Result<Self> {
+        let mut intake = Self { closing: Arc::default(), threads: Vec::new() };
+        if let Some(address) = options.udp {
+            let socket = udp::Socket::open(address).map_err(|error| named(&format!("udp://{address}"), &error))?;
+            log::info!("Receiver is listening on {}", socket.description());
+            let (ingest, closing) = (ingest.clone(), intake.closing.clone());
+            intake.spawn("udp", move || socket.run(&ingest, &closing))?;
+        }
+        if let Some(endpoint) = &options.zmq {
+            #[cfg(not(feature = "zeromq"))]
+            return Err(named(endpoint, &io::Error::other("this lizm was built without the feature zeromq")));
+            #[cfg(feature = "zeromq")]
+            {
+                let socket = zeromq::Socket::open(endpoint).map_err(|error| named(endpoint, &error.into()))?;
+                log::info!("Receiver is listening on {}", socket.description());
+                let (ingest, closing) = (ingest.clone(), intake.closing.clone());
+                intake.spawn("zmq", move || socket.run(&ingest, &closing))?;
+            }
+        }
+        Ok(intake)
+    }
+
+    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        self.threads.push(thread::Builder::new().name(name.to_owned()).spawn(run)?);
+        Ok(())
+    }
+
+    /// Stores what has come, and closes the sockets.
+    pub fn close(self) {
+        self.closing.store(true, Ordering::Release);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                log::error!("A thread that took datagrams or messages had panicked");
+            }
+        }
+    }
+}
+
+fn named(address: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+}
+
+/// What could not be stored of what came by one socket, since it was last told of.
+#[derive(Default)]
+struct Trouble {
+    lines: u64,
+    latest: String,
+    truncated: u64,
+    dropped: u64,
+    failed: Option<String>,
+    told_at: Option<Instant>,
+}
+
+impl Trouble {
+    fn refuse(&mut self, reason: &impl ToString) {
+        self.lines += 1;
+        self.latest = reason.to_string();
+    }
+
+    /// Tells, if there is something to tell and nothing was for a minute, or `at_once`.
+    fn tell(&mut self, address: &str, at_once: bool) {
+        let is_due = at_once || self.told_at.is_none_or(|told_at| told_at.elapsed() >= TELL_EVERY);
+        let Self { lines, latest, truncated, dropped, failed, .. } = self;
+        if !is_due || (*lines, *truncated, *dropped) == (0, 0, 0) && failed.is_none() {
+            return;
+        }
+        let mut said = Vec::new();
+        if *lines > 0 {
+            said.push(format!("{lines} lines were not stored, the latest because of {latest}"));
+        }
+        if *truncated > 0 {
+            said.push(format!("{truncated} datagrams were longer than {MESSAGE_BYTES_MAX} bytes"));
+        }
+        if *dropped > 0 {
+            said.push(format!("{dropped} datagrams came faster than they were read"));
+        }
+        said.extend(failed.take());
+        log::warn!("{address}: {}", said.join("; "));
+        *self = Self { told_at: Some(Instant::now()), ..Self::default() };
+    }
+}

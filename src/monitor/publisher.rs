@@ -1,0 +1,219 @@
+//! Publishes what waits for one destination: strictly in order, one sample at a time, again where that may help.
+
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use super::backlog::{Backlog, Outgoing};
+use super::destination::Destination;
+use super::{random, udp};
+use crate::sample::encode_values;
+use crate::sample::line::{Precision, encode_line};
+
+/// First and longest wait before a sample is tried again; the wait doubles in between.
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+const RETRY_LONGEST: Duration = Duration::from_secs(5);
+/// Pause between samples of a backlog: a receiver that is back gets up to 250 a second from each monitor.
+const REPLAY_PAUSE: Duration = Duration::from_millis(4);
+/// Longest time for a connection, and for a whole request.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most bytes read of an answer; the receiver's own are far shorter.
+const ANSWER_BYTES_MAX: u64 = 64 << 10;
+/// Longest wait that a receiver's `Retry-After` is honoured for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
+/// What came of one attempt to publish a sample.
+#[derive(Debug)]
+enum Outcome {
+    Published,
+    /// The receiver will never take it.
+    Refused(String),
+    /// The receiver did not take it now, and may have said when it will.
+    Later(String, Option<Duration>),
+    /// The receiver has no room for it: it is tried once more.
+    NoRoom(String, Option<Duration>),
+    /// The connection has ended without an answer: the receiver may have it or not.
+    Unanswered(String),
+}
+
+/// Publishes the samples of one backlog to its destination.
+pub(super) struct Publisher {
+    destination: Destination,
+    way: Way,
+}
+
+/// What samples travel by.
+enum Way {
+    Http(ureq::Agent),
+    Udp(udp::Sender),
+    #[cfg(feature = "zeromq")]
+    Zmq(super::zeromq::Sender),
+}
+
+impl Publisher {
+    /// Makes ready what the destination's scheme needs. Nothing is sent yet.
+    pub(super) fn new(destination: &Destination) -> io::Result<Self> {
+        let way = match destination {
+            Destination::Api(_) | Destination::Lines { .. } => Way::Http(agent()),
+            Destination::Udp { authority } => Way::Udp(udp::Sender::new(authority)),
+            #[cfg(feature = "zeromq")]
+            Destination::Zmq { authority } => {
+                let failed = |error| io::Error::other(format!("cannot publish to {destination}: {error}"));
+                Way::Zmq(super::zeromq::Sender::connect(authority).map_err(failed)?)
+            }
+            #[cfg(not(feature = "zeromq"))]
+            Destination::Zmq { .. } => return Err(io::Error::other("this lizm was built without the feature zeromq")),
+        };
+        Ok(Self { destination: destination.clone(), way })
+    }
+
+    pub(super) fn run(mut self, backlog: &Backlog) {
+        let (mut retry, mut kept_connection, mut had_no_room) = (Retry::default(), false, false);
+        while let Some(sample) = backlog.front() {
+            let url = self.destination.url_of(&sample.sample.host, sample.sample.epoch);
+            let again = match self.publish(&url, &sample) {
+                Outcome::Published => {
+                    log::info!("Publish was successful to {url}");
+                    None
+                }
+                // A kept connection may have ended since the sample before: that alone is no failure.
+                Outcome::Unanswered(_) if kept_connection => {
+                    kept_connection = false;
+                    continue;
+                }
+                Outcome::NoRoom(details, after) if !had_no_room => {
+                    had_no_room = true;
+                    Some((details, after))
+                }
+                Outcome::Refused(details) | Outcome::NoRoom(details, _) => {
+                    log::error!("Publish failed to {url}, details: {details}");
+                    None
+                }
+                Outcome::Later(details, after) => Some((details, after)),
+                Outcome::Unanswered(details) => Some((details, None)),
+            };
+            if let Some((details, after)) = again {
+                log::error!("Publish failed to {url}, details: {details}");
+                if backlog.closes_within(retry.next_wait(random()).max(after.unwrap_or_default())) {
+                    return;
+                }
+                continue;
+            }
+            (retry, kept_connection, had_no_room) = (Retry::default(), true, false);
+            if backlog.done(&sample) > 0 {
+                backlog.closes_within(REPLAY_PAUSE);
+            }
+        }
+    }
+
+    fn publish(&mut self, url: &str, outgoing: &Outgoing) -> Outcome {
+        let sample = &outgoing.sample;
+        let not_sent = |details: String| Outcome::Later(details, None);
+        match (&mut self.way, &self.destination) {
+            (Way::Http(agent), Destination::Lines { precision, .. }) => {
+                let body = encode_line(sample, *precision) + "\n";
+                post(agent, url, "text/plain; charset=utf-8", &outgoing.key, body.as_bytes())
+            }
+            (Way::Http(agent), _) => {
+                post(agent, url, "application/json", &outgoing.key, &encode_values(&sample.values))
+            }
+            (Way::Udp(sender), _) => sender
+                .send(encode_line(sample, Precision::Nanoseconds).as_bytes())
+                .map_or_else(|error| not_sent(error.to_string()), |()| Outcome::Published),
+            #[cfg(feature = "zeromq")]
+            (Way::Zmq(sender), _) => sender
+                .send(encode_line(sample, Precision::Nanoseconds).as_bytes())
+                .map_or_else(not_sent, |()| Outcome::Published),
+        }
+    }
+}
+
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        // The environment's proxy is for the web; a receiver is a neighbour.
+        .proxy(None)
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_global(Some(REQUEST_TIMEOUT))
+        .user_agent(concat!("lizm/", env!("CARGO_PKG_VERSION")))
+        .build();
+    config.into()
+}
+
+fn post(agent: &ureq::Agent, url: &str, content_type: &str, key: &str, body: &[u8]) -> Outcome {
+    let request = agent.post(url).header("Content-Type", content_type).header("Idempotency-Key", key);
+    let mut response = match request.send(body) {
+        Ok(response) => response,
+        Err(error @ ureq::Error::Timeout(_)) => return Outcome::Later(error.to_string(), None),
+        Err(error) => return Outcome::Unanswered(error.to_string()),
+    };
+    let status = response.status().as_u16();
+    let after = response.headers().get("Retry-After").and_then(|after| after.to_str().ok());
+    let after = after.and_then(|after| retry_after(after, SystemTime::now()));
+    let answer = match response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string() {
+        Ok(answer) => answer,
+        Err(error) => return Outcome::Unanswered(format!("HTTP {status}, and its body: {error}")),
+    };
+    let said = serde_json::from_str::<serde_json::Value>(&answer).ok();
+    let said =
+        said.as_ref().and_then(|answer| answer["error"].as_str()).map_or(String::new(), |said| format!(": {said}"));
+    match status {
+        200..=299 => Outcome::Published,
+        429 => Outcome::NoRoom(format!("HTTP {status}{said}"), after),
+        401 | 408 | 500..=599 => Outcome::Later(format!("HTTP {status}{said}"), after),
+        _ => Outcome::Refused(format!("HTTP {status}{said}")),
+    }
+}
+
+/// Reads `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
+fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let wait = match value.trim().parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(value.trim()).ok()?.duration_since(now).unwrap_or_default(),
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
+/// The wait before a sample is tried again.
+#[derive(Debug, Default)]
+struct Retry {
+    failures: u32,
+}
+
+impl Retry {
+    /// From a quarter of a second, doubled each time up to five, and of that between half and all by chance, so that
+    /// the monitors of a fleet do not come back at one moment.
+    fn next_wait(&mut self, random: u64) -> Duration {
+        let longest = RETRY_FIRST.saturating_mul(1 << self.failures.min(16)).min(RETRY_LONGEST);
+        self.failures += 1;
+        let half_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX) / 2;
+        Duration::from_millis(half_ms + random % (half_ms + 1)).max(RETRY_FIRST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_465_001_814);
+        let wait = |value| retry_after(value, now).map(|wait| wait.as_secs());
+        assert_eq!((wait("0"), wait(" 17 "), wait("86400")), (Some(0), Some(17), Some(300)));
+        let later = httpdate::fmt_http_date(now + Duration::from_secs(20));
+        assert_eq!((wait(&later), wait("Sat, 01 Jan 2000 00:00:00 GMT"), wait("soon")), (Some(20), Some(0), None));
+    }
+
+    #[test]
+    fn waits_grow_to_five_seconds_and_start_anew() {
+        for random in [0, 1, u64::MAX / 3, u64::MAX] {
+            let mut retry = Retry::default();
+            let waits: Vec<Duration> = (0..40).map(|_| retry.next_wait(random)).collect();
+            assert!(waits.iter().all(|wait| (RETRY_FIRST..=RETRY_LONGEST).contains(wait)), "{waits:?}");
+            assert!(waits[10] >= RETRY_LONGEST / 2);
+        }
+    }
+}

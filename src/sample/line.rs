@@ -1,0 +1,676 @@
+//! Line protocol: the text in which InfluxDB and what speaks to it write samples, one a line.
+//!
+//! `perf,host=jarvis cpu=4.98,mem=35.1 1465001847` is a measurement with its tags, the fields, and a time. Grammar and
+//! escapes are those of InfluxDB's published line protocol reference: a backslash takes the meaning from a comma, an
+//! equals sign, a space or a backslash, and stands for itself before anything else; only a field's string is quoted.
+//!
+//! The tag `host` names the host. The fields of the measurement `perf` are its labels as they stand; those of any
+//! other measurement are called `measurement.field`, and the other tags follow as `,tag=value` in the order of their
+//! names.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use super::{LABELS_MAX, Sample, Values, check_host, check_label, check_value, parse_epoch};
+
+/// Longest body of lines in bytes: the most lines, of 800 bytes each.
+pub const LINES_BYTES_MAX: usize = 8 << 20;
+/// Most lines in a body: twice what Telegraf sends at once when it is told to send much.
+pub const LINES_MAX: usize = 10_000;
+
+/// The measurement whose fields are labels as they stand.
+const PLAIN_MEASUREMENT: &str = "perf";
+const HOST_TAG: &str = "host";
+
+/// Times without a precision up to these, in magnitude order, are seconds, milliseconds and microseconds; beyond, they
+/// are nanoseconds. Each reaches from 1973 to the year 5138.
+const SECONDS_MAX: u64 = 100_000_000_000;
+const MILLISECONDS_MAX: u64 = SECONDS_MAX * 1000;
+const MICROSECONDS_MAX: u64 = MILLISECONDS_MAX * 1000;
+
+/// The unit of the times in a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// The one that puts a time between 1973 and the year 5138.
+    #[default]
+    ByMagnitude,
+    /// Nanoseconds, the unit that InfluxDB takes where none is named.
+    Nanoseconds,
+    /// Microseconds.
+    Microseconds,
+    /// Milliseconds.
+    Milliseconds,
+    /// Seconds.
+    Seconds,
+    /// Minutes.
+    Minutes,
+    /// Hours.
+    Hours,
+}
+
+impl Precision {
+    /// Reads the names that InfluxDB's `precision=` has, of both its APIs.
+    ///
+    /// # Errors
+    /// A sentence that lists them.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        match name {
+            "" => Ok(Self::ByMagnitude),
+            "ns" | "n" => Ok(Self::Nanoseconds),
+            "us" | "u" | "µ" => Ok(Self::Microseconds),
+            "ms" => Ok(Self::Milliseconds),
+            "s" => Ok(Self::Seconds),
+            "m" => Ok(Self::Minutes),
+            "h" => Ok(Self::Hours),
+            _ => Err(format!("precision: {name:?} is not one of ns, us, ms, s, m and h")),
+        }
+    }
+
+    /// The second that has passed at `time`, a part of it counting as all of it: the epoch of what is measured then.
+    fn epoch(self, time: u64) -> Option<u64> {
+        Some(match self {
+            Self::ByMagnitude => return by_magnitude(time).epoch(time),
+            Self::Nanoseconds => time.div_ceil(1_000_000_000),
+            Self::Microseconds => time.div_ceil(1_000_000),
+            Self::Milliseconds => time.div_ceil(1000),
+            Self::Seconds => time,
+            Self::Minutes => time.checked_mul(60)?,
+            Self::Hours => time.checked_mul(3600)?,
+        })
+    }
+
+    /// A time that stands for the second that ends at `epoch`.
+    fn time(self, epoch: u64) -> u64 {
+        match self {
+            Self::Nanoseconds => epoch.saturating_mul(1_000_000_000),
+            Self::Microseconds => epoch.saturating_mul(1_000_000),
+            Self::Milliseconds => epoch.saturating_mul(1000),
+            Self::ByMagnitude | Self::Seconds => epoch,
+            Self::Minutes => epoch.div_ceil(60),
+            Self::Hours => epoch.div_ceil(3600),
+        }
+    }
+}
+
+fn by_magnitude(time: u64) -> Precision {
+    match time {
+        ..SECONDS_MAX => Precision::Seconds,
+        ..MILLISECONDS_MAX => Precision::Milliseconds,
+        ..MICROSECONDS_MAX => Precision::Microseconds,
+        _ => Precision::Nanoseconds,
+    }
+}
+
+/// The lines of a text that are neither empty nor a comment, each with its number, which counts from 1.
+///
+/// A line ends at a newline that is not in a quoted string. A quote that is never closed ends with its line.
+#[must_use]
+pub fn lines(text: &[u8]) -> Lines<'_> {
+    Lines { rest: text, number: 0 }
+}
+
+/// See [`lines`].
+#[derive(Debug, Clone)]
+pub struct Lines<'a> {
+    rest: &'a [u8],
+    number: usize,
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = (usize, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.rest.is_empty() {
+            let number = self.number + 1;
+            let newline = memchr::memchr(b'\n', self.rest).unwrap_or(self.rest.len());
+            let has_quote = memchr::memchr(b'"', &self.rest[..newline]).is_some();
+            let end = if has_quote { end_of_quoted_line(self.rest).unwrap_or(newline) } else { newline };
+            let (line, rest) = self.rest.split_at(end);
+            self.number += 1 + if has_quote { memchr::memchr_iter(b'\n', line).count() } else { 0 };
+            self.rest = rest.get(1..).unwrap_or_default();
+            let line = line.trim_ascii();
+            if !line.is_empty() && line[0] != b'#' {
+                return Some((number, line));
+            }
+        }
+        None
+    }
+}
+
+/// Where a line ends that has a quote somewhere; `None` where a string is not closed before the text ends.
+fn end_of_quoted_line(text: &[u8]) -> Option<usize> {
+    if text.trim_ascii_start().first() == Some(&b'#') {
+        return None;
+    }
+    let (mut at, mut in_fields, mut in_string) = (0, false, false);
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'\\' => at += 1,
+            b'\n' if !in_string => return Some(at),
+            b' ' if !in_string => in_fields = true,
+            b'"' if in_string => in_string = false,
+            b'"' if in_fields && text[at - 1] == b'=' => in_string = true,
+            _ => {}
+        }
+        at += 1;
+    }
+    (!in_string).then_some(text.len())
+}
+
+/// A line that was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line<'a> {
+    /// What it says. One without a time was measured now.
+    pub sample: Sample<'a>,
+    /// How many of its fields are strings, which no average can be made of.
+    pub strings: usize,
+}
+
+/// Reads one line, without its newline, at `now` in seconds since the Unix epoch.
+///
+/// # Errors
+/// A sentence that names the part of the line and the limit.
+pub fn decode_line(line: &[u8], precision: Precision, now: u64) -> Result<Line<'_>, String> {
+    let text =
+        std::str::from_utf8(line).map_err(|error| format!("line: is not UTF-8 at byte {}", error.valid_up_to()))?;
+    let mut cursor = Cursor { text, at: 0 };
+    let series = SeriesKey::read(&mut cursor)?;
+    let mut read =
+        Line { sample: Sample { host: series.host.clone(), epoch: now, values: Values::with_capacity(2) }, strings: 0 };
+    cursor.skip_spaces();
+    if cursor.is_at_end() {
+        return Err("fields: missing; a line is measurement,tags fields time".to_owned());
+    }
+    loop {
+        read_field(&mut cursor, &series, &mut read)?;
+        match cursor.peek() {
+            Some(b',') => cursor.next(),
+            Some(b' ') | None => break,
+            Some(_) => return Err("fields: a string is followed by neither a comma nor a space".to_owned()),
+        };
+    }
+    let time = cursor.rest().trim_matches(' ');
+    if !time.is_empty() {
+        read.sample.epoch = parse_time(time, precision)?;
+    }
+    Ok(read)
+}
+
+fn parse_time(text: &str, precision: Precision) -> Result<u64, String> {
+    if text.contains(' ') {
+        return Err("time: followed by more, and nothing belongs there".to_owned());
+    }
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("time: {:?} is not a whole number", shown(text)));
+    }
+    if digits.len() < text.len() && digits.bytes().any(|byte| byte != b'0') {
+        return Err("time: lies before 1970".to_owned());
+    }
+    let epoch = digits.parse().ok().and_then(|time| precision.epoch(time));
+    // An epoch has the same limit whatever it came by.
+    parse_epoch(&epoch.map_or_else(|| digits.to_owned(), |epoch| epoch.to_string()))
+}
+
+/// What comes before the fields: it says of which host and series they are.
+struct SeriesKey<'a> {
+    host: Cow<'a, str>,
+    measurement: Cow<'a, str>,
+    /// The tags other than `host`, in the order of their names.
+    tags: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+}
+
+impl<'a> SeriesKey<'a> {
+    fn read(cursor: &mut Cursor<'a>) -> Result<Self, String> {
+        let measurement = cursor.name(b", ");
+        if measurement.is_empty() {
+            return Err("measurement: missing; a line is measurement,tags fields time".to_owned());
+        }
+        let (mut host, mut tags) = (None, Vec::new());
+        while cursor.peek() == Some(b',') {
+            cursor.next();
+            let tag = cursor.name(b",= ");
+            if tag.is_empty() {
+                return Err("tag: has no name".to_owned());
+            }
+            let is_given = cursor.peek() == Some(b'=') && cursor.next().is_some();
+            let value = if is_given { cursor.name(b",= ") } else { Cow::Borrowed("") };
+            if cursor.peek() == Some(b'=') {
+                return Err(format!(
+                    "tag {:?}: has an equals sign in its value, and no backslash before it",
+                    shown(&tag)
+                ));
+            }
+            if value.is_empty() {
+                return Err(format!("tag {:?}: has no value", shown(&tag)));
+            }
+            if tag != HOST_TAG {
+                tags.push((tag, value));
+            } else if host.replace(value).is_some() {
+                return Err("tag \"host\": given twice".to_owned());
+            }
+        }
+        let host = host.ok_or("tag \"host\": missing; it says whose sample this is")?;
+        check_host(&host)?;
+        tags.sort_unstable();
+        if let Some(twice) = tags.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(format!("tag {:?}: given twice", shown(&twice[0].0)));
+        }
+        Ok(Self { host, measurement, tags })
+    }
+
+    /// The label of one of its fields.
+    fn label(&self, field: Cow<'a, str>) -> Cow<'a, str> {
+        if self.measurement == PLAIN_MEASUREMENT && self.tags.is_empty() {
+            return field;
+        }
+        let mut label = String::with_capacity(64);
+        if self.measurement != PLAIN_MEASUREMENT {
+            label.push_str(&self.measurement);
+            label.push('.');
+        }
+        label.push_str(&field);
+        for (tag, value) in &self.tags {
+            label.extend([",", tag, "=", value]);
+        }
+        Cow::Owned(label)
+    }
+}
+
+fn read_field<'a>(cursor: &mut Cursor<'a>, series: &SeriesKey<'a>, read: &mut Line<'a>) -> Result<(), String> {
+    let field = cursor.name(b",= ");
+    if field.is_empty() {
+        return Err("field: has no name".to_owned());
+    }
+    if cursor.peek() != Some(b'=') {
+        return Err(format!("field {:?}: has no value", shown(&field)));
+    }
+    cursor.next();
+    if cursor.peek() == Some(b'"') {
+        cursor.skip_string().ok_or_else(|| format!("field {:?}: its string is not closed", shown(&field)))?;
+        read.strings += 1;
+        return Ok(());
+    }
+    let text = cursor.take_until(b", ");
+    if text.is_empty() {
+        return Err(format!("field {:?}: has no value", shown(&field)));
+    }
+    let wrong = || {
+        let (field, text) = (shown(&field), shown(text));
+        format!("field {field:?}: {text:?} is not a number, a boolean, or a string in double quotes")
+    };
+    let value = parse_value(text).ok_or_else(wrong)?;
+    let label = series.label(field);
+    check_label(&label)?;
+    let values = &mut read.sample.values;
+    if values.len() == LABELS_MAX {
+        return Err(format!("fields: more than {LABELS_MAX}, the limit of one line"));
+    }
+    if values.iter().any(|(known, _)| *known == label) {
+        return Err(format!("label {label:?}: listed twice"));
+    }
+    values.push((label.clone(), check_value(&label, value)?));
+    Ok(())
+}
+
+/// A number or a boolean, as the reference writes them.
+fn parse_value(text: &str) -> Option<f64> {
+    let (start, last) = (text.strip_prefix('-').unwrap_or(text).bytes().next()?, text.bytes().last()?);
+    if !start.is_ascii_digit() && start != b'.' {
+        return match text {
+            "t" | "T" | "true" | "True" | "TRUE" => Some(1.0),
+            "f" | "F" | "false" | "False" | "FALSE" => Some(0.0),
+            _ => None,
+        };
+    }
+    #[expect(clippy::cast_precision_loss, reason = "an average is an f64")]
+    match last {
+        b'i' => text[..text.len() - 1].parse::<i64>().ok().map(|value| value as f64),
+        b'u' => text[..text.len() - 1].parse::<u64>().ok().map(|value| value as f64),
+        _ => text.parse().ok(),
+    }
+}
+
+/// The start of a text that may be long, for a sentence.
+fn shown(text: &str) -> &str {
+    text.char_indices().nth(40).map_or(text, |(end, _)| &text[..end])
+}
+
+/// A place in a line.
+struct Cursor<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn rest(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.at == self.text.len()
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    /// Goes past a byte, which is ASCII wherever this is called.
+    fn next(&mut self) -> Option<u8> {
+        let byte = self.peek()?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    fn skip_spaces(&mut self) {
+        while self.peek() == Some(b' ') {
+            self.at += 1;
+        }
+    }
+
+    /// A name up to one of `ends` that no backslash precedes, without its backslashes.
+    fn name(&mut self, ends: &[u8]) -> Cow<'a, str> {
+        let (bytes, from) = (self.text.as_bytes(), self.at);
+        let mut is_escaped = false;
+        while let Some(byte) = self.peek().filter(|byte| !ends.contains(byte)) {
+            let escapes = byte == b'\\' && bytes.get(self.at + 1).is_some_and(|next| is_special(char::from(*next)));
+            is_escaped |= escapes;
+            self.at += if escapes { 2 } else { 1 };
+        }
+        let name = &self.text[from..self.at];
+        if is_escaped { Cow::Owned(unescape(name)) } else { Cow::Borrowed(name) }
+    }
+
+    /// Everything up to one of `ends`.
+    fn take_until(&mut self, ends: &[u8]) -> &'a str {
+        let rest = self.rest();
+        let length = rest.bytes().position(|byte| ends.contains(&byte)).unwrap_or(rest.len());
+        self.at += length;
+        &rest[..length]
+    }
+
+    /// Goes past a quoted string.
+    fn skip_string(&mut self) -> Option<()> {
+        self.next();
+        loop {
+            match self.next()? {
+                b'"' => return Some(()),
+                b'\\' => self.at += usize::from(!self.is_at_end()),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What a backslash takes the meaning from.
+fn is_special(character: char) -> bool {
+    matches!(character, ',' | '=' | ' ' | '\\')
+}
+
+fn unescape(name: &str) -> String {
+    let mut plain = String::with_capacity(name.len());
+    let mut characters = name.chars().peekable();
+    while let Some(character) = characters.next() {
+        let is_escape = character == '\\' && characters.peek().copied().is_some_and(is_special);
+        plain.push(if is_escape { characters.next().unwrap_or(character) } else { character });
+    }
+    plain
+}
+
+/// Writes a sample as one line of the measurement `perf`, without a newline.
+#[must_use]
+pub fn encode_line(sample: &Sample<'_>, precision: Precision) -> String {
+    let mut line = String::with_capacity(64 + 32 * sample.values.len());
+    line.extend([PLAIN_MEASUREMENT, ",", HOST_TAG, "="]);
+    escape(&sample.host, &mut line);
+    let mut before = ' ';
+    for (label, value) in &sample.values {
+        line.push(before);
+        before = ',';
+        escape(label, &mut line);
+        // Debug writes the exponent of what is large or small, where Display writes up to 300 zeros.
+        let written = write!(line, "={value:?}");
+        debug_assert!(written.is_ok(), "a String takes whatever is written");
+    }
+    let written = write!(line, " {}", precision.time(sample.epoch));
+    debug_assert!(written.is_ok(), "a String takes whatever is written");
+    line
+}
+
+/// Puts a backslash before what would end a name. Before a backslash there is one only where it would be read as one:
+/// InfluxDB 1.x keeps both of two.
+fn escape(name: &str, line: &mut String) {
+    let mut characters = name.chars().peekable();
+    while let Some(character) = characters.next() {
+        let needs_escape = match character {
+            '\\' => characters.peek().copied().is_none_or(is_special),
+            other => is_special(other),
+        };
+        if needs_escape {
+            line.push('\\');
+        }
+        line.push(character);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: u64 = 1_465_001_850;
+
+    fn read(line: &str) -> Result<Line<'_>, String> {
+        decode_line(line.as_bytes(), Precision::ByMagnitude, NOW)
+    }
+
+    /// Host, epoch and values of a line, and how many strings it has.
+    fn parts(line: &str) -> (String, u64, Vec<(String, f64)>, usize) {
+        let Line { sample, strings } = read(line).unwrap();
+        let values = sample.values.into_iter().map(|(label, value)| (label.into_owned(), value)).collect();
+        (sample.host.into_owned(), sample.epoch, values, strings)
+    }
+
+    fn values(line: &str) -> Vec<(String, f64)> {
+        parts(line).2
+    }
+
+    /// Those of InfluxDB's documentation among them: its lines with the host where they lack one.
+    #[test]
+    fn malformed_lines_are_refused_by_a_sentence_that_names_the_part() {
+        let many: Vec<String> = (0..257).map(|field| format!("f{field}=1")).collect();
+        let many = format!("perf,host=h {}", many.join(","));
+        let long_host = format!("perf,host={} cpu=1", "h".repeat(256));
+        let long_label = format!("perf,host=h {}=1", "l".repeat(129));
+        let cases: &[(&str, &str)] = &[
+            ("perf", "tag \"host\": missing"),
+            ("perf cpu=1", "tag \"host\": missing"),
+            ("perf,rack=a cpu=1 1465839830100400200", "tag \"host\": missing"),
+            (",host=h cpu=1", "measurement: missing"),
+            ("perf,host=h", "fields: missing"),
+            ("perf,host=h ", "fields: missing"),
+            ("weather,host=us-midwest 1465839830100400200", "field \"1465839830100400200\": has no value"),
+            (
+                "weather,host=us-midwest,temperature=82 1465839830100400200",
+                "field \"1465839830100400200\": has no value",
+            ),
+            ("weather,host=us-midwest temperature=82 wind=3 1465839830100400200", "time: followed by more"),
+            ("weather,host=us-midwest temperature=82, wind=3", "field: has no name"),
+            ("weather, host=us-midwest temperature=82", "tag: has no name"),
+            ("weather,host=us-midwest,=a temperature=82", "tag: has no name"),
+            ("weather,host= temperature=82", "tag \"host\": has no value"),
+            ("weather,host temperature=82", "tag \"host\": has no value"),
+            ("weather,host=a,rack= temperature=82", "tag \"rack\": has no value"),
+            ("weather,host=a=b temperature=82", "tag \"host\": has an equals sign in its value"),
+            ("weather,host=a,host=b temperature=82", "tag \"host\": given twice"),
+            ("weather,host=a,rack=1,rack=2 temperature=82", "tag \"rack\": given twice"),
+            ("weather,host=us-midwest =82", "field: has no name"),
+            ("weather,host=us-midwest temperature=", "field \"temperature\": has no value"),
+            ("weather,host=us-midwest temperature", "field \"temperature\": has no value"),
+            ("weather,host=us-midwest temperature= 82", "field \"temperature\": has no value"),
+            ("weather,host=us-midwest temperature='too warm'", "\"'too\" is not a number, a boolean, or a string"),
+            ("weather,host=us-midwest temperature=too\\ warm", "is not a number, a boolean, or a string"),
+            ("weather,host=us-midwest temperature=\"too warm", "its string is not closed"),
+            ("weather,host=us-midwest temperature=\"too\"warm", "a string is followed by neither"),
+            ("weather,host=us-midwest temperature=82 \"1465839830100400200\"", "is not a whole number"),
+            ("weather,host=us-midwest temperature=82 2016-06-13", "time: \"2016-06-13\" is not a whole number"),
+            ("weather,host=us-midwest temperature=82 1465839830100400200i", "is not a whole number"),
+            ("weather,host=us-midwest temperature=82 1.5", "is not a whole number"),
+            ("weather,host=us-midwest temperature=82 -1", "time: lies before 1970"),
+            ("weather,host=us-midwest temperature=82 99999999999999999999", "epoch: not seconds"),
+            ("perf,host=h cpu=1.1i", "\"1.1i\" is not a number"),
+            ("perf,host=h cpu=9223372036854775808i", "is not a number"),
+            ("perf,host=h cpu=18446744073709551616u", "is not a number"),
+            ("perf,host=h cpu=-1u", "is not a number"),
+            ("perf,host=h cpu=+1", "is not a number"),
+            ("perf,host=h cpu=0x1", "is not a number"),
+            ("perf,host=h cpu=1_000", "is not a number"),
+            ("perf,host=h cpu=.", "is not a number"),
+            ("perf,host=h cpu=-", "is not a number"),
+            ("perf,host=h cpu=--1", "is not a number"),
+            ("perf,host=h cpu=NaN", "is not a number"),
+            ("perf,host=h cpu=-inf", "is not a number"),
+            ("perf,host=h cpu=tRUE", "is not a number"),
+            ("perf,host=h cpu=1e301", "label \"cpu\": the value is not a number between"),
+            ("perf,host=h cpu=1e400", "label \"cpu\": the value is not a number between"),
+            ("perf,host=h cpu=1,cpu=2", "label \"cpu\": listed twice"),
+            ("perf,host=a/b cpu=1", "host: has a '/'"),
+            ("perf,host=a\tb cpu=1", "host: has a control character"),
+            ("perf,host=h c\tpu=1", "has a control character"),
+            (&long_host, "host: 256 bytes long, the limit is 1 to 255"),
+            (&long_label, "label: 129 bytes long, the limit is 1 to 128"),
+            (&many, "fields: more than 256"),
+        ];
+        for (line, part) in cases {
+            let said = read(line).expect_err(line);
+            assert!(said.contains(part), "{line}: {said}");
+        }
+        let said = decode_line(b"perf,host=h \xff=1", Precision::ByMagnitude, NOW).unwrap_err();
+        assert_eq!(said, "line: is not UTF-8 at byte 12");
+    }
+
+    #[test]
+    fn the_documented_forms_are_read() {
+        let one = |label: &str, value| vec![(label.to_owned(), value)];
+        assert_eq!(
+            parts("perf,host=jarvis cpu=4.98,mem=35.1 1465001847"),
+            ("jarvis".into(), 1_465_001_847, vec![("cpu".into(), 4.98), ("mem".into(), 35.1)], 0)
+        );
+        assert_eq!(parts("perf,host=jarvis cpu=5i"), ("jarvis".into(), NOW, one("cpu", 5.0), 0));
+        for (text, value) in [
+            ("82", 82.0),
+            ("-82.5", -82.5),
+            ("1.", 1.0),
+            (".5", 0.5),
+            ("-.5", -0.5),
+            ("1e3", 1000.0),
+            ("1.5E-3", 0.0015),
+            ("1.e+3", 1000.0),
+            ("-7i", -7.0),
+            ("18446744073709551615u", u64::MAX as f64),
+            ("t", 1.0),
+            ("TRUE", 1.0),
+            ("False", 0.0),
+            ("f", 0.0),
+        ] {
+            assert_eq!(values(&format!("perf,host=h v={text}")), one("v", value), "{text}");
+        }
+        assert_eq!(values("disk,host=h used=1"), one("disk.used", 1.0));
+        assert_eq!(values("disk,path=/var,host=h,dev=sda used=1"), one("disk.used,dev=sda,path=/var", 1.0));
+        assert_eq!(values("perf,host=h,core=0 cpu=1"), one("cpu,core=0", 1.0));
+        let spaced = parts("my\\,me\\ as\\=ure,ho\\ st=a,host=my\\ host\\,\\=\\\\1 fi\\,eld\\ k\\=ey=1   1465001847  ");
+        assert_eq!(spaced, ("my host,=\\1".into(), 1_465_001_847, one("my,me as=ure.fi,eld k=ey,ho st=a", 1.0), 0));
+        assert_eq!(parts("perf,host=C:\\dir\\ x\\ü cpu=1").0, "C:\\dir x\\ü");
+        let with_strings = "perf,host=h a=\"x, y=\\\"1\\\" \\\\\",cpu=1,b=\"\" 1465001847";
+        assert_eq!(parts(with_strings), ("h".into(), 1_465_001_847, one("cpu", 1.0), 2));
+        assert_eq!(parts("perf,host=h a=\"only\""), ("h".into(), NOW, vec![], 1));
+    }
+
+    #[test]
+    fn a_time_has_a_unit_by_name_or_by_magnitude() {
+        let epoch = |time: &str, precision: &str| {
+            let line = format!("perf,host=h cpu=1 {time}");
+            let precision = Precision::parse(precision).unwrap();
+            decode_line(line.as_bytes(), precision, NOW).map(|line| line.sample.epoch).unwrap()
+        };
+        for (time, precision) in [
+            ("1465001847", ""),
+            ("1465001847000", ""),
+            ("1465001847000000", ""),
+            ("1465001847000000000", ""),
+            ("1465001846000000001", "ns"),
+            ("1465001846000000001", "n"),
+            ("1465001846000001", "us"),
+            ("1465001847000000", "u"),
+            ("1465001846999", "ms"),
+            ("1465001847", "s"),
+        ] {
+            assert_eq!(epoch(time, precision), 1_465_001_847, "{time} {precision}");
+        }
+        assert_eq!((epoch("24416698", "m"), epoch("406945", "h")), (1_465_001_880, 1_465_002_000));
+        assert_eq!((epoch("0", ""), epoch("-0", "ns"), epoch("1", "ns")), (0, 0, 1));
+        assert_eq!((epoch("99999999999", ""), epoch("100000000000", "")), (99_999_999_999, 100_000_000));
+        assert!(Precision::parse("d").unwrap_err().starts_with("precision: \"d\""));
+        assert!(decode_line(b"perf,host=h cpu=1 18446744073709551615", Precision::Hours, NOW).is_err());
+    }
+
+    #[test]
+    fn lines_end_where_a_newline_is_not_in_a_string() {
+        let split = |text: &'static str| {
+            lines(text.as_bytes()).map(|(number, line)| (number, String::from_utf8_lossy(line).into_owned())).collect()
+        };
+        let expect = |expected: &[(usize, &str)]| -> Vec<(usize, String)> {
+            expected.iter().map(|(number, line)| (*number, (*line).to_owned())).collect()
+        };
+        let cases: &[(&'static str, &[(usize, &str)])] = &[
+            ("", &[]),
+            ("\n \n\r\n# a comment with \"one quote\n", &[]),
+            ("a\nb", &[(1, "a"), (2, "b")]),
+            ("\n a \r\n#c\nb\n", &[(2, "a"), (4, "b")]),
+            ("m,host=h s=\"a\nb\",v=1\nc", &[(1, "m,host=h s=\"a\nb\",v=1"), (3, "c")]),
+            ("m,host=h s=\"a\\\"\nb\"\nc", &[(1, "m,host=h s=\"a\\\"\nb\""), (3, "c")]),
+            ("m,host=h s=\"open\nc", &[(1, "m,host=h s=\"open"), (2, "c")]),
+            ("m,host=\"h\n v=1\"\nc", &[(1, "m,host=\"h"), (2, "v=1\""), (3, "c")]),
+        ];
+        for (text, expected) in cases {
+            let found: Vec<(usize, String)> = split(text);
+            assert_eq!(found, expect(expected), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_decodes_to_the_same(
+            host in "[^/\\x00-\\x1f\\x7f-\\x9f]{1,30}",
+            epoch in 1u64..4_000_000_000,
+            values in proptest::collection::btree_map("[^\\x00-\\x1f\\x7f-\\x9f]{1,20}", -1e300..1e300, 1..20)
+        ) {
+            let values: Values<'_> = values.into_iter().map(|(label, value)| (Cow::Owned(label), value)).collect();
+            let sample = Sample { host: Cow::Owned(host), epoch, values };
+            for precision in [Precision::Nanoseconds, Precision::Milliseconds, Precision::Seconds] {
+                let line = encode_line(&sample, precision);
+                prop_assert_eq!(lines(line.as_bytes()).count(), 1);
+                let decoded = decode_line(line.as_bytes(), precision, 0).unwrap();
+                prop_assert_eq!(&decoded.sample, &sample);
+            }
+        }
+
+        #[test]
+        fn names_full_of_escapes_decode_to_the_same(host in "[\\\\,= a]{1,12}", label in "[\\\\,= \"a]{1,12}") {
+            let sample = Sample { host: host.into(), epoch: 7, values: vec![(label.into(), 1.0)] };
+            let line = encode_line(&sample, Precision::Seconds);
+            prop_assert_eq!(decode_line(line.as_bytes(), Precision::Seconds, 0).unwrap().sample, sample);
+        }
+
+        #[test]
+        fn no_text_panics_and_every_line_is_of_it(text in "[perf,host= \\\\\"#\\n1e.-itü]{0,80}") {
+            let mut seen = 0;
+            for (number, line) in lines(text.as_bytes()) {
+                prop_assert!(number > seen && !line.is_empty());
+                seen = number;
+                drop(decode_line(line, Precision::ByMagnitude, 0));
+            }
+            prop_assert!(seen <= text.matches('\n').count() + 1);
+        }
+    }
+}
