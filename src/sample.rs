@@ -62,7 +62,7 @@ pub fn check_host(host: &str) -> Result<(), String> {
     if host.contains('/') {
         return Err("host: has a '/', which a host name cannot have".to_owned());
     }
-    if host.chars().any(char::is_control) {
+    if has_control(host) {
         return Err("host: has a control character, which a host name cannot have".to_owned());
     }
     Ok(())
@@ -76,10 +76,15 @@ pub fn check_label(label: &str) -> Result<(), String> {
     if label.is_empty() || label.len() > LABEL_BYTES_MAX {
         return Err(format!("label: {} bytes long, the limit is 1 to {LABEL_BYTES_MAX}", label.len()));
     }
-    if label.chars().any(char::is_control) {
+    if has_control(label) {
         return Err(format!("label {label:?}: has a control character, which a label cannot have"));
     }
     Ok(())
+}
+
+/// Whether a text has a control character. Most texts are ASCII, where a byte tells.
+fn has_control(text: &str) -> bool {
+    text.bytes().any(|byte| !(b' '..=b'~').contains(&byte)) && text.chars().any(char::is_control)
 }
 
 /// Checks the value of a label: a number between -1e300 and 1e300.

@@ -13,7 +13,9 @@ pub static PANICS: Counter = Counter(AtomicU64::new(0));
 impl Counter {
     /// Adds `n`.
     pub fn add(&self, n: usize) {
-        self.0.fetch_add(n as u64, Ordering::Relaxed);
+        if n > 0 {
+            self.0.fetch_add(n as u64, Ordering::Relaxed);
+        }
     }
 
     /// The number so far.

@@ -6,6 +6,7 @@
 
 #[cfg(feature = "disk")]
 mod disk;
+mod labels;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,9 +17,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::HashMap;
 use foldhash::quality::RandomState;
+use smol_str::SmolStr;
 
 use crate::sample::{AHEAD_SEC_MAX, Key, Sample};
 use crate::summary::{self, Series, WINDOWS, Wanted};
+use labels::Labels;
 
 /// Locks that hosts are spread over: few posts meet at one, and the sweep holds each for a moment only.
 const SHARDS: usize = 128;
@@ -143,7 +146,7 @@ struct Source {
 
 #[derive(Debug, Default)]
 struct Host {
-    series: HashMap<Box<str>, Box<Series>>,
+    series: Labels,
     sources: Vec<Source>,
     last_epoch: u64,
     gaps_sec: [u32; GAPS],
@@ -154,14 +157,11 @@ struct Host {
 impl Host {
     /// Records values that are to be stored. The cap has been looked at.
     fn apply(&mut self, epoch: u64, values: &[(Cow<'_, str>, f64)], key: Option<Key<'_>>, now: u64) {
+        let mut likely = 0;
         for (label, value) in values {
-            if let Some(series) = self.series.get_mut(&**label) {
-                series.record(epoch, *value, now);
-            } else {
-                let mut series = Box::<Series>::default();
-                series.record(epoch, *value, now);
-                self.series.insert(label.as_ref().into(), series);
-            }
+            let (place, series) = self.series.get_or_make(label, likely);
+            series.record(epoch, *value, now);
+            likely = place + 1;
         }
         self.hear(epoch, now);
         if let Some(key) = key {
@@ -194,7 +194,7 @@ impl Host {
     #[cfg(feature = "disk")]
     fn mark_all_changed(&mut self) {
         self.changed = true;
-        self.series.values_mut().for_each(|series| series.mark_all_changed());
+        self.series.iter_mut().for_each(|(_, series)| series.mark_all_changed());
     }
 
     /// Learns the interval between samples from one that is newer than all before.
@@ -219,12 +219,9 @@ impl Host {
     /// Lets go of what no answer and no retry needs any more, and says how many series went.
     fn expire(&mut self, now: u64) -> usize {
         let before = self.series.len();
-        self.series.retain(|_, series| !series.expire(now));
+        self.series.retain(|series| !series.expire(now));
         // A retry that comes after its sample has left every window is answered as expired: the key is not needed.
         self.sources.retain(|source| source.heard_sec + source_kept_sec() > now);
-        if self.series.len() < self.series.capacity() / 4 {
-            self.series.shrink_to_fit();
-        }
         before - self.series.len()
     }
 }
@@ -235,7 +232,7 @@ fn source_kept_sec() -> u64 {
     longest + AHEAD_SEC_MAX
 }
 
-type Shard = HashMap<Box<str>, Host>;
+type Shard = HashMap<SmolStr, Host>;
 
 /// The hosts of one receiver.
 pub struct Store {
@@ -337,14 +334,23 @@ impl Store {
         if known.as_deref().zip(key).is_some_and(|(host, key)| host.is_duplicate(key)) {
             return Ok(Recorded { duplicate: true, ..Recorded::default() });
         }
-        let is_new = |label: &str| known.as_deref().is_none_or(|host| !host.series.contains_key(label));
-        let new = sample.values.iter().filter(|(label, _)| is_new(label)).count();
+        let is_new =
+            |label: &str, likely: &mut usize| match known.as_deref().and_then(|h| h.series.place(label, *likely)) {
+                Some(place) => {
+                    *likely = place + 1;
+                    false
+                }
+                None => true,
+            };
+        let mut likely = 0;
+        let new = sample.values.iter().filter(|(label, _)| is_new(label, &mut likely)).count();
         let granted = self.reserve_series(new);
         let mut left = granted;
         let values = if granted == new {
             Cow::Borrowed(&sample.values)
         } else {
-            let mut fits = |label: &str| !is_new(label) || left.checked_sub(1).inspect(|less| left = *less).is_some();
+            let mut fits =
+                |label: &str| !is_new(label, &mut likely) || left.checked_sub(1).inspect(|less| left = *less).is_some();
             Cow::Owned(sample.values.iter().filter(|(label, _)| fits(label)).cloned().collect())
         };
         let recorded = Recorded { stored: values.len(), refused: new - granted, ..Recorded::default() };
@@ -380,15 +386,10 @@ impl Store {
 
     /// Copies the series of `host` that are asked for, sorted by label. A host that is not known has none.
     #[must_use]
-    pub fn series(&self, host: &str, wanted: &Wanted) -> Vec<(Box<str>, Series)> {
+    pub fn series(&self, host: &str, wanted: &Wanted) -> Vec<(SmolStr, Series)> {
         let shard = self.shard(host);
         let Some(host) = shard.get(host) else { return Vec::new() };
-        let mut series: Vec<_> = host
-            .series
-            .iter()
-            .filter(|(label, _)| wanted.any_of(label))
-            .map(|(label, series)| (label.clone(), Series::clone(series)))
-            .collect();
+        let mut series: Vec<_> = host.series.iter().filter(|(label, _)| wanted.any_of(label)).cloned().collect();
         drop(shard);
         series.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         series
@@ -396,7 +397,7 @@ impl Store {
 
     /// The names of all hosts, sorted.
     #[must_use]
-    pub fn hosts(&self) -> Vec<Box<str>> {
+    pub fn hosts(&self) -> Vec<SmolStr> {
         let mut names = Vec::new();
         for shard in &self.shards {
             names.extend(locked(shard).keys().cloned());
@@ -413,10 +414,10 @@ impl Store {
         let mut status = Status {
             last_epoch: host.last_epoch,
             interval_sec: host.interval_sec(),
-            labels: host.series.keys().map(|label| label.to_string()).collect(),
+            labels: host.series.iter().map(|(label, _)| label.to_string()).collect(),
             recent: recent
                 .iter()
-                .filter_map(|label| host.series.get(*label).map(|series| ((*label).to_owned(), series.recent(now))))
+                .filter_map(|label| host.series.get(label).map(|series| ((*label).to_owned(), series.recent(now))))
                 .collect(),
         };
         drop(shard);
@@ -597,7 +598,7 @@ mod tests {
             put(&store, &sample("b", NOW, &["cpu"]), key("s", 1), NOW),
             Recorded { refused: 1, ..Recorded::default() }
         );
-        assert_eq!(store.hosts(), ["a".into()]);
+        assert_eq!(store.hosts(), ["a"]);
         let mixed = put(&store, &sample("a", NOW, &["cpu", "disk"]), key("s", 1), NOW);
         assert_eq!(mixed, Recorded { stored: 1, refused: 1, ..Recorded::default() });
         assert!(put(&store, &sample("a", NOW, &["cpu", "disk"]), key("s", 1), NOW).duplicate);
@@ -623,9 +624,9 @@ mod tests {
         assert_eq!(put(&store, &sample("b", NOW - 3600, &["cpu"]), None, NOW), stored(1));
         assert_eq!(put(&store, &sample("a", NOW + 7200, &["mem"]), None, NOW + 7200), stored(1));
         store.sweep(NOW + 82_000);
-        assert_eq!(store.hosts(), ["a".into(), "b".into()]);
+        assert_eq!(store.hosts(), ["a", "b"]);
         store.sweep(NOW + 86_400 + 3600);
-        assert_eq!(store.hosts(), ["a".into()]);
+        assert_eq!(store.hosts(), ["a"]);
         assert_eq!(store.status("a", &[], NOW).unwrap().labels, ["mem"]);
         assert_eq!(store.series_count(), 1);
         assert!(put(&store, &sample("a", NOW + 7200, &["mem"]), key("s", 1), NOW + 86_400).duplicate);
@@ -670,7 +671,7 @@ mod tests {
         assert_eq!(put(&store, &sample("h", NOW, &["mem", "cpu", "CPU-idle"]), None, NOW), stored(3));
         let labels = |text| {
             let series = store.series("h", &Wanted::containing(text));
-            series.into_iter().map(|(label, _)| label.into_string()).collect::<Vec<_>>()
+            series.into_iter().map(|(label, _)| label.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(labels(""), ["CPU-idle", "cpu", "mem"]);
         assert_eq!(labels("cPu"), ["CPU-idle", "cpu"]);

@@ -146,9 +146,11 @@ impl Ring {
     }
 
     fn merge(&mut self, window: &Window, number: u64, bucket: Bucket, now: u64) {
-        let newest_possible = window.number(now.saturating_add(AHEAD_SEC_MAX));
-        if self.newest > newest_possible && number <= newest_possible {
-            self.forget_after(newest_possible);
+        if self.newest > number {
+            let newest_possible = window.number(now.saturating_add(AHEAD_SEC_MAX));
+            if self.newest > newest_possible && number <= newest_possible {
+                self.forget_after(newest_possible);
+            }
         }
         if self.is_empty() {
             self.newest = number;

@@ -11,12 +11,15 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::{LABELS_MAX, Sample, Values, check_host, check_label, check_value, parse_epoch};
+use super::{EPOCH_DIGITS_MAX, LABELS_MAX, Sample, Values, check_host, check_label, check_value};
 
 /// Longest body of lines in bytes: the most lines, of 800 bytes each.
 pub const LINES_BYTES_MAX: usize = 8 << 20;
 /// Most lines in a body: twice what Telegraf sends at once when it is told to send much.
 pub const LINES_MAX: usize = 10_000;
+
+/// Largest epoch: the largest that [`EPOCH_DIGITS_MAX`] digits can say.
+const EPOCH_MAX: u64 = 10_u64.pow(EPOCH_DIGITS_MAX as u32) - 1;
 
 /// The measurement whose fields are labels as they stand.
 const PLAIN_MEASUREMENT: &str = "perf";
@@ -208,8 +211,9 @@ fn parse_time(text: &str, precision: Precision) -> Result<u64, String> {
         return Err("time: lies before 1970".to_owned());
     }
     let epoch = digits.parse().ok().and_then(|time| precision.epoch(time));
-    // An epoch has the same limit whatever it came by.
-    parse_epoch(&epoch.map_or_else(|| digits.to_owned(), |epoch| epoch.to_string()))
+    epoch
+        .filter(|epoch| *epoch <= EPOCH_MAX)
+        .ok_or_else(|| format!("time: lies after the epoch {EPOCH_MAX}, the limit"))
 }
 
 /// What comes before the fields: it says of which host and series they are.
@@ -222,19 +226,19 @@ struct SeriesKey<'a> {
 
 impl<'a> SeriesKey<'a> {
     fn read(cursor: &mut Cursor<'a>) -> Result<Self, String> {
-        let measurement = cursor.name(b", ");
+        let measurement = cursor.name(|byte| matches!(byte, b',' | b' '));
         if measurement.is_empty() {
             return Err("measurement: missing; a line is measurement,tags fields time".to_owned());
         }
         let (mut host, mut tags) = (None, Vec::new());
         while cursor.peek() == Some(b',') {
             cursor.next();
-            let tag = cursor.name(b",= ");
+            let tag = cursor.name(is_end_of_key);
             if tag.is_empty() {
                 return Err("tag: has no name".to_owned());
             }
             let is_given = cursor.peek() == Some(b'=') && cursor.next().is_some();
-            let value = if is_given { cursor.name(b",= ") } else { Cow::Borrowed("") };
+            let value = if is_given { cursor.name(is_end_of_key) } else { Cow::Borrowed("") };
             if cursor.peek() == Some(b'=') {
                 return Err(format!(
                     "tag {:?}: has an equals sign in its value, and no backslash before it",
@@ -278,7 +282,7 @@ impl<'a> SeriesKey<'a> {
 }
 
 fn read_field<'a>(cursor: &mut Cursor<'a>, series: &SeriesKey<'a>, read: &mut Line<'a>) -> Result<(), String> {
-    let field = cursor.name(b",= ");
+    let field = cursor.name(is_end_of_key);
     if field.is_empty() {
         return Err("field: has no name".to_owned());
     }
@@ -291,7 +295,7 @@ fn read_field<'a>(cursor: &mut Cursor<'a>, series: &SeriesKey<'a>, read: &mut Li
         read.strings += 1;
         return Ok(());
     }
-    let text = cursor.take_until(b", ");
+    let text = cursor.value();
     if text.is_empty() {
         return Err(format!("field {:?}: has no value", shown(&field)));
     }
@@ -368,11 +372,11 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A name up to one of `ends` that no backslash precedes, without its backslashes.
-    fn name(&mut self, ends: &[u8]) -> Cow<'a, str> {
+    /// A name up to one of its ends that no backslash precedes, without its backslashes.
+    fn name(&mut self, is_end: impl Fn(u8) -> bool) -> Cow<'a, str> {
         let (bytes, from) = (self.text.as_bytes(), self.at);
         let mut is_escaped = false;
-        while let Some(byte) = self.peek().filter(|byte| !ends.contains(byte)) {
+        while let Some(byte) = bytes.get(self.at).copied().filter(|byte| !is_end(*byte)) {
             let escapes = byte == b'\\' && bytes.get(self.at + 1).is_some_and(|next| is_special(char::from(*next)));
             is_escaped |= escapes;
             self.at += if escapes { 2 } else { 1 };
@@ -381,10 +385,10 @@ impl<'a> Cursor<'a> {
         if is_escaped { Cow::Owned(unescape(name)) } else { Cow::Borrowed(name) }
     }
 
-    /// Everything up to one of `ends`.
-    fn take_until(&mut self, ends: &[u8]) -> &'a str {
+    /// Everything up to a comma or a space.
+    fn value(&mut self) -> &'a str {
         let rest = self.rest();
-        let length = rest.bytes().position(|byte| ends.contains(&byte)).unwrap_or(rest.len());
+        let length = rest.bytes().position(|byte| matches!(byte, b',' | b' ')).unwrap_or(rest.len());
         self.at += length;
         &rest[..length]
     }
@@ -400,6 +404,11 @@ impl<'a> Cursor<'a> {
             }
         }
     }
+}
+
+/// What ends the name of a tag or a field, and the value of a tag.
+fn is_end_of_key(byte: u8) -> bool {
+    matches!(byte, b',' | b'=' | b' ')
 }
 
 /// What a backslash takes the meaning from.
@@ -517,7 +526,7 @@ mod tests {
             ("weather,host=us-midwest temperature=82 1465839830100400200i", "is not a whole number"),
             ("weather,host=us-midwest temperature=82 1.5", "is not a whole number"),
             ("weather,host=us-midwest temperature=82 -1", "time: lies before 1970"),
-            ("weather,host=us-midwest temperature=82 99999999999999999999", "epoch: not seconds"),
+            ("weather,host=us-midwest temperature=82 99999999999999999999", "time: lies after the epoch 999999999999"),
             ("perf,host=h cpu=1.1i", "\"1.1i\" is not a number"),
             ("perf,host=h cpu=9223372036854775808i", "is not a number"),
             ("perf,host=h cpu=18446744073709551616u", "is not a number"),

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,6 +26,8 @@ const DROPPED_BYTES_MAX: usize = 64 << 20;
 const SENT_INLINE_BYTES_MAX: usize = 32 << 10;
 /// Long bodies read and long answers written at the same time; each holds a thread.
 const LANE_THREADS_MAX: usize = 256;
+/// How long such a thread waits for more to do.
+const LANE_IDLE_MAX: Duration = Duration::from_secs(2);
 /// Those that wait for such a thread.
 const LANE_WAITING_MAX: usize = 4096;
 /// Most bytes of the answers among them.
@@ -85,7 +87,8 @@ impl Desk {
 
     /// Whether nothing long is on its way.
     pub(super) fn lane_is_empty(&self) -> bool {
-        self.0.lane.lock().threads == 0
+        let lane = self.0.lane.lock();
+        lane.threads == lane.idle && lane.waiting.is_empty()
     }
 
     /// Gives a request its place on its connection, and its turn where it is the first. The requests of a connection
@@ -150,22 +153,29 @@ impl Desk {
         }
         lane.waiting.push_back((client, work));
         lane.waiting_bytes = waiting_bytes;
-        if lane.threads < LANE_THREADS_MAX {
+        if lane.waiting.len() <= lane.idle {
+            self.0.lane.has_work.notify_one();
+        } else if lane.threads < LANE_THREADS_MAX {
             lane.threads += 1;
             drop(lane);
             let desk = self.clone();
-            let spawned = thread::Builder::new().name("http-lane".into()).spawn(move || desk.run_lane());
+            let spawned = thread::Builder::new().name("http-lane".into()).spawn(move || desk.run_lane(LANE_IDLE_MAX));
             if let Err(error) = spawned {
                 log::error!("No thread for a long body or answer: {error}");
-                self.run_lane();
+                self.run_lane(Duration::ZERO);
             }
         }
     }
 
-    /// A thread of the lane, or one in its stead: does what waits until nothing does.
-    fn run_lane(&self) {
+    /// A thread of the lane, or one in its stead: does what waits, until nothing has for `idle_max`.
+    fn run_lane(&self, idle_max: Duration) {
+        let Lane { has_work, .. } = &self.0.lane;
         loop {
             let mut lane = self.0.lane.lock();
+            lane.idle += 1;
+            let waited = has_work.wait_timeout_while(lane, idle_max, |lane| lane.waiting.is_empty());
+            lane = waited.unwrap_or_else(PoisonError::into_inner).0;
+            lane.idle -= 1;
             let Some((client, work)) = lane.waiting.pop_front() else {
                 lane.threads -= 1;
                 return;
@@ -179,11 +189,16 @@ impl Desk {
 
 /// Long bodies to be read and long answers to be written, where a thread waits for the client.
 #[derive(Default)]
-struct Lane(Mutex<LaneState>);
+struct Lane {
+    state: Mutex<LaneState>,
+    has_work: Condvar,
+}
 
 #[derive(Default)]
 struct LaneState {
     threads: usize,
+    /// Those of the threads that wait for work.
+    idle: usize,
     waiting: VecDeque<(SocketAddr, Work)>,
     /// Of the answers among them.
     waiting_bytes: usize,
@@ -191,7 +206,7 @@ struct LaneState {
 
 impl Lane {
     fn lock(&self) -> MutexGuard<'_, LaneState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -26,6 +26,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
+use smol_str::SmolStr;
 
 use super::{Host, Shard, Store, Unavailable, locked};
 use crate::sample::Key;
@@ -355,7 +356,7 @@ impl Disk {
     }
 
     /// Writes what has changed of some hosts of a shard.
-    fn write_hosts(&self, shard: &mut Shard, names: &[Box<str>]) -> Result<(), Unavailable> {
+    fn write_hosts(&self, shard: &mut Shard, names: &[SmolStr]) -> Result<(), Unavailable> {
         let journal = self.journal();
         let Some(tree) = journal.tree.as_ref().filter(|_| journal.failed.is_none()) else {
             return Err(Unavailable(journal.failed.clone().unwrap_or_default()));
@@ -364,7 +365,7 @@ impl Disk {
         for name in names {
             let Some(host) = shard.get_mut(name) else { continue };
             batch.insert(&tree.state, host_key(name), host_record(host, journal.next - 1));
-            for (label, series) in &mut host.series {
+            for (label, series) in host.series.iter_mut() {
                 put_changes(&mut batch, &tree.state, name, label, series);
             }
         }
@@ -441,7 +442,7 @@ impl Store {
         let Some(disk) = &self.disk else { return Ok(()) };
         let mark = disk.begin_checkpoint()?;
         for shard in &self.shards {
-            let changed: Vec<Box<str>> =
+            let changed: Vec<SmolStr> =
                 locked(shard).iter().filter(|(_, host)| host.changed).map(|(name, _)| name.clone()).collect();
             for names in changed.chunks(CHECKPOINT_HOSTS) {
                 disk.write_hosts(&mut locked(shard), names)?;
@@ -640,7 +641,7 @@ mod tests {
         });
         let now: u64 = fs::read_to_string(fixture.join("now")).unwrap().trim().parse().unwrap();
         let store = open(dir.path(), now);
-        assert_eq!(store.hosts(), ["b c".into(), "jarvis".into()]);
+        assert_eq!(store.hosts(), ["b c", "jarvis"]);
         let jarvis = answer(&store, "jarvis", now);
         let hour = &jarvis["summary:by-hour:cpu"]["averages"];
         let counted: u64 =

@@ -58,14 +58,12 @@ fn restore_series(tree: &Tree, store: &mut Store, now: u64) -> Result<(), String
             shard.insert(chunk.host.into(), Host::default());
         }
         let Some(host) = shard.get_mut(chunk.host) else { continue };
-        if !host.series.contains_key(chunk.label) {
-            host.series.insert(chunk.label.into(), Box::default());
-            store.series.fetch_add(1, Ordering::Relaxed);
-        }
-        let Some(series) = host.series.get_mut(chunk.label) else { continue };
+        let before = host.series.len();
+        let (_, series) = host.series.get_or_make(chunk.label, before.saturating_sub(1));
         series
             .restore(chunk.window, chunk.interval_sec, chunk.number, &bytes, now)
             .map_err(|why| format!("it is damaged: of {} {}: {why}", chunk.host, chunk.label))?;
+        store.series.fetch_add(host.series.len() - before, Ordering::Relaxed);
     }
     Ok(())
 }

@@ -1,0 +1,128 @@
+//! The series of one host by their labels, laid out so that recording a sample touches few places in memory.
+//!
+//! The samples of a host bring the same labels in the same order, again and again. So its series stand in a row, each
+//! beside its label, and a label is looked for behind the one before it. Where it is not there the row is searched, or
+//! past a few series an index.
+
+use foldhash::{HashMap, HashMapExt};
+use smol_str::SmolStr;
+
+use crate::summary::Series;
+
+/// Longest row that is searched without an index: as quick as one lookup in it.
+const SEARCHED_MAX: usize = 12;
+
+/// The series of one host.
+#[derive(Debug, Default)]
+pub(super) struct Labels {
+    row: Vec<(SmolStr, Series)>,
+    /// The places of all labels, where there are more than are searched.
+    index: Option<Box<HashMap<SmolStr, u32>>>,
+}
+
+impl Labels {
+    pub(super) fn len(&self) -> usize {
+        self.row.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.row.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(SmolStr, Series)> {
+        self.row.iter()
+    }
+
+    #[cfg(feature = "disk")]
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Series)> {
+        self.row.iter_mut().map(|(label, series)| (label.as_str(), series))
+    }
+
+    pub(super) fn get(&self, label: &str) -> Option<&Series> {
+        self.place(label, 0).map(|place| &self.row[place].1)
+    }
+
+    /// The place of a label in the row; `likely` is looked at first.
+    pub(super) fn place(&self, label: &str, likely: usize) -> Option<usize> {
+        if self.row.get(likely).is_some_and(|(known, _)| known == label) {
+            return Some(likely);
+        }
+        match &self.index {
+            Some(index) => index.get(label).map(|place| *place as usize),
+            None => self.row.iter().position(|(known, _)| known == label),
+        }
+    }
+
+    /// The series of a label and its place, which is made if it is not there; `likely` is looked at first.
+    pub(super) fn get_or_make(&mut self, label: &str, likely: usize) -> (usize, &mut Series) {
+        let place = self.place(label, likely).unwrap_or_else(|| self.push(label.into()));
+        (place, &mut self.row[place].1)
+    }
+
+    fn push(&mut self, label: SmolStr) -> usize {
+        let place = self.row.len();
+        // A quarter more each time: most hosts have few labels, and never one more.
+        if place == self.row.capacity() {
+            self.row.reserve_exact(1.max(place / 4));
+        }
+        match &mut self.index {
+            Some(index) => drop(index.insert(label.clone(), place as u32)),
+            None if place >= SEARCHED_MAX => {
+                let mut index = self.indexed();
+                index.insert(label.clone(), place as u32);
+                self.index = Some(Box::new(index));
+            }
+            None => {}
+        }
+        self.row.push((label, Series::default()));
+        place
+    }
+
+    /// Keeps the series that `keep` says are to be kept.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&mut Series) -> bool) {
+        let before = self.row.len();
+        self.row.retain_mut(|(_, series)| keep(series));
+        if self.row.len() == before {
+            return;
+        }
+        if self.row.len() < self.row.capacity() / 2 {
+            self.row.shrink_to_fit();
+        }
+        self.index = (self.row.len() > SEARCHED_MAX).then(|| Box::new(self.indexed()));
+    }
+
+    fn indexed(&self) -> HashMap<SmolStr, u32> {
+        let mut index = HashMap::with_capacity(self.row.len() + 1);
+        index.extend(self.row.iter().zip(0..).map(|((label, _), place)| (label.clone(), place)));
+        index
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_found_wherever_it_stands() {
+        let mut labels = Labels::default();
+        let names: Vec<String> = (0..100).map(|n| format!("a label that is longer than others {n}")).collect();
+        for (place, name) in names.iter().enumerate() {
+            assert_eq!(labels.place(name, place), None);
+            assert_eq!(labels.get_or_make(name, place).0, place);
+        }
+        for likely in [0, 7, 99, 1000] {
+            assert!(names.iter().enumerate().all(|(place, name)| labels.place(name, likely) == Some(place)));
+        }
+        let mut place = 0;
+        labels.retain(|_| {
+            place += 1;
+            place % 3 == 0
+        });
+        let kept: Vec<&String> = names.iter().skip(2).step_by(3).collect();
+        assert_eq!(labels.iter().map(|(label, _)| label.as_str()).collect::<Vec<_>>(), kept);
+        assert!(kept.iter().enumerate().all(|(place, name)| labels.place(name, 0) == Some(place)));
+        assert_eq!(labels.place(&names[0], 0), None);
+        labels.retain(|_| false);
+        assert!(labels.is_empty() && labels.get(&names[2]).is_none());
+    }
+}
