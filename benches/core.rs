@@ -46,7 +46,7 @@ fn sample<'a>(host: &'a str, epoch: u64, labels: &[&'a str]) -> Sample<'a> {
 }
 
 fn stored(store: &Store, sample: &Sample<'_>, key: Option<Key<'_>>) -> usize {
-    store.record(sample, key, NOW).map_or(0, |recorded| recorded.stored)
+    store.record(sample.view(), key, NOW).map_or(0, |recorded| recorded.stored)
 }
 
 /// Records `labels` for `host` so that both windows are full: every minute of the last hour, every hour of the day.
@@ -167,7 +167,9 @@ fn disk_use_under_churn() {
         let now = NOW + second;
         for host in &hosts {
             let key = Key { source: "0123456789abcdef", seq: second };
-            assert!(store.record(&sample(host, now, &["cpu", "mem"]), Some(key), now).is_ok_and(|r| r.stored == 2));
+            assert!(
+                store.record(sample(host, now, &["cpu", "mem"]).view(), Some(key), now).is_ok_and(|r| r.stored == 2)
+            );
         }
         if second % 30 == 29 {
             assert!(store.checkpoint().is_ok());

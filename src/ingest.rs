@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::sample::line::{self, Precision};
-use crate::sample::{AHEAD_SEC_MAX, Key, Sample};
+use crate::sample::line::{self, Decoder, Precision};
+use crate::sample::{AHEAD_SEC_MAX, Key, Sample, View};
 use crate::stats::Stats;
 use crate::store::{Recorded, Store, Unavailable};
 
@@ -76,7 +76,7 @@ impl Ingest {
     /// # Errors
     /// When nothing of the sample was stored, because of a limit or of the store.
     pub fn submit(&self, sample: &Sample<'_>, key: Option<Key<'_>>, now: u64) -> Result<Recorded, Refused> {
-        let recorded = self.record(sample, key, now)?;
+        let recorded = self.record(sample.view(), key, now)?;
         self.settle().map_err(Refused::Unavailable)?;
         Ok(recorded)
     }
@@ -94,7 +94,7 @@ impl Ingest {
     ) -> Result<Recorded, Refused> {
         let decoded = line::decode_line(line, precision, now).map_err(Refused::Malformed);
         let recorded = decoded.and_then(|line| {
-            let recorded = self.record(&line.sample, key, now)?;
+            let recorded = self.record(line.sample.view(), key, now)?;
             self.stats.strings.add(line.strings);
             Ok(recorded)
         });
@@ -102,6 +102,54 @@ impl Ingest {
             self.stats.lines_refused.add(1);
         }
         recorded
+    }
+
+    /// Stores the lines of a text, each as [`Ingest::submit_line`] does, and tells what became of each by its number.
+    pub fn submit_lines(
+        &self,
+        text: &[u8],
+        precision: Precision,
+        now: u64,
+        mut became: impl FnMut(usize, Result<Recorded, Refused>),
+    ) {
+        let (mut decoder, mut heads, mut strings, mut refused) = (Decoder::new(precision, now), Vec::new(), 0, 0);
+        for (number, line) in line::lines(text) {
+            let first = decoder.values.len();
+            let head = decoder.decode(line).map_err(Refused::Malformed);
+            match head.and_then(|head| check_ahead(head.epoch, now).map(|()| head)) {
+                Ok(head) => heads.push((number, head, first..decoder.values.len())),
+                Err(why) => {
+                    refused += 1;
+                    became(number, Err(why));
+                }
+            }
+        }
+        let samples: Vec<View<'_>> = heads
+            .iter()
+            .map(|(_, head, range)| View {
+                host: &head.host,
+                epoch: head.epoch,
+                values: &decoder.values[range.clone()],
+            })
+            .collect();
+        let mut sum = Recorded::default();
+        self.store.record_many(&samples, now, |index, recorded| {
+            let (number, head, _) = &heads[index];
+            if let Ok(recorded) = &recorded {
+                sum.stored += recorded.stored;
+                sum.expired += recorded.expired;
+                sum.refused += recorded.refused;
+                strings += head.strings;
+            }
+            let recorded = recorded.map_err(Refused::Unavailable).and_then(|recorded| self.check_cap(recorded));
+            refused += usize::from(matches!(recorded, Err(Refused::SeriesCap { .. })));
+            became(*number, recorded);
+        });
+        self.stats.stored.add(sum.stored);
+        self.stats.expired.add(sum.expired);
+        self.stats.refused.add(sum.refused);
+        self.stats.strings.add(strings);
+        self.stats.lines_refused.add(refused);
     }
 
     /// Forgets a host, and says whether it was known.
@@ -122,21 +170,28 @@ impl Ingest {
         self.store.settle()
     }
 
-    fn record(&self, sample: &Sample<'_>, key: Option<Key<'_>>, now: u64) -> Result<Recorded, Refused> {
-        let by_sec = sample.epoch.saturating_sub(now);
-        if by_sec > AHEAD_SEC_MAX {
-            return Err(Refused::Ahead { by_sec });
-        }
+    fn record(&self, sample: View<'_>, key: Option<Key<'_>>, now: u64) -> Result<Recorded, Refused> {
+        check_ahead(sample.epoch, now)?;
         let recorded = self.store.record(sample, key, now).map_err(Refused::Unavailable)?;
         self.stats.stored.add(recorded.stored);
         self.stats.expired.add(recorded.expired);
         self.stats.refused.add(recorded.refused);
         self.stats.duplicates.add(usize::from(recorded.duplicate));
+        self.check_cap(recorded)
+    }
+
+    /// Where the cap has refused all of a sample, it is refused.
+    fn check_cap(&self, recorded: Recorded) -> Result<Recorded, Refused> {
         if recorded.stored == 0 && recorded.refused > 0 {
             return Err(Refused::SeriesCap { series_max: self.store.series_max() });
         }
         Ok(recorded)
     }
+}
+
+fn check_ahead(epoch: u64, now: u64) -> Result<(), Refused> {
+    let by_sec = epoch.saturating_sub(now);
+    if by_sec > AHEAD_SEC_MAX { Err(Refused::Ahead { by_sec }) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -42,6 +42,25 @@ pub struct Sample<'a> {
     pub values: Values<'a>,
 }
 
+impl Sample<'_> {
+    /// The sample as the store takes it.
+    #[must_use]
+    pub fn view(&self) -> View<'_> {
+        View { host: &self.host, epoch: self.epoch, values: &self.values }
+    }
+}
+
+/// A [`Sample`] whose parts stand elsewhere, among those of other samples perhaps.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// Name of the host, checked by [`check_host`].
+    pub host: &'a str,
+    /// Seconds since the Unix epoch at which the measured second ends.
+    pub epoch: u64,
+    /// What was measured, no label twice.
+    pub values: &'a [(Cow<'a, str>, f64)],
+}
+
 /// Marks one request, so that its retry is not counted again: the header `Idempotency-Key: SOURCE-SEQ`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key<'a> {
@@ -59,7 +78,7 @@ pub fn check_host(host: &str) -> Result<(), String> {
     if host.is_empty() || host.len() > HOST_BYTES_MAX {
         return Err(format!("host: {} bytes long, the limit is 1 to {HOST_BYTES_MAX}", host.len()));
     }
-    if host.contains('/') {
+    if host.bytes().any(|byte| byte == b'/') {
         return Err("host: has a '/', which a host name cannot have".to_owned());
     }
     if has_control(host) {

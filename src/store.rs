@@ -11,6 +11,7 @@ mod labels;
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::BuildHasher;
+use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,11 +20,11 @@ use foldhash::HashMap;
 use foldhash::quality::RandomState;
 use smol_str::SmolStr;
 
-use crate::sample::{AHEAD_SEC_MAX, Key, Sample};
+use crate::sample::{AHEAD_SEC_MAX, Key, View};
 use crate::summary::{self, Series, WINDOWS, Wanted};
 use labels::Labels;
 
-/// Locks that hosts are spread over: few posts meet at one, and the sweep holds each for a moment only.
+/// Locks that hosts are spread over, up to 256: few posts meet at one, and the sweep holds each for a moment only.
 const SHARDS: usize = 128;
 
 /// Sources remembered for one host: more than ever publish for one at a time. The one longest unheard gives way, which
@@ -163,6 +164,11 @@ impl Host {
             series.record(epoch, *value, now);
             likely = place + 1;
         }
+        self.hear_of(epoch, key, now);
+    }
+
+    /// Notes that a sample was recorded.
+    fn hear_of(&mut self, epoch: u64, key: Option<Key<'_>>, now: u64) {
         self.hear(epoch, now);
         if let Some(key) = key {
             self.remember(key, now);
@@ -325,14 +331,71 @@ impl Store {
     ///
     /// # Errors
     /// When it could not be written to the journal; then nothing of it is recorded.
-    pub fn record(&self, sample: &Sample<'_>, key: Option<Key<'_>>, now: u64) -> Result<Recorded, Unavailable> {
+    pub fn record(&self, sample: View<'_>, key: Option<Key<'_>>, now: u64) -> Result<Recorded, Unavailable> {
         if summary::is_expired(sample.epoch, now) {
             return Ok(Recorded { expired: sample.values.len(), ..Recorded::default() });
         }
-        let mut shard = self.shard(&sample.host);
-        let known = shard.get_mut(&*sample.host);
+        self.record_in(&mut self.shard(sample.host), sample, key, now)
+    }
+
+    /// Records many samples, each as [`Store::record`] does, and tells what became of each by its place. Those of one
+    /// host are recorded in their order, and each lock is taken once.
+    pub fn record_many(
+        &self,
+        samples: &[View<'_>],
+        now: u64,
+        mut became: impl FnMut(usize, Result<Recorded, Unavailable>),
+    ) {
+        let shards: Vec<u8> = samples.iter().map(|sample| self.place(sample.host)).collect();
+        let mut ends = [0; SHARDS];
+        shards.iter().for_each(|place| ends[usize::from(*place)] += 1);
+        (1..SHARDS).for_each(|place| ends[place] += ends[place - 1]);
+        let mut order = vec![0; samples.len()];
+        let mut starts = ends;
+        for (index, place) in shards.iter().enumerate().rev() {
+            starts[usize::from(*place)] -= 1;
+            order[starts[usize::from(*place)]] = index;
+        }
+        for ((shard, start), end) in self.shards.iter().zip(starts).zip(ends).filter(|((_, start), end)| start < end) {
+            let mut shard = locked(shard);
+            // Looked at one after the other, with nothing else between, the hosts come into the cache side by side.
+            for index in &order[start..end] {
+                black_box(shard.get(samples[*index].host).is_some_and(|host| host.series.is_empty()));
+            }
+            for index in &order[start..end] {
+                let sample = samples[*index];
+                if summary::is_expired(sample.epoch, now) {
+                    became(*index, Ok(Recorded { expired: sample.values.len(), ..Recorded::default() }));
+                } else {
+                    became(*index, self.record_in(&mut shard, sample, None, now));
+                }
+            }
+        }
+    }
+
+    fn record_in(
+        &self,
+        shard: &mut Shard,
+        sample: View<'_>,
+        key: Option<Key<'_>>,
+        now: u64,
+    ) -> Result<Recorded, Unavailable> {
+        let mut known = shard.get_mut(sample.host);
         if known.as_deref().zip(key).is_some_and(|(host, key)| host.is_duplicate(key)) {
             return Ok(Recorded { duplicate: true, ..Recorded::default() });
+        }
+        if let Some(host) = &mut known
+            && let Some(place) = host.series.run(sample.values)
+        {
+            #[cfg(feature = "disk")]
+            if let Some(disk) = &self.disk {
+                disk.append_sample(sample.host, sample.epoch, sample.values, key, now)?;
+            }
+            for (series, (_, value)) in host.series.from_place(place).zip(sample.values) {
+                series.record(sample.epoch, *value, now);
+            }
+            host.hear_of(sample.epoch, key, now);
+            return Ok(Recorded { stored: sample.values.len(), ..Recorded::default() });
         }
         let is_new =
             |label: &str, likely: &mut usize| match known.as_deref().and_then(|h| h.series.place(label, *likely)) {
@@ -347,7 +410,7 @@ impl Store {
         let granted = self.reserve_series(new);
         let mut left = granted;
         let values = if granted == new {
-            Cow::Borrowed(&sample.values)
+            Cow::Borrowed(sample.values)
         } else {
             let mut fits =
                 |label: &str| !is_new(label, &mut likely) || left.checked_sub(1).inspect(|less| left = *less).is_some();
@@ -359,13 +422,13 @@ impl Store {
         }
         #[cfg(feature = "disk")]
         if let Some(disk) = &self.disk {
-            disk.append_sample(&sample.host, sample.epoch, &values, key, now).inspect_err(|_| {
+            disk.append_sample(sample.host, sample.epoch, &values, key, now).inspect_err(|_| {
                 self.release_series(granted);
             })?;
         }
         let host = match known {
             Some(host) => host,
-            None => shard.entry(sample.host.as_ref().into()).or_default(),
+            None => shard.entry(sample.host.into()).or_default(),
         };
         host.apply(sample.epoch, &values, key, now);
         Ok(recorded)
@@ -483,9 +546,12 @@ impl Store {
     }
 
     fn shard(&self, host: &str) -> MutexGuard<'_, Shard> {
-        #[expect(clippy::cast_possible_truncation, reason = "any part of a hash is a hash")]
-        let place = self.spread.hash_one(host) as usize % SHARDS;
-        locked(&self.shards[place])
+        locked(&self.shards[usize::from(self.place(host))])
+    }
+
+    /// Which shard a host is in.
+    fn place(&self, host: &str) -> u8 {
+        (self.spread.hash_one(host) % SHARDS as u64) as u8
     }
 }
 
@@ -540,6 +606,7 @@ impl SweepGate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::Sample;
 
     const NOW: u64 = 1_465_001_814;
 
@@ -549,7 +616,7 @@ mod tests {
     }
 
     fn put(store: &Store, sample: &Sample<'_>, key: Option<Key<'_>>, now: u64) -> Recorded {
-        store.record(sample, key, now).unwrap()
+        store.record(sample.view(), key, now).unwrap()
     }
 
     fn key(source: &str, seq: u64) -> Option<Key<'_>> {

@@ -12,6 +12,7 @@ use super::{Head, Reply, decode_form, pairs};
 use crate::ingest::{Ingest, Refused};
 use crate::sample::line::{self, LINES_BYTES_MAX, LINES_MAX, Precision};
 use crate::sample::{self, Key};
+use crate::store::{Recorded, Unavailable};
 
 /// Most lines whose refusal an answer explains; the rest it counts.
 const EXPLAINED_MAX: usize = 100;
@@ -39,10 +40,11 @@ struct RefusedLine {
 struct Written {
     lines: usize,
     stored: usize,
-    refused: usize,
     /// Whether the cap on series is the reason of every refusal.
     all_capped: bool,
-    explained: Vec<RefusedLine>,
+    refused: Vec<RefusedLine>,
+    /// Why the store takes nothing, if so.
+    unavailable: Option<Unavailable>,
 }
 
 impl<'a> Write<'a> {
@@ -73,29 +75,15 @@ impl<'a> Write<'a> {
         if line::lines(&text).nth(LINES_MAX).is_some() {
             return Reply::error(413, &format!("body: more than {LINES_MAX} lines, the limit of one"));
         }
-        if self.key.is_some() && line::lines(&text).nth(1).is_some() {
-            return Reply::error(400, "header Idempotency-Key: marks a body of one line, and this one has more");
-        }
         let mut written = Written { all_capped: true, ..Written::default() };
-        for (number, line) in line::lines(&text) {
-            written.lines += 1;
-            match ingest.submit_line(line, self.precision, self.key, now) {
-                Ok(recorded) => {
-                    written.stored += recorded.stored;
-                    if recorded.refused > 0 {
-                        let refused = recorded.refused;
-                        let why = format!("label: {refused} of its labels are new series, past --max-series");
-                        written.refuse(number, why);
-                    }
-                }
-                Err(Refused::Unavailable(unavailable)) => {
-                    let (lines, stored) = (written.lines - 1, written.stored);
-                    let before = format!("{stored} values of the {lines} lines before line {number} were stored");
-                    return Reply::error(503, &format!("{unavailable}; {before}"));
-                }
-                Err(refused) => {
-                    written.all_capped &= matches!(refused, Refused::SeriesCap { .. });
-                    written.refuse(number, refused.to_string());
+        match self.key {
+            None => ingest.submit_lines(&text, self.precision, now, |number, became| written.add(number, became)),
+            Some(_) if line::lines(&text).nth(1).is_some() => {
+                return Reply::error(400, "header Idempotency-Key: marks a body of one line, and this one has more");
+            }
+            Some(_) => {
+                for (number, line) in line::lines(&text) {
+                    written.add(number, ingest.submit_line(line, self.precision, self.key, now));
                 }
             }
         }
@@ -125,19 +113,37 @@ impl<'a> Write<'a> {
 }
 
 impl Written {
-    fn refuse(&mut self, line: usize, error: String) {
-        self.refused += 1;
-        if self.explained.len() < EXPLAINED_MAX {
-            self.explained.push(RefusedLine { line, error });
+    fn add(&mut self, line: usize, became: Result<Recorded, Refused>) {
+        self.lines += 1;
+        match became {
+            Ok(Recorded { stored, refused, .. }) => {
+                self.stored += stored;
+                if refused > 0 {
+                    let error = format!("label: {refused} of its labels are new series, past --max-series");
+                    self.refused.push(RefusedLine { line, error });
+                }
+            }
+            Err(Refused::Unavailable(unavailable)) => self.unavailable = Some(unavailable),
+            Err(refused) => {
+                self.all_capped &= matches!(refused, Refused::SeriesCap { .. });
+                self.refused.push(RefusedLine { line, error: refused.to_string() });
+            }
         }
     }
 
-    fn reply(&self) -> Reply {
-        let Some(first) = self.explained.first() else { return Reply::nothing() };
-        let status = if self.all_capped && self.stored == 0 { 429 } else { 400 };
-        let (refused, lines, number, why) = (self.refused, self.lines, first.line, &first.error);
-        let sentence = format!("{refused} of {lines} lines were not stored whole; line {number}: {why}");
-        Reply::json(status, &json!({ "error": sentence, "stored": self.stored, "lines": self.explained }))
+    fn reply(mut self) -> Reply {
+        let Self { lines, stored, .. } = self;
+        if let Some(unavailable) = self.unavailable {
+            let before = format!("{stored} values of the {lines} lines were stored before");
+            return Reply::error(503, &format!("{unavailable}; {before}"));
+        }
+        self.refused.sort_unstable_by_key(|refused| refused.line);
+        let Some(RefusedLine { line, error }) = self.refused.first() else { return Reply::nothing() };
+        let status = if self.all_capped && stored == 0 { 429 } else { 400 };
+        let count = self.refused.len();
+        let sentence = format!("{count} of {lines} lines were not stored whole; line {line}: {error}");
+        let explained = &self.refused[..count.min(EXPLAINED_MAX)];
+        Reply::json(status, &json!({ "error": sentence, "stored": stored, "lines": explained }))
     }
 }
 

@@ -125,11 +125,15 @@ impl<'a> Iterator for Lines<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         while !self.rest.is_empty() {
             let number = self.number + 1;
-            let newline = memchr::memchr(b'\n', self.rest).unwrap_or(self.rest.len());
-            let has_quote = memchr::memchr(b'"', &self.rest[..newline]).is_some();
-            let end = if has_quote { end_of_quoted_line(self.rest).unwrap_or(newline) } else { newline };
-            let (line, rest) = self.rest.split_at(end);
-            self.number += 1 + if has_quote { memchr::memchr_iter(b'\n', line).count() } else { 0 };
+            let end = match memchr::memchr2(b'\n', b'"', self.rest) {
+                Some(quote) if self.rest[quote] == b'"' => end_of_quoted_line(self.rest).or_else(|| {
+                    // It is not closed.
+                    memchr::memchr(b'\n', self.rest)
+                }),
+                newline => newline,
+            };
+            let (line, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
+            self.number += 1 + if line.contains(&b'"') { memchr::memchr_iter(b'\n', line).count() } else { 0 };
             self.rest = rest.get(1..).unwrap_or_default();
             let line = line.trim_ascii();
             if !line.is_empty() && line[0] != b'#' {
@@ -174,29 +178,79 @@ pub struct Line<'a> {
 /// # Errors
 /// A sentence that names the part of the line and the limit.
 pub fn decode_line(line: &[u8], precision: Precision, now: u64) -> Result<Line<'_>, String> {
-    let text =
-        std::str::from_utf8(line).map_err(|error| format!("line: is not UTF-8 at byte {}", error.valid_up_to()))?;
-    let mut cursor = Cursor { text, at: 0 };
-    let series = SeriesKey::read(&mut cursor)?;
-    let mut read =
-        Line { sample: Sample { host: series.host.clone(), epoch: now, values: Values::with_capacity(2) }, strings: 0 };
-    cursor.skip_spaces();
-    if cursor.is_at_end() {
-        return Err("fields: missing; a line is measurement,tags fields time".to_owned());
+    let mut decoder = Decoder::new(precision, now);
+    let LineHead { host, epoch, strings } = decoder.decode(line)?;
+    Ok(Line { sample: Sample { host, epoch, values: decoder.values }, strings })
+}
+
+/// What a line says besides its values.
+#[derive(Debug)]
+pub struct LineHead<'a> {
+    /// Name of the host.
+    pub host: Cow<'a, str>,
+    /// Seconds since the Unix epoch at which the measured second ends.
+    pub epoch: u64,
+    /// How many of its fields are strings.
+    pub strings: usize,
+}
+
+/// Reads the lines of one text, each as [`decode_line`] does.
+#[derive(Debug)]
+pub struct Decoder<'a> {
+    precision: Precision,
+    now: u64,
+    /// The latest time and its epoch: the lines of a text mostly bear the same.
+    latest: (&'a str, u64),
+    /// The values of all lines that were read, in their order.
+    pub values: Values<'a>,
+}
+
+impl<'a> Decoder<'a> {
+    /// Begins to read a text at `now`, in seconds since the Unix epoch.
+    #[must_use]
+    pub fn new(precision: Precision, now: u64) -> Self {
+        Self { precision, now, latest: ("", now), values: Values::new() }
     }
-    loop {
-        read_field(&mut cursor, &series, &mut read)?;
-        match cursor.peek() {
-            Some(b',') => cursor.next(),
-            Some(b' ') | None => break,
-            Some(_) => return Err("fields: a string is followed by neither a comma nor a space".to_owned()),
-        };
+
+    /// Reads a line, and appends its values to those of the lines before it.
+    ///
+    /// # Errors
+    /// As those of [`decode_line`]; nothing of the line is appended then.
+    pub fn decode(&mut self, line: &'a [u8]) -> Result<LineHead<'a>, String> {
+        let first = self.values.len();
+        self.decode_from(line, first).inspect_err(|_| self.values.truncate(first))
     }
-    let time = cursor.rest().trim_matches(' ');
-    if !time.is_empty() {
-        read.sample.epoch = parse_time(time, precision)?;
+
+    fn decode_from(&mut self, line: &'a [u8], first: usize) -> Result<LineHead<'a>, String> {
+        let text =
+            std::str::from_utf8(line).map_err(|error| format!("line: is not UTF-8 at byte {}", error.valid_up_to()))?;
+        let mut cursor = Cursor { text, at: 0 };
+        let series = SeriesKey::read(&mut cursor)?;
+        cursor.skip_spaces();
+        if cursor.is_at_end() {
+            return Err("fields: missing; a line is measurement,tags fields time".to_owned());
+        }
+        let mut strings = 0;
+        loop {
+            match read_field(&mut cursor, &series)? {
+                Some((label, value)) => add_value(label, value, &mut self.values, first)?,
+                None => strings += 1,
+            }
+            match cursor.peek() {
+                Some(b',') => cursor.next(),
+                Some(b' ') | None => break,
+                Some(_) => return Err("fields: a string is followed by neither a comma nor a space".to_owned()),
+            };
+        }
+        let time = cursor.rest().trim_matches(' ');
+        if time.is_empty() {
+            return Ok(LineHead { host: series.host, epoch: self.now, strings });
+        }
+        if time != self.latest.0 {
+            self.latest = (time, parse_time(time, self.precision)?);
+        }
+        Ok(LineHead { host: series.host, epoch: self.latest.1, strings })
     }
-    Ok(read)
 }
 
 fn parse_time(text: &str, precision: Precision) -> Result<u64, String> {
@@ -281,7 +335,8 @@ impl<'a> SeriesKey<'a> {
     }
 }
 
-fn read_field<'a>(cursor: &mut Cursor<'a>, series: &SeriesKey<'a>, read: &mut Line<'a>) -> Result<(), String> {
+/// Reads one field: its label and its value, or nothing where that is a string.
+fn read_field<'a>(cursor: &mut Cursor<'a>, series: &SeriesKey<'a>) -> Result<Option<(Cow<'a, str>, f64)>, String> {
     let field = cursor.name(is_end_of_key);
     if field.is_empty() {
         return Err("field: has no name".to_owned());
@@ -292,8 +347,7 @@ fn read_field<'a>(cursor: &mut Cursor<'a>, series: &SeriesKey<'a>, read: &mut Li
     cursor.next();
     if cursor.peek() == Some(b'"') {
         cursor.skip_string().ok_or_else(|| format!("field {:?}: its string is not closed", shown(&field)))?;
-        read.strings += 1;
-        return Ok(());
+        return Ok(None);
     }
     let text = cursor.value();
     if text.is_empty() {
@@ -304,16 +358,21 @@ fn read_field<'a>(cursor: &mut Cursor<'a>, series: &SeriesKey<'a>, read: &mut Li
         format!("field {field:?}: {text:?} is not a number, a boolean, or a string in double quotes")
     };
     let value = parse_value(text).ok_or_else(wrong)?;
-    let label = series.label(field);
+    Ok(Some((series.label(field), value)))
+}
+
+/// Adds a value to those of its line, which begin at `first`.
+fn add_value<'a>(label: Cow<'a, str>, value: f64, values: &mut Values<'a>, first: usize) -> Result<(), String> {
     check_label(&label)?;
-    let values = &mut read.sample.values;
-    if values.len() == LABELS_MAX {
+    let value = check_value(&label, value)?;
+    let of_line = &values[first..];
+    if of_line.len() == LABELS_MAX {
         return Err(format!("fields: more than {LABELS_MAX}, the limit of one line"));
     }
-    if values.iter().any(|(known, _)| *known == label) {
+    if of_line.iter().any(|(known, _)| *known == label) {
         return Err(format!("label {label:?}: listed twice"));
     }
-    values.push((label.clone(), check_value(&label, value)?));
+    values.push((label, value));
     Ok(())
 }
 

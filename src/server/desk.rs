@@ -91,11 +91,21 @@ impl Desk {
         lane.threads == lane.idle && lane.waiting.is_empty()
     }
 
-    /// Gives a request its place on its connection, and its turn where it is the first. The requests of a connection
-    /// must come here in their order.
+    /// Gives a request its place on its connection, and its turn where it is the first. One with a long body goes to
+    /// the lane at once where a thread waits there. The requests of a connection must come here in their order.
     pub(super) fn begin(&self, request: Request) -> Option<Turn> {
         let client = request.remote_addr().copied()?;
-        self.0.turns.begin(client, request).map(|request| Turn { client, request })
+        let request = self.0.turns.begin(client, request)?;
+        if !Unread::of(&request).is_to_be_read() {
+            return Some(Turn { client, request });
+        }
+        let mut lane = self.0.lane.lock();
+        if lane.waiting.len() >= lane.idle {
+            return Some(Turn { client, request });
+        }
+        lane.waiting.push_back((client, Work::Serve(request)));
+        self.0.lane.has_work.notify_one();
+        None
     }
 
     /// Answers a request, and those of its connection that came meanwhile; or sends it to the lane.
@@ -213,10 +223,7 @@ impl Lane {
 impl Shared {
     fn serve(&self, mut request: Request, in_lane: bool) -> Served {
         let unread = Unread::of(&request);
-        // One that is refused by its length alone needs no lane: nothing of it is read.
-        let is_read =
-            !matches!(unread, Unread::Nothing) && !matches!(unread, Unread::Bytes(n) if n > DROPPED_BYTES_MAX);
-        if is_read && !in_lane {
+        if unread.is_to_be_read() && !in_lane {
             return Served::ForLane(Box::new(Work::Serve(request)));
         }
         match (self.answer(&mut request, &unread), unread) {
@@ -325,6 +332,15 @@ pub(super) enum Unread {
 }
 
 impl Unread {
+    /// Whether it takes a client's time. One that is refused by its length alone does not: nothing of it is read.
+    fn is_to_be_read(self) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Bytes(length) => length <= DROPPED_BYTES_MAX,
+            Self::Chunks => true,
+        }
+    }
+
     pub(super) fn of(request: &Request) -> Self {
         let headers = request.headers();
         match request.body_length() {

@@ -608,7 +608,7 @@ mod tests {
 
     fn put(store: &Store, host: &str, epoch: u64, values: &[(&'static str, f64)], seq: u64, now: u64) -> Recorded {
         let values = values.iter().map(|(label, value)| (Cow::Borrowed(*label), *value)).collect();
-        store.record(&Sample { host: host.into(), epoch, values }, Some(Key { source: "s", seq }), now).unwrap()
+        store.record(Sample { host: host.into(), epoch, values }.view(), Some(Key { source: "s", seq }), now).unwrap()
     }
 
     fn answer(store: &Store, host: &str, now: u64) -> Value {
@@ -656,7 +656,7 @@ mod tests {
         assert_eq!(answer(&store, "b c", now)["summary:by-hour:disk /var"]["averages"][0]["avg"], -1e300);
         let again = Key { source: "abc", seq: 5 };
         let sample = Sample { host: "jarvis".into(), epoch: now, values: vec![("cpu".into(), 1.0)] };
-        assert!(store.record(&sample, Some(again), now).unwrap().duplicate);
+        assert!(store.record(sample.view(), Some(again), now).unwrap().duplicate);
     }
 
     #[test]

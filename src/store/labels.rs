@@ -1,8 +1,10 @@
 //! The series of one host by their labels, laid out so that recording a sample touches few places in memory.
 //!
 //! The samples of a host bring the same labels in the same order, again and again. So its series stand in a row, each
-//! beside its label, and a label is looked for behind the one before it. Where it is not there the row is searched, or
-//! past a few series an index.
+//! beside its label, and a sample is looked for there as a whole. Where it is not, a label is looked for behind the one
+//! before it, and then in all of the row, or past a few series in an index.
+
+use std::borrow::Cow;
 
 use foldhash::{HashMap, HashMapExt};
 use smol_str::SmolStr;
@@ -51,6 +53,18 @@ impl Labels {
             Some(index) => index.get(label).map(|place| *place as usize),
             None => self.row.iter().position(|(known, _)| known == label),
         }
+    }
+
+    /// Where the row has the labels of a sample side by side, in their order; `None` where it has not.
+    pub(super) fn run(&self, values: &[(Cow<'_, str>, f64)]) -> Option<usize> {
+        let first = self.place(&values.first()?.0, 0)?;
+        let row = self.row.get(first..first + values.len())?;
+        row.iter().zip(values).all(|((known, _), (label, _))| known == &**label).then_some(first)
+    }
+
+    /// The series from a place on.
+    pub(super) fn from_place(&mut self, place: usize) -> impl Iterator<Item = &mut Series> {
+        self.row[place..].iter_mut().map(|(_, series)| series)
     }
 
     /// The series of a label and its place, which is made if it is not there; `likely` is looked at first.
