@@ -16,8 +16,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use foldhash::HashMap;
 use foldhash::quality::RandomState;
+use indexmap::IndexMap;
 use smol_str::SmolStr;
 
 use crate::sample::{AHEAD_SEC_MAX, Key, View};
@@ -238,7 +238,8 @@ fn source_kept_sec() -> u64 {
     longest + AHEAD_SEC_MAX
 }
 
-type Shard = HashMap<SmolStr, Host>;
+/// The hosts of a shard, with a place each: what finds a host by its name is small, and stays in the cache.
+type Shard = IndexMap<SmolStr, Host, foldhash::fast::RandomState>;
 
 /// The hosts of one receiver.
 pub struct Store {
@@ -335,7 +336,7 @@ impl Store {
         if summary::is_expired(sample.epoch, now) {
             return Ok(Recorded { expired: sample.values.len(), ..Recorded::default() });
         }
-        self.record_in(&mut self.shard(sample.host), sample, key, now)
+        self.record_at(&mut self.shard(sample.host), None, sample, key, now)
     }
 
     /// Records many samples, each as [`Store::record`] does, and tells what became of each by its place. Those of one
@@ -351,7 +352,7 @@ impl Store {
         shards.iter().for_each(|place| ends[usize::from(*place)] += 1);
         (1..SHARDS).for_each(|place| ends[place] += ends[place - 1]);
         let mut order = vec![0; samples.len()];
-        let mut starts = ends;
+        let (mut starts, mut places) = (ends, Vec::new());
         for (index, place) in shards.iter().enumerate().rev() {
             starts[usize::from(*place)] -= 1;
             order[starts[usize::from(*place)]] = index;
@@ -359,28 +360,35 @@ impl Store {
         for ((shard, start), end) in self.shards.iter().zip(starts).zip(ends).filter(|((_, start), end)| start < end) {
             let mut shard = locked(shard);
             // Looked at one after the other, with nothing else between, the hosts come into the cache side by side.
-            for index in &order[start..end] {
-                black_box(shard.get(samples[*index].host).is_some_and(|host| host.series.is_empty()));
-            }
-            for index in &order[start..end] {
+            places.clear();
+            places.extend(order[start..end].iter().map(|index| {
+                let place = shard.get_index_of(samples[*index].host);
+                let host = place.and_then(|place| shard.get_index(place));
+                black_box(host.map(|(_, host)| host.series.touch()));
+                place
+            }));
+            for (index, place) in order[start..end].iter().zip(&places) {
                 let sample = samples[*index];
                 if summary::is_expired(sample.epoch, now) {
                     became(*index, Ok(Recorded { expired: sample.values.len(), ..Recorded::default() }));
                 } else {
-                    became(*index, self.record_in(&mut shard, sample, None, now));
+                    became(*index, self.record_at(&mut shard, *place, sample, None, now));
                 }
             }
         }
     }
 
-    fn record_in(
+    /// Records a sample of a host whose place in its shard may be known.
+    fn record_at(
         &self,
         shard: &mut Shard,
+        place: Option<usize>,
         sample: View<'_>,
         key: Option<Key<'_>>,
         now: u64,
     ) -> Result<Recorded, Unavailable> {
-        let mut known = shard.get_mut(sample.host);
+        let place = place.or_else(|| shard.get_index_of(sample.host));
+        let mut known = place.and_then(|place| shard.get_index_mut(place)).map(|(_, host)| host);
         if known.as_deref().zip(key).is_some_and(|(host, key)| host.is_duplicate(key)) {
             return Ok(Recorded { duplicate: true, ..Recorded::default() });
         }
@@ -501,7 +509,7 @@ impl Store {
         if let Some(disk) = &self.disk {
             disk.forget(host)?;
         }
-        let removed = shard.remove(host);
+        let removed = shard.swap_remove(host);
         drop(shard);
         self.release_series(removed.map_or(0, |host| host.series.len()));
         Ok(true)

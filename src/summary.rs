@@ -256,6 +256,12 @@ impl Series {
         }
     }
 
+    /// How many samples are in the newest interval of each window, together.
+    #[must_use]
+    pub fn running_samples(&self) -> usize {
+        self.rings.iter().map(|ring| ring.running.count as usize).sum()
+    }
+
     /// Adds what another series of the same label holds.
     pub fn merge(&mut self, other: &Self, now: u64) {
         for ((window, ring), more) in WINDOWS.iter().zip(&mut self.rings).zip(&other.rings) {

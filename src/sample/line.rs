@@ -125,15 +125,14 @@ impl<'a> Iterator for Lines<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         while !self.rest.is_empty() {
             let number = self.number + 1;
-            let end = match memchr::memchr2(b'\n', b'"', self.rest) {
-                Some(quote) if self.rest[quote] == b'"' => end_of_quoted_line(self.rest).or_else(|| {
-                    // It is not closed.
-                    memchr::memchr(b'\n', self.rest)
-                }),
-                newline => newline,
-            };
-            let (line, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
-            self.number += 1 + if line.contains(&b'"') { memchr::memchr_iter(b'\n', line).count() } else { 0 };
+            let mut end = memchr::memchr2(b'\n', b'"', self.rest).unwrap_or(self.rest.len());
+            if self.rest.get(end) == Some(&b'"') {
+                let unclosed = || memchr::memchr(b'\n', self.rest).unwrap_or(self.rest.len());
+                end = end_of_quoted_line(self.rest).unwrap_or_else(unclosed);
+                self.number += memchr::memchr_iter(b'\n', &self.rest[..end]).count();
+            }
+            let (line, rest) = self.rest.split_at(end);
+            self.number += 1;
             self.rest = rest.get(1..).unwrap_or_default();
             let line = line.trim_ascii();
             if !line.is_empty() && line[0] != b'#' {

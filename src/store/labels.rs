@@ -14,6 +14,9 @@ use crate::summary::Series;
 /// Longest row that is searched without an index: as quick as one lookup in it.
 const SEARCHED_MAX: usize = 12;
 
+/// Most series that are brought into the cache before they are recorded to: few hosts have more.
+const TOUCHED_MAX: usize = 8;
+
 /// The series of one host.
 #[derive(Debug, Default)]
 pub(super) struct Labels {
@@ -53,6 +56,11 @@ impl Labels {
             Some(index) => index.get(label).map(|place| *place as usize),
             None => self.row.iter().position(|(known, _)| known == label),
         }
+    }
+
+    /// Brings the row into the cache; what it gives means nothing.
+    pub(super) fn touch(&self) -> usize {
+        self.row.iter().take(TOUCHED_MAX).map(|(label, series)| label.len() + series.running_samples()).sum()
     }
 
     /// Where the row has the labels of a sample side by side, in their order; `None` where it has not.

@@ -156,7 +156,7 @@ fn apply_entry(bytes: &[u8], number: u64, store: &mut Store, applied: &HashMap<B
         FORGET => {
             let name = fields.text()?;
             if applied.get(name).is_none_or(|newest| number > *newest) {
-                let removed = store.shard(name).remove(name);
+                let removed = store.shard(name).swap_remove(name);
                 store.release_series(removed.map_or(0, |host| host.series.len()));
             }
         }
