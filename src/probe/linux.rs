@@ -1,10 +1,17 @@
 //! Linux: the files of `/proc`, parsed by the procfs crate.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use procfs::{ExplicitSystemInfo, FromBufRead, FromBufReadSI, KernelStats, Meminfo, ProcResult};
 
 use super::{CpuTimes, Memory, Reading};
+
+/// Room for the files of most machines; those of a hundred processors and more take another call.
+const FILE_BYTES: usize = 8 << 10;
+/// Longest file in bytes: `/proc/stat` of the largest machines has a few hundred thousand.
+const FILE_BYTES_MAX: u64 = 4 << 20;
 
 pub(super) struct Probe {
     procfs: PathBuf,
@@ -44,8 +51,15 @@ fn read_memory(path: &Path) -> Result<Memory, String> {
 }
 
 fn parse<T>(path: &Path, parser: impl FnOnce(&[u8]) -> ProcResult<T>) -> Result<T, String> {
-    let content = std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let content = read_file(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     parser(&content).map_err(|error| format!("cannot parse {}: {error}", path.display()))
+}
+
+/// Reads a file of `/proc` in one call: the kernel does not tell its length beforehand.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::with_capacity(FILE_BYTES);
+    File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut content)?;
+    Ok(content)
 }
 
 #[cfg(test)]
