@@ -4,8 +4,9 @@
 TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 STATIC = target/$(TARGET)/release/lizm
 
-# What the tests that are `#[ignore = "needs …"]` need, and the benchmarks: Debian packages of the same name.
-TEST_TOOLS = curl python3
+# What the tests that are `#[ignore = "needs …"]` need, and the benchmarks: commands in Debian packages of the same name,
+# and packages without such a command. The feature zeromq is built by g++.
+TEST_TOOLS = curl python3 python3-influxdb python3-zmq collectd-core influxdb victoria-metrics g++
 BENCH_TOOLS = python3 wrk nginx
 
 .PHONY: build static test soak bench tools lint
@@ -19,7 +20,7 @@ static:
 
 test: TOOLS = $(TEST_TOOLS)
 test: tools
-	cargo test -- --include-ignored
+	cargo test --all-features -- --include-ignored
 
 # The long form of the ledger test: 200 kills.
 soak:
@@ -32,7 +33,9 @@ bench: tools static
 
 # Installs what is missing; as root, or by sudo.
 tools:
-	@missing=; for tool in $(TOOLS); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	@missing=; for tool in $(TOOLS); do \
+	  command -v $$tool >/dev/null || dpkg -s $$tool >/dev/null 2>&1 || missing="$$missing $$tool"; \
+	done; \
 	if [ -n "$$missing" ]; then \
 	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 	  $$sudo apt-get update -q && $$sudo apt-get install -qy --no-install-recommends $$missing; \
