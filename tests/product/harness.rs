@@ -1,7 +1,9 @@
 //! Starts the product, reads its log, talks to it, and plays the peers it talks to.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -16,6 +18,18 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// The start of the newest minute that has ended, so that no test is cut by the turn of one.
+pub(crate) fn last_minute() -> u64 {
+    now() / 60 * 60 - 60
+}
+
+/// Replaces a file at once, as the kernel's are: a reader sees the old or the new.
+pub(crate) fn replace(path: &Path, content: &str) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, content).unwrap();
+    std::fs::rename(&new, path).unwrap();
 }
 
 /// Polls until `probe` gives something.
@@ -158,6 +172,34 @@ impl Served {
         answer(agent().post(self.url(path)).header("Idempotency-Key", key).send(body))
     }
 
+    /// The averages of all summaries of a host.
+    pub(crate) fn averages(&self, host: &str) -> BTreeMap<String, Value> {
+        let (_, summaries) = self.get(&format!("/api/perf/{host}"));
+        let of = |(key, summary): (&String, &Value)| (key.clone(), summary["averages"].clone());
+        summaries.as_object().unwrap().iter().map(of).collect()
+    }
+
+    /// How many samples of a label of a host came within the day.
+    pub(crate) fn samples(&self, host: &str, label: &str) -> u64 {
+        let averages = self.averages(host).remove(&format!("summary:by-hour:{label}")).unwrap_or_default();
+        let count = |average: &Value| average["num-samples"].as_u64().unwrap();
+        averages.as_array().into_iter().flatten().map(count).sum()
+    }
+
+    pub(crate) fn await_samples(&self, host: &str, label: &str, count: u64) {
+        await_some(&format!("{count} samples of {label} of {host}"), || {
+            (self.samples(host, label) >= count).then_some(())
+        });
+        assert_eq!(self.samples(host, label), count, "samples of {label} of {host}");
+    }
+
+    /// Where it takes datagrams, as its log says.
+    pub(crate) fn udp(&self) -> SocketAddr {
+        let line = self.process.line_with("INFO: Receiver is listening on udp://");
+        let address = line.split("udp://").nth(1).and_then(|rest| rest.split(',').next()).expect(&line);
+        address.parse().unwrap()
+    }
+
     pub(crate) fn delete(&self, path: &str) -> (u16, Value) {
         answer(agent().delete(self.url(path)).call())
     }
@@ -187,7 +229,9 @@ fn agent() -> ureq::Agent {
 fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> (u16, Value) {
     let mut response = result.unwrap();
     let body = response.body_mut().read_to_string().unwrap();
-    (response.status().as_u16(), serde_json::from_str(&body).expect(&body))
+    // A 204 has no body.
+    let value = if body.is_empty() { Value::Null } else { serde_json::from_str(&body).expect(&body) };
+    (response.status().as_u16(), value)
 }
 
 /// An answer as it came over the wire.

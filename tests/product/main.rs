@@ -11,6 +11,8 @@ mod door;
 #[cfg(feature = "disk")]
 mod durable;
 mod harness;
+mod lines;
 mod monitoring;
+mod peers;
 mod receiving;
 mod scripts;

@@ -1,7 +1,6 @@
 //! The monitor against receivers that are well, slow, dead, and of few words.
 
 use std::net::TcpListener;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -9,17 +8,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::{Heard, PATIENCE, Process, Served, Treatment, await_some, lizm, now, play_receiver};
+use crate::harness::{Heard, PATIENCE, Process, Served, Treatment, await_some, lizm, now, play_receiver, replace};
 
 fn monitor(arguments: &[&str]) -> Process {
     Process::start(lizm(&[&["monitor", "--host", "jarvis"], arguments].concat()))
-}
-
-/// Replaces a file at once, as the kernel's are: a reader sees the old or the new.
-fn replace(path: &Path, content: &str) {
-    let new = path.with_extension("new");
-    std::fs::write(&new, content).unwrap();
-    std::fs::rename(&new, path).unwrap();
 }
 
 #[test]

@@ -3,12 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Served, lizm, now};
-
-/// The start of the newest minute that has ended, so that no test is cut by the turn of one.
-fn last_minute() -> u64 {
-    now() / 60 * 60 - 60
-}
+use crate::harness::{Served, last_minute, lizm, now};
 
 #[test]
 fn a_reporting_node_is_summarised_as_the_reference_does() {
