@@ -32,6 +32,21 @@ pub(crate) fn replace(path: &Path, content: &str) {
     std::fs::rename(&new, path).unwrap();
 }
 
+/// A monitor of a fixture in `root`, of which mem is 25.0 and cpu is nothing until [`be_busy`].
+pub(crate) fn monitor_of_fixture(root: &Path, host: &str, urls: &[&str]) -> Process {
+    replace(&root.join("stat"), include_str!("../procfs/round-numbers/stat"));
+    replace(&root.join("meminfo"), include_str!("../procfs/round-numbers/meminfo"));
+    let arguments = ["monitor", "--host", host, "--procfs", root.to_str().unwrap(), "--publish"];
+    Process::start(lizm(&[&arguments[..], urls].concat()))
+}
+
+/// Makes cpu of a fixture 40.0 for one sample: of 1,000 ticks 400 were busy.
+pub(crate) fn be_busy(root: &Path) {
+    let stat = include_str!("../procfs/round-numbers/stat");
+    let busy = stat.replacen("cpu  74608 2520 24433 1117073 6176", "cpu  74908 2520 24533 1117573 6276", 1);
+    replace(&root.join("stat"), &busy);
+}
+
 /// Polls until `probe` gives something.
 pub(crate) fn await_some<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
@@ -198,6 +213,13 @@ impl Served {
         let line = self.process.line_with("INFO: Receiver is listening on udp://");
         let address = line.split("udp://").nth(1).and_then(|rest| rest.split(',').next()).expect(&line);
         address.parse().unwrap()
+    }
+
+    /// The endpoint where it takes messages of ZeroMQ, as its log says.
+    #[cfg(feature = "zeromq")]
+    pub(crate) fn zmq(&self) -> String {
+        let line = self.process.line_with("INFO: Receiver is listening on zmq ");
+        line.split(' ').nth(6).and_then(|endpoint| endpoint.strip_suffix(',')).expect(&line).to_owned()
     }
 
     pub(crate) fn delete(&self, path: &str) -> (u16, Value) {

@@ -2,14 +2,13 @@
 
 use std::io::Write;
 use std::net::{Shutdown, UdpSocket};
-use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Process, Served, await_some, last_minute, lizm, now, replace};
+use crate::harness::{Answer, Process, Served, await_some, be_busy, last_minute, lizm, monitor_of_fixture, now};
 
 /// A request to `/write` with a body of a declared length.
 fn request(query: &str, headers: &str, body: &[u8]) -> Vec<u8> {
@@ -495,32 +494,15 @@ fn zeromq_needs_its_feature_and_an_endpoint() {
     }
 }
 
-fn fixture(root: &Path, stat: &str) {
-    replace(&root.join("stat"), stat);
-    replace(&root.join("meminfo"), include_str!("../procfs/round-numbers/meminfo"));
-}
-
-/// A monitor of a fixture that publishes to these URLs.
-fn monitor(root: &Path, urls: &[&str]) -> Process {
-    let arguments = ["monitor", "--host", "jarvis", "--procfs", root.to_str().unwrap(), "--publish"];
-    Process::start(lizm(&[&arguments[..], urls].concat()))
-}
-
 #[test]
 fn the_monitor_publishes_lines() {
     let receiver = Served::start(&["--udp", "127.0.0.1:0"]);
     let by_udp = format!("udp://{}", receiver.udp());
     for url in [receiver.url("/write?db=hosts&precision=ms"), receiver.url("/write"), by_udp] {
         let root = tempfile::tempdir().unwrap();
-        let stat = include_str!("../procfs/round-numbers/stat");
-        fixture(root.path(), stat);
-        let monitor = monitor(root.path(), &[&url]);
+        let monitor = monitor_of_fixture(root.path(), "jarvis", &[&url]);
         assert_eq!(monitor.line(), format!("INFO: Publish was successful to {url}"));
-        // Of 1,000 ticks 400 were busy.
-        fixture(
-            root.path(),
-            &stat.replacen("cpu  74608 2520 24433 1117073 6176", "cpu  74908 2520 24533 1117573 6276", 1),
-        );
+        be_busy(root.path());
         let average = |label: &str| {
             receiver.averages("jarvis").get(&format!("summary:by-hour:{label}"))?.as_array()?.last().cloned()
         };
@@ -539,11 +521,10 @@ fn a_sample_that_comes_by_two_ways_counts_once_if_both_carry_its_key() {
     let receiver = Served::start(&["--udp", "127.0.0.1:0"]);
     let by_udp = format!("udp://{}", receiver.udp());
     let root = tempfile::tempdir().unwrap();
-    fixture(root.path(), include_str!("../procfs/round-numbers/stat"));
     let (by_api, by_lines) = (receiver.url("/api/perf"), receiver.url("/write"));
     // Publishes to both until each has four samples, and says how many.
     let published = |urls: [&str; 2]| {
-        let monitor = monitor(root.path(), &urls);
+        let monitor = monitor_of_fixture(root.path(), "jarvis", &urls);
         let mut log = Vec::new();
         let count = |log: &[String], url: &str| {
             let to = format!("INFO: Publish was successful to {url}");
@@ -572,11 +553,24 @@ fn a_closed_port_for_datagrams_is_told_of() {
     // An address of 127.0.0.0/8 of its own, so that nobody takes the port while the receiver is away.
     let address = UdpSocket::bind("127.83.1.9:0").unwrap().local_addr().unwrap();
     let root = tempfile::tempdir().unwrap();
-    fixture(root.path(), include_str!("../procfs/round-numbers/stat"));
     let url = format!("udp://{address}");
-    let monitor = monitor(root.path(), &[&url]);
+    let monitor = monitor_of_fixture(root.path(), "jarvis", &[&url]);
     let line = monitor.line_with("ERROR");
     assert!(line.starts_with(&format!("ERROR: Publish failed to {url}, details: Connection refused")), "{line}");
     let receiver = Served::start(&["--udp", &address.to_string()]);
     await_some("a sample once it is there", || (receiver.samples("jarvis", "mem") > 0).then_some(()));
+}
+
+#[cfg(feature = "zeromq")]
+#[test]
+fn the_monitor_publishes_messages() {
+    let receiver = Served::start(&["--zmq", "tcp://127.0.0.1:0"]);
+    let (url, root) = (receiver.zmq().replace("tcp://", "zmq://"), tempfile::tempdir().unwrap());
+    let monitor = monitor_of_fixture(root.path(), "jarvis", &[&url]);
+    assert_eq!(monitor.line_with("INFO"), format!("INFO: Publish was successful to {url}"));
+    be_busy(root.path());
+    await_some("cpu", || (receiver.samples("jarvis", "cpu") == 1).then_some(()));
+    let averages = receiver.averages("jarvis");
+    let average = |label: &str| averages[&format!("summary:by-hour:{label}")][0]["avg"].clone();
+    assert_eq!((average("cpu"), average("mem")), (json!(40.0), json!(25.0)));
 }
