@@ -4,8 +4,8 @@
 TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 STATIC = target/$(TARGET)/release/lizm
 
-# What the tests that are `#[ignore = "needs …"]` need, and the benchmarks: commands in Debian packages of the same name,
-# and packages without such a command. The feature zeromq is built by g++.
+# What the tests that are `#[ignore = "needs …"]` need, and the benchmarks: Debian packages, of which some have a command
+# of the same name. The feature zeromq is built by g++.
 TEST_TOOLS = curl python3 python3-influxdb python3-zmq collectd-core influxdb victoria-metrics g++
 BENCH_TOOLS = python3 wrk nginx
 

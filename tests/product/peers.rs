@@ -1,7 +1,6 @@
 //! Other people's programs, as clients and as destinations: what they send is summarised, and what the monitor sends
 //! them is theirs.
 
-use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 
@@ -378,6 +377,8 @@ while True:
 #[test]
 #[ignore = "needs python3-zmq"]
 fn a_message_that_is_too_long_ends_its_connection_and_the_next_is_taken() {
+    use std::io::Write;
+
     let receiver = Served::start(&["--zmq", "tcp://127.0.0.1:0"]);
     let script = r##"
 import sys, zmq
@@ -412,7 +413,8 @@ fn what_influxdbs_python_client_writes_is_read_as_it_was_meant() {
 import json, random
 from influxdb.line_protocol import make_lines
 chance = random.Random(20160604)
-PIECES = list("abcXYZ019 ,=\"'\\/#:%-_.äß漢😀") + ["\\ ", "\\,", "\\=", "\\\\", "\\n", "C:\\dir", "=\"", "\" ", "1i", "host"]
+PIECES = list("abcXYZ019 ,=\"'\\/#:%-_.äß漢😀")
+PIECES += ["\\ ", "\\,", "\\=", "\\\\", "\\n", "C:\\dir", "=\"", "\" ", "1i", "host"]
 def name(limit, without=""):
     while True:
         text = "".join(chance.choice(PIECES) for _ in range(chance.randint(1, 8)))
