@@ -3,13 +3,15 @@
 # The static binary is built for this machine, or for TARGET=aarch64-unknown-linux-gnu and the like.
 TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 STATIC = target/$(TARGET)/release/lizm
+# Another with ZeroMQ in it, in a directory of its own, so that neither takes the other's place.
+STATIC_ZEROMQ = target/zeromq/$(TARGET)/release/lizm
 
 # What the tests that are `#[ignore = "needs …"]` need, and the benchmarks: Debian packages, of which some have a command
 # of the same name. The feature zeromq is built by g++.
 TEST_TOOLS = curl python3 python3-influxdb python3-zmq collectd-core influxdb victoria-metrics g++
-BENCH_TOOLS = python3 wrk nginx
+BENCH_TOOLS = python3 wrk nginx victoria-metrics g++
 
-.PHONY: build static test soak bench tools lint
+.PHONY: build static static-zeromq test soak bench tools lint
 
 build:
 	cargo build --release
@@ -17,6 +19,11 @@ build:
 static:
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target $(TARGET)
 	@ls -l $(STATIC)
+
+static-zeromq:
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target $(TARGET) --features zeromq \
+	  --target-dir target/zeromq
+	@ls -l $(STATIC_ZEROMQ)
 
 test: TOOLS = $(TEST_TOOLS)
 test: tools
@@ -26,10 +33,10 @@ test: tools
 soak:
 	LIZM_TEST_KILLS=200 cargo test --release --test product -- --nocapture durable::killed
 
-# Measures the static binary beside its peers, and writes BENCHMARKS.md.
+# Measures the static binaries beside its peers, and writes BENCHMARKS.md.
 bench: TOOLS = $(BENCH_TOOLS)
-bench: tools static
-	python3 bench/run.py $(STATIC)
+bench: tools static static-zeromq
+	python3 bench/run.py $(STATIC) $(STATIC_ZEROMQ)
 
 # Installs what is missing; as root, or by sudo.
 tools:
@@ -41,7 +48,8 @@ tools:
 	  $$sudo apt-get update -q && $$sudo apt-get install -qy --no-install-recommends $$missing; \
 	fi
 
-lint:
+lint: TOOLS = g++
+lint: tools
 	cargo fmt --check
 	cargo clippy --all-targets --all-features -- -D warnings
 	cargo clippy --all-targets --no-default-features -- -D warnings

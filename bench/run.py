@@ -5,6 +5,8 @@ Jobs with a peer run in turns, A B A B, in one run. Every figure is a median wit
 """
 
 import contextlib
+import itertools
+import json
 import os
 import pathlib
 import platform
@@ -18,10 +20,13 @@ import time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LIZM = sys.argv[1]
+LIZM, LIZM_ZEROMQ = sys.argv[1:]
 ROUNDS = 5
 LOAD_SEC = 5
 MONITOR_SEC = 60
+SETTLE_SEC = 2
+UDP_RATE = 125_000
+ZMQ_MESSAGES = 2_000_000  # of 1,000 hosts in turns
 
 
 class Row:
@@ -81,6 +86,29 @@ def receiver(*options):
 
 
 @contextlib.contextmanager
+def intake(binary, option, address):
+    """A receiver that takes datagrams or messages too: its process, its URL, and the address of its second way in."""
+    command = [binary, "receiver", "--bind", "127.0.0.1", "--port", "0", option, address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            addresses = []
+            while len(addresses) < 2:
+                line = process.stdout.readline()
+                if not line:
+                    raise SystemExit("the receiver has ended")
+                addresses += re.findall(r"listening on (?:zmq )?([\w.:/]+)", line)
+            yield process, *addresses
+        finally:
+            process.terminate()
+
+
+def values_stored(process):
+    """Ends a receiver of `intake`, and reads in its log how many values it has stored."""
+    process.terminate()
+    return int(re.search(r"Receiver stopped: (\d+) values stored", process.stdout.read())[1])
+
+
+@contextlib.contextmanager
 def nginx():
     """nginx with one worker that answers every request with 204."""
     port = free_port()
@@ -93,6 +121,16 @@ def nginx():
             f"  client_body_temp_path {folder}/body; server {{ listen 127.0.0.1:{port}; location / {{ return 204; }} }} }}\n"
         )
         with running(["nginx", "-c", str(config)]) as process:
+            await_port(port)
+            yield process, port
+
+
+@contextlib.contextmanager
+def victoria_metrics():
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        listen = ["-httpListenAddr", f"127.0.0.1:{port}", "-loggerLevel=ERROR"]
+        with running(["victoria-metrics", "-storageDataPath", folder, *listen]) as process:
             await_port(port)
             yield process, port
 
@@ -120,6 +158,122 @@ def post_rows():
         Row("ratio, lizm to nginx", [a / c for a, _, c in rounds], "×", "≥ 0.45", lambda ratio: ratio >= 0.45),
         Row("ratio, `--store DIR` to memory", [b / a for a, b, _ in rounds], "×", "≥ 0.7", lambda ratio: ratio >= 0.7),
     ]
+
+
+def bulk_lines(process, port):
+    """Lines a second over one connection, and lines per CPU-second, in bodies of 1,000 for 20,000 hosts."""
+    nanoseconds = int(time.time()) * 10**9
+    requests = []
+    for first in range(0, 20_000, 1000):
+        hosts = range(first, first + 1000)
+        body = "".join(f"perf,host=host-{host} cpu=4.98,mem=35.1 {nanoseconds}\n" for host in hosts).encode()
+        requests.append(b"POST /write HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        def post(request):
+            client.sendall(request)
+            answer = client.recv(4096)
+            if not answer.startswith(b"HTTP/1.1 204"):
+                raise SystemExit(f"a body of lines was answered {answer}")
+
+        for request in requests * 2:  # warm, and every series there is exists
+            post(request)
+        # victoria-metrics goes on working when it has answered: both have the time for it.
+        time.sleep(SETTLE_SEC)
+        cpu, start, lines, elapsed = process_cpu_sec(process.pid), time.perf_counter(), 0, 0
+        for request in itertools.cycle(requests):
+            if elapsed >= LOAD_SEC:
+                break
+            post(request)
+            lines, elapsed = lines + 1000, time.perf_counter() - start
+        time.sleep(SETTLE_SEC)
+        return lines / elapsed, lines / (process_cpu_sec(process.pid) - cpu)
+
+
+def bulk_rows():
+    """Each server is alone on the machine in its turn."""
+    rounds = []
+    for _ in range(ROUNDS):
+        for server in (receiver, victoria_metrics):
+            with server() as (process, port):
+                rounds.append(bulk_lines(process, port))
+    (ours, ours_cpu), (peer, peer_cpu) = zip(*rounds[::2]), zip(*rounds[1::2])
+    ratios = [a / b for a, b in zip(ours_cpu, peer_cpu)]
+    return [
+        Row("lines of two fields for 20,000 hosts, 1,000 a `POST /write`, one connection, lizm", ours, "a second"),
+        Row("the same, victoria-metrics", peer, "a second"),
+        Row("the same lines, lizm", ours_cpu, "a CPU-second"),
+        Row("the same lines, victoria-metrics", peer_cpu, "a CPU-second"),
+        Row("ratio per CPU-second, lizm to victoria-metrics", ratios, "×", "≥ 8", lambda ratio: ratio >= 8),
+    ]
+
+
+def load_program():
+    """Builds `benches/load.rs`, and says where it is, so that it starts without the time that cargo takes."""
+    command = ["cargo", "bench", "-q", "--bench", "load", "--features", "zeromq", "--no-run", "--message-format=json"]
+    output = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    artifacts = [json.loads(line) for line in output.splitlines()]
+    return next(built["executable"] for built in artifacts if built.get("target", {}).get("name") == "load")
+
+
+def sent_by(load, *arguments):
+    """Runs the load to its end, and says how much it has sent."""
+    command = [load, *map(str, arguments)]
+    return int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.removeprefix("sent "))
+
+
+def udp_round(load, rate):
+    """Datagrams that were sent, those of them that were stored, and the seconds of CPU this took the receiver."""
+    with intake(LIZM, "--udp", "127.0.0.1:0") as (process, _, address):
+        sent = sent_by(load, "udp", address.removeprefix("udp://"), rate, LOAD_SEC)
+        time.sleep(0.5)  # for what waits in the kernel
+        cpu = process_cpu_sec(process.pid)
+        return sent, values_stored(process), cpu
+
+
+def udp_rows(load):
+    per_cpu_sec, offered, lost = [], 0, 0
+    for _ in range(ROUNDS):
+        _, stored, cpu = udp_round(load, 0)
+        per_cpu_sec.append(stored / cpu)
+        sent, stored, _ = udp_round(load, UDP_RATE)
+        if sent < 0.99 * UDP_RATE * LOAD_SEC:
+            raise SystemExit(f"{sent} datagrams were sent in {LOAD_SEC} seconds, which is not {UDP_RATE} a second")
+        offered, lost = offered + sent, lost + sent - stored
+    fast = "datagrams of a line stored, offered as fast as it goes"
+    at_rate = f"datagrams lost, of {offered:,} that came at {UDP_RATE:,} a second"
+    return [
+        Row(fast, per_cpu_sec, "a CPU-second", "≥ 250,000", lambda rate: rate >= 250_000),
+        Row(at_rate, [lost], "datagrams", "0", lambda lost: lost == 0),
+    ]
+
+
+def samples_of(url, host):
+    """How many samples a receiver has of `cpu` of a host."""
+    with urllib.request.urlopen(f"{url}/api/perf/{host}/by-hour:cpu") as answer:
+        return sum(average["num-samples"] for summary in json.load(answer).values() for average in summary["averages"])
+
+
+def zmq_round(load):
+    """Messages a second, from the start of the sender until the receiver has them all."""
+    with intake(LIZM_ZEROMQ, "--zmq", "tcp://127.0.0.1:*") as (process, url, endpoint):
+        start = time.perf_counter()
+        sent_by(load, "zmq", endpoint, ZMQ_MESSAGES)
+        # Messages of one peer are stored in their order, and the last host has the last one.
+        while samples_of(url, "host-999") < ZMQ_MESSAGES / 1000:
+            if time.perf_counter() - start > 60:
+                raise SystemExit("messages were lost")
+            time.sleep(0.001)
+        elapsed = time.perf_counter() - start
+        if (stored := values_stored(process)) != ZMQ_MESSAGES:
+            raise SystemExit(f"{stored} values were stored of {ZMQ_MESSAGES} messages")
+        return ZMQ_MESSAGES / elapsed
+
+
+def zmq_rows(load):
+    rounds = [zmq_round(load) for _ in range(ROUNDS)]
+    job = f"messages of a line by ZeroMQ, {ZMQ_MESSAGES:,} of one peer until all are stored"
+    return [Row(job, rounds, "a second", "≥ 300,000", lambda rate: rate >= 300_000)]
 
 
 def core_rows():
@@ -154,22 +308,31 @@ def cpu_sec(pid):
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
 
+def process_cpu_sec(pid):
+    """CPU time of a process with that of its threads that have ended, in the kernel's hundredths of a second."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def resident_mb(pid):
     """Highest resident memory so far."""
     return int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) * 1024 / 1e6
 
 
 def monitor_rows():
-    with receiver() as (_, port):
-        command = [LIZM, "monitor", "--host", "bench", "--publish", f"http://127.0.0.1:{port}"]
-        with running(command) as process:
-            time.sleep(3)
-            before = cpu_sec(process.pid)
-            time.sleep(MONITOR_SEC)
-            tick_ms = (cpu_sec(process.pid) - before) / MONITOR_SEC * 1000
-            memory = resident_mb(process.pid)
+    """A monitor that publishes by HTTP and one that does by UDP, in the same seconds."""
+    with intake(LIZM, "--udp", "127.0.0.1:0") as (_, *urls), contextlib.ExitStack() as stack:
+        command = [LIZM, "monitor", "--host", "bench", "--publish"]
+        pids = [stack.enter_context(running([*command, url])).pid for url in urls]
+        time.sleep(3)
+        before = [cpu_sec(pid) for pid in pids]
+        time.sleep(MONITOR_SEC)
+        http, udp = ((cpu_sec(pid) - cpu) / MONITOR_SEC * 1000 for pid, cpu in zip(pids, before))
+        memory = resident_mb(pids[0])
     return [
-        Row("monitor, CPU a tick, publishing over loopback", [tick_ms], "ms", "≤ 1 ms", lambda value: value <= 1),
+        Row("monitor, CPU a tick, publishing over loopback", [http], "ms", "≤ 1 ms", lambda value: value <= 1),
+        Row("the same to `udp://`, in the same seconds", [udp], "ms", "≤ 1 ms", lambda value: value <= 1),
+        Row("ratio, `udp://` to `http://`", [udp / http], "×", "≤ 0.5", lambda ratio: ratio <= 0.5),
         Row("monitor, resident memory", [memory], "MB", "≤ 4 MB", lambda value: value <= 4),
     ]
 
@@ -212,18 +375,28 @@ def stall_rows():
     return [Row("a post while 100 bodies stall half-way, p99 of 5,000", [p99], "ms", "< 50 ms", lambda value: value < 50)]
 
 
+def version(command):
+    """What a command says of the version of its last or only program; the name alone where it says nothing."""
+    with contextlib.suppress(FileNotFoundError):
+        output = subprocess.run(command, capture_output=True, text=True)
+        return (output.stdout + output.stderr).strip() or command[-1]
+    return command[-1]
+
+
 def machine():
     model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())[1]
     memory = int(re.search(r"MemTotal:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text())[1]) / 2**20
     rustc = subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    versions = [
-        subprocess.run(command, capture_output=True, text=True).stderr.strip() or command[0] for command in (["nginx", "-v"],)
-    ]
-    return f"{os.cpu_count()} × {model}, {memory:.0f} GiB, Linux {platform.release()}, {rustc}, {', '.join(versions)}"
+    # Debian's victoria-metrics does not know its own version.
+    peers = [["nginx", "-v"], ["dpkg-query", "-Wf", "${Package} ${Version}", "victoria-metrics"]]
+    versions = ", ".join(map(version, peers))
+    return f"{os.cpu_count()} × {model}, {memory:.0f} GiB, Linux {platform.release()}, {rustc}, {versions}"
 
 
 def main():
+    load = load_program()
     rows = core_rows() + start_rows() + monitor_rows() + stall_rows() + post_rows()
+    rows += bulk_rows() + udp_rows(load) + zmq_rows(load)
     table = "\n".join(row.markdown() for row in rows)
     (ROOT / "BENCHMARKS.md").write_text(
         "# Benchmarks\n\n"
@@ -233,7 +406,7 @@ def main():
         f"Machine: {machine()}.\nDate: {time.strftime('%Y-%m-%d')}.\n\n"
         f"| job | median | spread | bar | |\n|---|---|---|---|---|\n{table}\n\n"
         "Not comparable: nginx answers without reading what was posted into anything; it stands for what HTTP itself costs\n"
-        "on this machine.\n"
+        "on this machine. victoria-metrics keeps every line, in a directory; lizm keeps averages of them, here in memory.\n"
     )
     print(table)
     if any(row.holds and not row.holds(row.median()) for row in rows):

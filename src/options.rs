@@ -194,7 +194,16 @@ impl Options {
             if !cfg!(feature = "zeromq") {
                 return Err(format!("option --zmq: {WITHOUT_ZEROMQ}"));
             }
-            if !["tcp://", "ipc://"].iter().any(|scheme| endpoint.starts_with(scheme)) {
+            // libzmq takes a port beyond 65535 for another one.
+            let is_port = |port: &str| port == "*" || port.parse::<u16>().is_ok();
+            let is_endpoint = match endpoint.split_once("://") {
+                Some(("tcp", address)) => {
+                    address.rsplit_once(':').is_some_and(|(ip, port)| !ip.is_empty() && is_port(port))
+                }
+                Some(("ipc", path)) => !path.is_empty(),
+                _ => false,
+            };
+            if !is_endpoint {
                 return Err(format!("option --zmq: {endpoint:?} is not an endpoint such as tcp://0.0.0.0:5557"));
             }
         }

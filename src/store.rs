@@ -399,7 +399,7 @@ impl Store {
             if let Some(disk) = &self.disk {
                 disk.append_sample(sample.host, sample.epoch, sample.values, key, now)?;
             }
-            for (series, (_, value)) in host.series.from_place(place).zip(sample.values) {
+            for (series, (_, value)) in host.series.series_from(place).zip(sample.values) {
                 series.record(sample.epoch, *value, now);
             }
             host.hear_of(sample.epoch, key, now);

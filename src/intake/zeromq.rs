@@ -55,8 +55,9 @@ impl Socket {
             }
             trouble.tell(&self.endpoint, false);
         }
+        // What peers have sent may still be on its way through libzmq: it is done when none comes for a while.
         let drain_until = Instant::now() + DRAIN_WITHIN;
-        while Instant::now() < drain_until && self.socket.recv(&mut message, zmq::DONTWAIT).is_ok() {
+        while Instant::now() < drain_until && self.socket.recv(&mut message, 0).is_ok() {
             store(ingest, &message, &mut trouble, closing);
         }
         trouble.tell(&self.endpoint, true);

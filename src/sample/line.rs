@@ -98,8 +98,8 @@ impl Precision {
 fn by_magnitude(time: u64) -> Precision {
     match time {
         ..SECONDS_MAX => Precision::Seconds,
-        ..MILLISECONDS_MAX => Precision::Milliseconds,
-        ..MICROSECONDS_MAX => Precision::Microseconds,
+        SECONDS_MAX..MILLISECONDS_MAX => Precision::Milliseconds,
+        MILLISECONDS_MAX..MICROSECONDS_MAX => Precision::Microseconds,
         _ => Precision::Nanoseconds,
     }
 }
@@ -144,20 +144,25 @@ impl<'a> Iterator for Lines<'a> {
 }
 
 /// Where a line ends that has a quote somewhere; `None` where a string is not closed before the text ends.
+///
+/// A string begins with a quote right behind an equals sign of a field, one that no backslash precedes.
 fn end_of_quoted_line(text: &[u8]) -> Option<usize> {
-    if text.trim_ascii_start().first() == Some(&b'#') {
+    let start = text.len() - text.trim_ascii_start().len();
+    if text.get(start) == Some(&b'#') {
         return None;
     }
-    let (mut at, mut in_fields, mut in_string) = (0, false, false);
+    let (mut at, mut in_fields, mut in_string, mut is_value) = (start, false, false, false);
     while let Some(byte) = text.get(at) {
         match byte {
-            b'\\' => at += 1,
-            b'\n' if !in_string => return Some(at),
-            b' ' if !in_string => in_fields = true,
+            b'\\' if in_string || text.get(at + 1).is_some_and(|next| is_special(char::from(*next))) => at += 1,
             b'"' if in_string => in_string = false,
-            b'"' if in_fields && text[at - 1] == b'=' => in_string = true,
+            _ if in_string => {}
+            b'\n' => return Some(at),
+            b' ' => in_fields = true,
+            b'"' if is_value => in_string = true,
             _ => {}
         }
+        is_value = *byte == b'=' && in_fields && !in_string;
         at += 1;
     }
     (!in_string).then_some(text.len())
@@ -697,6 +702,10 @@ mod tests {
             ("m,host=h s=\"a\nb\",v=1\nc", &[(1, "m,host=h s=\"a\nb\",v=1"), (3, "c")]),
             ("m,host=h s=\"a\\\"\nb\"\nc", &[(1, "m,host=h s=\"a\\\"\nb\""), (3, "c")]),
             ("m,host=h s=\"open\nc", &[(1, "m,host=h s=\"open"), (2, "c")]),
+            ("m,host=h a\\=\"b=1\nm c=\"x\"\nd", &[(1, "m,host=h a\\=\"b=1"), (2, "m c=\"x\""), (3, "d")]),
+            ("  m,host=\"h v=1\nm c=\"x\"\nd", &[(1, "m,host=\"h v=1"), (2, "m c=\"x\""), (3, "d")]),
+            ("m,host=h s=\"a\\\\\"\nc", &[(1, "m,host=h s=\"a\\\\\""), (2, "c")]),
+            ("m \"v\\\nc", &[(1, "m \"v\\"), (2, "c")]),
             ("m,host=\"h\n v=1\"\nc", &[(1, "m,host=\"h"), (2, "v=1\""), (3, "c")]),
         ];
         for (text, expected) in cases {

@@ -413,7 +413,7 @@ fn too_slow(filled: usize, length: usize, why: &str) -> Reply {
 /// Reads a body in chunks.
 ///
 /// tiny_http does not tell one that was cut short within a chunk from a whole one. What is packed tells by itself; of
-/// lines the last must have its newline.
+/// lines the last must have its newline, so that those that came are whole.
 fn read_chunks(request: &mut Request, bytes_max: usize, is_packed: bool) -> Result<Vec<u8>, Reply> {
     let deadline = Instant::now() + Duration::from_secs(BODY_SEC_MAX);
     let (mut body, mut scratch) = (Vec::new(), [0; 16 << 10]);

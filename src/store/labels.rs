@@ -71,7 +71,7 @@ impl Labels {
     }
 
     /// The series from a place on.
-    pub(super) fn from_place(&mut self, place: usize) -> impl Iterator<Item = &mut Series> {
+    pub(super) fn series_from(&mut self, place: usize) -> impl Iterator<Item = &mut Series> {
         self.row[place..].iter_mut().map(|(_, series)| series)
     }
 
