@@ -482,7 +482,9 @@ fn zeromq_needs_its_feature_and_an_endpoint() {
         let output = lizm(arguments).output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
-    for endpoint in ["127.0.0.1:5557", "udp://127.0.0.1:5557", "inproc://x", "tcp//127.0.0.1:0"] {
+    let others = ["tcp://", "tcp://nonsense", "tcp://127.0.0.1", "tcp://127.0.0.1:99999", "tcp://:5557", "ipc://"];
+    let others = others.iter().chain(&["127.0.0.1:5557", "udp://127.0.0.1:5557", "inproc://x", "tcp//127.0.0.1:0"]);
+    for endpoint in others {
         let (code, said) = run(&["receiver", "--port", "0", "--bind", "127.0.0.1", "--zmq", endpoint]);
         assert!(code == Some(2) && said.contains("--zmq"), "{endpoint}: {code:?} {said}");
     }
