@@ -2,7 +2,7 @@
 //!
 //! Reading and publishing are apart: a slow or dead destination delays neither the readings nor the others. Each
 //! destination gets the samples strictly in order, one request at a time; a sample leaves its backlog when it was
-//! taken, refused for good, or pushed out by newer ones.
+//! taken, refused for good, or pushed out by newer ones. Datagrams alone have no backlog: they leave at once.
 
 mod backlog;
 mod destination;
@@ -48,6 +48,14 @@ pub struct Options {
     pub spool: Option<PathBuf>,
 }
 
+/// Where a sample goes from the thread that has read it.
+enum Outlet {
+    /// To wait for a thread that publishes it.
+    Backlog(Arc<Backlog>),
+    /// Away at once.
+    Udp(udp::Sender),
+}
+
 /// A monitor that runs until it is stopped.
 pub struct Monitor {
     stop_ticks: mpsc::Sender<()>,
@@ -61,22 +69,23 @@ impl Monitor {
     /// # Errors
     /// When a spool cannot be opened or a thread not be started.
     pub fn start(options: &Options) -> io::Result<Self> {
-        let publishers = options
-            .destinations
-            .iter()
-            .map(|destination| {
-                let name = destination.to_string();
-                let backlog = Arc::new(Backlog::open(&name, options.backlog_max, options.spool.as_deref())?);
-                let (publisher, queue) = (Publisher::new(destination)?, backlog.clone());
-                let thread = thread::Builder::new().name("publish".into()).spawn(move || publisher.run(&queue))?;
-                Ok((backlog, thread))
-            })
-            .collect::<io::Result<Vec<_>>>()?;
+        let (mut outlets, mut publishers) = (Vec::new(), Vec::new());
+        for destination in &options.destinations {
+            let name = destination.to_string();
+            if let Destination::Udp { authority } = destination {
+                outlets.push(Outlet::Udp(udp::Sender::new(authority, name)));
+                continue;
+            }
+            let backlog = Arc::new(Backlog::open(&name, options.backlog_max, options.spool.as_deref())?);
+            let (publisher, queue) = (Publisher::new(destination)?, backlog.clone());
+            let thread = thread::Builder::new().name("publish".into()).spawn(move || publisher.run(&queue))?;
+            outlets.push(Outlet::Backlog(backlog.clone()));
+            publishers.push((backlog, thread));
+        }
         let (stop_ticks, stopped) = mpsc::channel();
-        let backlogs: Vec<_> = publishers.iter().map(|(backlog, _)| backlog.clone()).collect();
         let options = options.clone();
         let ticks =
-            thread::Builder::new().name("tick".into()).spawn(move || read_until(&stopped, &options, &backlogs))?;
+            thread::Builder::new().name("tick".into()).spawn(move || read_until(&stopped, &options, &mut outlets))?;
         Ok(Self { stop_ticks, ticks, publishers })
     }
 
@@ -126,7 +135,7 @@ fn wait_for(mut tick: u64, interval_sec: u64, stopped: &mpsc::Receiver<()>) -> O
     }
 }
 
-fn read_until(stopped: &mpsc::Receiver<()>, options: &Options, backlogs: &[Arc<Backlog>]) {
+fn read_until(stopped: &mpsc::Receiver<()>, options: &Options, outlets: &mut [Outlet]) {
     let (probe, source) = (Probe::new(options.procfs.clone()), format!("{:016x}", random()));
     let mut before = probe.read();
     let mut problems = Vec::new();
@@ -143,7 +152,10 @@ fn read_until(stopped: &mpsc::Receiver<()>, options: &Options, backlogs: &[Arc<B
         if !values.is_empty() {
             let sample = Sample { host: options.host.clone().into(), epoch: tick, values };
             let outgoing = Arc::new(Outgoing { sample, key: format!("{source}-{seq}") });
-            backlogs.iter().for_each(|backlog| backlog.push(outgoing.clone()));
+            outlets.iter_mut().for_each(|outlet| match outlet {
+                Outlet::Backlog(backlog) => backlog.push(outgoing.clone()),
+                Outlet::Udp(sender) => sender.publish(&outgoing.sample),
+            });
         }
         before = after;
         next = tick + options.interval_sec;

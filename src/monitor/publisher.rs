@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use super::backlog::{Backlog, Outgoing};
 use super::destination::Destination;
-use super::{random, udp};
+use super::random;
 use crate::sample::encode_values;
-use crate::sample::line::{Precision, encode_line};
+use crate::sample::line::encode_line;
 
 /// First and longest wait before a sample is tried again; the wait doubles in between.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
@@ -45,7 +45,6 @@ pub(super) struct Publisher {
 /// What samples travel by.
 enum Way {
     Http(ureq::Agent),
-    Udp(udp::Sender),
     #[cfg(feature = "zeromq")]
     Zmq(super::zeromq::Sender),
 }
@@ -55,7 +54,7 @@ impl Publisher {
     pub(super) fn new(destination: &Destination) -> io::Result<Self> {
         let way = match destination {
             Destination::Api(_) | Destination::Lines { .. } => Way::Http(agent()),
-            Destination::Udp { authority } => Way::Udp(udp::Sender::new(authority)),
+            Destination::Udp { .. } => return Err(io::Error::other("datagrams are not published from a backlog")),
             #[cfg(feature = "zeromq")]
             Destination::Zmq { authority } => {
                 let failed = |error| io::Error::other(format!("cannot publish to {destination}: {error}"));
@@ -108,7 +107,6 @@ impl Publisher {
 
     fn publish(&mut self, url: &str, outgoing: &Outgoing) -> Outcome {
         let sample = &outgoing.sample;
-        let not_sent = |details: String| Outcome::Later(details, None);
         match (&mut self.way, &self.destination) {
             (Way::Http(agent), Destination::Lines { precision, .. }) => {
                 let body = encode_line(sample, *precision) + "\n";
@@ -117,13 +115,10 @@ impl Publisher {
             (Way::Http(agent), _) => {
                 post(agent, url, "application/json", &outgoing.key, &encode_values(&sample.values))
             }
-            (Way::Udp(sender), _) => sender
-                .send(encode_line(sample, Precision::Nanoseconds).as_bytes())
-                .map_or_else(|error| not_sent(error.to_string()), |()| Outcome::Published),
             #[cfg(feature = "zeromq")]
-            (Way::Zmq(sender), _) => sender
-                .send(encode_line(sample, Precision::Nanoseconds).as_bytes())
-                .map_or_else(not_sent, |()| Outcome::Published),
+            (Way::Zmq(sender), _) => {
+                sender.send(sample).map_or_else(|details| Outcome::Later(details, None), |()| Outcome::Published)
+            }
         }
     }
 }
