@@ -111,6 +111,12 @@ impl Route<'_> {
         matches!(self.0, Action::Write(_))
     }
 
+    /// Whether the body is packed, in a form that tells by itself whether it is whole.
+    #[must_use]
+    pub fn is_packed(&self) -> bool {
+        matches!(&self.0, Action::Write(write) if write.is_packed())
+    }
+
     /// Whether the route needs a body of a declared length.
     #[must_use]
     pub fn needs_length(&self) -> bool {

@@ -8,6 +8,11 @@ use crate::sample::{AHEAD_SEC_MAX, Key, Sample, View};
 use crate::stats::Stats;
 use crate::store::{Recorded, Store, Unavailable};
 
+/// Lines of a text that are decoded before they are recorded, and values past which there are no more: they bound the
+/// memory that takes, and how long a lock is held.
+const RUN_LINES: usize = 1000;
+const RUN_VALUES: usize = 4096;
+
 /// Why nothing of a sample was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
@@ -93,13 +98,15 @@ impl Ingest {
         now: u64,
     ) -> Result<Recorded, Refused> {
         let decoded = line::decode_line(line, precision, now).map_err(Refused::Malformed);
-        let recorded = decoded.and_then(|line| {
-            let recorded = self.record(line.sample.view(), key, now)?;
-            self.stats.strings.add(line.strings);
-            Ok(recorded)
-        });
-        if matches!(recorded, Err(Refused::Malformed(_) | Refused::Ahead { .. } | Refused::SeriesCap { .. })) {
-            self.stats.lines_refused.add(1);
+        let strings = decoded.as_ref().map_or(0, |line| line.strings);
+        let recorded = decoded.and_then(|line| self.record(line.sample.view(), key, now));
+        match recorded {
+            Err(Refused::Unavailable(_)) => {}
+            Err(Refused::Malformed(_) | Refused::Ahead { .. }) => self.stats.lines_refused.add(1),
+            Err(Refused::SeriesCap { .. }) | Ok(_) => {
+                self.stats.strings.add(strings);
+                self.stats.lines_refused.add(usize::from(recorded.is_err()));
+            }
         }
         recorded
     }
@@ -112,44 +119,47 @@ impl Ingest {
         now: u64,
         mut became: impl FnMut(usize, Result<Recorded, Refused>),
     ) {
-        let (mut decoder, mut heads, mut strings, mut refused) = (Decoder::new(precision, now), Vec::new(), 0, 0);
-        for (number, line) in line::lines(text) {
-            let first = decoder.values.len();
-            let head = decoder.decode(line).map_err(Refused::Malformed);
-            match head.and_then(|head| check_ahead(head.epoch, now).map(|()| head)) {
-                Ok(head) => heads.push((number, head, first..decoder.values.len())),
-                Err(why) => {
-                    refused += 1;
-                    became(number, Err(why));
+        let mut decoder = Decoder::new(precision, now);
+        let mut lines = line::lines(text).peekable();
+        while lines.peek().is_some() {
+            decoder.clear();
+            let mut heads = Vec::new();
+            while heads.len() < RUN_LINES && decoder.values.len() < RUN_VALUES {
+                let Some((number, line)) = lines.next() else { break };
+                let first = decoder.values.len();
+                let head = decoder.decode(line).map_err(Refused::Malformed);
+                match head.and_then(|head| check_ahead(head.epoch, now).map(|()| head)) {
+                    Ok(head) => heads.push((number, head, first..decoder.values.len())),
+                    Err(why) => {
+                        self.stats.lines_refused.add(1);
+                        became(number, Err(why));
+                    }
                 }
             }
-        }
-        let samples: Vec<View<'_>> = heads
-            .iter()
-            .map(|(_, head, range)| View {
-                host: &head.host,
-                epoch: head.epoch,
-                values: &decoder.values[range.clone()],
-            })
-            .collect();
-        let mut sum = Recorded::default();
-        self.store.record_many(&samples, now, |index, recorded| {
-            let (number, head, _) = &heads[index];
-            if let Ok(recorded) = &recorded {
-                sum.stored += recorded.stored;
-                sum.expired += recorded.expired;
-                sum.refused += recorded.refused;
-                strings += head.strings;
+            let samples: Vec<View<'_>> = heads
+                .iter()
+                .map(|(_, head, range)| View {
+                    host: &head.host,
+                    epoch: head.epoch,
+                    values: &decoder.values[range.clone()],
+                })
+                .collect();
+            let recorded = self.store.record_many(&samples, now);
+            let (mut sum, mut strings, mut capped) = (Recorded::default(), 0, 0);
+            for ((number, head, _), recorded) in heads.iter().zip(recorded) {
+                if let Ok(recorded) = &recorded {
+                    sum.stored += recorded.stored;
+                    sum.expired += recorded.expired;
+                    sum.refused += recorded.refused;
+                    strings += head.strings;
+                    capped += usize::from(is_capped(recorded));
+                }
+                became(*number, recorded.map_err(Refused::Unavailable).and_then(|recorded| self.check_cap(recorded)));
             }
-            let recorded = recorded.map_err(Refused::Unavailable).and_then(|recorded| self.check_cap(recorded));
-            refused += usize::from(matches!(recorded, Err(Refused::SeriesCap { .. })));
-            became(*number, recorded);
-        });
-        self.stats.stored.add(sum.stored);
-        self.stats.expired.add(sum.expired);
-        self.stats.refused.add(sum.refused);
-        self.stats.strings.add(strings);
-        self.stats.lines_refused.add(refused);
+            self.count(&sum);
+            self.stats.strings.add(strings);
+            self.stats.lines_refused.add(capped);
+        }
     }
 
     /// Forgets a host, and says whether it was known.
@@ -173,20 +183,29 @@ impl Ingest {
     fn record(&self, sample: View<'_>, key: Option<Key<'_>>, now: u64) -> Result<Recorded, Refused> {
         check_ahead(sample.epoch, now)?;
         let recorded = self.store.record(sample, key, now).map_err(Refused::Unavailable)?;
-        self.stats.stored.add(recorded.stored);
-        self.stats.expired.add(recorded.expired);
-        self.stats.refused.add(recorded.refused);
+        self.count(&recorded);
         self.stats.duplicates.add(usize::from(recorded.duplicate));
         self.check_cap(recorded)
     }
 
+    fn count(&self, recorded: &Recorded) {
+        self.stats.stored.add(recorded.stored);
+        self.stats.expired.add(recorded.expired);
+        self.stats.refused.add(recorded.refused);
+    }
+
     /// Where the cap has refused all of a sample, it is refused.
     fn check_cap(&self, recorded: Recorded) -> Result<Recorded, Refused> {
-        if recorded.stored == 0 && recorded.refused > 0 {
+        if is_capped(&recorded) {
             return Err(Refused::SeriesCap { series_max: self.store.series_max() });
         }
         Ok(recorded)
     }
+}
+
+/// Whether the cap has refused all of a sample.
+fn is_capped(recorded: &Recorded) -> bool {
+    recorded.stored == 0 && recorded.refused > 0
 }
 
 fn check_ahead(epoch: u64, now: u64) -> Result<(), Refused> {

@@ -40,6 +40,7 @@ pub struct Options {
 pub struct Intake {
     closing: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    descriptions: Vec<String>,
 }
 
 impl Intake {
@@ -48,10 +49,10 @@ impl Intake {
     /// # Errors
     /// When one cannot be opened; the message names it.
     pub fn open(options: &Options, ingest: &Arc<Ingest>) -> io::Result<Self> {
-        let mut intake = Self { closing: Arc::default(), threads: Vec::new() };
+        let mut intake = Self { closing: Arc::default(), threads: Vec::new(), descriptions: Vec::new() };
         if let Some(address) = options.udp {
             let socket = udp::Socket::open(address).map_err(|error| named(&format!("udp://{address}"), &error))?;
-            log::info!("Receiver is listening on {}", socket.description());
+            intake.descriptions.push(socket.description());
             let (ingest, closing) = (ingest.clone(), intake.closing.clone());
             intake.spawn("udp", move || socket.run(&ingest, &closing))?;
         }
@@ -61,12 +62,18 @@ impl Intake {
             #[cfg(feature = "zeromq")]
             {
                 let socket = zeromq::Socket::open(endpoint).map_err(|error| named(endpoint, &error.into()))?;
-                log::info!("Receiver is listening on {}", socket.description());
+                intake.descriptions.push(socket.description());
                 let (ingest, closing) = (ingest.clone(), intake.closing.clone());
                 intake.spawn("zmq", move || socket.run(&ingest, &closing))?;
             }
         }
         Ok(intake)
+    }
+
+    /// One line for each socket, on where it listens.
+    #[must_use]
+    pub fn descriptions(&self) -> &[String] {
+        &self.descriptions
     }
 
     fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {

@@ -59,11 +59,13 @@ impl Receiver {
         let (store, stats) = (Arc::new(store), Arc::new(Stats::default()));
         let ingest = Arc::new(Ingest::new(store.clone(), stats.clone()));
         let api = Arc::new(Api::new(ingest.clone()));
+        // The door comes last: what it answers is lost where the process ends for want of another socket.
+        let intake = Intake::open(&options.intake, &ingest)?;
         let address = SocketAddr::new(options.bind, options.port);
         let door = Door::open(address, options.workers, &api)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
         log::info!("Receiver is listening on http://{}", door.address());
-        let intake = Intake::open(&options.intake, &ingest)?;
+        intake.descriptions().iter().for_each(|socket| log::info!("Receiver is listening on {socket}"));
         log::info!("{}", store.description());
         let (stop_upkeep, stopped) = mpsc::channel();
         let kept = store.clone();

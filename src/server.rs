@@ -293,16 +293,18 @@ fn take_care(shared: &Shared, old: &Queue) {
     let silence_max = Duration::from_secs(2 * RECEIVE_SEC_MAX.unsigned_abs());
     let mut last_request = Instant::now();
     while !shared.is_closing() && last_request.elapsed() < silence_max {
-        let asked = Instant::now();
-        let mut has_come = false;
+        let (mut has_come, mut was_called) = (false, false);
         let turn = old.next(shared, |server| {
+            let asked = Instant::now();
             let received = server.recv_timeout(CARETAKER_BEAT);
             has_come = matches!(received, Ok(Some(_)));
+            was_called = !has_come && asked.elapsed() < CARETAKER_BEAT;
             received
         });
         if has_come {
             last_request = Instant::now();
-        } else if asked.elapsed() < CARETAKER_BEAT {
+        }
+        if was_called {
             // This was meant for a worker, each of which is called once, and has to find its way here.
             old.server.unblock();
             thread::sleep(BEAT);

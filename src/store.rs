@@ -339,14 +339,10 @@ impl Store {
         self.record_at(&mut self.shard(sample.host), None, sample, key, now)
     }
 
-    /// Records many samples, each as [`Store::record`] does, and tells what became of each by its place. Those of one
-    /// host are recorded in their order, and each lock is taken once.
-    pub fn record_many(
-        &self,
-        samples: &[View<'_>],
-        now: u64,
-        mut became: impl FnMut(usize, Result<Recorded, Unavailable>),
-    ) {
+    /// Records many samples, each as [`Store::record`] does, and gives what became of each. Those of one host are
+    /// recorded in their order, and each lock is taken once.
+    pub fn record_many(&self, samples: &[View<'_>], now: u64) -> Vec<Result<Recorded, Unavailable>> {
+        let mut became = vec![Ok(Recorded::default()); samples.len()];
         let shards: Vec<u8> = samples.iter().map(|sample| self.place(sample.host)).collect();
         let mut ends = [0; SHARDS];
         shards.iter().for_each(|place| ends[usize::from(*place)] += 1);
@@ -369,13 +365,14 @@ impl Store {
             }));
             for (index, place) in order[start..end].iter().zip(&places) {
                 let sample = samples[*index];
-                if summary::is_expired(sample.epoch, now) {
-                    became(*index, Ok(Recorded { expired: sample.values.len(), ..Recorded::default() }));
+                became[*index] = if summary::is_expired(sample.epoch, now) {
+                    Ok(Recorded { expired: sample.values.len(), ..Recorded::default() })
                 } else {
-                    became(*index, self.record_at(&mut shard, *place, sample, None, now));
-                }
+                    self.record_at(&mut shard, *place, sample, None, now)
+                };
             }
         }
+        became
     }
 
     /// Records a sample of a host whose place in its shard may be known.

@@ -48,6 +48,11 @@ struct Written {
 }
 
 impl<'a> Write<'a> {
+    /// Whether the body is packed.
+    pub(super) fn is_packed(&self) -> bool {
+        self.is_gzip
+    }
+
     /// Reads the head of a write. What else InfluxDB knows in a query, such as the name of a database, means nothing
     /// here and is passed over.
     pub(super) fn parse(head: &Head<'a>, query: &str) -> Result<Self, Reply> {
@@ -87,10 +92,10 @@ impl<'a> Write<'a> {
                 }
             }
         }
-        match ingest.settle() {
-            Ok(()) => written.reply(),
-            Err(unavailable) => Reply::error(503, &unavailable.to_string()),
+        if let Err(unavailable) = ingest.settle() {
+            written.unavailable = Some(unavailable);
         }
+        written.reply()
     }
 
     /// The body as it was before it was packed.
@@ -116,8 +121,13 @@ impl Written {
     fn add(&mut self, line: usize, became: Result<Recorded, Refused>) {
         self.lines += 1;
         match became {
-            Ok(Recorded { stored, refused, .. }) => {
+            Ok(Recorded { stored, expired, refused, .. }) => {
                 self.stored += stored;
+                if expired > 0 {
+                    self.all_capped = false;
+                    let error = "time: so long ago that no summary holds it any more".to_owned();
+                    self.refused.push(RefusedLine { line, error });
+                }
                 if refused > 0 {
                     let error = format!("label: {refused} of its labels are new series, past --max-series");
                     self.refused.push(RefusedLine { line, error });
@@ -134,7 +144,7 @@ impl Written {
     fn reply(mut self) -> Reply {
         let Self { lines, stored, .. } = self;
         if let Some(unavailable) = self.unavailable {
-            let before = format!("{stored} values of the {lines} lines were stored before");
+            let before = format!("{stored} values of the {lines} lines may be stored all the same");
             return Reply::error(503, &format!("{unavailable}; {before}"));
         }
         self.refused.sort_unstable_by_key(|refused| refused.line);

@@ -8,7 +8,7 @@ use std::time::Instant;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::{DRAIN_WITHIN, FAILED_PAUSE, LOOK_EVERY, MESSAGE_BYTES_MAX, Trouble};
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, Refused};
 use crate::sample::line::{self, Precision};
 use crate::server::unix_now_sec;
 
@@ -16,6 +16,9 @@ use crate::server::unix_now_sec;
 const BATCH: usize = 64;
 /// Bytes the kernel is asked to hold until they are read: a fleet of ten thousand that reports in one moment.
 const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
+
+/// How many times what was asked for the kernel reports: Linux doubles it for its own bookkeeping (`socket(7)`).
+const BUFFER_REPORTED_TIMES: usize = if cfg!(target_os = "linux") { 2 } else { 1 };
 
 /// A socket that takes datagrams.
 pub(super) struct Socket {
@@ -41,9 +44,9 @@ impl Socket {
         setsockopt(&socket, sockopt::RxqOvfl, &1)?;
         let buffer_bytes = nix::sys::socket::getsockopt(&socket, sockopt::RcvBuf)?;
         let address = socket.local_addr()?;
-        if buffer_bytes < RECEIVE_BUFFER_BYTES {
+        if buffer_bytes < RECEIVE_BUFFER_BYTES * BUFFER_REPORTED_TIMES {
             log::warn!(
-                "udp://{address}: the kernel holds {buffer_bytes} bytes of {RECEIVE_BUFFER_BYTES} asked for; net.core.rmem_max is the limit"
+                "udp://{address}: the receive buffer is smaller than {RECEIVE_BUFFER_BYTES} bytes; net.core.rmem_max limits it"
             );
         }
         Ok(Self { socket, address, buffer_bytes })
@@ -61,9 +64,11 @@ impl Socket {
         loop {
             let is_closing = closing.load(Ordering::Acquire);
             let drain_until = is_closing.then(|| *drain_until.get_or_insert_with(|| Instant::now() + DRAIN_WITHIN));
-            let now = unix_now_sec();
+            let mut came_at = None;
             let received = batch.receive(&self.socket, is_closing, |datagram| match datagram {
-                Datagram::Whole(text) => store(ingest, text, now, &mut trouble),
+                Datagram::Whole(text) => {
+                    store(ingest, text, *came_at.get_or_insert_with(unix_now_sec), &mut trouble);
+                }
                 Datagram::Truncated => {
                     trouble.truncated += 1;
                     ingest.stats().datagrams_truncated.add(1);
@@ -97,6 +102,8 @@ impl Socket {
 fn store(ingest: &Ingest, text: &[u8], now: u64, trouble: &mut Trouble) {
     for (_, line) in line::lines(text) {
         if let Err(refused) = ingest.submit_line(line, Precision::ByMagnitude, None, now) {
+            // Whoever can be told counts its own; here the line is lost.
+            ingest.stats().lines_refused.add(usize::from(matches!(refused, Refused::Unavailable(_))));
             trouble.refuse(&refused);
         }
     }

@@ -12,7 +12,8 @@ use crate::ingest::{Ingest, Refused};
 use crate::sample::line::{self, Precision};
 use crate::server::unix_now_sec;
 
-/// Messages of one peer that wait in this process: 32 MB of the longest, and a tenth of a second of the fastest.
+/// Messages of one peer that wait in this process: 32 MB of the longest, and a millisecond of the fastest. It is whole
+/// messages that libzmq counts: the parts of one that is never ended have no limit.
 const WAITING_MAX: i32 = 1000;
 /// How often a peer is asked whether it is there, and how long it may take to say so.
 const HEARTBEAT_MS: i32 = 30_000;
@@ -46,7 +47,7 @@ impl Socket {
         let mut trouble = Trouble::default();
         while !closing.load(Ordering::Acquire) {
             match self.socket.recv(&mut message, 0) {
-                Ok(()) => store(ingest, &message, &mut trouble, closing),
+                Ok(()) => self.store(ingest, &message, &mut trouble, closing),
                 Err(zmq::Error::EAGAIN | zmq::Error::EINTR) => {}
                 Err(error) => {
                     trouble.failed = Some(error.to_string());
@@ -58,25 +59,28 @@ impl Socket {
         // What peers have sent may still be on its way through libzmq: it is done when none comes for a while.
         let drain_until = Instant::now() + DRAIN_WITHIN;
         while Instant::now() < drain_until && self.socket.recv(&mut message, 0).is_ok() {
-            store(ingest, &message, &mut trouble, closing);
+            self.store(ingest, &message, &mut trouble, closing);
         }
         trouble.tell(&self.endpoint, true);
     }
-}
 
-/// Stores the lines of a message that can be; where the store takes none, waits until it does, or `closing` is set.
-fn store(ingest: &Ingest, text: &[u8], trouble: &mut Trouble, closing: &AtomicBool) {
-    for (_, line) in line::lines(text) {
-        loop {
-            match ingest.submit_line(line, Precision::ByMagnitude, None, unix_now_sec()) {
-                Ok(_) => break,
-                Err(Refused::Unavailable(unavailable)) if !closing.load(Ordering::Acquire) => {
-                    trouble.failed = Some(format!("messages wait: {unavailable}"));
-                    std::thread::sleep(FAILED_PAUSE);
-                }
-                Err(refused) => {
-                    trouble.refuse(&refused);
-                    break;
+    /// Stores the lines of a message that can be; where the store takes none, waits until it does, or `closing` is set.
+    fn store(&self, ingest: &Ingest, text: &[u8], trouble: &mut Trouble, closing: &AtomicBool) {
+        let came_at = unix_now_sec();
+        for (_, line) in line::lines(text) {
+            loop {
+                match ingest.submit_line(line, Precision::ByMagnitude, None, came_at) {
+                    Ok(_) => break,
+                    Err(Refused::Unavailable(unavailable)) if !closing.load(Ordering::Acquire) => {
+                        trouble.failed = Some(format!("messages wait: {unavailable}"));
+                        trouble.tell(&self.endpoint, false);
+                        std::thread::sleep(FAILED_PAUSE);
+                    }
+                    Err(refused) => {
+                        ingest.stats().lines_refused.add(usize::from(matches!(refused, Refused::Unavailable(_))));
+                        trouble.refuse(&refused);
+                        break;
+                    }
                 }
             }
         }

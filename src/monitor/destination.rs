@@ -50,10 +50,13 @@ impl Destination {
             Ok(uri) if uri.port().is_none() && authority.rsplit(']').next().is_some_and(|end| end.contains(':')) => {
                 return wrong("the port is not a number up to 65535");
             }
-            Ok(uri)
-                if uri.port().is_none() && ["udp", "zmq"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) =>
-            {
-                return wrong("has no port");
+            Ok(uri) if ["udp", "zmq"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
+                if uri.port_u16().is_none_or(|port| port == 0) {
+                    return wrong("has no port");
+                }
+                if authority.contains('@') {
+                    return wrong("has a user, whom this scheme does not know");
+                }
             }
             Ok(_) => {}
             Err(error) => return wrong(&error.to_string()),
@@ -83,6 +86,9 @@ impl Destination {
             let precision = match Precision::parse(precision.unwrap_or_default())? {
                 // What InfluxDB and its kin take where no unit is named.
                 Precision::ByMagnitude => Precision::Nanoseconds,
+                Precision::Minutes | Precision::Hours => {
+                    return Err("precision: m and h are too coarse for samples".to_owned());
+                }
                 named => named,
             };
             let mark = if query.is_empty() { "" } else { "?" };
@@ -92,7 +98,8 @@ impl Destination {
         } else {
             Self::Api(format!("http://{authority}{}", if path.is_empty() { "/api/perf" } else { path }))
         };
-        match destination.to_string().parse::<ureq::http::Uri>() {
+        let (Self::Api(url) | Self::Lines { url, .. }) = &destination else { return Ok(destination) };
+        match url.parse::<ureq::http::Uri>() {
             Ok(_) => Ok(destination),
             Err(error) => Err(error.to_string()),
         }
@@ -110,11 +117,20 @@ impl Destination {
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Api(url) | Self::Lines { url, .. } => f.write_str(url),
+            Self::Api(url) => f.write_str(url),
+            Self::Lines { url, .. } => f.write_str(&without_password(url)),
             Self::Udp { authority } => write!(f, "udp://{authority}"),
             Self::Zmq { authority } => write!(f, "zmq://{authority}"),
         }
     }
+}
+
+/// A URL whose query has the password of InfluxDB's `p=` taken out: the log has it for every sample.
+fn without_password(url: &str) -> String {
+    let hidden = |pair: &str| if pair.starts_with("p=") { "p=***".to_owned() } else { pair.to_owned() };
+    url.split_once('?').map_or(url.to_owned(), |(path, query)| {
+        format!("{path}?{}", query.split('&').map(hidden).collect::<Vec<_>>().join("&"))
+    })
 }
 
 /// A host name as a segment of a path.
@@ -137,6 +153,7 @@ mod tests {
             ("http://r/lizm/api/perf", "http://r/lizm/api/perf/jar%20vis%2F1/7"),
             ("http://r:8428/write", "http://r:8428/write"),
             ("http://r/lizm/write/?db=hosts&precision=ms", "http://r/lizm/write?db=hosts&precision=ms"),
+            ("http://r/write?db=a&u=me&p=secret", "http://r/write?db=a&u=me&p=***"),
             ("udp://r:8089", "udp://r:8089"),
             ("UDP://[::1]:8089/", "udp://[::1]:8089"),
         ] {
@@ -157,6 +174,9 @@ mod tests {
             "http://r/api?x=1",
             "http://r/write#a",
             "http://r/write?precision=d",
+            "http://r/write?precision=h",
+            "udp://r:0",
+            "udp://me@r:8089",
             "http://r x",
             "http://r:port",
             "udp://r",

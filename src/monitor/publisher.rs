@@ -108,7 +108,7 @@ impl Publisher {
     fn publish(&mut self, url: &str, outgoing: &Outgoing) -> Outcome {
         let sample = &outgoing.sample;
         match (&mut self.way, &self.destination) {
-            (Way::Http(agent), Destination::Lines { precision, .. }) => {
+            (Way::Http(agent), Destination::Lines { url, precision }) => {
                 let body = encode_line(sample, *precision) + "\n";
                 post(agent, url, "text/plain; charset=utf-8", &outgoing.key, body.as_bytes())
             }

@@ -21,55 +21,56 @@ const LOOK_UP_EVERY_IN_NEED: Duration = Duration::from_secs(5);
 pub(super) struct Sender {
     url: String,
     authority: String,
+    /// The destination where the URL has it as an address, which needs no look-up.
+    address: Option<SocketAddr>,
     socket: io::Result<UdpSocket>,
     looked_up_at: Instant,
+    /// Tells the outcome of the look-up that is on its way.
     look_up: Option<mpsc::Receiver<io::Result<UdpSocket>>>,
 }
 
 impl Sender {
     /// Begins to look up where `authority`, a host and a port, is. The log calls the destination `url`.
     pub(super) fn new(authority: &str, url: String) -> Self {
-        let socket = match authority.parse() {
-            Ok(address) => connect(address),
-            Err(_) => Err(io::Error::other("the name is still being looked up")),
+        let mut sender = Self {
+            url,
+            authority: authority.to_owned(),
+            address: authority.parse().ok(),
+            socket: Err(io::Error::other("the name is still being looked up")),
+            looked_up_at: Instant::now(),
+            look_up: None,
         };
-        let (looked_up_at, authority) = (Instant::now(), authority.to_owned());
-        let mut sender = Self { url, authority, socket, looked_up_at, look_up: None };
-        if sender.socket.is_err() {
-            sender.begin_look_up();
-        }
+        sender.connect();
         sender
     }
 
-    /// Sends a sample, and says in the log what came of it. An error tells that it has not left: mostly because the
-    /// datagram before it was turned away.
+    /// Sends a sample, and says in the log what came of it.
     pub(super) fn publish(&mut self, sample: &Sample<'_>) {
         self.renew();
-        let line = encode_line(sample, Precision::Nanoseconds);
-        let sent = match &self.socket {
-            Ok(socket) => socket.send(line.as_bytes()).map(drop),
-            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
-        };
-        match sent {
+        match self.send(encode_line(sample, Precision::Nanoseconds).as_bytes()) {
             Ok(()) => log::info!("Publish was successful to {}", self.url),
             Err(error) => {
                 log::error!("Publish failed to {}, details: {error}", self.url);
                 if self.looked_up_at.elapsed() >= LOOK_UP_EVERY_IN_NEED {
-                    self.begin_look_up();
+                    self.connect();
                 }
             }
         }
     }
 
-    /// Takes the socket of a look-up that is done, and begins another when it is time.
+    fn send(&self, datagram: &[u8]) -> io::Result<()> {
+        let socket = self.socket.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
+        let sent = socket.send(datagram);
+        if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            // The one before was turned away, which is what there is to tell; this one leaves all the same.
+            socket.send(datagram)?;
+        }
+        sent.map(drop)
+    }
+
+    /// Takes the outcome of a look-up that is done, and begins another when it is time.
     fn renew(&mut self) {
         match self.look_up.as_ref().map(mpsc::Receiver::try_recv) {
-            Some(Err(TryRecvError::Empty)) => {}
-            None | Some(Err(TryRecvError::Disconnected)) => {
-                if self.looked_up_at.elapsed() >= LOOK_UP_EVERY {
-                    self.begin_look_up();
-                }
-            }
             Some(Ok(found)) => {
                 self.look_up = None;
                 // An address that was good is kept while its name cannot be looked up.
@@ -77,13 +78,21 @@ impl Sender {
                     self.socket = found;
                 }
             }
+            Some(Err(TryRecvError::Disconnected)) => self.look_up = None,
+            Some(Err(TryRecvError::Empty)) => {}
+            None if self.address.is_none() && self.looked_up_at.elapsed() >= LOOK_UP_EVERY => self.connect(),
+            None => {}
         }
     }
 
-    /// An address that stands in the URL itself needs no look-up, and has none unless its socket could not be had.
-    fn begin_look_up(&mut self) {
+    /// Makes the socket anew: what is connected keeps the address that this host had then.
+    fn connect(&mut self) {
+        if self.look_up.is_some() {
+            return;
+        }
         self.looked_up_at = Instant::now();
-        if self.socket.is_ok() && self.authority.parse::<SocketAddr>().is_ok() {
+        if let Some(address) = self.address {
+            self.socket = connect(address);
             return;
         }
         let (tell, found) = mpsc::channel();

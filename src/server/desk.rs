@@ -270,7 +270,7 @@ impl Shared {
         let length = match request.body_length() {
             Some(length) => length,
             None if matches!(unread, Unread::Chunks) && route.takes_chunks() => {
-                let body = read_chunks(request, route.body_bytes_max(), content_encoding.is_some())?;
+                let body = read_chunks(request, route.body_bytes_max(), route.is_packed())?;
                 return Ok(self.api.reply(&route, &body, unix_now_sec()));
             }
             None if matches!(unread, Unread::Nothing) && !route.needs_length() => 0,

@@ -120,6 +120,8 @@ fn a_body_that_is_partly_bad_keeps_the_good_and_names_the_others() {
     assert_eq!((receiver.samples("a", "cpu"), receiver.samples("b", "cpu"), receiver.samples("b", "disk")), (2, 3, 0));
     assert_eq!(receiver.get("/api/hosts").1["count"], 2);
 
+    let long_ago = write(&receiver, "", "", format!("perf,host=a cpu=1 {}\n", at - 100_000));
+    assert_refused(&long_ago, 400, "line 1: time: so long ago");
     let capped = write(&receiver, "", "", format!("perf,host=e cpu=1 {at}\nperf,host=f cpu=1 {at}\n"));
     assert_refused(&capped, 429, "2 of 2 lines");
     let many = write(&receiver, "", "", "nonsense\n".repeat(150));
@@ -319,7 +321,9 @@ fn a_body_in_chunks_that_is_not_whole_stores_nothing() {
     ] {
         assert_refused(&cut_short(format!("{head}{malformed}").as_bytes()), 400, "body: ");
     }
-    assert_refused(&receiver.raw(&chunked("/write", "", line.trim_end().as_bytes(), &[9])), 400, "newline");
+    for headers in ["", "Content-Encoding: identity\r\n"] {
+        assert_refused(&receiver.raw(&chunked("/write", headers, line.trim_end().as_bytes(), &[9])), 400, "newline");
+    }
     assert_eq!(receiver.get("/api/hosts").1["count"], 0);
     assert_eq!(receiver.raw(&whole).status, 204);
     assert_eq!(receiver.samples("h", "cpu"), 200);
