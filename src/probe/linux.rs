@@ -1,10 +1,10 @@
-//! Linux: the files of `/proc`, parsed by the procfs crate.
+//! Linux: the files of `/proc`; `stat` is parsed by the procfs crate.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use procfs::{ExplicitSystemInfo, FromBufRead, FromBufReadSI, KernelStats, Meminfo, ProcResult};
+use procfs::{ExplicitSystemInfo, FromBufReadSI, KernelStats};
 
 use super::{CpuTimes, Memory, Reading};
 
@@ -31,7 +31,8 @@ fn read_cpu(path: &Path) -> Result<CpuTimes, String> {
     // Ratios of ticks are all that is used, so their length does not matter.
     let system =
         ExplicitSystemInfo { boot_time_secs: 0, ticks_per_second: 100, page_size: 4096, is_little_endian: true };
-    let total = parse(path, |file| KernelStats::from_buf_read(file, &system))?.total;
+    let stat = KernelStats::from_buf_read(&*read_file(path)?, &system);
+    let total = stat.map_err(|error| format!("cannot parse {}: {error}", path.display()))?.total;
     let known = |ticks: Option<u64>| ticks.unwrap_or(0);
     Ok(CpuTimes {
         busy: [total.user, total.nice, total.system, known(total.irq), known(total.softirq), known(total.steal)],
@@ -39,26 +40,41 @@ fn read_cpu(path: &Path) -> Result<CpuTimes, String> {
     })
 }
 
+/// Reads the fields that are used: the procfs crate wants others too, which the `/proc` of some sandboxes lacks.
 fn read_memory(path: &Path) -> Result<Memory, String> {
-    let memory = parse(path, |file| Meminfo::from_buf_read(file))?;
-    // Before Linux 3.14 there is no MemAvailable: then what `free` of procps 3.3.9 counts as free with its caches.
-    let reclaimable = memory.buffers.saturating_add(memory.cached).saturating_add(memory.s_reclaimable.unwrap_or(0));
-    let estimate = memory.mem_free.saturating_add(reclaimable).saturating_sub(memory.shmem.unwrap_or(0));
-    Ok(Memory {
-        total_bytes: memory.mem_total,
-        available_bytes: memory.mem_available.unwrap_or(estimate).min(memory.mem_total),
-    })
-}
-
-fn parse<T>(path: &Path, parser: impl FnOnce(&[u8]) -> ProcResult<T>) -> Result<T, String> {
-    let content = read_file(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    parser(&content).map_err(|error| format!("cannot parse {}: {error}", path.display()))
+    let wrong = |why: String| format!("cannot parse {}: {why}", path.display());
+    let content = read_file(path)?;
+    let text = std::str::from_utf8(&content).map_err(|error| wrong(error.to_string()))?;
+    let field = |name: &str| {
+        let is_named = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(':'));
+        let Some(line) = text.lines().find(is_named) else { return Ok(None) };
+        let kilobytes = line[name.len() + 1..].trim().strip_suffix(" kB").and_then(|number| number.parse::<u64>().ok());
+        kilobytes
+            .map(|kilobytes| Some(kilobytes.saturating_mul(1024)))
+            .ok_or_else(|| wrong(format!("{name} is no number of kB")))
+    };
+    let needed = |name: &str| field(name)?.ok_or_else(|| wrong(format!("it has no {name}")));
+    let total_bytes = needed("MemTotal")?;
+    let available_bytes = match field("MemAvailable")? {
+        Some(available_bytes) => available_bytes,
+        // Before Linux 3.14: what `free` of procps 3.3.9 counts as free with its caches.
+        None => {
+            let [buffers, cached, reclaimable, shared] =
+                [field("Buffers")?, field("Cached")?, field("SReclaimable")?, field("Shmem")?]
+                    .map(|bytes| bytes.unwrap_or(0));
+            let with_caches =
+                [needed("MemFree")?, buffers, cached, reclaimable].into_iter().fold(0, u64::saturating_add);
+            with_caches.saturating_sub(shared)
+        }
+    };
+    Ok(Memory { total_bytes, available_bytes: available_bytes.min(total_bytes) })
 }
 
 /// Reads a file of `/proc` in one call: the kernel does not tell its length beforehand.
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     let mut content = Vec::with_capacity(FILE_BYTES);
-    File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut content)?;
+    let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut content));
+    read.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     Ok(content)
 }
 
@@ -103,6 +119,24 @@ mod tests {
         assert_eq!(reading.cpu, Ok(CpuTimes { busy: [10, 0, 10, 0, 0, 0], idle: [100, 0] }));
         // MemFree 4000000 + Buffers 100000 + Cached 1500000 + SReclaimable 200000 - Shmem 50000, in kB.
         assert_eq!(reading.memory.unwrap().available_bytes, 5_750_000 * 1024);
+    }
+
+    #[test]
+    fn a_sandbox_shows_little_of_memory() {
+        let (probe, root) = probe_of(STAT, "MemTotal:       1000 kB\nMemFree:   250 kB\nCached:  250 kB\n");
+        let expected = Memory { total_bytes: 1000 * 1024, available_bytes: 500 * 1024 };
+        assert_eq!(probe.read().memory, Ok(expected));
+        for (meminfo, part) in [
+            ("MemFree: 1 kB\n", "it has no MemTotal"),
+            ("MemTotal: 1 kB\n", "it has no MemFree"),
+            ("MemTotal: 1 MB\nMemAvailable: 1 kB", "MemTotal is no number of kB"),
+            ("MemTotal: -1 kB\n", "MemTotal is no number of kB"),
+            ("MemTotal", "it has no MemTotal"),
+        ] {
+            fs::write(root.path().join("meminfo"), meminfo).unwrap();
+            let said = probe.read().memory.unwrap_err();
+            assert!(said.contains("meminfo: ") && said.contains(part), "{meminfo:?}: {said}");
+        }
     }
 
     #[test]
