@@ -391,7 +391,7 @@ def machine():
     # Debian's victoria-metrics does not know its own version.
     peers = [["nginx", "-v"], ["dpkg-query", "-Wf", "${Package} ${Version}", "victoria-metrics"]]
     versions = ", ".join(map(version, peers))
-    return f"{os.cpu_count()} × {model}, {memory:.0f} GiB, Linux {platform.release()}, {rustc}, {versions}"
+    return f"{os.cpu_count()} × {model}, {memory:.0f} GiB, Linux {platform.release().split("-")[0]}, {rustc}, {versions}"
 
 
 def main():
