@@ -28,7 +28,8 @@ use std::time::{Duration, Instant};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use smol_str::SmolStr;
 
-use super::{Host, Shard, Store, Unavailable, locked};
+use super::host::Host;
+use super::{Shard, Store, Unavailable, locked};
 use crate::sample::Key;
 use crate::summary::{Series, is_chunk_expired};
 use restore::restore;

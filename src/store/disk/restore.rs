@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use fjall::{Guard, PersistMode};
 use foldhash::{HashMap, HashMapExt};
 
-use super::super::{Host, Source, Store};
+use super::super::Store;
+use super::super::host::{Host, Source};
 use super::{Chunk, FORGET, FORMAT, Fields, SAMPLE, Tree};
 use crate::sample::Key;
 use crate::summary::is_chunk_expired;
