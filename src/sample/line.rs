@@ -8,101 +8,22 @@
 //! other measurement are called `measurement.field`, and the other tags follow as `,tag=value` in the order of their
 //! names.
 
+mod time;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::{EPOCH_DIGITS_MAX, LABELS_MAX, Sample, Values, check_host, check_label, check_value};
+use super::{LABELS_MAX, Sample, Values, check_host, check_label, check_value};
+pub use time::Precision;
 
 /// Longest body of lines in bytes: the most lines, of 800 bytes each.
 pub const LINES_BYTES_MAX: usize = 8 << 20;
 /// Most lines in a body: twice what Telegraf sends at once when it is told to send much.
 pub const LINES_MAX: usize = 10_000;
 
-/// Largest epoch: the largest that [`EPOCH_DIGITS_MAX`] digits can say.
-const EPOCH_MAX: u64 = 10_u64.pow(EPOCH_DIGITS_MAX as u32) - 1;
-
 /// The measurement whose fields are labels as they stand.
 const PLAIN_MEASUREMENT: &str = "perf";
 const HOST_TAG: &str = "host";
-
-/// Times without a precision up to these, in magnitude order, are seconds, milliseconds and microseconds; beyond, they
-/// are nanoseconds. Each reaches from 1973 to the year 5138.
-const SECONDS_MAX: u64 = 100_000_000_000;
-const MILLISECONDS_MAX: u64 = SECONDS_MAX * 1000;
-const MICROSECONDS_MAX: u64 = MILLISECONDS_MAX * 1000;
-
-/// The unit of the times in a body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Precision {
-    /// The one that puts a time between 1973 and the year 5138.
-    #[default]
-    ByMagnitude,
-    /// Nanoseconds, the unit that InfluxDB takes where none is named.
-    Nanoseconds,
-    /// Microseconds.
-    Microseconds,
-    /// Milliseconds.
-    Milliseconds,
-    /// Seconds.
-    Seconds,
-    /// Minutes.
-    Minutes,
-    /// Hours.
-    Hours,
-}
-
-impl Precision {
-    /// Reads the names that InfluxDB's `precision=` has, of both its APIs.
-    ///
-    /// # Errors
-    /// A sentence that lists them.
-    pub fn parse(name: &str) -> Result<Self, String> {
-        match name {
-            "" => Ok(Self::ByMagnitude),
-            "ns" | "n" => Ok(Self::Nanoseconds),
-            "us" | "u" | "µ" => Ok(Self::Microseconds),
-            "ms" => Ok(Self::Milliseconds),
-            "s" => Ok(Self::Seconds),
-            "m" => Ok(Self::Minutes),
-            "h" => Ok(Self::Hours),
-            _ => Err(format!("precision: {name:?} is not one of ns, us, ms, s, m and h")),
-        }
-    }
-
-    /// The second that has passed at `time`, a part of it counting as all of it: the epoch of what is measured then.
-    fn epoch(self, time: u64) -> Option<u64> {
-        Some(match self {
-            Self::ByMagnitude => return by_magnitude(time).epoch(time),
-            Self::Nanoseconds => time.div_ceil(1_000_000_000),
-            Self::Microseconds => time.div_ceil(1_000_000),
-            Self::Milliseconds => time.div_ceil(1000),
-            Self::Seconds => time,
-            Self::Minutes => time.checked_mul(60)?,
-            Self::Hours => time.checked_mul(3600)?,
-        })
-    }
-
-    /// A time that stands for the second that ends at `epoch`, where the unit is as fine as that.
-    fn time(self, epoch: u64) -> u64 {
-        match self {
-            Self::Nanoseconds => epoch.saturating_mul(1_000_000_000),
-            Self::Microseconds => epoch.saturating_mul(1_000_000),
-            Self::Milliseconds => epoch.saturating_mul(1000),
-            Self::ByMagnitude | Self::Seconds => epoch,
-            Self::Minutes => epoch / 60,
-            Self::Hours => epoch / 3600,
-        }
-    }
-}
-
-fn by_magnitude(time: u64) -> Precision {
-    match time {
-        ..SECONDS_MAX => Precision::Seconds,
-        SECONDS_MAX..MILLISECONDS_MAX => Precision::Milliseconds,
-        MILLISECONDS_MAX..MICROSECONDS_MAX => Precision::Microseconds,
-        _ => Precision::Nanoseconds,
-    }
-}
 
 /// The lines of a text that are neither empty nor a comment, each with its number, which counts from 1.
 ///
@@ -261,27 +182,10 @@ impl<'a> Decoder<'a> {
             return Ok(LineHead { host: series.host, epoch: self.now, strings });
         }
         if time != self.latest.0 {
-            self.latest = (time, parse_time(time, self.precision)?);
+            self.latest = (time, time::parse(time, self.precision)?);
         }
         Ok(LineHead { host: series.host, epoch: self.latest.1, strings })
     }
-}
-
-fn parse_time(text: &str, precision: Precision) -> Result<u64, String> {
-    if text.contains(' ') {
-        return Err("time: followed by more, and nothing belongs there".to_owned());
-    }
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(format!("time: {:?} is not a whole number", shown(text)));
-    }
-    if digits.len() < text.len() && digits.bytes().any(|byte| byte != b'0') {
-        return Err("time: lies before 1970".to_owned());
-    }
-    let epoch = digits.parse().ok().and_then(|time| precision.epoch(time));
-    epoch
-        .filter(|epoch| *epoch <= EPOCH_MAX)
-        .ok_or_else(|| format!("time: lies after the epoch {EPOCH_MAX}, the limit"))
 }
 
 /// What comes before the fields: it says of which host and series they are.
@@ -666,34 +570,6 @@ mod tests {
         let with_strings = "perf,host=h a=\"x, y=\\\"1\\\" \\\\\",cpu=1,b=\"\" 1465001847";
         assert_eq!(parts(with_strings), ("h".into(), 1_465_001_847, one("cpu", 1.0), 2));
         assert_eq!(parts("perf,host=h a=\"only\""), ("h".into(), NOW, vec![], 1));
-    }
-
-    #[test]
-    fn a_time_has_a_unit_by_name_or_by_magnitude() {
-        let epoch = |time: &str, precision: &str| {
-            let line = format!("perf,host=h cpu=1 {time}");
-            let precision = Precision::parse(precision).unwrap();
-            decode_line(line.as_bytes(), precision, NOW).map(|line| line.sample.epoch).unwrap()
-        };
-        for (time, precision) in [
-            ("1465001847", ""),
-            ("1465001847000", ""),
-            ("1465001847000000", ""),
-            ("1465001847000000000", ""),
-            ("1465001846000000001", "ns"),
-            ("1465001846000000001", "n"),
-            ("1465001846000001", "us"),
-            ("1465001847000000", "u"),
-            ("1465001846999", "ms"),
-            ("1465001847", "s"),
-        ] {
-            assert_eq!(epoch(time, precision), 1_465_001_847, "{time} {precision}");
-        }
-        assert_eq!((epoch("24416698", "m"), epoch("406945", "h")), (1_465_001_880, 1_465_002_000));
-        assert_eq!((epoch("0", ""), epoch("-0", "ns"), epoch("1", "ns")), (0, 0, 1));
-        assert_eq!((epoch("99999999999", ""), epoch("100000000000", "")), (99_999_999_999, 100_000_000));
-        assert!(Precision::parse("d").unwrap_err().starts_with("precision: \"d\""));
-        assert!(decode_line(b"perf,host=h cpu=1 18446744073709551615", Precision::Hours, NOW).is_err());
     }
 
     #[test]
