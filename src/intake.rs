@@ -13,11 +13,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, Refused};
 
 /// Longest datagram or message in bytes. A longer datagram would travel in more than 22 fragments, of which none may be
 /// lost; of messages it bounds what waits for one peer.
 pub const MESSAGE_BYTES_MAX: usize = 32 << 10;
+/// What to do about a ZeroMQ socket that this program was built without.
+pub const WITHOUT_ZEROMQ: &str =
+    "this lizm was built without the feature zeromq; cargo build --release --features zeromq has it";
 /// How often what cannot be stored is told of.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Longest wait in a socket before a look at whether it is to close, and what is to be told.
@@ -58,7 +61,7 @@ impl Intake {
         }
         if let Some(endpoint) = &options.zmq {
             #[cfg(not(feature = "zeromq"))]
-            return Err(named(endpoint, &io::Error::other("this lizm was built without the feature zeromq")));
+            return Err(named(endpoint, &io::Error::other(WITHOUT_ZEROMQ)));
             #[cfg(feature = "zeromq")]
             {
                 let socket = zeromq::Socket::open(endpoint).map_err(|error| named(endpoint, &error.into()))?;
@@ -108,9 +111,13 @@ struct Trouble {
 }
 
 impl Trouble {
-    fn refuse(&mut self, reason: &impl ToString) {
+    /// A line is lost: nobody can be told of it, so that it is counted whatever the reason.
+    fn refuse(&mut self, ingest: &Ingest, refused: &Refused) {
+        if let Refused::Unavailable(_) = refused {
+            ingest.stats().lines_refused.add(1);
+        }
         self.lines += 1;
-        self.latest = reason.to_string();
+        self.latest = refused.to_string();
     }
 
     /// Tells, if there is something to tell and nothing was for a minute, or `at_once`.

@@ -82,10 +82,6 @@ A sample holds cpu and mem in percent. The first is published one interval after
 In the environment LIZM_PUBLISH holds URLs with spaces between them.
 ";
 
-/// What to do about an option that needs a feature.
-const WITHOUT_ZEROMQ: &str =
-    "this lizm was built without the feature zeromq; cargo build --release --features zeromq has it";
-
 const CHECK_HELP: &str = "lizm check - ask a receiver whether it is well
 
 Usage: lizm check URL [--host NAME]
@@ -192,7 +188,7 @@ impl Options {
         let zmq = self.text("--zmq")?;
         if let Some(endpoint) = &zmq {
             if !cfg!(feature = "zeromq") {
-                return Err(format!("option --zmq: {WITHOUT_ZEROMQ}"));
+                return Err(format!("option --zmq: {}", intake::WITHOUT_ZEROMQ));
             }
             // libzmq takes a port beyond 65535 for another one.
             let is_port = |port: &str| port == "*" || port.parse::<u16>().is_ok();

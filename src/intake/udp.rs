@@ -8,7 +8,7 @@ use std::time::Instant;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::{DRAIN_WITHIN, FAILED_PAUSE, LOOK_EVERY, MESSAGE_BYTES_MAX, Trouble};
-use crate::ingest::{Ingest, Refused};
+use crate::ingest::Ingest;
 use crate::sample::line::{self, Precision};
 use crate::server::unix_now_sec;
 
@@ -102,9 +102,7 @@ impl Socket {
 fn store(ingest: &Ingest, text: &[u8], now: u64, trouble: &mut Trouble) {
     for (_, line) in line::lines(text) {
         if let Err(refused) = ingest.submit_line(line, Precision::ByMagnitude, None, now) {
-            // Whoever can be told counts its own; here the line is lost.
-            ingest.stats().lines_refused.add(usize::from(matches!(refused, Refused::Unavailable(_))));
-            trouble.refuse(&refused);
+            trouble.refuse(ingest, &refused);
         }
     }
 }

@@ -77,8 +77,7 @@ impl Socket {
                         std::thread::sleep(FAILED_PAUSE);
                     }
                     Err(refused) => {
-                        ingest.stats().lines_refused.add(usize::from(matches!(refused, Refused::Unavailable(_))));
-                        trouble.refuse(&refused);
+                        trouble.refuse(ingest, &refused);
                         break;
                     }
                 }

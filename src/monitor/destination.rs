@@ -4,6 +4,7 @@ use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::intake::WITHOUT_ZEROMQ;
 use crate::sample::line::Precision;
 
 /// What a path segment keeps as it is (RFC 3986, 2.3).
@@ -67,9 +68,7 @@ impl Destination {
             "udp" | "zmq" if !matches!(path, "" | "/") => wrong("has a path, which means nothing to this scheme"),
             "udp" => Ok(Self::Udp { authority }),
             "zmq" if cfg!(feature = "zeromq") => Ok(Self::Zmq { authority }),
-            "zmq" => {
-                wrong("this lizm was built without the feature zeromq; cargo build --release --features zeromq has it")
-            }
+            "zmq" => wrong(WITHOUT_ZEROMQ),
             _ => wrong("the scheme is not http, udp or zmq"),
         }
     }

@@ -61,7 +61,7 @@ impl Publisher {
                 Way::Zmq(super::zeromq::Sender::connect(authority).map_err(failed)?)
             }
             #[cfg(not(feature = "zeromq"))]
-            Destination::Zmq { .. } => return Err(io::Error::other("this lizm was built without the feature zeromq")),
+            Destination::Zmq { .. } => return Err(io::Error::other(crate::intake::WITHOUT_ZEROMQ)),
         };
         Ok(Self { destination: destination.clone(), way })
     }
