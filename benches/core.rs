@@ -14,6 +14,7 @@ use lizm::ingest::Ingest;
 use lizm::sample::{Key, Sample};
 use lizm::stats::Stats;
 use lizm::store::{Location, Store};
+use lizm::trust::{Gate, Readers};
 
 /// The clock of all rounds; nothing here depends on the real one.
 const NOW: u64 = 1_465_001_814;
@@ -86,13 +87,13 @@ fn get_ten_labels() {
     let store = Arc::new(Store::new(SERIES_MAX));
     let labels = ["cpu", "mem", "swap", "load1", "disk", "read", "write", "in", "out", "procs"];
     fill(&store, "host", &labels);
-    let api = Api::new(Arc::new(Ingest::new(store, Arc::new(Stats::default()))));
+    let api = Api::new(Arc::new(Ingest::new(store, Gate::wide_open(), Arc::new(Stats::default()))), Readers::Anyone);
     let head = Head { method: "GET", target: "/api/perf/host", ..Head::default() };
     let passes = 500;
     let rounds = (0..ROUNDS).map(|_| {
         let start = Instant::now();
         for _ in 0..passes {
-            let reply = api.route(black_box(&head)).map(|route| api.reply(&route, b"", NOW));
+            let reply = api.route(black_box(&head), NOW).map(|route| api.reply(&route, b"", NOW));
             assert!(black_box(reply).is_ok_and(|reply| reply.body.len() > 50_000));
         }
         start.elapsed().as_secs_f64() * 1000.0 / f64::from(passes)

@@ -1,6 +1,7 @@
 //! What is answered to a request: routes, statuses and bodies, the same for every door.
 //!
-//! A door first asks for the [`Route`] of a head, before it reads the body, and then for the reply to both.
+//! A door first asks for the [`Route`] of a head, before it reads the body, and then for the reply to both. What needs
+//! a token or a password is refused by the head alone.
 
 mod influx;
 
@@ -18,6 +19,7 @@ use crate::sample::{self, BODY_BYTES_MAX, Sample};
 use crate::stats::Stats;
 use crate::store::Recorded;
 use crate::summary::{self, Summaries, Wanted};
+use crate::trust::{Gate, Readers, Refusal, Source, Speaker, bearer};
 
 /// Longest request line and header lines together, in bytes: the longest host and label, escaped, fit several times.
 pub const HEAD_BYTES_MAX: usize = 8 << 10;
@@ -47,6 +49,14 @@ impl Reply {
         Self::json(status, &json!({ "error": sentence }))
     }
 
+    /// The answer to one that is not trusted, with its challenge.
+    fn untrusted(refusal: &Refusal) -> Self {
+        let (status, challenge) = refusal.status();
+        let mut reply = Self::error(status, &refusal.to_string());
+        reply.headers.push(("WWW-Authenticate", challenge));
+        reply
+    }
+
     fn nothing() -> Self {
         Self { status: 204, headers: Vec::new(), body: Vec::new() }
     }
@@ -70,6 +80,20 @@ pub struct Head<'a> {
     pub idempotency_key: Option<&'a str>,
     /// The header `Content-Encoding`.
     pub content_encoding: Option<&'a str>,
+    /// The header `Authorization`.
+    pub authorization: Option<&'a str>,
+    /// The door it came by.
+    pub peer: Peer<'a>,
+}
+
+/// The door a request came by, and who is on the other side.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Peer<'a> {
+    /// The plain door: anybody.
+    #[default]
+    Plain,
+    /// The HTTPS door: the owner of a certificate that was verified, or anybody.
+    Tls(Option<&'a Source>),
 }
 
 /// What a request asks for, checked as far as its head goes.
@@ -78,12 +102,13 @@ pub struct Route<'a>(Action<'a>);
 
 #[derive(Debug)]
 enum Action<'a> {
-    Submit { host: Cow<'a, str>, epoch: u64, key: Option<sample::Key<'a>> },
+    Submit { speaker: Speaker, host: Cow<'a, str>, epoch: u64, key: Option<sample::Key<'a>> },
     Summaries { host: Cow<'a, str>, wanted: Wanted },
     Remove { host: Cow<'a, str> },
     Hosts(HostsQuery),
     Health,
-    Write(influx::Write<'a>),
+    Write(Speaker, influx::Write<'a>),
+    Token(Peer<'a>),
     Ping,
     Query { statement: Option<String> },
 }
@@ -100,7 +125,7 @@ impl Route<'_> {
     #[must_use]
     pub fn body_bytes_max(&self) -> usize {
         match self.0 {
-            Action::Write(_) => LINES_BYTES_MAX,
+            Action::Write(..) => LINES_BYTES_MAX,
             _ => BODY_BYTES_MAX,
         }
     }
@@ -108,32 +133,39 @@ impl Route<'_> {
     /// Whether the body may come in chunks, without a declared length.
     #[must_use]
     pub fn takes_chunks(&self) -> bool {
-        matches!(self.0, Action::Write(_))
+        matches!(self.0, Action::Write(..))
     }
 
     /// Whether the body is packed, in a form that tells by itself whether it is whole.
     #[must_use]
     pub fn is_packed(&self) -> bool {
-        matches!(&self.0, Action::Write(write) if write.is_packed())
+        matches!(&self.0, Action::Write(_, write) if write.is_packed())
     }
 
     /// Whether the route needs a body of a declared length.
     #[must_use]
     pub fn needs_length(&self) -> bool {
-        matches!(self.0, Action::Submit { .. } | Action::Write(_))
+        matches!(self.0, Action::Submit { .. } | Action::Write(..))
     }
 }
 
 /// The answers of one receiver.
 pub struct Api {
     ingest: Arc<Ingest>,
+    readers: Readers,
 }
 
 impl Api {
-    /// The API over what `ingest` leads to.
+    /// The API over what `ingest` leads to, for `readers`.
     #[must_use]
-    pub fn new(ingest: Arc<Ingest>) -> Self {
-        Self { ingest }
+    pub fn new(ingest: Arc<Ingest>, readers: Readers) -> Self {
+        Self { ingest, readers }
+    }
+
+    /// What stands before submitting and removing.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        self.ingest.gate()
     }
 
     /// What the process counts.
@@ -142,12 +174,17 @@ impl Api {
         self.ingest.stats()
     }
 
-    /// Finds what a request asks for.
+    /// Finds what a request asks for, at `now` in seconds since the Unix epoch.
     ///
     /// # Errors
     /// The reply to a request that can be refused by its head.
-    pub fn route<'a>(&self, head: &Head<'a>) -> Result<Route<'a>, Reply> {
+    pub fn route<'a>(&self, head: &Head<'a>, now: u64) -> Result<Route<'a>, Reply> {
         let (path, query) = split_target(head.target);
+        if path != "/health" && matches!(head.method, "GET" | "HEAD") && !self.readers.admit(head.authorization) {
+            let mut reply = Reply::error(401, "password: needed to read here, by HTTP Basic; see --read-password-file");
+            reply.headers.push(("WWW-Authenticate", "Basic realm=\"lizm\", charset=\"UTF-8\""));
+            return Err(reply);
+        }
         let action = match path {
             "/api/hosts" => {
                 allow(head.method, "GET, HEAD")?;
@@ -159,7 +196,11 @@ impl Api {
             }
             "/write" => {
                 allow(head.method, "POST")?;
-                Action::Write(influx::Write::parse(head, query)?)
+                Action::Write(self.speaker(head, now)?, influx::Write::parse(head, query)?)
+            }
+            "/api/token" => {
+                allow(head.method, "POST")?;
+                Action::Token(head.peer)
             }
             "/ping" => {
                 allow(head.method, "GET, HEAD")?;
@@ -173,14 +214,14 @@ impl Api {
                 let rest = path.strip_prefix("/api/perf/").filter(|rest| !rest.is_empty());
                 let rest =
                     rest.ok_or_else(|| Reply::error(404, "path: nothing is served here; /api/hosts lists the hosts"))?;
-                Self::route_perf(head, rest)?
+                self.route_perf(head, rest, now)?
             }
         };
         Ok(Route(action))
     }
 
     /// Routes what follows `/api/perf/`: a host, and after a slash an epoch or a label.
-    fn route_perf<'a>(head: &Head<'a>, rest: &'a str) -> Result<Action<'a>, Reply> {
+    fn route_perf<'a>(&self, head: &Head<'a>, rest: &'a str, now: u64) -> Result<Action<'a>, Reply> {
         let bad = |sentence: String| Reply::error(400, &sentence);
         let (host, rest) = rest.split_once('/').unwrap_or((rest, ""));
         let allowed = match rest {
@@ -193,20 +234,41 @@ impl Api {
         sample::check_host(&host).map_err(bad)?;
         match head.method {
             "POST" => Ok(Action::Submit {
+                speaker: self.speaker_for(&host, head, now)?,
                 host,
                 epoch: sample::parse_epoch(&decode("epoch", rest)?).map_err(bad)?,
                 key: head.idempotency_key.map(sample::parse_key).transpose().map_err(bad)?,
             }),
-            "DELETE" => Ok(Action::Remove { host }),
+            "DELETE" => {
+                self.speaker_for(&host, head, now)?;
+                Ok(Action::Remove { host })
+            }
             _ => Ok(Action::Summaries { host, wanted: Wanted::containing(&decode("label", rest)?) }),
         }
+    }
+
+    /// Who submits, by the token in the head.
+    fn speaker(&self, head: &Head<'_>, now: u64) -> Result<Speaker, Reply> {
+        let token = head.authorization.and_then(bearer);
+        self.ingest.admit(token, now).map_err(|refusal| Reply::untrusted(&refusal))
+    }
+
+    /// The same, where it may speak for `host`.
+    fn speaker_for(&self, host: &str, head: &Head<'_>, now: u64) -> Result<Speaker, Reply> {
+        let speaker = self.speaker(head, now)?;
+        self.ingest.check(&speaker, host, now).map_err(|refusal| Reply::untrusted(&refusal))?;
+        Ok(speaker)
     }
 
     /// Answers a request whose body has been read, at `now` in seconds since the Unix epoch.
     #[must_use]
     pub fn reply(&self, route: &Route<'_>, body: &[u8], now: u64) -> Reply {
         match &route.0 {
-            Action::Submit { host, epoch, key } => self.submit(host, *epoch, *key, body, now),
+            Action::Submit { speaker, host, epoch, key } => {
+                let sample =
+                    sample::decode_values(body).map(|values| Sample { host: (**host).into(), epoch: *epoch, values });
+                self.submit(speaker, sample, *key, now)
+            }
             Action::Summaries { host, wanted } => {
                 let series = self.ingest.store().series(host, wanted);
                 Reply::json(200, &Summaries { series: &series, wanted, now })
@@ -221,7 +283,8 @@ impl Api {
                 None => Reply::json(200, &json!({ "status": "ok" })),
                 Some(reason) => Reply::json(503, &json!({ "status": "failing", "reason": reason })),
             },
-            Action::Write(write) => write.reply(&self.ingest, body, now),
+            Action::Write(speaker, write) => write.reply(&self.ingest, speaker, body, now),
+            Action::Token(peer) => self.token(*peer, now),
             Action::Ping => influx::ping(),
             Action::Query { statement } => influx::query(statement.as_deref(), body),
         }
@@ -236,19 +299,26 @@ impl Api {
         (parked > PARKED_MAX).then(|| format!("{parked} requests are parked, and the limit is {PARKED_MAX}"))
     }
 
-    fn submit(&self, host: &str, epoch: u64, key: Option<sample::Key<'_>>, body: &[u8], now: u64) -> Reply {
-        let values = match sample::decode_values(body) {
-            Ok(values) => values,
+    fn submit(
+        &self,
+        speaker: &Speaker,
+        sample: Result<Sample<'_>, String>,
+        key: Option<sample::Key<'_>>,
+        now: u64,
+    ) -> Reply {
+        let sample = match sample {
+            Ok(sample) => sample,
             Err(sentence) => return Reply::error(400, &sentence),
         };
-        match self.ingest.submit(&Sample { host: host.into(), epoch, values }, key, now) {
+        match self.ingest.submit(speaker, &sample, key, now) {
             Ok(Recorded { duplicate: true, .. }) => Reply::json(200, &json!({ "stored": 0, "duplicate": true })),
             Ok(Recorded { stored, expired, refused, .. }) => {
                 Reply::json(200, &Submitted { stored, expired, refused: (refused > 0).then_some(refused) })
             }
+            Err(Refused::Untrusted(refusal)) => Reply::untrusted(&refusal),
             Err(refused) => {
                 let status = match refused {
-                    Refused::Malformed(_) => 400,
+                    Refused::Malformed(_) | Refused::Untrusted(_) => 400,
                     Refused::Ahead { .. } => 422,
                     Refused::Unavailable(_) => 503,
                     Refused::SeriesCap { .. } => 429,
@@ -256,6 +326,43 @@ impl Api {
                 Reply::error(status, &refused.to_string())
             }
         }
+    }
+
+    /// Gives the owner of a certificate a token for the hosts that it names.
+    #[cfg(feature = "tls")]
+    fn token(&self, peer: Peer<'_>, now: u64) -> Reply {
+        let gate = self.ingest.gate();
+        let refuse = |status, sentence: &str, of: &str| {
+            self.stats().untrusted.add(1);
+            gate.tell_of(&format!("{sentence}; {of}"), now);
+            let mut reply = Reply::error(status, sentence);
+            reply.headers.push(("WWW-Authenticate", "Bearer realm=\"lizm\", error=\"invalid_client\""));
+            reply
+        };
+        let nobody = "subject not known";
+        let Peer::Tls(source) = peer else {
+            return refuse(403, "token: given over HTTPS alone, to the owner of a certificate", nobody);
+        };
+        let Some(source) = source else {
+            return refuse(401, "token: given to the owner of a certificate, and this connection has none", nobody);
+        };
+        let Some(tokens) = gate.tokens() else {
+            return Reply::error(404, "token: none is needed here; this receiver runs without --token-key");
+        };
+        match tokens.issue(source.clone(), now) {
+            Ok(issued) => {
+                let mut reply = Reply::json(200, &issued);
+                reply.headers.push(("Cache-Control", "no-store"));
+                reply
+            }
+            Err(why) => refuse(403, &format!("certificate: {why}"), &source.to_string()),
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_self, reason = "with the feature tls it is used")]
+    fn token(&self, _: Peer<'_>, _: u64) -> Reply {
+        Reply::error(403, &format!("token: {}", crate::trust::WITHOUT_TLS))
     }
 
     fn hosts(&self, query: &HostsQuery, now: u64) -> Reply {
@@ -392,7 +499,8 @@ mod tests {
     const NOW: u64 = 1_465_001_814;
 
     fn api(series_max: usize) -> Api {
-        Api::new(Arc::new(Ingest::new(Arc::new(Store::new(series_max)), Arc::default())))
+        let ingest = Ingest::new(Arc::new(Store::new(series_max)), Gate::wide_open(), Arc::default());
+        Api::new(Arc::new(ingest), Readers::Anyone)
     }
 
     fn ask(api: &Api, method: &str, target: &str, body: &str) -> (u16, Value) {
@@ -400,8 +508,8 @@ mod tests {
     }
 
     fn ask_with(api: &Api, method: &str, target: &str, body: &str, idempotency_key: Option<&str>) -> (u16, Value) {
-        let head = Head { method, target, idempotency_key, content_encoding: None };
-        let reply = match api.route(&head) {
+        let head = Head { method, target, idempotency_key, ..Head::default() };
+        let reply = match api.route(&head, NOW) {
             Ok(route) => api.reply(&route, body.as_bytes(), NOW),
             Err(reply) => reply,
         };
@@ -461,7 +569,7 @@ mod tests {
     #[test]
     fn a_405_says_what_is_allowed() {
         let head = Head { method: "PATCH", target: "/api/perf/h/1", ..Head::default() };
-        assert_eq!(api(1).route(&head).unwrap_err().headers, [("Allow", "GET, HEAD, POST")]);
+        assert_eq!(api(1).route(&head, NOW).unwrap_err().headers, [("Allow", "GET, HEAD, POST")]);
     }
 
     #[test]

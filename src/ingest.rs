@@ -1,4 +1,4 @@
-//! The one way in for samples, whatever they came by: the last check, the store, and the counting.
+//! The one way in for samples, whatever they came by: who speaks, the last check, the store, and the counting.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use crate::sample::line::{self, Decoder, Precision};
 use crate::sample::{AHEAD_SEC_MAX, Key, Sample, View};
 use crate::stats::Stats;
 use crate::store::{Recorded, Store, Unavailable};
+use crate::trust::{Gate, Refusal, Speaker};
 
 /// Lines of a text that are decoded before they are recorded, and values past which there are no more: they bound the
 /// memory that takes, and how long a lock is held.
@@ -18,6 +19,8 @@ const RUN_VALUES: usize = 4096;
 pub enum Refused {
     /// It is not a line of line protocol, or goes over a limit of one.
     Malformed(String),
+    /// Who speaks may not speak for its host, or nobody knows who it is.
+    Untrusted(Refusal),
     /// Its epoch lies too far ahead of the receiver's clock.
     Ahead {
         /// How far, in seconds.
@@ -36,6 +39,7 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(sentence) => f.write_str(sentence),
+            Self::Untrusted(refusal) => refusal.fmt(f),
             Self::Ahead { by_sec } => {
                 write!(f, "epoch: {by_sec} seconds ahead of the receiver's clock, the limit is {AHEAD_SEC_MAX}")
             }
@@ -53,14 +57,42 @@ impl fmt::Display for Refused {
 /// Where samples go in.
 pub struct Ingest {
     store: Arc<Store>,
+    gate: Gate,
     stats: Arc<Stats>,
 }
 
 impl Ingest {
-    /// A way into `store` that counts in `stats`.
+    /// A way into `store`, through `gate`, that counts in `stats`.
     #[must_use]
-    pub fn new(store: Arc<Store>, stats: Arc<Stats>) -> Self {
-        Self { store, stats }
+    pub fn new(store: Arc<Store>, gate: Gate, stats: Arc<Stats>) -> Self {
+        Self { store, gate, stats }
+    }
+
+    /// What stands before it.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Finds who speaks, by the token that came with what is said.
+    ///
+    /// # Errors
+    /// When a token is needed, and this is none that is valid.
+    pub fn admit(&self, token: Option<&str>, now: u64) -> Result<Speaker, Refusal> {
+        self.gate.admit(token, now).inspect_err(|refusal| self.distrust(refusal, now))
+    }
+
+    /// Checks that `speaker` may speak for `host`.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn check(&self, speaker: &Speaker, host: &str, now: u64) -> Result<(), Refusal> {
+        speaker.check(host).inspect_err(|refusal| self.distrust(refusal, now))
+    }
+
+    fn distrust(&self, refusal: &Refusal, now: u64) {
+        self.stats.untrusted.add(1);
+        self.gate.tell(refusal, now);
     }
 
     /// The store it leads to.
@@ -80,8 +112,14 @@ impl Ingest {
     ///
     /// # Errors
     /// When nothing of the sample was stored, because of a limit or of the store.
-    pub fn submit(&self, sample: &Sample<'_>, key: Option<Key<'_>>, now: u64) -> Result<Recorded, Refused> {
-        let recorded = self.record(sample.view(), key, now)?;
+    pub fn submit(
+        &self,
+        speaker: &Speaker,
+        sample: &Sample<'_>,
+        key: Option<Key<'_>>,
+        now: u64,
+    ) -> Result<Recorded, Refused> {
+        let recorded = self.record(speaker, sample.view(), key, now)?;
         self.settle().map_err(Refused::Unavailable)?;
         Ok(recorded)
     }
@@ -92,6 +130,7 @@ impl Ingest {
     /// When nothing of the line was stored, because of what it says, of a limit, or of the store.
     pub fn submit_line(
         &self,
+        speaker: &Speaker,
         line: &[u8],
         precision: Precision,
         key: Option<Key<'_>>,
@@ -99,10 +138,12 @@ impl Ingest {
     ) -> Result<Recorded, Refused> {
         let decoded = line::decode_line(line, precision, now).map_err(Refused::Malformed);
         let strings = decoded.as_ref().map_or(0, |line| line.strings);
-        let recorded = decoded.and_then(|line| self.record(line.sample.view(), key, now));
+        let recorded = decoded.and_then(|line| self.record(speaker, line.sample.view(), key, now));
         match recorded {
             Err(Refused::Unavailable(_)) => {}
-            Err(Refused::Malformed(_) | Refused::Ahead { .. }) => self.stats.lines_refused.add(1),
+            Err(Refused::Malformed(_) | Refused::Untrusted(_) | Refused::Ahead { .. }) => {
+                self.stats.lines_refused.add(1)
+            }
             Err(Refused::SeriesCap { .. }) | Ok(_) => {
                 self.stats.strings.add(strings);
                 self.stats.lines_refused.add(usize::from(recorded.is_err()));
@@ -114,6 +155,7 @@ impl Ingest {
     /// Stores the lines of a text, each as [`Ingest::submit_line`] does, and tells what became of each by its number.
     pub fn submit_lines(
         &self,
+        speaker: &Speaker,
         text: &[u8],
         precision: Precision,
         now: u64,
@@ -128,7 +170,11 @@ impl Ingest {
                 let Some((number, line)) = lines.next() else { break };
                 let first = decoder.values.len();
                 let head = decoder.decode(line).map_err(Refused::Malformed);
-                match head.and_then(|head| check_ahead(head.epoch, now).map(|()| head)) {
+                let checked = head.and_then(|head| {
+                    self.check(speaker, &head.host, now).map_err(Refused::Untrusted)?;
+                    check_ahead(head.epoch, now).map(|()| head)
+                });
+                match checked {
                     Ok(head) => heads.push((number, head, first..decoder.values.len())),
                     Err(why) => {
                         self.stats.lines_refused.add(1);
@@ -180,7 +226,8 @@ impl Ingest {
         self.store.settle()
     }
 
-    fn record(&self, sample: View<'_>, key: Option<Key<'_>>, now: u64) -> Result<Recorded, Refused> {
+    fn record(&self, speaker: &Speaker, sample: View<'_>, key: Option<Key<'_>>, now: u64) -> Result<Recorded, Refused> {
+        self.check(speaker, sample.host, now).map_err(Refused::Untrusted)?;
         check_ahead(sample.epoch, now)?;
         let recorded = self.store.record(sample, key, now).map_err(Refused::Unavailable)?;
         self.count(&recorded);
@@ -220,11 +267,17 @@ mod tests {
     #[test]
     fn an_epoch_may_be_five_minutes_ahead_and_no_more() {
         let stats = Arc::new(Stats::default());
-        let ingest = Ingest::new(Arc::new(Store::new(1)), stats.clone());
+        let ingest = Ingest::new(Arc::new(Store::new(1)), Gate::wide_open(), stats.clone());
         let sample = |epoch, label: &'static str| Sample { host: "h".into(), epoch, values: vec![(label.into(), 1.0)] };
-        assert_eq!(ingest.submit(&sample(1300, "cpu"), None, 1000).unwrap().stored, 1);
-        assert_eq!(ingest.submit(&sample(1301, "cpu"), None, 1000), Err(Refused::Ahead { by_sec: 301 }));
-        assert_eq!(ingest.submit(&sample(1300, "mem"), None, 1000), Err(Refused::SeriesCap { series_max: 1 }));
+        assert_eq!(ingest.submit(&Speaker::Anyone, &sample(1300, "cpu"), None, 1000).unwrap().stored, 1);
+        assert_eq!(
+            ingest.submit(&Speaker::Anyone, &sample(1301, "cpu"), None, 1000),
+            Err(Refused::Ahead { by_sec: 301 })
+        );
+        assert_eq!(
+            ingest.submit(&Speaker::Anyone, &sample(1300, "mem"), None, 1000),
+            Err(Refused::SeriesCap { series_max: 1 })
+        );
         assert_eq!((stats.stored.get(), stats.refused.get()), (1, 1));
     }
 }

@@ -14,6 +14,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::ingest::{Ingest, Refused};
+use crate::sample::line;
+use crate::trust::Refusal;
 
 /// Longest datagram or message in bytes. A longer datagram would travel in more than 22 fragments, of which none may be
 /// lost; of messages it bounds what waits for one peer.
@@ -118,6 +120,14 @@ impl Trouble {
         }
         self.lines += 1;
         self.latest = refused.to_string();
+    }
+
+    /// All lines of a text are lost, since nobody that is trusted said them.
+    fn refuse_all(&mut self, ingest: &Ingest, text: &[u8], refusal: &Refusal) {
+        let lines = line::lines(text).count();
+        ingest.stats().lines_refused.add(lines);
+        self.lines += lines as u64;
+        self.latest = refusal.to_string();
     }
 
     /// Tells, if there is something to tell and nothing was for a minute, or `at_once`.

@@ -10,6 +10,8 @@ use std::process::ExitCode;
 
 use lizm::monitor::{self, Destination, Monitor};
 use lizm::receiver::{self, Receiver};
+#[cfg(feature = "tls")]
+use lizm::{server::unix_now_sec, trust};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
@@ -39,7 +41,9 @@ fn run(command: &Command) -> Result<(), String> {
     let io_failed = |error: io::Error| error.to_string();
     match command {
         Command::Print(text) => io::stdout().write_all(text.as_bytes()).map_err(io_failed),
-        Command::Check { url, host } => check::check(url, host.as_deref()),
+        Command::Check(question) => check::check(question),
+        #[cfg(feature = "tls")]
+        Command::Token(options) => token(options),
         Command::Receiver(options) => {
             let signals = hold_signals()?;
             let receiver = Receiver::start(options).map_err(io_failed)?;
@@ -67,7 +71,8 @@ fn demo(receiver: &receiver::Options, monitor: &monitor::Options) -> Result<(), 
             _ => Err(error),
         })
         .map_err(|error| error.to_string())?;
-    let url = format!("http://{}", receiver.address());
+    let address = receiver.address().ok_or("the demo has no plain door")?;
+    let url = format!("http://{address}");
     let destination = Destination::parse(&url)?;
     log::info!("Open {url}/api/perf/{}/by-minute in a browser; Ctrl+C ends the demo", monitor::segment(&monitor.host));
     let monitor = monitor::Options { destinations: vec![destination], ..monitor.clone() };
@@ -76,6 +81,14 @@ fn demo(receiver: &receiver::Options, monitor: &monitor::Options) -> Result<(), 
     monitor.stop();
     receiver.stop();
     Ok(())
+}
+
+/// Prints a token.
+#[cfg(feature = "tls")]
+fn token(options: &options::TokenOptions) -> Result<(), String> {
+    let source = trust::Source { hosts: options.hosts.clone(), fingerprint: None };
+    let issued = trust::Keys::read(&options.key_file)?.issue(source, options.valid, unix_now_sec())?;
+    writeln!(io::stdout(), "{}", issued.token()).map_err(|error| error.to_string())
 }
 
 /// The address the demo listens on: what it shows is for this machine alone.

@@ -7,10 +7,12 @@
 mod backlog;
 mod destination;
 mod publisher;
+mod token;
 mod udp;
 #[cfg(feature = "zeromq")]
 mod zeromq;
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::PathBuf;
@@ -21,9 +23,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::probe::{self, Probe};
 use crate::sample::Sample;
+use crate::sample::line::{Precision, encode_line};
+use crate::trust::TOKEN_LINE;
 use backlog::{Backlog, Outgoing};
 pub use destination::{Destination, segment};
-use publisher::Publisher;
+use publisher::{Http, Publisher};
+use token::Token;
 
 /// Longest sleep at once, so that a clock that was set is noticed.
 const SLEEP_LONGEST: Duration = Duration::from_secs(1);
@@ -46,6 +51,23 @@ pub struct Options {
     pub backlog_max: usize,
     /// Directory in which what waits survives the end of this process.
     pub spool: Option<PathBuf>,
+    /// What it shows to receivers, and whom it trusts.
+    pub credentials: Credentials,
+}
+
+/// What a monitor shows to receivers, and whom it trusts: files, all of them PEM but the token.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    /// Authorities of the certificates of https receivers; without it those of the web.
+    pub ca: Option<PathBuf>,
+    /// This host's certificate, and those that lead from it to a root.
+    pub certificate: Option<PathBuf>,
+    /// The key of its certificate.
+    pub key: Option<PathBuf>,
+    /// The receiver that gives tokens for all destinations; without it each https one gives its own.
+    pub token_from: Option<String>,
+    /// A token for all destinations.
+    pub token_file: Option<PathBuf>,
 }
 
 /// Where a sample goes from the thread that has read it.
@@ -67,17 +89,19 @@ impl Monitor {
     /// Takes the first reading and starts to publish; the first sample comes one interval later.
     ///
     /// # Errors
-    /// When a spool cannot be opened or a thread not be started.
+    /// When a file of the credentials cannot be used, a spool not be opened, or a thread not be started.
     pub fn start(options: &Options) -> io::Result<Self> {
         let (mut outlets, mut publishers) = (Vec::new(), Vec::new());
+        let mut tokens = Tokens::new(&options.credentials)?;
         for destination in &options.destinations {
             let name = destination.to_string();
+            let token = tokens.token_for(destination)?;
             if let Destination::Udp { authority } = destination {
-                outlets.push(Outlet::Udp(udp::Sender::new(authority, name)));
+                outlets.push(Outlet::Udp(udp::Sender::new(authority, name, token)));
                 continue;
             }
             let backlog = Arc::new(Backlog::open(&name, options.backlog_max, options.spool.as_deref())?);
-            let (publisher, queue) = (Publisher::new(destination)?, backlog.clone());
+            let (publisher, queue) = (Publisher::new(destination, &tokens.http, token)?, backlog.clone());
             let thread = thread::Builder::new().name("publish".into()).spawn(move || publisher.run(&queue))?;
             outlets.push(Outlet::Backlog(backlog.clone()));
             publishers.push((backlog, thread));
@@ -102,6 +126,46 @@ impl Monitor {
         }
         self.publishers.iter().for_each(|(backlog, _)| backlog.tell_end());
     }
+}
+
+/// The tokens of a monitor's destinations, each asked for once.
+struct Tokens<'a> {
+    credentials: &'a Credentials,
+    http: Http,
+    known: HashMap<String, Arc<Token>>,
+}
+
+impl<'a> Tokens<'a> {
+    fn new(credentials: &'a Credentials) -> io::Result<Self> {
+        let http = publisher::http(credentials).map_err(io::Error::other)?;
+        Ok(Self { credentials, http, known: HashMap::new() })
+    }
+
+    fn token_for(&mut self, destination: &Destination) -> io::Result<Arc<Token>> {
+        let Credentials { certificate, token_from, token_file, .. } = self.credentials;
+        let url = match (token_from, certificate) {
+            (Some(url), _) => Some(destination::token_url_of(url).map_err(io::Error::other)?),
+            (None, Some(_)) => destination.token_url(),
+            (None, None) => None,
+        };
+        let name = url.clone().or(token_file.as_ref().map(|file| file.display().to_string())).unwrap_or_default();
+        if let Some(token) = self.known.get(&name) {
+            return Ok(token.clone());
+        }
+        let token = Arc::new(match (url, token_file) {
+            (Some(url), None) => Token::given_by(url, self.http.clone())?,
+            (_, Some(file)) => Token::in_file(file).map_err(io::Error::other)?,
+            (None, None) => Token::None,
+        });
+        self.known.insert(name, token.clone());
+        Ok(token)
+    }
+}
+
+/// A sample as a datagram or a message: a line, and before it one with the token, if there is one.
+fn message(sample: &Sample<'_>, token: Option<&str>) -> String {
+    let line = encode_line(sample, Precision::Nanoseconds);
+    token.map_or_else(|| line.clone(), |token| format!("{TOKEN_LINE}{token}\n{line}"))
 }
 
 /// The wall clock since the Unix epoch.

@@ -1,9 +1,15 @@
-//! The command line: options, their environment variables, and the help that explains them.
+//! The command line: options, and their environment variables.
+
+mod help;
+mod trust;
 
 use std::env;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::str::FromStr;
+#[cfg(feature = "tls")]
+use std::time::Duration;
 
 use lizm::monitor::{self, Destination};
 use lizm::store::Location;
@@ -12,94 +18,9 @@ use log::LevelFilter;
 use pico_args::Arguments;
 
 use crate::DEMO_BIND;
+use crate::check::Question;
 use crate::logging::Logging;
-
-const HELP: &str = concat!(
-    "lizm ",
-    env!("CARGO_PKG_VERSION"),
-    " - host metrics without a monitoring stack
-
-Usage:
-  lizm receiver [options]                        take what hosts publish, summarise it, serve it
-  lizm monitor --host NAME --publish URL [URL…]  read this host every second and publish it
-  lizm check URL [--host NAME]                   exit 0 when the receiver at URL is well (and NAME is up)
-  lizm demo [--port 8080]                        a receiver and a monitor of this machine in one process
-
-'lizm COMMAND --help' explains the options of a command; 'lizm --version' prints the version.
-
-Every option --some-name can be given as LIZM_SOME_NAME in the environment too; the command line wins.
-Exit codes: 0 done, 1 failed, 2 wrong usage.
-"
-);
-
-const RECEIVER_HELP: &str = "lizm receiver - take what hosts publish, summarise it, serve it
-
-Usage: lizm receiver [options]
-
-  -p, --port PORT       port to listen on, 0 picks a free one [8080]
-      --bind ADDRESS    address to listen on [0.0.0.0]
-      --store WHERE     memory, or a directory that what was received is kept in [memory]
-      --fsync WHEN      second: a power cut may cost the last second; always: none that was answered [second]
-      --udp ADDR        take line protocol in datagrams there too, such as 0.0.0.0:8089
-      --zmq ENDPOINT    take line protocol in messages of ZeroMQ there too, such as tcp://0.0.0.0:5557; needs a lizm
-                        built with the feature zeromq
-      --max-series N    most series, a label of a host each; values of new ones are refused past it [1000000]
-      --workers N       threads that answer requests [16]
-      --log-level L     error, warning, info or debug [info]
-      --log-format F    text or json [text]
-
-What it serves:
-  POST   /api/perf/HOST/EPOCH   {\"label\": number, …}, measured in the second that ends at EPOCH
-  GET    /api/perf/HOST         averages by minute for the last hour, by hour for the last day
-  GET    /api/perf/HOST/TEXT    those whose key contains TEXT, such as by-minute:cpu
-  DELETE /api/perf/HOST         forget a host
-  GET    /api/hosts             all hosts and how they are; ?series=cpu,mem adds their last hour
-  POST   /write                 lines of line protocol: perf,host=HOST cpu=4.98,mem=35.1 EPOCH; gzip and chunks too
-  GET    /ping, /query          what clients of InfluxDB 1.x ask before they write
-  GET    /health                200 while it is well
-
-SIGTERM and SIGINT finish what was taken, make it durable, and exit 0.
-";
-
-const MONITOR_HELP: &str = "lizm monitor - read this host and publish it
-
-Usage: lizm monitor --host NAME --publish URL [URL…] [options]
-
-      --host NAME       what this host is called at the receiver; it must be unique (also --this-host)
-      --publish URL     where to publish; may name several URLs and be repeated:
-                        http://receiver:8080            a receiver
-                        http://influx:8086/write?db=x   line protocol, to whatever takes it
-                        udp://receiver:8089             the same in datagrams, without an answer
-                        zmq://receiver:5557             the same in messages of ZeroMQ (feature zeromq)
-      --interval SEC    seconds between samples [1]
-      --procfs DIR      where the proc file system is mounted (also HOST_PROC in the environment) [/proc]
-      --backlog N       most samples that wait in memory for a destination that is down [3600]
-      --spool DIR       keeps what waits in files too, so that a restart of the monitor publishes it
-      --log-level L     error, warning, info or debug [info]
-      --log-format F    text or json [text]
-
-A sample holds cpu and mem in percent. The first is published one interval after the start.
-In the environment LIZM_PUBLISH holds URLs with spaces between them.
-";
-
-const CHECK_HELP: &str = "lizm check - ask a receiver whether it is well
-
-Usage: lizm check URL [--host NAME]
-
-      URL               the receiver, such as http://localhost:8080
-      --host NAME       also require that this host is up there
-
-Exits 0 when all is well and 1 when not, with the reason on standard error.
-";
-
-const DEMO_HELP: &str = "lizm demo - a receiver and a monitor of this machine in one process
-
-Usage: lizm demo [--port 8080]
-
-  -p, --port PORT       port to listen on, on loopback; another where it is taken [8080]
-      --log-level L     error, warning, info or debug [info]
-      --log-format F    text or json [text]
-";
+use help::{CHECK_HELP, DEMO_HELP, HELP, MONITOR_HELP, RECEIVER_HELP, TOKEN_HELP};
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -115,8 +36,19 @@ pub(crate) enum Command {
     Print(String),
     Receiver(receiver::Options),
     Monitor(monitor::Options),
-    Check { url: String, host: Option<String> },
+    Check(Question),
+    #[cfg(feature = "tls")]
+    Token(TokenOptions),
     Demo(receiver::Options, monitor::Options),
+}
+
+/// What `lizm token` is told.
+#[cfg(feature = "tls")]
+#[derive(Debug)]
+pub(crate) struct TokenOptions {
+    pub(crate) hosts: Vec<String>,
+    pub(crate) key_file: PathBuf,
+    pub(crate) valid: Duration,
 }
 
 /// Reads the command line of this process.
@@ -136,6 +68,7 @@ pub(crate) fn parse() -> Result<Parsed, String> {
         "receiver" => RECEIVER_HELP,
         "monitor" => MONITOR_HELP,
         "check" => CHECK_HELP,
+        "token" => TOKEN_HELP,
         "demo" => DEMO_HELP,
         _ => HELP,
     };
@@ -154,6 +87,10 @@ pub(crate) fn parse() -> Result<Parsed, String> {
             "receiver" => options.receiver()?,
             "monitor" => options.monitor()?,
             "check" => options.check()?,
+            #[cfg(feature = "tls")]
+            "token" => options.token()?,
+            #[cfg(not(feature = "tls"))]
+            "token" => return Err(lizm::trust::WITHOUT_TLS.to_owned()),
             "demo" => options.demo()?,
             "" => return Err("no command given; 'lizm --help' lists them".to_owned()),
             other => return Err(format!("command {other:?} is not known; 'lizm --help' lists them")),
@@ -173,11 +110,17 @@ impl Options {
         let options = receiver::Options {
             port: self.port()?,
             bind: self.value("--bind", IpAddr::V4(Ipv4Addr::UNSPECIFIED), "an IP address such as 127.0.0.1")?,
+            plain: !self.flag("--no-plain")?,
+            #[cfg(feature = "tls")]
+            https: self.https()?,
+            trust: self.trust()?,
             workers: self.whole("--workers", 16, 1..=1024)?,
             series_max: self.whole("--max-series", 1_000_000, 1..=1_000_000_000)?,
             store: self.store()?,
             intake: self.intake()?,
         };
+        #[cfg(feature = "tls")]
+        trust::check(&options)?;
         self.no_more()?;
         Ok(Command::Receiver(options))
     }
@@ -217,6 +160,7 @@ impl Options {
         let backlog_max = self.whole("--backlog", 3600, 1..=1_000_000)?;
         let procfs = self.text("--procfs")?.or_else(|| env::var("HOST_PROC").ok().filter(|root| !root.is_empty()));
         let spool = self.text("--spool")?.map(Into::into);
+        let credentials = self.credentials()?;
         let options = monitor::Options {
             host: checked_host(host)?,
             destinations: self.destinations()?,
@@ -224,6 +168,7 @@ impl Options {
             procfs: procfs.unwrap_or_else(|| "/proc".to_owned()).into(),
             backlog_max,
             spool,
+            credentials,
         };
         Ok(Command::Monitor(options))
     }
@@ -246,10 +191,10 @@ impl Options {
     }
 
     fn check(&mut self) -> Result<Command, String> {
-        let host = self.text("--host")?;
+        let (host, ca, password_file) = (self.text("--host")?, self.path("--ca")?, self.path("--password-file")?);
         let mut free = self.free_arguments()?.into_iter();
         match (free.next(), free.next()) {
-            (Some(url), None) => Ok(Command::Check { url, host }),
+            (Some(url), None) => Ok(Command::Check(Question { url, host, ca, password_file })),
             (None, _) => Err("check: the URL of a receiver is missing, such as http://localhost:8080".to_owned()),
             (_, Some(more)) => Err(format!("check: takes one URL, and {more:?} is one more")),
         }
@@ -263,6 +208,10 @@ impl Options {
         let receiver = receiver::Options {
             port,
             bind: DEMO_BIND,
+            plain: true,
+            #[cfg(feature = "tls")]
+            https: None,
+            trust: lizm::trust::Options::default(),
             workers: 4,
             series_max: 1000,
             store: Location::Memory,
@@ -275,6 +224,7 @@ impl Options {
             procfs: "/proc".into(),
             backlog_max: 3600,
             spool: None,
+            credentials: monitor::Credentials::default(),
         };
         Ok(Command::Demo(receiver, monitor))
     }
@@ -341,11 +291,28 @@ impl Options {
         self.text(option)?.map_or(Ok(default), |text| parsed(option, &text, form))
     }
 
+    fn path(&mut self, option: &'static str) -> Result<Option<PathBuf>, String> {
+        Ok(self.text(option)?.map(Into::into))
+    }
+
+    /// Whether an option without a value is given; in the environment it is 1 or 0.
+    fn flag(&mut self, option: &'static str) -> Result<bool, String> {
+        if self.arguments.contains(option) {
+            return Ok(true);
+        }
+        let name = variable(option);
+        match env_value(&name)?.as_deref() {
+            None | Some("0" | "false") => Ok(false),
+            Some("1" | "true") => Ok(true),
+            Some(other) => Err(format!("{name}: {other:?} is not 1 or 0")),
+        }
+    }
+
     /// The value of an option, from the command line or else from the environment.
     fn text(&mut self, option: &'static str) -> Result<Option<String>, String> {
         match self.argument(option)? {
             Some(value) => Ok(Some(value)),
-            None => env_value(&format!("LIZM_{}", option.trim_start_matches('-').to_uppercase().replace('-', "_"))),
+            None => env_value(&variable(option)),
         }
     }
 
@@ -378,6 +345,11 @@ impl Options {
             None => Ok(left),
         }
     }
+}
+
+/// The variable of the environment that an option can be given in.
+fn variable(option: &str) -> String {
+    format!("LIZM_{}", option.trim_start_matches('-').to_uppercase().replace('-', "_"))
 }
 
 /// A variable of the environment; an empty one counts as not set.

@@ -1,4 +1,4 @@
-//! The receiving side, put together: store, API, door, and the upkeep of the store.
+//! The receiving side, put together: store, API, doors, and the upkeep of the store.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +13,9 @@ use crate::intake::{self, Intake};
 use crate::server::{Door, unix_now_sec};
 use crate::stats::Stats;
 use crate::store::{Location, Store, SweepGate, Unavailable};
+#[cfg(feature = "tls")]
+use crate::tls;
+use crate::trust::{self, Gate, Readers};
 
 /// How often the store is swept and written to disk: what has left its window is gone half a minute later, and a
 /// restart reads half a minute of samples.
@@ -29,6 +32,13 @@ pub struct Options {
     pub bind: IpAddr,
     /// Port to listen on; 0 picks one.
     pub port: u16,
+    /// Whether to open the plain door, on `port`.
+    pub plain: bool,
+    /// The HTTPS door.
+    #[cfg(feature = "tls")]
+    pub https: Option<tls::Options>,
+    /// Who may submit and who may read.
+    pub trust: trust::Options,
     /// Threads that answer requests.
     pub workers: usize,
     /// Most series, a label of a host each.
@@ -41,7 +51,9 @@ pub struct Options {
 
 /// A receiver that runs until it is stopped.
 pub struct Receiver {
-    door: Door,
+    door: Option<Door>,
+    #[cfg(feature = "tls")]
+    https: Option<tls::Door>,
     intake: Intake,
     store: Arc<Store>,
     stats: Arc<Stats>,
@@ -50,23 +62,41 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Opens the door; the receiver serves when this returns.
+    /// Opens the doors; the receiver serves when this returns.
     ///
     /// # Errors
-    /// When the store cannot be opened, or the address not be listened on; the message names it.
+    /// When the store cannot be opened, a file not be used, or an address not be listened on; the message names it.
     pub fn start(options: &Options) -> io::Result<Self> {
         let store = Store::open(&options.store, options.series_max, unix_now_sec()).map_err(io::Error::other)?;
         let (store, stats) = (Arc::new(store), Arc::new(Stats::default()));
-        let ingest = Arc::new(Ingest::new(store.clone(), stats.clone()));
-        let api = Arc::new(Api::new(ingest.clone()));
-        // The door comes last: what it answers is lost where the process ends for want of another socket.
+        let gate = Gate::open(&options.trust).map_err(io::Error::other)?;
+        let anyone_may_submit = gate.lets_anyone_in() && !options.bind.is_loopback();
+        let readers = Readers::of(&options.trust).map_err(io::Error::other)?;
+        let ingest = Arc::new(Ingest::new(store.clone(), gate, stats.clone()));
+        let api = Arc::new(Api::new(ingest.clone(), readers));
+        // The doors come last: what they answer is lost where the process ends for want of another socket.
         let intake = Intake::open(&options.intake, &ingest)?;
+        #[cfg(feature = "tls")]
+        let https = match &options.https {
+            Some(https) => Some(tls::Door::open(SocketAddr::new(options.bind, https.port), https, &api)?),
+            None => None,
+        };
         let address = SocketAddr::new(options.bind, options.port);
-        let door = Door::open(address, options.workers, &api)
-            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
-        log::info!("Receiver is listening on http://{}", door.address());
+        let failed = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+        let door = options.plain.then(|| Door::open(address, options.workers, &api)).transpose().map_err(failed)?;
+        if let Some(door) = &door {
+            log::info!("Receiver is listening on http://{}", door.address());
+        }
+        #[cfg(feature = "tls")]
+        if let Some(https) = &https {
+            log::info!("Receiver is listening on https://{}", https.address());
+        }
         intake.descriptions().iter().for_each(|socket| log::info!("Receiver is listening on {socket}"));
         log::info!("{}", store.description());
+        ingest.gate().note().iter().for_each(|note| log::info!("{note}"));
+        if anyone_may_submit {
+            log::warn!("Anyone who reaches this receiver may submit and delete; see --trust and --token-key");
+        }
         let (stop_upkeep, stopped) = mpsc::channel();
         let kept = store.clone();
         let upkeep = thread::Builder::new().name("upkeep".into()).spawn(move || keep_up(&stopped, &kept))?;
@@ -79,19 +109,31 @@ impl Receiver {
                 }
             })?;
         }
-        Ok(Self { door, intake, store, stats, stop_upkeep, upkeep })
+        Ok(Self {
+            door,
+            #[cfg(feature = "tls")]
+            https,
+            intake,
+            store,
+            stats,
+            stop_upkeep,
+            upkeep,
+        })
     }
 
-    /// The address it serves on.
+    /// The address of the plain door, where it is open.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.door.address()
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.door.as_ref().map(Door::address)
     }
 
     /// Finishes what was taken, and says in the log what was counted.
     pub fn stop(self) {
         self.intake.close();
-        if !self.door.close(STOP_WITHIN) {
+        let closed = self.door.is_none_or(|door| door.close(STOP_WITHIN));
+        #[cfg(feature = "tls")]
+        let closed = self.https.is_none_or(|door| door.close(STOP_WITHIN)) && closed;
+        if !closed {
             log::warn!("Some requests were not answered within {} seconds", STOP_WITHIN.as_secs());
         }
         drop(self.stop_upkeep);

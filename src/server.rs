@@ -131,7 +131,7 @@ impl Door {
     /// # Errors
     /// When the address cannot be listened on.
     pub fn open(address: SocketAddr, workers: usize, api: &Arc<Api>) -> io::Result<Self> {
-        let listener = listen(address)?;
+        let listener = listen(address, RECEIVE_SEC_MAX)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             desk: Desk::new(api.clone()),
@@ -240,12 +240,12 @@ impl Shared {
 }
 
 /// A listener with the options that accepted sockets inherit on Linux.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr, receive_sec_max: i64) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     // An answer may leave in two segments, the second of which would wait for the client's delayed ACK.
     setsockopt(&listener, sockopt::TcpNoDelay, &true)?;
     setsockopt(&listener, sockopt::KeepAlive, &true)?;
-    setsockopt(&listener, sockopt::ReceiveTimeout, &TimeVal::new(RECEIVE_SEC_MAX, 0))?;
+    setsockopt(&listener, sockopt::ReceiveTimeout, &TimeVal::new(receive_sec_max, 0))?;
     setsockopt(&listener, sockopt::SendTimeout, &TimeVal::new(SEND_SEC_MAX as i64, 0))?;
     #[cfg(target_os = "linux")]
     setsockopt(&listener, sockopt::TcpUserTimeout, &UNACKNOWLEDGED_MS_MAX)?;

@@ -41,6 +41,12 @@ pub struct Stats {
     pub datagrams_truncated: Counter,
     /// Datagrams that the kernel dropped because they came faster than they were read.
     pub datagrams_dropped: Counter,
+    /// Requests, datagrams, messages and lines that were refused for want of a token that is good for them.
+    pub untrusted: Counter,
+    /// Connections of the HTTPS door that ended before a request could be sent.
+    pub handshakes_failed: Counter,
+    /// Connections that the HTTPS door had no room for.
+    pub connections_turned_away: Counter,
     /// Requests that were a retry of one already counted.
     pub duplicates: Counter,
     /// Requests of the plain door that could not be dropped safely: each keeps a thread and two descriptors.
@@ -55,6 +61,9 @@ impl fmt::Display for Stats {
             (&self.expired, "expired"),
             (&self.refused, "refused"),
             (&self.duplicates, "requests duplicate"),
+            (&self.untrusted, "not trusted"),
+            (&self.handshakes_failed, "TLS handshakes failed"),
+            (&self.connections_turned_away, "connections turned away"),
             (&self.parked, "parked"),
             (&self.lines_refused, "lines refused"),
             (&self.strings, "strings passed over"),

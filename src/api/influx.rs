@@ -13,6 +13,7 @@ use crate::ingest::{Ingest, Refused};
 use crate::sample::line::{self, LINES_BYTES_MAX, LINES_MAX, Precision};
 use crate::sample::{self, Key};
 use crate::store::{Recorded, Unavailable};
+use crate::trust::Speaker;
 
 /// Most lines whose refusal an answer explains; the rest it counts.
 const EXPLAINED_MAX: usize = 100;
@@ -42,6 +43,8 @@ struct Written {
     stored: usize,
     /// Whether the cap on series is the reason of every refusal.
     all_capped: bool,
+    /// Whether all lines are of hosts that the speaker may not speak for.
+    all_untrusted: bool,
     refused: Vec<RefusedLine>,
     /// Why the store takes nothing, if so.
     unavailable: Option<Unavailable>,
@@ -72,7 +75,7 @@ impl<'a> Write<'a> {
     }
 
     /// Stores the lines of a body that can be, and names the others.
-    pub(super) fn reply(&self, ingest: &Ingest, body: &[u8], now: u64) -> Reply {
+    pub(super) fn reply(&self, ingest: &Ingest, speaker: &Speaker, body: &[u8], now: u64) -> Reply {
         let text = match self.text(body) {
             Ok(text) => text,
             Err(reply) => return reply,
@@ -80,15 +83,17 @@ impl<'a> Write<'a> {
         if line::lines(&text).nth(LINES_MAX).is_some() {
             return Reply::error(413, &format!("body: more than {LINES_MAX} lines, the limit of one"));
         }
-        let mut written = Written { all_capped: true, ..Written::default() };
+        let mut written = Written { all_capped: true, all_untrusted: true, ..Written::default() };
         match self.key {
-            None => ingest.submit_lines(&text, self.precision, now, |number, became| written.add(number, became)),
+            None => {
+                ingest.submit_lines(speaker, &text, self.precision, now, |number, became| written.add(number, became));
+            }
             Some(_) if line::lines(&text).nth(1).is_some() => {
                 return Reply::error(400, "header Idempotency-Key: marks a body of one line, and this one has more");
             }
             Some(_) => {
                 for (number, line) in line::lines(&text) {
-                    written.add(number, ingest.submit_line(line, self.precision, self.key, now));
+                    written.add(number, ingest.submit_line(speaker, line, self.precision, self.key, now));
                 }
             }
         }
@@ -123,6 +128,7 @@ impl Written {
         match became {
             Ok(Recorded { stored, expired, refused, .. }) => {
                 self.stored += stored;
+                self.all_untrusted = false;
                 if expired > 0 {
                     self.all_capped = false;
                     let error = "time: so long ago that no summary holds it any more".to_owned();
@@ -136,6 +142,7 @@ impl Written {
             Err(Refused::Unavailable(unavailable)) => self.unavailable = Some(unavailable),
             Err(refused) => {
                 self.all_capped &= matches!(refused, Refused::SeriesCap { .. });
+                self.all_untrusted &= matches!(refused, Refused::Untrusted(_));
                 self.refused.push(RefusedLine { line, error: refused.to_string() });
             }
         }
@@ -149,7 +156,11 @@ impl Written {
         }
         self.refused.sort_unstable_by_key(|refused| refused.line);
         let Some(RefusedLine { line, error }) = self.refused.first() else { return Reply::nothing() };
-        let status = if self.all_capped && stored == 0 { 429 } else { 400 };
+        let status = match stored {
+            0 if self.all_untrusted => 403,
+            0 if self.all_capped => 429,
+            _ => 400,
+        };
         let count = self.refused.len();
         let sentence = format!("{count} of {lines} lines were not stored whole; line {line}: {error}");
         let explained = &self.refused[..count.min(EXPLAINED_MAX)];

@@ -11,6 +11,7 @@ use super::{DRAIN_WITHIN, FAILED_PAUSE, LOOK_EVERY, MESSAGE_BYTES_MAX, Trouble};
 use crate::ingest::Ingest;
 use crate::sample::line::{self, Precision};
 use crate::server::unix_now_sec;
+use crate::trust::split_token;
 
 /// Datagrams read by one system call.
 const BATCH: usize = 64;
@@ -99,9 +100,14 @@ impl Socket {
 }
 
 /// Stores the lines of a datagram that can be.
-fn store(ingest: &Ingest, text: &[u8], now: u64, trouble: &mut Trouble) {
+fn store(ingest: &Ingest, datagram: &[u8], now: u64, trouble: &mut Trouble) {
+    let (token, text) = split_token(datagram);
+    let speaker = match ingest.admit(token, now) {
+        Ok(speaker) => speaker,
+        Err(refusal) => return trouble.refuse_all(ingest, text, &refusal),
+    };
     for (_, line) in line::lines(text) {
-        if let Err(refused) = ingest.submit_line(line, Precision::ByMagnitude, None, now) {
+        if let Err(refused) = ingest.submit_line(&speaker, line, Precision::ByMagnitude, None, now) {
             trouble.refuse(ingest, &refused);
         }
     }

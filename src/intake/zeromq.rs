@@ -11,6 +11,7 @@ use super::{DRAIN_WITHIN, FAILED_PAUSE, LOOK_EVERY, MESSAGE_BYTES_MAX, Trouble};
 use crate::ingest::{Ingest, Refused};
 use crate::sample::line::{self, Precision};
 use crate::server::unix_now_sec;
+use crate::trust::split_token;
 
 /// Messages of one peer that wait in this process: 32 MB of the longest, and a millisecond of the fastest. It is whole
 /// messages that libzmq counts: the parts of one that is never ended have no limit.
@@ -65,11 +66,16 @@ impl Socket {
     }
 
     /// Stores the lines of a message that can be; where the store takes none, waits until it does, or `closing` is set.
-    fn store(&self, ingest: &Ingest, text: &[u8], trouble: &mut Trouble, closing: &AtomicBool) {
+    fn store(&self, ingest: &Ingest, message: &[u8], trouble: &mut Trouble, closing: &AtomicBool) {
         let came_at = unix_now_sec();
+        let (token, text) = split_token(message);
+        let speaker = match ingest.admit(token, came_at) {
+            Ok(speaker) => speaker,
+            Err(refusal) => return trouble.refuse_all(ingest, text, &refusal),
+        };
         for (_, line) in line::lines(text) {
             loop {
-                match ingest.submit_line(line, Precision::ByMagnitude, None, came_at) {
+                match ingest.submit_line(&speaker, line, Precision::ByMagnitude, None, came_at) {
                     Ok(_) => break,
                     Err(Refused::Unavailable(unavailable)) if !closing.load(Ordering::Acquire) => {
                         trouble.failed = Some(format!("messages wait: {unavailable}"));

@@ -6,6 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::intake::WITHOUT_ZEROMQ;
 use crate::sample::line::Precision;
+use crate::trust::WITHOUT_TLS;
 
 /// What a path segment keeps as it is (RFC 3986, 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -64,16 +65,17 @@ impl Destination {
         }
         let authority = authority.to_owned();
         match scheme.to_ascii_lowercase().as_str() {
-            "http" => Self::parse_http(&authority, path).or_else(|why| wrong(&why)),
+            "https" if !cfg!(feature = "tls") => wrong(WITHOUT_TLS),
+            scheme @ ("http" | "https") => Self::parse_http(scheme, &authority, path).or_else(|why| wrong(&why)),
             "udp" | "zmq" if !matches!(path, "" | "/") => wrong("has a path, which means nothing to this scheme"),
             "udp" => Ok(Self::Udp { authority }),
             "zmq" if cfg!(feature = "zeromq") => Ok(Self::Zmq { authority }),
             "zmq" => wrong(WITHOUT_ZEROMQ),
-            _ => wrong("the scheme is not http, udp or zmq"),
+            _ => wrong("the scheme is not http, https, udp or zmq"),
         }
     }
 
-    fn parse_http(authority: &str, target: &str) -> Result<Self, String> {
+    fn parse_http(scheme: &str, authority: &str, target: &str) -> Result<Self, String> {
         if target.contains('#') {
             return Err("has a fragment, which is not sent".to_owned());
         }
@@ -91,17 +93,25 @@ impl Destination {
                 named => named,
             };
             let mark = if query.is_empty() { "" } else { "?" };
-            Self::Lines { url: format!("http://{authority}{path}{mark}{query}"), precision }
+            Self::Lines { url: format!("{scheme}://{authority}{path}{mark}{query}"), precision }
         } else if query.is_some() {
             return Err("has a query, which the path of the API cannot have".to_owned());
         } else {
-            Self::Api(format!("http://{authority}{}", if path.is_empty() { "/api/perf" } else { path }))
+            Self::Api(format!("{scheme}://{authority}{}", if path.is_empty() { "/api/perf" } else { path }))
         };
         let (Self::Api(url) | Self::Lines { url, .. }) = &destination else { return Ok(destination) };
         match url.parse::<ureq::http::Uri>() {
             Ok(_) => Ok(destination),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// Where the receiver at an https URL gives tokens, if its path tells.
+    pub(super) fn token_url(&self) -> Option<String> {
+        let (Self::Api(url) | Self::Lines { url, .. }) = self else { return None };
+        let path = url.split_once('?').map_or(url.as_str(), |(path, _)| path);
+        let before = path.strip_suffix("/api/perf").or(path.strip_suffix("/write"))?;
+        before.starts_with("https://").then(|| format!("{before}/api/token"))
     }
 
     /// Where a sample of `host` and `epoch` goes, as the log tells it.
@@ -132,6 +142,12 @@ fn without_password(url: &str) -> String {
     })
 }
 
+/// Where a receiver gives tokens, from the URL that `--token-from` has of it.
+pub(super) fn token_url_of(given: &str) -> Result<String, String> {
+    let url = Destination::parse(given).ok().and_then(|destination| destination.token_url());
+    url.ok_or_else(|| format!("option --token-from: {given:?} is not the URL of an https receiver"))
+}
+
 /// A host name as a segment of a path.
 #[must_use]
 pub fn segment(host: &str) -> String {
@@ -141,6 +157,19 @@ pub fn segment(host: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn tokens_are_given_beside_what_takes_samples() {
+        let token_url = |url: &str| Destination::parse(url).unwrap().token_url();
+        assert_eq!(token_url("https://r:8443").as_deref(), Some("https://r:8443/api/token"));
+        assert_eq!(token_url("https://r/lizm/api/perf/").as_deref(), Some("https://r/lizm/api/token"));
+        assert_eq!(token_url("https://r/lizm/write?db=a").as_deref(), Some("https://r/lizm/api/token"));
+        for without in ["http://r", "https://r/elsewhere", "udp://r:8089"] {
+            assert_eq!(token_url(without), None, "{without}");
+        }
+        assert!(token_url_of("http://r").is_err() && token_url_of("nonsense").is_err());
+    }
 
     #[test]
     fn a_url_says_where_and_in_which_form() {
@@ -153,6 +182,8 @@ mod tests {
             ("http://r:8428/write", "http://r:8428/write"),
             ("http://r/lizm/write/?db=hosts&precision=ms", "http://r/lizm/write?db=hosts&precision=ms"),
             ("http://r/write?db=a&u=me&p=secret", "http://r/write?db=a&u=me&p=***"),
+            #[cfg(feature = "tls")]
+            ("https://r:8443", "https://r:8443/api/perf/jar%20vis%2F1/7"),
             ("udp://r:8089", "udp://r:8089"),
             ("UDP://[::1]:8089/", "udp://[::1]:8089"),
         ] {
@@ -185,5 +216,6 @@ mod tests {
             assert!(url(bad).unwrap_err().contains(&format!("{bad:?}")), "{bad:?}");
         }
         assert_eq!(url("zmq://r:5557").is_ok(), cfg!(feature = "zeromq"));
+        assert_eq!(url("https://r").is_ok(), cfg!(feature = "tls"));
     }
 }

@@ -1,13 +1,17 @@
 //! Publishes what waits for one destination: strictly in order, one sample at a time, again where that may help.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::backlog::{Backlog, Outgoing};
 use super::destination::Destination;
-use super::random;
+use super::token::Token;
+use super::{Credentials, random};
+use crate::reread::Reread;
 use crate::sample::encode_values;
 use crate::sample::line::encode_line;
+use crate::trust;
 
 /// First and longest wait before a sample is tried again; the wait doubles in between.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
@@ -17,8 +21,10 @@ const REPLAY_PAUSE: Duration = Duration::from_millis(4);
 /// Longest time for a connection, and for a whole request.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for the first token.
+const TOKEN_WITHIN: Duration = Duration::from_secs(5);
 /// Most bytes read of an answer; the receiver's own are far shorter.
-const ANSWER_BYTES_MAX: u64 = 64 << 10;
+pub(super) const ANSWER_BYTES_MAX: u64 = 64 << 10;
 /// Longest wait that a receiver's `Retry-After` is honoured for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
@@ -36,24 +42,28 @@ enum Outcome {
     Unanswered(String),
 }
 
+/// The HTTP client, made anew when the files of its certificates change.
+pub(super) type Http = Arc<Reread<ureq::Agent>>;
+
 /// Publishes the samples of one backlog to its destination.
 pub(super) struct Publisher {
     destination: Destination,
     way: Way,
+    token: Arc<Token>,
 }
 
 /// What samples travel by.
 enum Way {
-    Http(ureq::Agent),
+    Http(Http),
     #[cfg(feature = "zeromq")]
     Zmq(super::zeromq::Sender),
 }
 
 impl Publisher {
     /// Makes ready what the destination's scheme needs. Nothing is sent yet.
-    pub(super) fn new(destination: &Destination) -> io::Result<Self> {
+    pub(super) fn new(destination: &Destination, http: &Http, token: Arc<Token>) -> io::Result<Self> {
         let way = match destination {
-            Destination::Api(_) | Destination::Lines { .. } => Way::Http(agent()),
+            Destination::Api(_) | Destination::Lines { .. } => Way::Http(http.clone()),
             Destination::Udp { .. } => return Err(io::Error::other("datagrams are not published from a backlog")),
             #[cfg(feature = "zeromq")]
             Destination::Zmq { authority } => {
@@ -63,7 +73,7 @@ impl Publisher {
             #[cfg(not(feature = "zeromq"))]
             Destination::Zmq { .. } => return Err(io::Error::other(crate::intake::WITHOUT_ZEROMQ)),
         };
-        Ok(Self { destination: destination.clone(), way })
+        Ok(Self { destination: destination.clone(), way, token })
     }
 
     pub(super) fn run(mut self, backlog: &Backlog) {
@@ -107,58 +117,86 @@ impl Publisher {
 
     fn publish(&mut self, url: &str, outgoing: &Outgoing) -> Outcome {
         let sample = &outgoing.sample;
-        match (&mut self.way, &self.destination) {
-            (Way::Http(agent), Destination::Lines { url, precision }) => {
-                let body = encode_line(sample, *precision) + "\n";
-                post(agent, url, "text/plain; charset=utf-8", &outgoing.key, body.as_bytes())
+        let token = match self.token.current(TOKEN_WITHIN) {
+            Ok(token) => token,
+            Err(details) => return Outcome::Later(details, None),
+        };
+        let (http, url, content_type, body) = match (&mut self.way, &self.destination) {
+            (Way::Http(http), Destination::Lines { url, precision }) => {
+                let line = encode_line(sample, *precision) + "\n";
+                (http, url.as_str(), "text/plain; charset=utf-8", line.into_bytes())
             }
-            (Way::Http(agent), _) => {
-                post(agent, url, "application/json", &outgoing.key, &encode_values(&sample.values))
-            }
+            (Way::Http(http), _) => (http, url, "application/json", encode_values(&sample.values)),
             #[cfg(feature = "zeromq")]
             (Way::Zmq(sender), _) => {
-                sender.send(sample).map_or_else(|details| Outcome::Later(details, None), |()| Outcome::Published)
+                let sent = sender.send(sample, token.as_deref());
+                return sent.map_or_else(|details| Outcome::Later(details, None), |()| Outcome::Published);
             }
+        };
+        let mut request =
+            http.current().post(url).header("Content-Type", content_type).header("Idempotency-Key", &outgoing.key);
+        if let Some(token) = &token {
+            request = request.header("Authorization", format!("Bearer {token}"));
         }
+        let (status, outcome) = send(request, &body);
+        if status == Some(401) {
+            self.token.refused(token.as_ref());
+        }
+        outcome
     }
 }
 
-fn agent() -> ureq::Agent {
-    let config = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        // The environment's proxy is for the web; a receiver is a neighbour.
-        .proxy(None)
-        .timeout_connect(Some(CONNECT_TIMEOUT))
-        .timeout_global(Some(REQUEST_TIMEOUT))
-        .user_agent(concat!("lizm/", env!("CARGO_PKG_VERSION")))
-        .build();
-    config.into()
+/// Makes the HTTP client, with what it trusts and shows over HTTPS.
+///
+/// # Errors
+/// When a file cannot be used, or the key is not the certificate's; the sentence names the files.
+pub(super) fn http(credentials: &Credentials) -> Result<Http, String> {
+    let Credentials { ca, certificate, key, .. } = credentials.clone();
+    let files = [&ca, &certificate, &key].into_iter().flatten().cloned().collect();
+    let make = move || {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            // The environment's proxy is for the web; a receiver is a neighbour.
+            .proxy(None)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_global(Some(REQUEST_TIMEOUT))
+            .user_agent(concat!("lizm/", env!("CARGO_PKG_VERSION")));
+        let own = certificate.as_deref().zip(key.as_deref());
+        let config = trust::with_tls(config, ca.as_deref(), own)?;
+        Ok(config.build().into())
+    };
+    Reread::new(files, make).map(Arc::new)
 }
 
-fn post(agent: &ureq::Agent, url: &str, content_type: &str, key: &str, body: &[u8]) -> Outcome {
-    let request = agent.post(url).header("Content-Type", content_type).header("Idempotency-Key", key);
+/// Sends a request, and says what came of it, with the status of its answer if there is one.
+fn send(request: ureq::RequestBuilder<ureq::typestate::WithBody>, body: &[u8]) -> (Option<u16>, Outcome) {
     let mut response = match request.send(body) {
         Ok(response) => response,
-        Err(error @ ureq::Error::Timeout(_)) => return Outcome::Later(error.to_string(), None),
-        Err(error) => return Outcome::Unanswered(error.to_string()),
+        Err(error @ ureq::Error::Timeout(_)) => return (None, Outcome::Later(error.to_string(), None)),
+        Err(error) => return (None, Outcome::Unanswered(error.to_string())),
     };
     let status = response.status().as_u16();
     let after = response.headers().get("Retry-After").and_then(|after| after.to_str().ok());
     let after = after.and_then(|after| retry_after(after, SystemTime::now()));
     let answer = match response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string() {
         Ok(answer) => answer,
-        Err(error) => return Outcome::Unanswered(format!("HTTP {status}, and its body: {error}")),
+        Err(error) => return (Some(status), Outcome::Unanswered(format!("HTTP {status}, and its body: {error}"))),
     };
-    let said = serde_json::from_str::<serde_json::Value>(&answer).ok();
-    let said =
-        said.as_ref().and_then(|answer| answer["error"].as_str()).map_or(String::new(), |said| format!(": {said}"));
-    match status {
+    let details = format!("HTTP {status}{}", said(&answer));
+    let outcome = match status {
         200..=299 => Outcome::Published,
-        429 => Outcome::NoRoom(format!("HTTP {status}{said}"), after),
-        401 | 408 | 500..=599 => Outcome::Later(format!("HTTP {status}{said}"), after),
-        _ => Outcome::Refused(format!("HTTP {status}{said}")),
-    }
+        429 => Outcome::NoRoom(details, after),
+        401 | 408 | 500..=599 => Outcome::Later(details, after),
+        _ => Outcome::Refused(details),
+    };
+    (Some(status), outcome)
+}
+
+/// The sentence of an error's JSON, as the end of another.
+pub(super) fn said(answer: &str) -> String {
+    let answer = serde_json::from_str::<serde_json::Value>(answer).ok();
+    answer.as_ref().and_then(|answer| answer["error"].as_str()).map_or(String::new(), |said| format!(": {said}"))
 }
 
 /// Reads `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).

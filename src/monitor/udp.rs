@@ -5,12 +5,14 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::Arc;
 use std::sync::mpsc::{self, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::message;
+use super::token::Token;
 use crate::sample::Sample;
-use crate::sample::line::{Precision, encode_line};
 
 /// How often a name is looked up again, since nothing tells that it has moved.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(60);
@@ -27,11 +29,13 @@ pub(super) struct Sender {
     looked_up_at: Instant,
     /// Tells the outcome of the look-up that is on its way.
     look_up: Option<mpsc::Receiver<io::Result<UdpSocket>>>,
+    token: Arc<Token>,
 }
 
 impl Sender {
-    /// Begins to look up where `authority`, a host and a port, is. The log calls the destination `url`.
-    pub(super) fn new(authority: &str, url: String) -> Self {
+    /// Begins to look up where `authority`, a host and a port, is. The log calls the destination `url`; each datagram
+    /// begins with `token`.
+    pub(super) fn new(authority: &str, url: String, token: Arc<Token>) -> Self {
         let mut sender = Self {
             url,
             authority: authority.to_owned(),
@@ -39,6 +43,7 @@ impl Sender {
             socket: Err(io::Error::other("the name is still being looked up")),
             looked_up_at: Instant::now(),
             look_up: None,
+            token,
         };
         sender.connect();
         sender
@@ -47,7 +52,9 @@ impl Sender {
     /// Sends a sample, and says in the log what came of it.
     pub(super) fn publish(&mut self, sample: &Sample<'_>) {
         self.renew();
-        match self.send(encode_line(sample, Precision::Nanoseconds).as_bytes()) {
+        // This thread must not wait: until there is a token, samples are not sent.
+        let token = self.token.current(Duration::ZERO).map_err(io::Error::other);
+        match token.and_then(|token| self.send(message(sample, token.as_deref()).as_bytes())) {
             Ok(()) => log::info!("Publish was successful to {}", self.url),
             Err(error) => {
                 log::error!("Publish failed to {}, details: {error}", self.url);

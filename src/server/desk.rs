@@ -10,13 +10,14 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use tiny_http::{HTTPVersion, Header, Method, ReadWrite, Request, Response, StatusCode};
+use tiny_http::{HTTPVersion, Header, Method, ReadWrite, Request, Response};
 
 use super::turns::Turns;
 use super::{RECEIVE_SEC_MAX, SEND_SEC_MAX, unix_now_sec};
-use crate::api::{Api, HEAD_BYTES_MAX, Head, Reply};
+use crate::api::{Api, HEAD_BYTES_MAX, Head, Peer, Reply};
+use crate::http::{self, Body};
 
 /// Bodies up to this many bytes are in memory when tiny_http hands a request over (`tiny_http::request`).
 const BUFFERED_BYTES_MAX: usize = 1024;
@@ -232,7 +233,7 @@ impl Shared {
             }
             (Ok(reply), _) => send(request, &reply, false, if in_lane { ANSWER_SEC_MAX } else { SEND_SEC_MAX }),
             (Err(reply), Unread::Nothing) => {
-                let close = framing_error(request.headers()).is_some();
+                let close = http::head_error(pairs(request.headers())).is_some();
                 send(request, &reply, close, SEND_SEC_MAX)
             }
             (Err(reply), Unread::Bytes(length)) if length <= DROPPED_BYTES_MAX => refuse_unread(self, request, &reply),
@@ -253,33 +254,28 @@ impl Shared {
         if head_bytes > HEAD_BYTES_MAX {
             return refuse(431, format!("head: {head_bytes} bytes long, the limit is {HEAD_BYTES_MAX}"));
         }
-        if let Some(sentence) = framing_error(request.headers()) {
+        if let Some(sentence) = http::head_error(pairs(request.headers())) {
             return refuse(400, sentence.to_owned());
         }
         // The route borrows from the head, and reading the body borrows the whole request.
         let (method, target) = (request.method().to_string(), request.url().to_owned());
         let idempotency_key = header(request.headers(), "Idempotency-Key").map(str::to_owned);
         let content_encoding = header(request.headers(), "Content-Encoding").map(str::to_owned);
+        let authorization = header(request.headers(), "Authorization").map(str::to_owned);
         let head = Head {
             method: &method,
             target: &target,
             idempotency_key: idempotency_key.as_deref(),
             content_encoding: content_encoding.as_deref(),
+            authorization: authorization.as_deref(),
+            peer: Peer::Plain,
         };
-        let route = self.api.route(&head)?;
-        let length = match request.body_length() {
-            Some(length) => length,
-            None if matches!(unread, Unread::Chunks) && route.takes_chunks() => {
-                let body = read_chunks(request, route.body_bytes_max(), route.is_packed())?;
-                return Ok(self.api.reply(&route, &body, unix_now_sec()));
-            }
-            None if matches!(unread, Unread::Nothing) && !route.needs_length() => 0,
-            None => return refuse(411, "header Content-Length: missing, and this request needs it".to_owned()),
+        let route = self.api.route(&head, unix_now_sec())?;
+        let is_chunked = matches!(unread, Unread::Chunks);
+        let body = match http::body(&route, request.body_length(), is_chunked)? {
+            Body::Length(length) => read_body(request, length)?,
+            Body::Chunks => read_chunks(request, route.body_bytes_max(), route.is_packed())?,
         };
-        if length > route.body_bytes_max() {
-            return refuse(413, format!("body: {length} bytes long, the limit is {}", route.body_bytes_max()));
-        }
-        let body = read_body(request, length)?;
         Ok(self.api.reply(&route, &body, unix_now_sec()))
     }
 
@@ -301,7 +297,7 @@ impl Shared {
 /// The interim 100 that tiny_http writes here, which clients pass over (RFC 9110, 15.2), is the only way of 0.12 to
 /// get at the connection without reading the body first.
 fn answer_and_take(request: Request, reply: &Reply) -> Box<dyn ReadWrite + Send> {
-    let answer = encode(reply, request.method() == &Method::Head, Some("close"));
+    let answer = http::encode(reply, request.method() == &Method::Head, Some("close"));
     let mut stream = request.upgrade("none", Response::empty(100));
     give_up_quietly(stream.write_all(&answer).and_then(|()| stream.flush()));
     stream
@@ -345,7 +341,7 @@ impl Unread {
         let headers = request.headers();
         match request.body_length() {
             // The connection ends with such a request, so nothing after its head is read.
-            _ if asks_for_upgrade(headers) => Self::Nothing,
+            _ if http::asks_for_upgrade(pairs(headers)) => Self::Nothing,
             None if header(headers, "Transfer-Encoding").is_some() => Self::Chunks,
             Some(length) if length > BUFFERED_BYTES_MAX || length > 0 && header(headers, "Expect").is_some() => {
                 Self::Bytes(length)
@@ -355,37 +351,13 @@ impl Unread {
     }
 }
 
+/// The headers of a request, as names and values.
+fn pairs(headers: &[Header]) -> impl Iterator<Item = (&str, &str)> + Clone {
+    headers.iter().map(|header| (header.field.as_str().as_str(), header.value.as_str()))
+}
+
 fn header<'a>(headers: &'a [Header], name: &'static str) -> Option<&'a str> {
-    headers.iter().find(|header| header.field.equiv(name)).map(|header| header.value.as_str())
-}
-
-/// As tiny_http sees it: in the first `Connection` header.
-fn asks_for_upgrade(headers: &[Header]) -> bool {
-    header(headers, "Connection").is_some_and(|value| value.to_ascii_lowercase().contains("upgrade"))
-}
-
-/// What makes the end of a body uncertain, or asks for another protocol.
-fn framing_error(headers: &[Header]) -> Option<&'static str> {
-    let mut lengths = headers.iter().filter(|header| header.field.equiv("Content-Length"));
-    if let Some(length) = lengths.next() {
-        if lengths.next().is_some() {
-            return Some("header Content-Length: given twice");
-        }
-        let digits = length.value.as_str();
-        if digits.is_empty() || digits.len() > 19 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-            return Some("header Content-Length: not a number of 1 to 19 digits");
-        }
-        if header(headers, "Transfer-Encoding").is_some() {
-            return Some("header Transfer-Encoding: given together with Content-Length");
-        }
-    }
-    let mut encodings = headers.iter().filter(|header| header.field.equiv("Transfer-Encoding"));
-    if let Some(encoding) = encodings.next()
-        && (!encoding.value.as_str().eq_ignore_ascii_case("chunked") || encodings.next().is_some())
-    {
-        return Some("header Transfer-Encoding: only chunked is known here, given once");
-    }
-    asks_for_upgrade(headers).then_some("header Connection: asks for an upgrade, and only HTTP/1.1 is spoken here")
+    http::header(pairs(headers), name)
 }
 
 fn read_body(request: &mut Request, length: usize) -> Result<Vec<u8>, Reply> {
@@ -459,13 +431,9 @@ fn read_away(request: &mut Request) {
 
 /// Writes an answer, for up to `answer_sec_max`, and gives its connection back to tiny_http.
 fn send(request: Request, reply: &Reply, close: bool, answer_sec_max: u64) -> Served {
-    let asked = header(request.headers(), "Connection").unwrap_or_default().to_ascii_lowercase();
-    let connection = if close || asked.contains("close") {
-        Some("close")
-    } else {
-        (*request.http_version() == HTTPVersion(1, 0) && asked.contains("keep-alive")).then_some("keep-alive")
-    };
-    let answer = encode(reply, request.method() == &Method::Head, connection);
+    let asked = header(request.headers(), "Connection");
+    let connection = http::connection(asked, *request.http_version() == HTTPVersion(1, 0), close);
+    let answer = http::encode(reply, request.method() == &Method::Head, connection);
     let mut writer = request.into_writer();
     let deadline = Instant::now() + Duration::from_secs(answer_sec_max);
     let mut left = &*answer;
@@ -498,25 +466,4 @@ fn give_up_quietly(result: io::Result<()>) {
     if let Err(error) = result {
         log::debug!("An answer was not taken by its client: {error}");
     }
-}
-
-/// The bytes of an answer, in one piece, so that they leave in as few segments as they can.
-fn encode(reply: &Reply, head_only: bool, connection: Option<&str>) -> Vec<u8> {
-    let mut answer = Vec::with_capacity(256 + reply.body.len());
-    let reason = StatusCode(reply.status).default_reason_phrase();
-    let date = httpdate::fmt_http_date(SystemTime::now());
-    answer.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\nDate: {date}\r\n", reply.status).as_bytes());
-    if reply.status != 204 {
-        let length = reply.body.len();
-        let about_body = format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
-        answer.extend_from_slice(about_body.as_bytes());
-    }
-    for (name, value) in reply.headers.iter().copied().chain(connection.map(|value| ("Connection", value))) {
-        answer.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
-    }
-    answer.extend_from_slice(b"\r\n");
-    if !head_only {
-        answer.extend_from_slice(&reply.body);
-    }
-    answer
 }

@@ -1,0 +1,56 @@
+#!/bin/sh
+# Makes what trust needs, with openssl: an authority, a certificate for a receiver, and one for each host that reports.
+#
+#   make-certs.sh DIR RECEIVER HOST...
+#
+# RECEIVER is the name or the address that monitors reach the receiver by; HOST is a monitor's --host, and *.example.org
+# stands for all names of one more label. What is in DIR already is kept: more hosts are added by calling this again.
+# DIR/ca.key makes certificates that receivers believe: keep it off line.
+set -eu
+
+if [ $# -lt 2 ]; then
+    echo "usage: $0 DIR RECEIVER HOST..." >&2
+    exit 2
+fi
+dir=$1 receiver=$2
+shift 2
+umask 077
+mkdir -p "$dir"
+
+# sign FILE EXTENSIONS: FILE.key and FILE.pem, with those extensions.
+sign() {
+    openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+        -keyout "$dir/$1.key" -subj "/CN=$1" -out "$dir/$1.csr" 2>/dev/null
+    printf '%s\n' "$2" >"$dir/$1.ext"
+    openssl x509 -req -in "$dir/$1.csr" -CA "$dir/ca.pem" -CAkey "$dir/ca.key" -CAcreateserial \
+        -days 365 -extfile "$dir/$1.ext" -out "$dir/$1.pem" 2>/dev/null
+    rm "$dir/$1.csr" "$dir/$1.ext"
+    echo "$dir/$1.pem $dir/$1.key"
+}
+
+if [ ! -e "$dir/ca.pem" ]; then
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 \
+        -keyout "$dir/ca.key" -out "$dir/ca.pem" -subj "/CN=lizm authority" \
+        -addext "keyUsage=critical,keyCertSign,cRLSign" 2>/dev/null
+    echo "$dir/ca.pem $dir/ca.key"
+fi
+
+if [ ! -e "$dir/receiver.pem" ]; then
+    case $receiver in
+    *:* | *[0-9].[0-9]*.[0-9]*.[0-9]*) name=IP ;;
+    *) name=DNS ;;
+    esac
+    sign receiver "subjectAltName=$name:$receiver
+extendedKeyUsage=serverAuth
+basicConstraints=CA:FALSE"
+fi
+
+for host; do
+    # A wildcard is not a good name of a file.
+    file=$(printf '%s' "$host" | sed 's/^\*\./any./')
+    if [ ! -e "$dir/$file.pem" ]; then
+        sign "$file" "subjectAltName=DNS:$host
+extendedKeyUsage=clientAuth
+basicConstraints=CA:FALSE"
+    fi
+done

@@ -1,0 +1,104 @@
+//! HTTP/1.1 as both doors speak it: which heads are refused whatever they ask for, and the bytes of an answer.
+
+use std::time::SystemTime;
+
+use crate::api::{Reply, Route};
+
+/// A header of that name, the first of it.
+pub(crate) fn header<'a>(mut headers: impl Iterator<Item = (&'a str, &'a str)>, name: &str) -> Option<&'a str> {
+    headers.find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
+/// Whether a connection is asked to speak another protocol, by its first `Connection` header as tiny_http sees it.
+pub(crate) fn asks_for_upgrade<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> bool {
+    header(headers, "Connection").is_some_and(|value| value.to_ascii_lowercase().contains("upgrade"))
+}
+
+/// What makes the end of a body or the sender of a request uncertain, or asks for another protocol.
+pub(crate) fn head_error<'a>(headers: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Option<&'static str> {
+    let all = |name: &'static str| headers.clone().filter(move |(given, _)| given.eq_ignore_ascii_case(name));
+    let mut lengths = all("Content-Length");
+    if let Some((_, digits)) = lengths.next() {
+        if lengths.next().is_some() {
+            return Some("header Content-Length: given twice");
+        }
+        if digits.is_empty() || digits.len() > 19 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Some("header Content-Length: not a number of 1 to 19 digits");
+        }
+        if all("Transfer-Encoding").next().is_some() {
+            return Some("header Transfer-Encoding: given together with Content-Length");
+        }
+    }
+    let mut encodings = all("Transfer-Encoding");
+    if let Some((_, encoding)) = encodings.next()
+        && (!encoding.eq_ignore_ascii_case("chunked") || encodings.next().is_some())
+    {
+        return Some("header Transfer-Encoding: only chunked is known here, given once");
+    }
+    if all("Authorization").nth(1).is_some() {
+        return Some("header Authorization: given twice");
+    }
+    asks_for_upgrade(headers).then_some("header Connection: asks for an upgrade, and only HTTP/1.1 is spoken here")
+}
+
+/// How the body of a request comes.
+pub(crate) enum Body {
+    /// Of a declared length in bytes, or none at all.
+    Length(usize),
+    Chunks,
+}
+
+/// Finds how a body comes, where `route` takes it so.
+pub(crate) fn body(route: &Route<'_>, length: Option<usize>, is_chunked: bool) -> Result<Body, Reply> {
+    let bytes_max = route.body_bytes_max();
+    match length {
+        Some(length) if length > bytes_max => {
+            Err(Reply::error(413, &format!("body: {length} bytes long, the limit is {bytes_max}")))
+        }
+        Some(length) => Ok(Body::Length(length)),
+        None if is_chunked && route.takes_chunks() => Ok(Body::Chunks),
+        None if is_chunked || route.needs_length() => {
+            Err(Reply::error(411, "header Content-Length: missing, and this request needs it"))
+        }
+        None => Ok(Body::Length(0)),
+    }
+}
+
+/// What the header `Connection` of an answer says, if it is needed: a request's own says `asked`.
+pub(crate) fn connection(asked: Option<&str>, is_http_1_0: bool, close: bool) -> Option<&'static str> {
+    let asked = asked.unwrap_or_default().to_ascii_lowercase();
+    if close || asked.contains("close") {
+        Some("close")
+    } else if is_http_1_0 {
+        Some(if asked.contains("keep-alive") { "keep-alive" } else { "close" })
+    } else {
+        None
+    }
+}
+
+/// The bytes of an answer, in one piece, so that they leave in as few segments as they can.
+pub(crate) fn encode(reply: &Reply, head_only: bool, connection: Option<&str>) -> Vec<u8> {
+    let mut answer = Vec::with_capacity(256 + reply.body.len());
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    answer.extend_from_slice(
+        format!("HTTP/1.1 {} {}\r\nDate: {date}\r\n", reply.status, reason(reply.status)).as_bytes(),
+    );
+    if reply.status != 204 {
+        let length = reply.body.len();
+        let about_body = format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
+        answer.extend_from_slice(about_body.as_bytes());
+    }
+    for (name, value) in reply.headers.iter().copied().chain(connection.map(|value| ("Connection", value))) {
+        answer.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
+    answer.extend_from_slice(b"\r\n");
+    if !head_only {
+        answer.extend_from_slice(&reply.body);
+    }
+    answer
+}
+
+/// The phrase of a status (RFC 9110, 15).
+fn reason(status: u16) -> &'static str {
+    tiny_http::StatusCode(status).default_reason_phrase()
+}

@@ -1,0 +1,151 @@
+//! Client certificates: which are trusted, and what they name.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use ring::digest::{SHA256, digest};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
+use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage, anchor_from_trusted_cert};
+
+use super::Source;
+
+/// Whom a certificate that was verified names: its DNS names (subjectAltName, RFC 5280, 4.2.1.6), wildcards among them.
+#[must_use]
+pub fn source_of(certificate: &CertificateDer<'_>) -> Source {
+    let mut fingerprint = "sha256:".to_owned();
+    digest(&SHA256, certificate).as_ref().iter().for_each(|byte| fingerprint += &format!("{byte:02x}"));
+    let hosts = EndEntityCert::try_from(certificate)
+        .map_or(Vec::new(), |parsed| parsed.valid_dns_names().map(str::to_owned).collect());
+    Source { hosts, fingerprint: Some(fingerprint) }
+}
+
+/// Verifies client certificates by the roots and intermediates of `certificates`: chain, validity, and the usage
+/// client-auth, which must be named. Clients without a certificate are let in, as nobody in particular.
+///
+/// # Errors
+/// When one cannot be read, or none is a root: one that is its own issuer.
+pub fn client_verifier(
+    certificates: Vec<CertificateDer<'static>>,
+    algorithms: WebPkiSupportedAlgorithms,
+) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let mut verifier = Verifier { roots: Vec::new(), intermediates: Vec::new(), subjects: Vec::new(), algorithms };
+    for (certificate, number) in certificates.into_iter().zip(1..) {
+        let wrong = |error| format!("certificate {number}: {error}");
+        let parsed = EndEntityCert::try_from(&certificate).map_err(wrong)?;
+        verifier.subjects.push(DistinguishedName::in_sequence(parsed.subject()));
+        if parsed.subject() == parsed.issuer() {
+            verifier.roots.push(anchor_from_trusted_cert(&certificate).map_err(wrong)?.to_owned());
+        } else {
+            verifier.intermediates.push(certificate);
+        }
+    }
+    if verifier.roots.is_empty() {
+        return Err("holds no root, a certificate that is its own issuer".to_owned());
+    }
+    Ok(Arc::new(verifier))
+}
+
+#[derive(Debug)]
+struct Verifier {
+    roots: Vec<TrustAnchor<'static>>,
+    intermediates: Vec<CertificateDer<'static>>,
+    subjects: Vec<DistinguishedName>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Verifier {
+    /// Says what is wrong with a certificate, if anything is.
+    fn verify(&self, leaf: &CertificateDer<'_>, sent: &[CertificateDer<'_>], now: UnixTime) -> Result<(), String> {
+        let leaf = EndEntityCert::try_from(leaf).map_err(|error| sentence(&error))?;
+        let intermediates: Vec<_> =
+            sent.iter().chain(&self.intermediates).map(|der| CertificateDer::from(&**der)).collect();
+        let (algorithms, usage) = (self.algorithms.all, KeyUsage::client_auth());
+        leaf.verify_for_usage(algorithms, &self.roots, &intermediates, now, usage, None, None)
+            .map_err(|error| sentence(&error))?;
+        if names_client_auth(&leaf, now) { Ok(()) } else { Err(OTHER_USAGE.to_owned()) }
+    }
+}
+
+const OTHER_USAGE: &str = "certificate: it does not name the usage client-auth";
+
+/// What is wrong with a certificate, for people.
+fn sentence(error: &webpki::Error) -> String {
+    match error {
+        webpki::Error::UnknownIssuer => "certificate: no chain leads from it to a root of --trust".to_owned(),
+        webpki::Error::CertExpired { .. } => "certificate: it, or one of its chain, has expired".to_owned(),
+        webpki::Error::CertNotValidYet { .. } => "certificate: it, or one of its chain, is not valid yet".to_owned(),
+        webpki::Error::RequiredEkuNotFoundContext(_) => OTHER_USAGE.to_owned(),
+        other => format!("certificate: {other:?}"),
+    }
+}
+
+/// Whether a certificate names the usage client-auth. webpki takes one that names no usage for any; and it can only be
+/// made to ask for one in all of a chain, where intermediates commonly name none. So this looks at the first of a chain
+/// that ends there.
+fn names_client_auth(leaf: &EndEntityCert<'_>, now: UnixTime) -> bool {
+    struct Usages(Cell<bool>);
+    impl ExtendedKeyUsageValidator for &Usages {
+        fn validate(&self, usages: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+            for usage in usages {
+                if usage?.to_decoded_oid() == KeyUsage::CLIENT_AUTH_REPR {
+                    self.0.set(true);
+                }
+            }
+            Ok(())
+        }
+    }
+    let usages = Usages(Cell::new(false));
+    // Without a root it fails, after it has looked at the certificate itself.
+    let _ = leaf.verify_for_usage(&[], &[], &[], now, &usages, None, None);
+    usages.0.get()
+}
+
+impl ClientCertVerifier for Verifier {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.subjects
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let refuse = |why| {
+            let why = std::io::Error::other(format!("{why}; {}", source_of(leaf)));
+            CertificateError::Other(OtherError(Arc::new(why)))
+        };
+        self.verify(leaf, intermediates, now).map_err(refuse)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
