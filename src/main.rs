@@ -58,7 +58,7 @@ fn run(command: &Command) -> Result<(), String> {
             monitor.stop();
             Ok(())
         }
-        Command::Demo(receiver, monitor) => demo(receiver, monitor),
+        Command::Demo(options) => demo(&options.0, &options.1),
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Check(Question),
     #[cfg(feature = "tls")]
     Token(TokenOptions),
-    Demo(receiver::Options, monitor::Options),
+    Demo(Box<(receiver::Options, monitor::Options)>),
 }
 
 /// What `lizm token` is told.
@@ -226,7 +226,7 @@ impl Options {
             spool: None,
             credentials: monitor::Credentials::default(),
         };
-        Ok(Command::Demo(receiver, monitor))
+        Ok(Command::Demo(Box::new((receiver, monitor))))
     }
 
     fn store(&mut self) -> Result<Location, String> {

@@ -210,9 +210,8 @@ impl<'a, S: Read + Write> Connection<'a, S> {
             if self.buffer.len() > HEAD_BYTES_MAX {
                 return Err(refused(431, &format!("head: longer than {HEAD_BYTES_MAX} bytes, the limit")));
             }
-            match self.read_more(READ_BYTES).map_err(|error| too_slow(error, "head", HEAD_WITHIN))? {
-                0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                _ => {}
+            if self.read_more(READ_BYTES).map_err(|error| too_slow(error, "head", HEAD_WITHIN))? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
         }
     }
