@@ -28,6 +28,9 @@ pub const HEAD_BYTES_MAX: usize = 8 << 10;
 /// descriptors, and all of them together what a process commonly may have.
 const PARKED_MAX: u64 = 2048;
 
+/// Longest body in bytes where there is nothing to store: a statement of a client of InfluxDB, or one without meaning.
+const OTHER_BYTES_MAX: usize = 64 << 10;
+
 /// Most labels in `?series=`: what a page shows of a host at a glance.
 const LIST_SERIES_MAX: usize = 16;
 
@@ -126,7 +129,8 @@ impl Route<'_> {
     pub fn body_bytes_max(&self) -> usize {
         match self.0 {
             Action::Write(..) => LINES_BYTES_MAX,
-            _ => BODY_BYTES_MAX,
+            Action::Submit { .. } => BODY_BYTES_MAX,
+            _ => OTHER_BYTES_MAX,
         }
     }
 

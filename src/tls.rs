@@ -4,6 +4,7 @@
 //! can hold a thread for as long as the deadlines let it, and there are as many threads as connections may be: nothing
 //! it sends, or does not send, holds up another.
 
+mod budget;
 mod connection;
 mod deadline;
 
@@ -24,6 +25,7 @@ use crate::api::{Api, Peer};
 use crate::reread::Reread;
 use crate::server::{listen, unix_now_sec};
 use crate::trust::{Gate, certificates, client_verifier, private_key, sentence, source_of};
+use budget::Budget;
 use connection::Connection;
 use deadline::{Deadline, Timed};
 
@@ -39,6 +41,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Stack of a connection's thread: a handshake and an answer in JSON take a tenth of it.
 const STACK_BYTES: usize = 512 << 10;
+/// Memory for bodies and answers on their way, beyond the little that each connection has: 64 bodies of the longest.
+const MEMORY_BYTES_MAX: usize = 512 << 20;
 /// How often a closing door looks whether its connections are done.
 const CLOSE_POLL: Duration = Duration::from_millis(5);
 
@@ -70,6 +74,7 @@ struct Shared {
     config: Reread<ServerConfig>,
     connections: Mutex<HashMap<u64, Arc<Line>>>,
     connections_max: usize,
+    memory: Budget,
     closing: AtomicBool,
 }
 
@@ -99,6 +104,7 @@ impl Door {
             config,
             connections: Mutex::default(),
             connections_max: options.connections_max,
+            memory: Budget::new(MEMORY_BYTES_MAX),
             closing: AtomicBool::new(false),
         });
         let address = listener.local_addr()?;
@@ -204,7 +210,7 @@ impl Shared {
         let source = tls.peer_certificates().and_then(<[_]>::first).map(source_of);
         let mut stream = StreamOwned::new(tls, timed);
         let peer = Peer::Tls(source.as_ref());
-        let ended = Connection::new(&mut stream, &deadline, &self.api, peer).serve(|is_idle| {
+        let ended = Connection::new(&mut stream, &deadline, &self.api, peer, &self.memory).serve(|is_idle| {
             line.is_idle.store(is_idle, Ordering::SeqCst);
             !self.is_closing()
         });

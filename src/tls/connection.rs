@@ -6,6 +6,7 @@
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
+use super::budget::{Budget, Taken};
 use super::deadline::Deadline;
 use crate::api::{Api, HEAD_BYTES_MAX, Head, Peer, Reply, Route};
 use crate::http::{self, Body};
@@ -23,8 +24,9 @@ const ANSWER_SILENCE_MAX: Duration = Duration::from_secs(5);
 /// How long, and how many bytes, a client that is refused may go on sending, so that it gets to read the answer.
 const LINGER_MAX: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 1 << 20;
-/// Longest body of a refused request that is read for the sake of the connection.
-const REFUSED_BYTES_MAX: usize = 64 << 10;
+/// Longest body of a refused request that is read for the sake of the connection; bodies and answers up to this length
+/// are not asked whether there is memory for them.
+const SHORT_BYTES_MAX: usize = 64 << 10;
 /// Most header lines: browsers send twenty, proxies a few more.
 const HEADERS_MAX: usize = 64;
 /// Longest line before a chunk, extensions included; nobody sends any.
@@ -40,6 +42,7 @@ pub(super) struct Connection<'a, S> {
     deadline: &'a Deadline,
     api: &'a Api,
     peer: Peer<'a>,
+    memory: &'a Budget,
     /// What has come and is not used yet.
     buffer: Vec<u8>,
 }
@@ -62,6 +65,11 @@ fn refused(status: u16, sentence: &str) -> Failed {
     Failed::Refused(Reply::error(status, sentence))
 }
 
+/// What a request is refused with that there is no memory for now.
+fn busy() -> Failed {
+    refused(503, "too much is on its way on this door; try again later")
+}
+
 /// What a step that came too late is refused with; one without an end otherwise is [`Failed::Gone`].
 fn too_slow(error: io::Error, what: &str, within: Duration) -> Failed {
     if error.kind() == io::ErrorKind::TimedOut {
@@ -77,8 +85,8 @@ struct Answered {
 }
 
 impl<'a, S: Read + Write> Connection<'a, S> {
-    pub(super) fn new(stream: S, deadline: &'a Deadline, api: &'a Api, peer: Peer<'a>) -> Self {
-        Self { stream, deadline, api, peer, buffer: Vec::new() }
+    pub(super) fn new(stream: S, deadline: &'a Deadline, api: &'a Api, peer: Peer<'a>, memory: &'a Budget) -> Self {
+        Self { stream, deadline, api, peer, memory, buffer: Vec::new() }
     }
 
     /// Answers requests until one ends the connection. `goes_on` is told when the connection begins and ends to be
@@ -147,7 +155,7 @@ impl<'a, S: Read + Write> Connection<'a, S> {
             Err(reply) => {
                 // A short body is on its way, most likely, and the connection good for another request.
                 let length = length.unwrap_or(0);
-                if is_chunked || length > REFUSED_BYTES_MAX || length > 0 && expects.is_some() {
+                if is_chunked || length > SHORT_BYTES_MAX || length > 0 && expects.is_some() {
                     return Err(Failed::Refused(reply));
                 }
                 self.read_until(length).map_err(|error| too_slow(error, "body", BODY_WITHIN))?;
@@ -156,6 +164,7 @@ impl<'a, S: Read + Write> Connection<'a, S> {
             }
         };
         let connection = http::connection(header("Connection"), request.version == Some(0), !may_follow);
+        let _memory = self.memory_for(reply.body.len()).ok_or_else(busy)?;
         self.answer(&reply, method == "HEAD", connection)?;
         Ok(Answered { keeps: connection != Some("close") })
     }
@@ -169,6 +178,11 @@ impl<'a, S: Read + Write> Connection<'a, S> {
         expects: bool,
     ) -> Result<Reply, Failed> {
         let body = http::body(route, length, is_chunked).map_err(Failed::Refused)?;
+        let bytes = match body {
+            Body::Length(length) => length,
+            Body::Chunks => route.body_bytes_max(),
+        };
+        let _memory = self.memory_for(bytes).ok_or_else(busy)?;
         if expects && self.buffer.is_empty() {
             self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
             self.stream.flush()?;
@@ -185,6 +199,11 @@ impl<'a, S: Read + Write> Connection<'a, S> {
                 Ok(self.api.reply(route, &body, unix_now_sec()))
             }
         }
+    }
+
+    /// Takes memory for a body or an answer, where there is some left; a short one needs none.
+    fn memory_for(&self, bytes: usize) -> Option<Taken<'a>> {
+        self.memory.take(if bytes > SHORT_BYTES_MAX { bytes } else { 0 })
     }
 
     /// Takes the bytes of a head from the buffer, and from the client what is missing of it. Every line ends in CRLF:
