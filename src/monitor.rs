@@ -45,8 +45,8 @@ pub struct Options {
     pub destinations: Vec<Destination>,
     /// Seconds between samples, 1 or more.
     pub interval_sec: u64,
-    /// Where the proc file system is mounted.
-    pub procfs: PathBuf,
+    /// What to read of this host.
+    pub probe: probe::Options,
     /// Most samples that wait for one destination.
     pub backlog_max: usize,
     /// Directory in which what waits survives the end of this process.
@@ -91,6 +91,7 @@ impl Monitor {
     /// # Errors
     /// When a file of the credentials cannot be used, a spool not be opened, or a thread not be started.
     pub fn start(options: &Options) -> io::Result<Self> {
+        let probe = Probe::new(&options.probe)?;
         let (mut outlets, mut publishers) = (Vec::new(), Vec::new());
         let mut tokens = Tokens::new(&options.credentials)?;
         for destination in &options.destinations {
@@ -108,8 +109,9 @@ impl Monitor {
         }
         let (stop_ticks, stopped) = mpsc::channel();
         let options = options.clone();
-        let ticks =
-            thread::Builder::new().name("tick".into()).spawn(move || read_until(&stopped, &options, &mut outlets))?;
+        let ticks = thread::Builder::new()
+            .name("tick".into())
+            .spawn(move || read_until(&stopped, probe, &options, &mut outlets))?;
         Ok(Self { stop_ticks, ticks, publishers })
     }
 
@@ -199,20 +201,19 @@ fn wait_for(mut tick: u64, interval_sec: u64, stopped: &mpsc::Receiver<()>) -> O
     }
 }
 
-fn read_until(stopped: &mpsc::Receiver<()>, options: &Options, outlets: &mut [Outlet]) {
-    let (probe, source) = (Probe::new(options.procfs.clone()), format!("{:016x}", random()));
-    let mut before = probe.read();
+fn read_until(stopped: &mpsc::Receiver<()>, mut probe: Probe, options: &Options, outlets: &mut [Outlet]) {
+    let (started, source) = (Instant::now(), format!("{:016x}", random()));
+    let mut before = probe.read(started.elapsed());
     let mut problems = Vec::new();
     let mut next = first_tick(wall_clock(), options.interval_sec);
     for seq in 1_u64.. {
         let Some(tick) = wait_for(next, options.interval_sec, stopped) else { return };
-        let after = probe.read();
-        let found: Vec<String> = after.problems().map(str::to_owned).collect();
-        if found != problems {
-            found.iter().for_each(|problem| log::error!("Reading this host failed, details: {problem}"));
-            problems = found;
-        }
-        let values = probe::values(&before, &after);
+        let mut after = probe.read(started.elapsed());
+        let values = probe.values(&before, &after);
+        let found = std::mem::take(&mut after.problems);
+        let is_new = |problem: &&String| !problems.contains(*problem);
+        found.iter().filter(is_new).for_each(|problem| log::error!("Reading this host failed, details: {problem}"));
+        problems = found;
         if !values.is_empty() {
             let sample = Sample { host: options.host.clone().into(), epoch: tick, values };
             let outgoing = Arc::new(Outgoing { sample, key: format!("{source}-{seq}") });

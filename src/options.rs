@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use lizm::monitor::{self, Destination};
 use lizm::store::Location;
-use lizm::{intake, receiver, sample};
+use lizm::{intake, probe, receiver, sample};
 use log::LevelFilter;
 use pico_args::Arguments;
 
@@ -158,19 +158,31 @@ impl Options {
         let host = host.ok_or("option --host: missing; it names this host at the receiver")?;
         let interval_sec = self.whole("--interval", 1, 1..=86_400)?;
         let backlog_max = self.whole("--backlog", 3600, 1..=1_000_000)?;
-        let procfs = self.text("--procfs")?.or_else(|| env::var("HOST_PROC").ok().filter(|root| !root.is_empty()));
+        let probe = self.probe()?;
         let spool = self.text("--spool")?.map(Into::into);
         let credentials = self.credentials()?;
         let options = monitor::Options {
             host: checked_host(host)?,
             destinations: self.destinations()?,
             interval_sec: interval_sec as u64,
-            procfs: procfs.unwrap_or_else(|| "/proc".to_owned()).into(),
+            probe,
             backlog_max,
             spool,
             credentials,
         };
         Ok(Command::Monitor(options))
+    }
+
+    fn probe(&mut self) -> Result<probe::Options, String> {
+        let default = probe::Options::default();
+        let procfs = self.text("--procfs")?.or_else(|| env::var("HOST_PROC").ok().filter(|root| !root.is_empty()));
+        Ok(probe::Options {
+            probes: self.told("--probes", default.probes)?,
+            scope: self.told("--scope", default.scope)?,
+            procfs: procfs.map_or(default.procfs, Into::into),
+            rootfs: self.text("--rootfs")?.map_or(default.rootfs, Into::into),
+            textfile: self.text("--textfile")?.map(Into::into),
+        })
     }
 
     /// Every `--publish`, and after them what is left on the command line.
@@ -221,7 +233,7 @@ impl Options {
             host,
             destinations: Vec::new(),
             interval_sec: 1,
-            procfs: "/proc".into(),
+            probe: probe::Options::default(),
             backlog_max: 3600,
             spool: None,
             credentials: monitor::Credentials::default(),
@@ -306,6 +318,12 @@ impl Options {
             Some("1" | "true") => Ok(true),
             Some(other) => Err(format!("{name}: {other:?} is not 1 or 0")),
         }
+    }
+
+    /// The value of an option whose type tells itself what is wrong with a text.
+    fn told<T: FromStr<Err = String>>(&mut self, option: &'static str, default: T) -> Result<T, String> {
+        let text = self.text(option)?;
+        text.map_or(Ok(default), |text| text.parse().map_err(|why| format!("option {option}: {why}")))
     }
 
     /// The value of an option, from the command line or else from the environment.

@@ -69,7 +69,12 @@ Usage: lizm monitor --host NAME --publish URL [URL…] [options]
                         udp://receiver:8089             the same in datagrams, without an answer
                         zmq://receiver:5557             the same in messages of ZeroMQ (feature zeromq)
       --interval SEC    seconds between samples [1]
+      --probes LIST     what to measure, with commas between: default, which is cpu, mem, swap, load, disk, io, net,
+                        processes and uptime on Linux; cpu-parts, disk:PATH, io:DEVICE, net:INTERFACE [default]
+      --scope WHOSE     host, or cgroup: cpu and mem are what the monitor's cgroup uses of its limits [host]
+      --textfile DIR    publish the numbers in DIR/*.txt too, a label and a value a line
       --procfs DIR      where the proc file system is mounted (also HOST_PROC in the environment) [/proc]
+      --rootfs DIR      where the root file system is mounted whose disks are measured [/]
       --backlog N       most samples that wait in memory for a destination that is down [3600]
       --spool DIR       keeps what waits in files too, so that a restart of the monitor publishes it
       --ca FILE         authorities of the certificates of https receivers, as PEM [those of the web]
@@ -81,7 +86,7 @@ Usage: lizm monitor --host NAME --publish URL [URL…] [options]
       --log-level L     error, warning, info or debug [info]
       --log-format F    text or json [text]
 
-A sample holds cpu and mem in percent. The first is published one interval after the start.
+The first sample is published one interval after the start. The README says what each probe measures.
 In the environment LIZM_PUBLISH holds URLs with spaces between them.
 ";
 

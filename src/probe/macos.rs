@@ -23,6 +23,12 @@ fn parse_cpu_percent(line: &str) -> Option<[u64; 3]> {
     (percent.iter().all(|part| (0.0..=100.0).contains(part)) && sum > 0.0).then(|| percent.map(|part| part as u64))
 }
 
+/// Reads `sysctl -n vm.loadavg`, such as `{ 1.52 1.60 1.71 }`.
+fn parse_load1(loads: &str) -> Option<f64> {
+    let load1: f64 = loads.trim().strip_prefix('{')?.split_whitespace().next()?.parse().ok()?;
+    load1.is_finite().then_some(load1)
+}
+
 fn memory(memsize: &str, vm_stat: &str) -> Result<Memory, String> {
     let total_bytes = memsize.trim().parse().map_err(|_| format!("cannot parse sysctl hw.memsize: {memsize:?}"))?;
     let available_bytes = parse_available_bytes(vm_stat).ok_or("cannot parse vm_stat")?;
@@ -37,24 +43,24 @@ fn add_percent(times: &mut CpuTimes, [user, system, idle]: [u64; 3]) {
 }
 
 #[cfg(target_os = "macos")]
-pub(super) use running::Probe;
+pub(super) use running::System;
 
 #[cfg(target_os = "macos")]
 mod running {
     use std::io::{BufRead, BufReader};
-    use std::path::PathBuf;
     use std::process::{Command, Stdio};
     use std::sync::{Arc, Mutex, PoisonError};
     use std::thread;
 
-    use super::super::{CpuTimes, Reading};
+    use super::super::choice::Kind;
+    use super::super::{Cpu, CpuTimes, Options, Reading};
 
-    pub(in super::super) struct Probe {
+    pub(in super::super) struct System {
         times: Arc<Mutex<Result<CpuTimes, String>>>,
     }
 
-    impl Probe {
-        pub(in super::super) fn new(_procfs: PathBuf) -> Self {
+    impl System {
+        pub(in super::super) fn new(_options: &Options) -> Self {
             let times = Arc::new(Mutex::new(Ok(CpuTimes::default())));
             let shared = times.clone();
             thread::spawn(move || {
@@ -65,10 +71,22 @@ mod running {
             Self { times }
         }
 
-        pub(in super::super) fn read(&self) -> Reading {
-            let memory = output("sysctl", &["-n", "hw.memsize"])
-                .and_then(|memsize| super::memory(&memsize, &output("vm_stat", &[])?));
-            Reading { cpu: self.times.lock().unwrap_or_else(PoisonError::into_inner).clone(), memory }
+        pub(in super::super) fn read(&mut self, kinds: &[Kind], reading: &mut Reading) {
+            if kinds.contains(&Kind::Cpu) {
+                let times = self.times.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                reading.cpu = reading.keep(times).map(Cpu::Machine);
+            }
+            if kinds.contains(&Kind::Mem) {
+                let memory = output("sysctl", &["-n", "hw.memsize"])
+                    .and_then(|memsize| super::memory(&memsize, &output("vm_stat", &[])?));
+                reading.memory = reading.keep(memory);
+            }
+            if kinds.contains(&Kind::Load) {
+                let load1 = output("sysctl", &["-n", "vm.loadavg"]).and_then(|loads| {
+                    super::parse_load1(&loads).ok_or_else(|| format!("cannot parse sysctl vm.loadavg: {loads:?}"))
+                });
+                reading.load1 = reading.keep(load1);
+            }
         }
     }
 
@@ -117,6 +135,12 @@ Pages purgeable:                           2000.
         assert_eq!(memory, Memory { total_bytes: 8_589_934_592, available_bytes: 200_000 * 16_384 });
         assert!(super::memory("lots", VM_STAT).unwrap_err().contains("hw.memsize"));
         assert!(super::memory("8589934592", "Pages free: 1.").unwrap_err().contains("vm_stat"));
+    }
+
+    #[test]
+    fn sysctl_gives_the_load() {
+        assert_eq!(parse_load1("{ 1.52 1.60 1.71 }\n"), Some(1.52));
+        assert_eq!((parse_load1("1.52"), parse_load1("{ }"), parse_load1("{ nan }")), (None, None, None));
     }
 
     #[test]

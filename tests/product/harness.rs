@@ -36,7 +36,8 @@ pub(crate) fn replace(path: &Path, content: &str) {
 pub(crate) fn monitor_of_fixture(root: &Path, host: &str, urls: &[&str]) -> Process {
     replace(&root.join("stat"), include_str!("../procfs/round-numbers/stat"));
     replace(&root.join("meminfo"), include_str!("../procfs/round-numbers/meminfo"));
-    let arguments = ["monitor", "--host", host, "--procfs", root.to_str().unwrap(), "--publish"];
+    let procfs = root.to_str().unwrap();
+    let arguments = ["monitor", "--host", host, "--probes", "cpu,mem", "--procfs", procfs, "--publish"];
     Process::start(lizm(&[&arguments[..], urls].concat()))
 }
 

@@ -14,5 +14,7 @@ mod harness;
 mod lines;
 mod monitoring;
 mod peers;
+#[cfg(target_os = "linux")]
+mod probes;
 mod receiving;
 mod scripts;

@@ -21,7 +21,8 @@ fn it_publishes_what_proc_says_and_logs_as_lizmon_did() {
     let stat = include_str!("../procfs/round-numbers/stat");
     replace(&root.path().join("stat"), stat);
     replace(&root.path().join("meminfo"), include_str!("../procfs/round-numbers/meminfo"));
-    let monitor = monitor(&["--procfs", root.path().to_str().unwrap(), "--publish", &receiver.url("/api/perf/")]);
+    let (procfs, url) = (root.path().to_str().unwrap(), receiver.url("/api/perf/"));
+    let monitor = monitor(&["--probes", "cpu,mem", "--procfs", procfs, "--publish", &url]);
     let line = monitor.line();
     let epoch = line.strip_prefix(&format!("INFO: Publish was successful to {}/", receiver.url("/api/perf/jarvis")));
     assert!(epoch.expect(&line).parse::<u64>().unwrap().abs_diff(now()) <= 5);
@@ -45,7 +46,7 @@ fn a_root_that_cannot_be_read_is_said_once_and_does_not_stop_the_rest() {
     let root = tempfile::tempdir().unwrap();
     replace(&root.path().join("meminfo"), include_str!("../procfs/round-numbers/meminfo"));
     let receiver = Served::start(&[]);
-    let mut command = lizm(&["monitor", "--host", "h", "--publish", &receiver.url("")]);
+    let mut command = lizm(&["monitor", "--host", "h", "--probes=cpu,mem", "--publish", &receiver.url("")]);
     command.env("HOST_PROC", root.path());
     let monitor = Process::start(command);
     let line = monitor.line();
@@ -77,7 +78,8 @@ fn ticks_are_consecutive_seconds_and_keys_rise() {
     assert!(sources.windows(2).all(|pair| pair[1] == (pair[0].0, pair[0].1 + 1)), "{sources:?}");
     for request in &requests {
         let values = request.body.as_object().unwrap();
-        assert!(values.values().all(|value| (0.0..=100.0).contains(&value.as_f64().unwrap())), "{values:?}");
+        let is_percent = |label: &str| (0.0..=100.0).contains(&values[label].as_f64().unwrap());
+        assert!(is_percent("cpu") && is_percent("mem"), "{values:?}");
     }
 }
 
