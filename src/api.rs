@@ -8,12 +8,14 @@ mod influx;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::ingest::{Ingest, Refused};
+use crate::metrics;
 use crate::sample::line::LINES_BYTES_MAX;
 use crate::sample::{self, BODY_BYTES_MAX, Sample};
 use crate::stats::Stats;
@@ -39,9 +41,9 @@ const LIST_SERIES_MAX: usize = 16;
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
-    /// Headers beyond those of every answer: name and value.
+    /// Headers beyond those of every answer: name and value. The body is JSON where `Content-Type` is not among them.
     pub headers: Vec<(&'static str, &'static str)>,
-    /// The body, JSON; nothing for a 204.
+    /// The body; nothing for a 204.
     pub body: Vec<u8>,
 }
 
@@ -112,6 +114,7 @@ enum Action<'a> {
     Health,
     Write(Speaker, influx::Write<'a>),
     Token(Peer<'a>),
+    Metrics,
     Ping,
     Query { statement: Option<String> },
 }
@@ -124,6 +127,22 @@ struct HostsQuery {
 }
 
 impl Route<'_> {
+    /// Its name among [`crate::stats::ROUTES`].
+    fn name(&self) -> &'static str {
+        match self.0 {
+            Action::Submit { .. } => "submit",
+            Action::Summaries { .. } => "summaries",
+            Action::Remove { .. } => "remove",
+            Action::Hosts(_) => "hosts",
+            Action::Health => "health",
+            Action::Metrics => "metrics",
+            Action::Write(..) => "write",
+            Action::Token(_) => "token",
+            Action::Ping => "ping",
+            Action::Query { .. } => "query",
+        }
+    }
+
     /// Longest body in bytes this route takes.
     #[must_use]
     pub fn body_bytes_max(&self) -> usize {
@@ -157,13 +176,20 @@ impl Route<'_> {
 pub struct Api {
     ingest: Arc<Ingest>,
     readers: Readers,
+    metrics: metrics::Options,
 }
 
 impl Api {
     /// The API over what `ingest` leads to, for `readers`.
     #[must_use]
     pub fn new(ingest: Arc<Ingest>, readers: Readers) -> Self {
-        Self { ingest, readers }
+        Self { ingest, readers, metrics: metrics::Options::default() }
+    }
+
+    /// The same with `options` for `/metrics`.
+    #[must_use]
+    pub fn with_metrics(self, options: metrics::Options) -> Self {
+        Self { metrics: options, ..self }
     }
 
     /// What stands before submitting and removing.
@@ -197,6 +223,10 @@ impl Api {
             "/health" => {
                 allow(head.method, "GET, HEAD")?;
                 Action::Health
+            }
+            "/metrics" => {
+                allow(head.method, "GET, HEAD")?;
+                Action::Metrics
             }
             "/write" => {
                 allow(head.method, "POST")?;
@@ -267,6 +297,13 @@ impl Api {
     /// Answers a request whose body has been read, at `now` in seconds since the Unix epoch.
     #[must_use]
     pub fn reply(&self, route: &Route<'_>, body: &[u8], now: u64) -> Reply {
+        let began = Instant::now();
+        let reply = self.find_reply(route, body, now);
+        self.stats().observe(route.name(), began.elapsed());
+        reply
+    }
+
+    fn find_reply(&self, route: &Route<'_>, body: &[u8], now: u64) -> Reply {
         match &route.0 {
             Action::Submit { speaker, host, epoch, key } => {
                 let sample =
@@ -289,6 +326,11 @@ impl Api {
             },
             Action::Write(speaker, write) => write.reply(&self.ingest, speaker, body, now),
             Action::Token(peer) => self.token(*peer, now),
+            Action::Metrics => Reply {
+                status: 200,
+                headers: vec![("Content-Type", metrics::CONTENT_TYPE)],
+                body: metrics::write(&self.ingest, self.metrics, now),
+            },
             Action::Ping => influx::ping(),
             Action::Query { statement } => influx::query(statement.as_deref(), body),
         }
@@ -312,7 +354,10 @@ impl Api {
     ) -> Reply {
         let sample = match sample {
             Ok(sample) => sample,
-            Err(sentence) => return Reply::error(400, &sentence),
+            Err(sentence) => {
+                self.stats().refused_malformed.add(1);
+                return Reply::error(400, &sentence);
+            }
         };
         match self.ingest.submit(speaker, &sample, key, now) {
             Ok(Recorded { duplicate: true, .. }) => Reply::json(200, &json!({ "stored": 0, "duplicate": true })),

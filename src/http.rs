@@ -84,9 +84,10 @@ pub(crate) fn encode(reply: &Reply, head_only: bool, connection: Option<&str>) -
         format!("HTTP/1.1 {} {}\r\nDate: {date}\r\n", reply.status, reason(reply.status)).as_bytes(),
     );
     if reply.status != 204 {
-        let length = reply.body.len();
-        let about_body = format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
-        answer.extend_from_slice(about_body.as_bytes());
+        if !reply.headers.iter().any(|(name, _)| *name == "Content-Type") {
+            answer.extend_from_slice(b"Content-Type: application/json\r\n");
+        }
+        answer.extend_from_slice(format!("Content-Length: {}\r\n", reply.body.len()).as_bytes());
     }
     for (name, value) in reply.headers.iter().copied().chain(connection.map(|value| ("Connection", value))) {
         answer.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());

@@ -119,9 +119,21 @@ impl Ingest {
         key: Option<Key<'_>>,
         now: u64,
     ) -> Result<Recorded, Refused> {
-        let recorded = self.record(speaker, sample.view(), key, now)?;
-        self.settle().map_err(Refused::Unavailable)?;
-        Ok(recorded)
+        let recorded = self.record(speaker, sample.view(), key, now);
+        let recorded = recorded.and_then(|recorded| self.settle().map(|()| recorded).map_err(Refused::Unavailable));
+        recorded.inspect_err(|refused| self.count_refused(refused))
+    }
+
+    /// Counts a sample of which nothing was stored; one that is not trusted was counted as such.
+    fn count_refused(&self, refused: &Refused) {
+        let counter = match refused {
+            Refused::Malformed(_) => &self.stats.refused_malformed,
+            Refused::Untrusted(_) => return,
+            Refused::Ahead { .. } => &self.stats.refused_ahead,
+            Refused::Unavailable(_) => &self.stats.refused_unavailable,
+            Refused::SeriesCap { .. } => &self.stats.refused_series_cap,
+        };
+        counter.add(1);
     }
 
     /// Stores a line of line protocol. [`Ingest::settle`] makes it, and those before it, durable.
@@ -149,7 +161,7 @@ impl Ingest {
                 self.stats.lines_refused.add(usize::from(recorded.is_err()));
             }
         }
-        recorded
+        recorded.inspect_err(|refused| self.count_refused(refused))
     }
 
     /// Stores the lines of a text, each as [`Ingest::submit_line`] does, and tells what became of each by its number.
@@ -178,6 +190,7 @@ impl Ingest {
                     Ok(head) => heads.push((number, head, first..decoder.values.len())),
                     Err(why) => {
                         self.stats.lines_refused.add(1);
+                        self.count_refused(&why);
                         became(number, Err(why));
                     }
                 }
@@ -200,7 +213,8 @@ impl Ingest {
                     strings += head.strings;
                     capped += usize::from(is_capped(recorded));
                 }
-                became(*number, recorded.map_err(Refused::Unavailable).and_then(|recorded| self.check_cap(recorded)));
+                let recorded = recorded.map_err(Refused::Unavailable).and_then(|recorded| self.check_cap(recorded));
+                became(*number, recorded.inspect_err(|refused| self.count_refused(refused)));
             }
             self.count(&sum);
             self.stats.strings.add(strings);
@@ -279,5 +293,6 @@ mod tests {
             Err(Refused::SeriesCap { series_max: 1 })
         );
         assert_eq!((stats.stored.get(), stats.refused.get()), (1, 1));
+        assert_eq!((stats.refused_ahead.get(), stats.refused_series_cap.get()), (1, 1));
     }
 }

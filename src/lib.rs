@@ -6,7 +6,7 @@
 //! - [`intake`] takes datagrams and messages, which are not answered.
 //! - [`ingest`] is the one way in for samples; [`sample`] decodes them and holds every limit on input.
 //! - [`store`] keeps the hosts; [`summary`] is the arithmetic of their averages.
-//! - [`stats`] is what the process counts about itself.
+//! - [`stats`] is what the process counts about itself; [`metrics`] writes it, and the hosts, as Prometheus reads them.
 //! - [`receiver`] puts the rooms of the receiving side together.
 //!
 //! Below the doors time is an argument, in seconds since the Unix epoch. `ARCHITECTURE.md` says what may import what.
@@ -15,6 +15,7 @@ pub mod api;
 mod http;
 pub mod ingest;
 pub mod intake;
+pub mod metrics;
 pub mod monitor;
 pub mod probe;
 pub mod receiver;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use lizm::monitor::{self, Destination};
 use lizm::store::Location;
-use lizm::{intake, probe, receiver, sample};
+use lizm::{intake, metrics, probe, receiver, sample};
 use log::LevelFilter;
 use pico_args::Arguments;
 
@@ -117,6 +117,7 @@ impl Options {
             workers: self.whole("--workers", 16, 1..=1024)?,
             series_max: self.whole("--max-series", 1_000_000, 1..=1_000_000_000)?,
             store: self.store()?,
+            metrics_hosts_max: self.whole("--metrics-hosts", metrics::HOSTS_MAX, 0..=1_000_000)?,
             intake: self.intake()?,
         };
         #[cfg(feature = "tls")]
@@ -227,6 +228,7 @@ impl Options {
             workers: 4,
             series_max: 1000,
             store: Location::Memory,
+            metrics_hosts_max: metrics::HOSTS_MAX,
             intake: intake::Options::default(),
         };
         let monitor = monitor::Options {

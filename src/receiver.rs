@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::api::Api;
 use crate::ingest::Ingest;
 use crate::intake::{self, Intake};
+use crate::metrics;
 use crate::server::{Door, unix_now_sec};
 use crate::stats::Stats;
 use crate::store::{Location, Store, SweepGate, Unavailable};
@@ -45,6 +46,8 @@ pub struct Options {
     pub series_max: usize,
     /// Where to keep what was received.
     pub store: Location,
+    /// Hosts whose values `/metrics` has.
+    pub metrics_hosts_max: usize,
     /// Ways in besides HTTP.
     pub intake: intake::Options,
 }
@@ -73,7 +76,12 @@ impl Receiver {
         let anyone_may_submit = gate.lets_anyone_in() && !options.bind.is_loopback();
         let readers = Readers::of(&options.trust).map_err(io::Error::other)?;
         let ingest = Arc::new(Ingest::new(store.clone(), gate, stats.clone()));
-        let api = Arc::new(Api::new(ingest.clone(), readers));
+        let store_kind = match options.store {
+            Location::Memory => "memory",
+            Location::Directory { .. } => "directory",
+        };
+        let metrics = metrics::Options { hosts_max: options.metrics_hosts_max, store_kind };
+        let api = Arc::new(Api::new(ingest.clone(), readers).with_metrics(metrics));
         // The doors come last: what they answer is lost where the process ends for want of another socket.
         let intake = Intake::open(&options.intake, &ingest)?;
         #[cfg(feature = "tls")]

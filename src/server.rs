@@ -109,7 +109,9 @@ impl Queue {
     ) -> io::Result<Option<Turn>> {
         let _in_order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(request) = receive(&self.server)? else { return Ok(None) };
-        shared.newcomers.see(request.remote_addr());
+        if shared.newcomers.see(request.remote_addr()) {
+            shared.desk.stats().connections.add(1);
+        }
         Ok(shared.desk.begin(request))
     }
 }
@@ -192,8 +194,9 @@ impl Default for Newcomers {
 }
 
 impl Newcomers {
-    fn see(&self, client: Option<&SocketAddr>) {
-        let Some(client) = client else { return };
+    /// Counts a client, and says whether it is a newcomer.
+    fn see(&self, client: Option<&SocketAddr>) -> bool {
+        let Some(client) = client else { return false };
         let ip = match client.ip() {
             IpAddr::V4(ip) => u64::from(u32::from(ip)),
             #[expect(clippy::cast_possible_truncation, reason = "the interface part tells clients apart")]
@@ -201,10 +204,12 @@ impl Newcomers {
         };
         let client_tag = ip << 16 | u64::from(client.port());
         let slot = &self.slots[usize::from(client.port()) % self.slots.len()];
-        if slot.load(Ordering::Relaxed) != client_tag {
+        let is_new = slot.load(Ordering::Relaxed) != client_tag;
+        if is_new {
             slot.store(client_tag, Ordering::Relaxed);
             self.count.fetch_add(1, Ordering::Relaxed);
         }
+        is_new
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A number that only rises.
 #[derive(Debug, Default)]
@@ -23,6 +24,50 @@ impl Counter {
         self.0.load(Ordering::Relaxed)
     }
 }
+
+/// Upper bounds of the buckets of a [`Histogram`] in seconds; a last one has no bound. A submission takes some tens of
+/// microseconds, a list of many hosts some tens of milliseconds.
+pub const BOUNDS_SEC: [f64; 6] = [0.000_1, 0.001, 0.01, 0.1, 1.0, 10.0];
+
+/// How long things took, by how many took how long.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [Counter; BOUNDS_SEC.len() + 1],
+    sum_ns: AtomicU64,
+}
+
+impl Histogram {
+    /// Counts one thing that took so long.
+    pub fn observe(&self, took: Duration) {
+        let took_sec = took.as_secs_f64();
+        self.buckets[BOUNDS_SEC.partition_point(|bound_sec| *bound_sec < took_sec)].add(1);
+        self.sum_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How many took up to each of [`BOUNDS_SEC`], and last how many there were.
+    #[must_use]
+    pub fn cumulative(&self) -> [u64; BOUNDS_SEC.len() + 1] {
+        let mut sum = 0;
+        self.buckets.each_ref().map(|bucket| {
+            sum += bucket.get();
+            sum
+        })
+    }
+
+    /// How long all of them took together.
+    #[must_use]
+    pub fn sum(&self) -> Duration {
+        Duration::from_nanos(self.sum_ns.load(Ordering::Relaxed))
+    }
+}
+
+/// What requests ask for, as it is counted.
+pub const ROUTES: [&str; 11] =
+    ["submit", "write", "token", "summaries", "hosts", "remove", "health", "metrics", "ping", "query", "other"];
+
+/// Statuses of answers, as they are counted; any other is among the last.
+pub const STATUSES: [u16; 20] =
+    [200, 204, 304, 400, 401, 403, 404, 405, 408, 411, 413, 415, 417, 422, 429, 431, 500, 503, 505, 0];
 
 /// The receiver's counters.
 #[derive(Debug, Default)]
@@ -49,8 +94,36 @@ pub struct Stats {
     pub connections_turned_away: Counter,
     /// Requests that were a retry of one already counted.
     pub duplicates: Counter,
+    /// Samples and lines that were refused for what they say.
+    pub refused_malformed: Counter,
+    /// Samples and lines that were refused because their epoch lies ahead.
+    pub refused_ahead: Counter,
+    /// Samples and lines that the store could not take.
+    pub refused_unavailable: Counter,
+    /// Samples and lines whose values would all have been new series over the cap.
+    pub refused_series_cap: Counter,
+    /// How long answers took to find, by [`ROUTES`].
+    pub durations: [Histogram; ROUTES.len()],
+    /// Answers by [`STATUSES`].
+    pub answers: [Counter; STATUSES.len()],
+    /// Connections of the plain door, by their first requests.
+    pub connections: Counter,
     /// Requests of the plain door that could not be dropped safely: each keeps a thread and two descriptors.
     pub parked: Counter,
+}
+
+impl Stats {
+    /// Counts how long the answer to a request of a route took to find.
+    pub fn observe(&self, route: &str, took: Duration) {
+        let place = ROUTES.iter().position(|known| *known == route).unwrap_or(ROUTES.len() - 1);
+        self.durations[place].observe(took);
+    }
+
+    /// Counts an answer that a door gives.
+    pub fn answered(&self, status: u16) {
+        let place = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len() - 1);
+        self.answers[place].add(1);
+    }
 }
 
 impl fmt::Display for Stats {
@@ -74,5 +147,22 @@ impl fmt::Display for Stats {
             .iter()
             .filter(|(counter, _)| counter.get() > 0)
             .try_for_each(|(counter, what)| write!(f, ", {} {what}", counter.get()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_fall_into_their_buckets() {
+        let stats = Stats::default();
+        for ns in [0, 100_000, 100_001, 2_000_000_000, 60_000_000_000] {
+            stats.observe("hosts", Duration::from_nanos(ns));
+        }
+        stats.observe("brew", Duration::from_secs(1));
+        assert_eq!(stats.durations[4].cumulative(), [2, 3, 3, 3, 3, 4, 5]);
+        assert_eq!(stats.durations[4].sum(), Duration::from_nanos(62_000_200_001));
+        assert_eq!(stats.durations[10].cumulative(), [0, 0, 0, 0, 1, 1, 1]);
     }
 }

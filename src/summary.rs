@@ -262,6 +262,13 @@ impl Series {
         self.rings.iter().map(|ring| ring.running.count as usize).sum()
     }
 
+    /// What is kept of the interval of [`RECENT`] that runs at `now`, if there is a sample in it.
+    #[must_use]
+    pub fn running(&self, now: u64) -> Option<Bucket> {
+        let ring = &self.rings[0];
+        (ring.newest == RECENT.number(now) && ring.running.count > 0).then_some(ring.running)
+    }
+
     /// Adds what another series of the same label holds.
     pub fn merge(&mut self, other: &Self, now: u64) {
         for ((window, ring), more) in WINDOWS.iter().zip(&mut self.rings).zip(&other.rings) {

@@ -41,6 +41,7 @@ Usage: lizm receiver [options]
       --read-password-file FILE  a password that reading needs, but for /health; any user name will do
       --max-series N    most series, a label of a host each; values of new ones are refused past it [1000000]
       --workers N       threads that answer requests [16]
+      --metrics-hosts N most hosts whose values /metrics has, the first by name; 0 for none [1000]
       --log-level L     error, warning, info or debug [info]
       --log-format F    text or json [text]
 
@@ -54,6 +55,7 @@ What it serves:
   GET    /ping, /query          what clients of InfluxDB 1.x ask before they write
   POST   /api/token             over HTTPS with a client certificate: a token for the hosts that it names
   GET    /health                200 while it is well
+  GET    /metrics               what Prometheus reads: of this process, and the running minute of each host
 
 SIGTERM and SIGINT finish what was taken, make it durable, and exit 0.
 ";

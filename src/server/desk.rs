@@ -18,6 +18,7 @@ use super::turns::Turns;
 use super::{RECEIVE_SEC_MAX, SEND_SEC_MAX, unix_now_sec};
 use crate::api::{Api, HEAD_BYTES_MAX, Head, Peer, Reply};
 use crate::http::{self, Body};
+use crate::stats::Stats;
 
 /// Bodies up to this many bytes are in memory when tiny_http hands a request over (`tiny_http::request`).
 const BUFFERED_BYTES_MAX: usize = 1024;
@@ -86,6 +87,11 @@ impl Desk {
         Self(Arc::new(Shared { api, turns: Turns::new(), lane: Lane::default() }))
     }
 
+    /// What the process counts.
+    pub(super) fn stats(&self) -> &Stats {
+        self.0.api.stats()
+    }
+
     /// Whether nothing long is on its way.
     pub(super) fn lane_is_empty(&self) -> bool {
         let lane = self.0.lane.lock();
@@ -150,6 +156,7 @@ impl Desk {
                 Work::Serve(request) => {
                     let sentence = format!("body: {LANE_WAITING_MAX} long ones wait already, the limit of this door");
                     let busy = Reply::error(503, &sentence);
+                    self.stats().answered(busy.status);
                     match Unread::of(&request) {
                         Unread::Nothing => send(request, &busy, true, SEND_SEC_MAX),
                         Unread::Bytes(_) | Unread::Chunks => self.0.park(request, &busy),
@@ -227,7 +234,9 @@ impl Shared {
         if unread.is_to_be_read() && !in_lane {
             return Served::ForLane(Box::new(Work::Serve(request)));
         }
-        match (self.answer(&mut request, &unread), unread) {
+        let answer = self.answer(&mut request, &unread);
+        self.api.stats().answered(answer.as_ref().map_or_else(|refusal| refusal.status, |reply| reply.status));
+        match (answer, unread) {
             (Ok(reply), _) if reply.body.len() > SENT_INLINE_BYTES_MAX && !in_lane => {
                 Served::ForLane(Box::new(Work::Send(request, reply)))
             }

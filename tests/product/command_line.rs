@@ -21,6 +21,7 @@ fn wrong_usage_exits_2_and_names_the_option() {
         (&["receiver", "-p", "x"], "--port"),
         (&["receiver", "--bind", "localhost"], "--bind"),
         (&["receiver", "--max-series", "0"], "--max-series"),
+        (&["receiver", "--metrics-hosts", "all"], "--metrics-hosts"),
         (&["receiver", "--port", "1", "--port", "2"], "--port"),
         (&["receiver", "--verbose"], "--verbose"),
         (&["receiver", "8080"], "\"8080\""),

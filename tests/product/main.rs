@@ -12,6 +12,7 @@ mod door;
 mod durable;
 mod harness;
 mod lines;
+mod metrics;
 mod monitoring;
 mod peers;
 #[cfg(target_os = "linux")]

@@ -1,0 +1,292 @@
+//! `/metrics`: what this process counts about itself and the running minute of the hosts, in Prometheus's text format
+//! 0.0.4 (<https://prometheus.io/docs/instrumenting/exposition_formats/>), under names by its naming rules.
+
+use std::fmt::{Display, Write};
+
+use crate::ingest::Ingest;
+use crate::stats::{BOUNDS_SEC, Counter, PANICS, ROUTES, STATUSES, Stats};
+use crate::store::{State, Store};
+use crate::summary::Wanted;
+
+/// The type of what [`write()`] gives.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Hosts whose values are written if nothing else is said: what one scrape of Prometheus takes with ease.
+pub const HOSTS_MAX: usize = 1000;
+/// Most bytes of an answer, past which no further host is begun: one host may have a great many labels.
+const BYTES_MAX: usize = 32 << 20;
+
+/// What to write.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Most hosts whose values are written.
+    pub hosts_max: usize,
+    /// Where the store keeps what it holds.
+    pub store_kind: &'static str,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { hosts_max: HOSTS_MAX, store_kind: "memory" }
+    }
+}
+
+/// Writes all metrics as of `now`. Nothing is locked while it writes: of each host it has a copy.
+#[must_use]
+pub fn write(ingest: &Ingest, options: Options, now: u64) -> Vec<u8> {
+    let (stats, store) = (ingest.stats(), ingest.store());
+    let mut text = Text(String::with_capacity(16 << 10));
+    text.family("lizm_build_info", "gauge", "Version of this lizm; the value means nothing.");
+    text.sample("lizm_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    write_samples(&mut text, stats);
+    write_requests(&mut text, stats);
+    text.gauge("lizm_series", "Series held, a label of a host each.", store.series_count());
+    text.gauge("lizm_series_max", "Most series that may be held.", store.series_max());
+    text.family("lizm_store_info", "gauge", "Where the store keeps what it holds; the value means nothing.");
+    text.sample("lizm_store_info", &[("kind", options.store_kind)], 1);
+    let is_up = u8::from(store.unavailable().is_none());
+    text.gauge("lizm_store_up", "Whether the store takes samples.", is_up);
+    text.counter("lizm_panics_total", "Panics of this process, each of which cost one request at most.", &PANICS);
+    #[cfg(target_os = "linux")]
+    write_process(&mut text);
+    write_hosts(&mut text, store, options.hosts_max, now);
+    text.0.into_bytes()
+}
+
+fn write_samples(text: &mut Text, stats: &Stats) {
+    text.counter("lizm_values_stored_total", "Values that were stored.", &stats.stored);
+    text.counter("lizm_values_expired_total", "Values that were too old for every summary.", &stats.expired);
+    text.counter("lizm_values_refused_total", "Values of new series over --max-series.", &stats.refused);
+    text.counter("lizm_requests_duplicate_total", "Retries of requests that were counted before.", &stats.duplicates);
+    let name = "lizm_samples_refused_total";
+    text.family(name, "counter", "Samples and lines of which nothing was stored, by reason.");
+    for (reason, counter) in [
+        ("malformed", &stats.refused_malformed),
+        ("ahead", &stats.refused_ahead),
+        ("untrusted", &stats.untrusted),
+        ("store_unavailable", &stats.refused_unavailable),
+        ("max_series", &stats.refused_series_cap),
+    ] {
+        text.sample(name, &[("reason", reason)], counter.get());
+    }
+    text.counter("lizm_line_strings_total", "String fields of lines, which are passed over.", &stats.strings);
+    let name = "lizm_udp_datagrams_dropped_total";
+    text.family(name, "counter", "Datagrams that were lost, by reason.");
+    text.sample(name, &[("reason", "too_long")], stats.datagrams_truncated.get());
+    text.sample(name, &[("reason", "buffer_full")], stats.datagrams_dropped.get());
+}
+
+fn write_requests(text: &mut Text, stats: &Stats) {
+    let name = "lizm_http_connections_total";
+    text.counter(
+        name,
+        "Connections of the plain door, by their first requests, its own probes too.",
+        &stats.connections,
+    );
+    let help = "Connections of the HTTPS door that ended before a request could be sent.";
+    text.counter("lizm_https_handshakes_failed_total", help, &stats.handshakes_failed);
+    let help = "Connections that the HTTPS door had no room for.";
+    text.counter("lizm_https_connections_turned_away_total", help, &stats.connections_turned_away);
+    text.counter("lizm_http_requests_parked_total", "Requests that each keep a thread for good.", &stats.parked);
+    let name = "lizm_http_responses_total";
+    text.family(name, "counter", "Answers by status.");
+    for (status, counter) in STATUSES.iter().zip(&stats.answers).filter(|(_, counter)| counter.get() > 0) {
+        let code = if *status == 0 { "other".to_owned() } else { status.to_string() };
+        text.sample(name, &[("code", &code)], counter.get());
+    }
+    let name = "lizm_http_request_duration_seconds";
+    text.family(name, "histogram", "How long answers took to find, without the time of clients, by route.");
+    for (route, histogram) in ROUTES.iter().zip(&stats.durations) {
+        let counts = histogram.cumulative();
+        let count = counts[BOUNDS_SEC.len()];
+        if count == 0 {
+            continue;
+        }
+        let bounds = BOUNDS_SEC.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+        for (bound, count) in bounds.zip(counts) {
+            text.sample(&format!("{name}_bucket"), &[("route", route), ("le", &bound)], count);
+        }
+        text.sample(&format!("{name}_sum"), &[("route", route)], histogram.sum().as_secs_f64());
+        text.sample(&format!("{name}_count"), &[("route", route)], count);
+    }
+}
+
+/// The metrics that every process has, under the names that Prometheus's clients give them; those that cannot be read
+/// are left out.
+#[cfg(target_os = "linux")]
+fn write_process(text: &mut Text) {
+    use nix::sys::resource::{Resource, getrlimit};
+    use procfs::process::Process;
+
+    let Ok(process) = Process::myself() else { return };
+    if let Ok(stat) = process.stat() {
+        #[expect(clippy::cast_precision_loss, reason = "ticks of a process and of the time since the start")]
+        let seconds = |ticks: u64| ticks as f64 / procfs::ticks_per_second() as f64;
+        let name = "process_cpu_seconds_total";
+        text.family(name, "counter", "Processor time of user and system in seconds.");
+        text.sample(name, &[], seconds(stat.utime.saturating_add(stat.stime)));
+        let resident_bytes = stat.rss.saturating_mul(procfs::page_size());
+        text.gauge("process_resident_memory_bytes", "Resident memory in bytes.", resident_bytes);
+        text.gauge("process_virtual_memory_bytes", "Virtual memory in bytes.", stat.vsize);
+        text.gauge("process_threads", "Threads.", stat.num_threads);
+        if let Ok(boot_sec) = procfs::boot_time_secs() {
+            let help = "Start of the process in seconds since the Unix epoch.";
+            #[expect(clippy::cast_precision_loss, reason = "a time that fits for millions of years")]
+            text.gauge("process_start_time_seconds", help, boot_sec as f64 + seconds(stat.starttime));
+        }
+    }
+    if let Ok(count) = process.fd_count() {
+        text.gauge("process_open_fds", "Open descriptors.", count);
+    }
+    if let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        text.gauge("process_max_fds", "Most descriptors that may be open.", soft);
+    }
+}
+
+/// The hosts by state, and the running minute of those that are written.
+fn write_hosts(text: &mut Text, store: &Store, hosts_max: usize, now: u64) {
+    let names = store.hosts();
+    let listed = &names[..names.len().min(hosts_max)];
+    text.gauge("lizm_hosts", "Hosts that are known.", names.len());
+    let name = "lizm_host_up";
+    text.family(name, "gauge", "Whether the host reports as it did; 0 when it is late or down.");
+    for host in listed {
+        if let Some(status) = store.status(host, &[], now) {
+            text.sample(name, &[("host", host)], u8::from(status.state(now) == State::Up));
+        }
+    }
+    let name = "lizm_host_value";
+    text.family(name, "gauge", "What the host has reported in the running minute.");
+    let (wanted, mut written) = (Wanted::containing(""), 0);
+    for host in listed {
+        if text.0.len() > BYTES_MAX {
+            break;
+        }
+        written += 1;
+        for (label, series) in store.series(host, &wanted) {
+            let Some(bucket) = series.running(now) else { continue };
+            for (stat, value) in [("avg", bucket.mean()), ("min", bucket.min), ("max", bucket.max)] {
+                text.sample(name, &[("host", host), ("label", &label), ("stat", stat)], value);
+            }
+        }
+    }
+    text.gauge("lizm_hosts_omitted", "Hosts whose values are left out here.", names.len() - written);
+}
+
+/// The text as it grows. What it holds of one family stands together, as the format asks.
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.add(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    }
+
+    fn counter(&mut self, name: &str, help: &str, counter: &Counter) {
+        self.family(name, "counter", help);
+        self.sample(name, &[], counter.get());
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "gauge", help);
+        self.sample(name, &[], value);
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.0.push_str(name);
+        for (place, (label, value)) in labels.iter().enumerate() {
+            self.add(format_args!("{}{label}=\"", if place == 0 { '{' } else { ',' }));
+            self.escape(value);
+            self.0.push('"');
+        }
+        let end = if labels.is_empty() { "" } else { "}" };
+        self.add(format_args!("{end} {value}\n"));
+    }
+
+    /// Adds a value of a label, in which a backslash, a quote and a newline are escaped.
+    fn escape(&mut self, value: &str) {
+        for character in value.chars() {
+            match character {
+                '\\' => self.0.push_str("\\\\"),
+                '"' => self.0.push_str("\\\""),
+                '\n' => self.0.push_str("\\n"),
+                other => self.0.push(other),
+            }
+        }
+    }
+
+    fn add(&mut self, text: std::fmt::Arguments<'_>) {
+        // Writing to a string does not fail.
+        let _ = self.0.write_fmt(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Sample;
+    use crate::trust::{Gate, Speaker};
+    use std::sync::Arc;
+
+    const NOW: u64 = 1_465_001_814;
+
+    fn written(ingest: &Ingest, hosts_max: usize) -> String {
+        String::from_utf8(write(ingest, Options { hosts_max, ..Options::default() }, NOW)).unwrap()
+    }
+
+    fn ingest_of(hosts: &[&str], label: &'static str) -> Ingest {
+        let ingest = Ingest::new(Arc::new(Store::new(100)), Gate::wide_open(), Arc::default());
+        for (host, value) in hosts.iter().zip([1.0, 3.5, 1e300]) {
+            for (epoch, value) in [(NOW - 60, 100.0), (NOW - 1, value), (NOW, value + 1.0)] {
+                let sample = Sample { host: (*host).into(), epoch, values: vec![(label.into(), value)] };
+                assert_eq!(ingest.submit(&Speaker::Anyone, &sample, None, NOW).unwrap().stored, 1);
+            }
+        }
+        ingest
+    }
+
+    #[test]
+    fn the_running_minute_of_a_host_is_written() {
+        let text = written(&ingest_of(&["jarvis"], "cpu"), 10);
+        for line in [
+            "lizm_hosts 1",
+            "lizm_hosts_omitted 0",
+            "lizm_values_stored_total 3",
+            "lizm_series 1",
+            "lizm_store_info{kind=\"memory\"} 1",
+            "lizm_host_up{host=\"jarvis\"} 1",
+            "lizm_host_value{host=\"jarvis\",label=\"cpu\",stat=\"avg\"} 1.5",
+            "lizm_host_value{host=\"jarvis\",label=\"cpu\",stat=\"min\"} 1",
+            "lizm_host_value{host=\"jarvis\",label=\"cpu\",stat=\"max\"} 2",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line} in {text}");
+        }
+        assert!(!text.contains("lizm_http_responses_total{"), "what there was none of is left out");
+    }
+
+    #[test]
+    fn names_are_escaped_and_hosts_have_an_end() {
+        let ingest = ingest_of(&["b\\\"", "a", "c"], "{x=\"1\"}");
+        let text = written(&ingest, 2);
+        assert!(text.contains("{host=\"b\\\\\\\"\",label=\"{x=\\\"1\\\"}\",stat=\"min\"} 1\n"), "{text}");
+        assert!(!text.contains("host=\"c\"") && text.contains("\nlizm_hosts_omitted 1\n"), "{text}");
+        let none = written(&ingest, 0);
+        assert!(!none.contains("{host=") && none.contains("\nlizm_hosts_omitted 3\n"), "{none}");
+    }
+
+    #[test]
+    fn every_line_is_of_the_family_before_it() {
+        let text = written(&ingest_of(&["a"], "cpu"), 1);
+        let (mut family, mut families) = ("", Vec::new());
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                family = rest.split(' ').next().unwrap();
+                assert!(!families.contains(&family), "{family} is written once");
+                families.push(family);
+            } else if !line.starts_with("# TYPE ") {
+                let name = line.split(['{', ' ']).next().unwrap();
+                assert!(name.starts_with(family) && !family.is_empty(), "{line} in {family}");
+                assert!(line.rsplit_once(' ').unwrap().1.parse::<f64>().is_ok(), "{line}");
+            }
+        }
+        assert!(families.contains(&"lizm_samples_refused_total"));
+    }
+}
