@@ -404,10 +404,20 @@ pub fn recent_start(now: u64) -> u64 {
 
 /// Rounds to two decimals, half to even on the binary value, as Python's `round(x, 2)` does.
 ///
-/// Rust's formatting is exact in the same way; a number without a fraction is its own rounding.
+/// Rust's formatting is exact in the same way; a number without a fraction is its own rounding. Where a number is clear
+/// of the middle between two hundredths, arithmetic finds the same a good deal faster: its error, at most 2e-7 of a
+/// hundredth below ten million, cannot reach across, and a division of whole numbers rounds as parsing does.
 #[must_use]
 pub fn round2(value: f64) -> f64 {
-    if value.fract() == 0.0 { value } else { format!("{value:.2}").parse().unwrap_or(value) }
+    let hundredths = value * 100.0;
+    let nearest = hundredths.round();
+    if hundredths.abs() < 1e9 && (hundredths - nearest).abs() < 0.499_999 {
+        nearest / 100.0
+    } else if value.fract() == 0.0 {
+        value
+    } else {
+        format!("{value:.2}").parse().unwrap_or(value)
+    }
 }
 
 /// One interval of an answer.
@@ -738,6 +748,16 @@ mod tests {
         ];
         for (value, rounded) in pairs {
             assert_eq!(round2(value).to_bits(), f64::to_bits(rounded), "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rounding_by_arithmetic_is_rounding_by_formatting(value in -1e8..1e8_f64, hundredth in -20_000..20_000_i32, off in -3..=3_i32) {
+            let beside_middle = (f64::from(hundredth) + 0.5) / 100.0 + f64::from(off) * 1e-9;
+            for value in [value, value / 1e5, beside_middle] {
+                prop_assert_eq!(round2(value).to_bits(), format!("{value:.2}").parse::<f64>().unwrap().to_bits(), "{}", value);
+            }
         }
     }
 
