@@ -4,6 +4,7 @@
 //! a token or a password is refused by the head alone.
 
 mod influx;
+mod page;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::time::Instant;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::json;
+use smol_str::SmolStr;
 
 use crate::ingest::{Ingest, Refused};
 use crate::metrics;
@@ -43,7 +45,7 @@ pub struct Reply {
     pub status: u16,
     /// Headers beyond those of every answer: name and value. The body is JSON where `Content-Type` is not among them.
     pub headers: Vec<(&'static str, &'static str)>,
-    /// The body; nothing for a 204.
+    /// The body; nothing for a 204 and a 304.
     pub body: Vec<u8>,
 }
 
@@ -85,6 +87,8 @@ pub struct Head<'a> {
     pub idempotency_key: Option<&'a str>,
     /// The header `Content-Encoding`.
     pub content_encoding: Option<&'a str>,
+    /// The header `If-None-Match`.
+    pub if_none_match: Option<&'a str>,
     /// The header `Authorization`.
     pub authorization: Option<&'a str>,
     /// The door it came by.
@@ -111,6 +115,7 @@ enum Action<'a> {
     Summaries { host: Cow<'a, str>, wanted: Wanted },
     Remove { host: Cow<'a, str> },
     Hosts(HostsQuery),
+    Page { is_held: bool },
     Health,
     Write(Speaker, influx::Write<'a>),
     Token(Peer<'a>),
@@ -121,6 +126,7 @@ enum Action<'a> {
 
 #[derive(Debug, Default)]
 struct HostsQuery {
+    host: Option<String>,
     series: Vec<String>,
     after: Option<String>,
     limit: Option<usize>,
@@ -134,6 +140,7 @@ impl Route<'_> {
             Action::Summaries { .. } => "summaries",
             Action::Remove { .. } => "remove",
             Action::Hosts(_) => "hosts",
+            Action::Page { .. } => "page",
             Action::Health => "health",
             Action::Metrics => "metrics",
             Action::Write(..) => "write",
@@ -216,6 +223,10 @@ impl Api {
             return Err(reply);
         }
         let action = match path {
+            "/" => {
+                allow(head.method, "GET, HEAD")?;
+                Action::Page { is_held: head.if_none_match.is_some_and(page::is_held) }
+            }
             "/api/hosts" => {
                 allow(head.method, "GET, HEAD")?;
                 Action::Hosts(HostsQuery::parse(query)?)
@@ -320,6 +331,7 @@ impl Api {
                 Err(unavailable) => Reply::error(503, &unavailable.to_string()),
             },
             Action::Hosts(query) => self.hosts(query, now),
+            Action::Page { is_held } => page::reply(*is_held),
             Action::Health => match self.failing() {
                 None => Reply::json(200, &json!({ "status": "ok" })),
                 Some(reason) => Reply::json(503, &json!({ "status": "failing", "reason": reason })),
@@ -416,9 +428,16 @@ impl Api {
 
     fn hosts(&self, query: &HostsQuery, now: u64) -> Reply {
         let names = self.ingest.store().hosts();
-        let from = query.after.as_deref().map_or(0, |after| names.partition_point(|name| &**name <= after));
-        let series: Vec<&str> = query.series.iter().map(String::as_str).collect();
+        let from = match (&query.host, &query.after) {
+            (Some(host), _) => names.partition_point(|name| **name < **host),
+            (None, Some(after)) => names.partition_point(|name| **name <= **after),
+            (None, None) => 0,
+        };
         let listed = names.iter().skip(from).take(query.limit.unwrap_or(usize::MAX));
+        let listed = listed.take_while(|name| query.host.as_ref().is_none_or(|host| **name == *host));
+        let series: Vec<&str> = query.series.iter().map(String::as_str).collect();
+        let all = Wanted::containing("");
+        let kept = query.host.as_ref().map(|host| self.ingest.store().series(host, &all));
         let hosts = listed.filter_map(|name| {
             let status = self.ingest.store().status(name, &series, now)?;
             Some(HostEntry {
@@ -429,6 +448,7 @@ impl Api {
                 interval_sec: status.interval_sec,
                 series: (!series.is_empty()).then(|| status.recent.into_iter().collect()),
                 labels: status.labels,
+                summaries: kept.as_ref().map(|series| Summaries { series, wanted: &all, now }),
             })
         });
         let answer = HostsAnswer {
@@ -475,6 +495,8 @@ struct HostEntry<'a> {
     labels: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     series: Option<BTreeMap<String, Vec<Option<f64>>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    summaries: Option<Summaries<'a, SmolStr>>,
 }
 
 impl HostsQuery {
@@ -483,6 +505,7 @@ impl HostsQuery {
         for (name, value) in pairs(query) {
             let value = || decode_form(name, value);
             match name {
+                "host" => parsed.host = Some(value()?),
                 "series" => parsed.series = value()?.split(',').map(str::to_owned).collect(),
                 "after" => parsed.after = Some(value()?),
                 "limit" => {
@@ -490,8 +513,11 @@ impl HostsQuery {
                     let wrong = || Reply::error(400, "limit: not a whole number above 0");
                     parsed.limit = Some(limit.ok_or_else(wrong)?);
                 }
-                _ => return Err(Reply::error(400, "query: only series, after and limit are known here")),
+                _ => return Err(Reply::error(400, "query: only host, series, after and limit are known here")),
             }
+        }
+        if parsed.host.is_some() && (parsed.after.is_some() || parsed.limit.is_some()) {
+            return Err(Reply::error(400, "host: lists one host, with which after and limit mean nothing"));
         }
         if parsed.series.len() > LIST_SERIES_MAX {
             return Err(Reply::error(400, &format!("series: the limit is {LIST_SERIES_MAX} labels")));
@@ -577,7 +603,8 @@ mod tests {
         let ahead = format!("/api/perf/h/{}", NOW + 301);
         let fresh = format!("/api/perf/h/{NOW}");
         let cases: &[(&str, &str, &str, u16, &str)] = &[
-            ("GET", "/", "", 404, "path"),
+            ("POST", "/", "", 405, "GET, HEAD"),
+            ("GET", "/index.html", "", 404, "path"),
             ("GET", "/api/perf", "", 404, "path"),
             ("GET", "/api/perf/", "", 404, "path"),
             ("GET", "/api/perfect/h", "", 404, "path"),
@@ -603,6 +630,8 @@ mod tests {
             ("GET", "/api/hosts?limit=0", "", 400, "limit"),
             ("GET", "/api/hosts?limit=x", "", 400, "limit"),
             ("GET", "/api/hosts?sort=x", "", 400, "query"),
+            ("GET", "/api/hosts?host=h&limit=1", "", 400, "host: lists one"),
+            ("GET", "/api/hosts?host=h&after=g", "", 400, "host: lists one"),
             ("GET", "/api/hosts?series=a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q", "", 400, "series: the limit is 16"),
             ("DELETE", "/api/perf/nobody", "", 404, "host"),
         ];
@@ -682,6 +711,24 @@ mod tests {
         assert_eq!(page["hosts"][0]["series"]["cpu"][59], 1.0);
         assert_eq!(page["hosts"][0]["series"]["cpu"][58], Value::Null);
         assert_eq!(page["hosts"][0]["series"].as_object().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn one_host_is_listed_with_all_that_is_kept_of_it() {
+        let api = api(100);
+        // A path with such a name in it is another path to browsers and proxies; a query is not.
+        for host in ["a", "%2E%2E", "b"] {
+            assert_eq!(post(&api, &format!("/api/perf/{host}/{NOW}"), "{\"cpu\":1,\"mem\":3}").0, 200);
+        }
+        let (_, answer) = ask(&api, "GET", "/api/hosts?host=%2e%2e", "");
+        let listed = answer["hosts"].as_array().unwrap();
+        assert_eq!((listed.len(), &listed[0]["host"], &answer["count"]), (1, &json!(".."), &json!(3)));
+        assert_eq!(listed[0]["summaries"], ask(&api, "GET", "/api/perf/%2e%2e", "").1);
+        assert_eq!(listed[0]["summaries"].as_object().unwrap().len(), 4);
+        let (_, series) = ask(&api, "GET", "/api/hosts?host=b&series=cpu", "");
+        assert_eq!(series["hosts"][0]["series"]["cpu"][59], 1.0);
+        assert_eq!(ask(&api, "GET", "/api/hosts?host=aa", ""), (200, json!({"hosts": [], "count": 3})));
+        assert_eq!(ask(&api, "GET", "/api/hosts?host=c", ""), (200, json!({"hosts": [], "count": 3})));
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub(crate) fn encode(reply: &Reply, head_only: bool, connection: Option<&str>) -
     answer.extend_from_slice(
         format!("HTTP/1.1 {} {}\r\nDate: {date}\r\n", reply.status, reason(reply.status)).as_bytes(),
     );
-    if reply.status != 204 {
+    if !matches!(reply.status, 204 | 304) {
         if !reply.headers.iter().any(|(name, _)| *name == "Content-Type") {
             answer.extend_from_slice(b"Content-Type: application/json\r\n");
         }

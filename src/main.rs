@@ -74,7 +74,7 @@ fn demo(receiver: &receiver::Options, monitor: &monitor::Options) -> Result<(), 
     let address = receiver.address().ok_or("the demo has no plain door")?;
     let url = format!("http://{address}");
     let destination = Destination::parse(&url)?;
-    log::info!("Open {url}/api/perf/{}/by-minute in a browser; Ctrl+C ends the demo", monitor::segment(&monitor.host));
+    log::info!("Open {url}/ in a browser; Ctrl+C ends the demo");
     let monitor = monitor::Options { destinations: vec![destination], ..monitor.clone() };
     let monitor = Monitor::start(&monitor).map_err(|error| error.to_string())?;
     wait(signals)?;

@@ -62,8 +62,8 @@ impl Histogram {
 }
 
 /// What requests ask for, as it is counted.
-pub const ROUTES: [&str; 11] =
-    ["submit", "write", "token", "summaries", "hosts", "remove", "health", "metrics", "ping", "query", "other"];
+pub const ROUTES: [&str; 12] =
+    ["submit", "write", "token", "page", "summaries", "hosts", "remove", "health", "metrics", "ping", "query", "other"];
 
 /// Statuses of answers, as they are counted; any other is among the last.
 pub const STATUSES: [u16; 20] =
@@ -161,8 +161,8 @@ mod tests {
             stats.observe("hosts", Duration::from_nanos(ns));
         }
         stats.observe("brew", Duration::from_secs(1));
-        assert_eq!(stats.durations[4].cumulative(), [2, 3, 3, 3, 3, 4, 5]);
-        assert_eq!(stats.durations[4].sum(), Duration::from_nanos(62_000_200_001));
-        assert_eq!(stats.durations[10].cumulative(), [0, 0, 0, 0, 1, 1, 1]);
+        assert_eq!(stats.durations[5].cumulative(), [2, 3, 3, 3, 3, 4, 5]);
+        assert_eq!(stats.durations[5].sum(), Duration::from_nanos(62_000_200_001));
+        assert_eq!(stats.durations[11].cumulative(), [0, 0, 0, 0, 1, 1, 1]);
     }
 }

@@ -271,6 +271,7 @@ impl Shared {
         let idempotency_key = header(request.headers(), "Idempotency-Key").map(str::to_owned);
         let content_encoding = header(request.headers(), "Content-Encoding").map(str::to_owned);
         let authorization = header(request.headers(), "Authorization").map(str::to_owned);
+        let if_none_match = header(request.headers(), "If-None-Match").map(str::to_owned);
         let head = Head {
             method: &method,
             target: &target,
@@ -278,6 +279,7 @@ impl Shared {
             content_encoding: content_encoding.as_deref(),
             authorization: authorization.as_deref(),
             peer: Peer::Plain,
+            if_none_match: if_none_match.as_deref(),
         };
         let route = self.api.route(&head, unix_now_sec())?;
         let is_chunked = matches!(unread, Unread::Chunks);

@@ -140,6 +140,7 @@ impl<'a, S: Read + Write> Connection<'a, S> {
             target: request.path.unwrap_or_default(),
             idempotency_key: header("Idempotency-Key"),
             content_encoding: header("Content-Encoding"),
+            if_none_match: header("If-None-Match"),
             authorization: header("Authorization"),
             peer: self.peer,
         };

@@ -25,7 +25,7 @@ fn every_refusal_has_its_status_and_a_sentence() {
     let long_head = format!("X: {}\r\n", "x".repeat(9000));
     let long_body = format!("Content-Length: {}\r\n", (1 << 20) + 1);
     let cases: &[(Vec<u8>, u16, &str)] = &[
-        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), 404, "path"),
+        (b"GET /elsewhere HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), 404, "path"),
         (b"PATCH /api/perf/h/1 HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), 405, "GET, HEAD, POST"),
         (post("/api/perf/a%2fb/1", "Content-Length: 2\r\n", "{}"), 400, "host"),
         (post("/api/perf/h/now", "Content-Length: 2\r\n", "{}"), 400, "epoch"),

@@ -14,6 +14,7 @@ mod harness;
 mod lines;
 mod metrics;
 mod monitoring;
+mod page;
 mod peers;
 #[cfg(target_os = "linux")]
 mod probes;

@@ -1,0 +1,114 @@
+//! The dashboard as it is served: one page, built in, and the headers that keep it to itself.
+//!
+//! Its parts are in `src/dashboard/`. The page asks for nothing but the JSON beside it, by relative URLs, so that it
+//! works under any path of a proxy. Its one script and one style stand in it, and the policy names both by their
+//! hashes: a browser runs these and nothing else, whatever a host or a label is called.
+
+use super::Reply;
+
+/// The script, in the order in which its parts build on each other.
+macro_rules! script {
+    () => {
+        concat!(
+            include_str!("../dashboard/text.js"),
+            include_str!("../dashboard/list.js"),
+            include_str!("../dashboard/chart.js"),
+            include_str!("../dashboard/host.js"),
+            include_str!("../dashboard/main.js"),
+        )
+    };
+}
+
+macro_rules! style {
+    () => {
+        include_str!("../dashboard/style.css")
+    };
+}
+
+const PAGE: &str = concat!(
+    "<!doctype html>\n<html lang=\"en\">\n<head>\n",
+    include_str!("../dashboard/head.html"),
+    "<style>",
+    style!(),
+    "</style>\n</head>\n<body>\n",
+    include_str!("../dashboard/body.html"),
+    "<script>",
+    script!(),
+    "</script>\n</body>\n</html>\n",
+);
+
+/// What the browser may do. The hashes are those of the script and the style in the page; a test holds them together.
+const POLICY: &str = "default-src 'none'; \
+    script-src 'sha256-5GY+5HZBBqC9PLjsNEw3MNq9cMpfGgvm17LuI88BGKA='; \
+    style-src 'sha256-uiN3hpTBlqvhFXQxVUsBJkws8IHM4WsnWjAA05uO6xA='; \
+    connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+    require-trusted-types-for 'script'; trusted-types 'none'";
+
+/// Names the page's content, so that a browser that has it need not get it again.
+const ETAG: &str = "\"pi3H+SCYoFz1jwxo\"";
+
+const HEADERS: [(&str, &str); 6] = [
+    ("Content-Type", "text/html; charset=utf-8"),
+    ("Content-Security-Policy", POLICY),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    // Asked about at every load: after an upgrade nobody looks at the page of the version before.
+    ("Cache-Control", "no-cache"),
+    ("ETag", ETAG),
+];
+
+/// Whether what a browser holds, by its `If-None-Match`, is the page. A proxy that packs it makes the tag a weak one.
+pub(super) fn is_held(if_none_match: &str) -> bool {
+    if_none_match.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == ETAG)
+}
+
+/// The page, or word that the browser has it.
+pub(super) fn reply(is_held: bool) -> Reply {
+    let (status, body) = if is_held { (304, "") } else { (200, PAGE) };
+    Reply { status, headers: HEADERS.to_vec(), body: body.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_STANDARD;
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    fn hash(text: &str) -> String {
+        BASE64_STANDARD.encode(Sha256::digest(text))
+    }
+
+    #[test]
+    fn the_policy_and_the_tag_are_those_of_the_page() {
+        let script = format!("script-src 'sha256-{}'", hash(script!()));
+        let style = format!("style-src 'sha256-{}'", hash(style!()));
+        let tag = format!("\"{}\"", &hash(PAGE)[..16]);
+        let is_right = POLICY.contains(&script) && POLICY.contains(&style) && ETAG == tag;
+        assert!(is_right, "the page has changed: POLICY needs {script} and {style}, ETAG {tag}");
+    }
+
+    #[test]
+    fn the_page_has_no_address_in_it_and_makes_no_markup_of_text() {
+        // The names of namespaces are not asked for.
+        let without_names = PAGE.replace("http://www.w3.org/2000/svg", "");
+        let forbidden =
+            ["://", "src=\"", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", " style=\""];
+        for part in forbidden {
+            assert!(!without_names.contains(part), "the page has {part} in it");
+        }
+        assert!(!script!().contains("</script") && !style!().contains("</style"));
+    }
+
+    #[test]
+    fn a_browser_that_has_the_page_is_told_so() {
+        for held in [ETAG, "*", &format!("\"other\", W/{ETAG}")] {
+            assert!(is_held(held), "{held}");
+        }
+        assert!(!is_held("\"other\"") && !is_held(""));
+        let (new, held) = (reply(false), reply(true));
+        assert_eq!((new.status, new.body.len()), (200, PAGE.len()));
+        assert_eq!((held.status, held.body.len(), held.headers), (304, 0, new.headers));
+    }
+}

@@ -1,0 +1,151 @@
+// What is looked at, and when it is asked for: the address after `#`, one request a refresh, and what is said while
+// the receiver is away.
+
+/** Between an answer and the next question. */
+const REFRESH_MSEC = 5000;
+/** Longest wait for an answer. */
+const ANSWER_MSEC_MAX = 15000;
+
+const view = { host: null, filter: "", show: "", sort: "name", isReversed: false };
+/** The request on its way, the wait for the next, and when the receiver answered last, by its clock. */
+let asking = null, waiting = 0, answered = "";
+let isPaused = false;
+let listScroll = 0;
+
+/** Reads the address. One that a person has mistyped shows the list. */
+function readAddress() {
+  const address = new URLSearchParams(location.hash.slice(1));
+  view.host = address.get("host") || null;
+  if (view.host !== null) return;
+  view.filter = address.get("filter") ?? "";
+  view.show = Object.hasOwn(STATE_ORDER, address.get("show")) ? address.get("show") : "";
+  view.sort = [...$("sort").options].some(option => option.value === address.get("sort")) ? address.get("sort") : "name";
+  view.isReversed = address.has("reversed");
+}
+
+/** The list's address, so that what is filtered and sorted can be linked too. */
+function listAddress() {
+  const address = new URLSearchParams();
+  if (view.filter) address.set("filter", view.filter);
+  if (view.show) address.set("show", view.show);
+  if (view.sort !== "name") address.set("sort", view.sort);
+  if (view.isReversed) address.set("reversed", "");
+  return `#${address}`;
+}
+
+function choose(change) {
+  Object.assign(view, change);
+  history.replaceState(null, "", listAddress());
+  arrange();
+}
+
+/** Sorts by a column; by the one that it is sorted by, the other way round. */
+function sortBy(sort) {
+  choose({ sort, isReversed: sort === view.sort && !view.isReversed });
+}
+
+/** Goes where the address says. */
+function go() {
+  const before = view.host;
+  if (before === null) listScroll = scrollY;
+  readAddress();
+  $("list").hidden = view.host !== null;
+  $("host").hidden = view.host === null;
+  if (view.host === null) {
+    arrange();
+    if (before !== null) {
+      scrollTo(0, listScroll);
+      rows.get(before)?.link.focus({ preventScroll: true });
+    }
+  } else if (view.host !== before) {
+    $("back").href = listAddress();
+    openHost(view.host);
+    scrollTo(0, 0);
+    if (before !== null || isListed) $("host-title").focus({ preventScroll: true });
+  }
+  nameTab();
+  refresh();
+}
+
+function nameTab() {
+  const what = view.host ?? (isListed ? countStates() : "");
+  document.title = what ? `${what} · lizm` : "lizm";
+}
+
+/** Asks the receiver for what is looked at: one request, whatever there is to be shown. */
+async function ask(signal) {
+  const what = view.host === null ? "series=cpu,mem" : `host=${encodeURIComponent(view.host)}`;
+  let response;
+  try {
+    response = await fetch(`api/hosts?${what}`, { cache: "no-store", signal });
+  } catch {
+    throw new Error(signal.aborted ? `The receiver has not answered within ${ANSWER_MSEC_MAX / 1000} seconds` : "The receiver cannot be reached");
+  }
+  if (!response.ok) {
+    const said = await response.json().then(answer => answer.error, () => null);
+    throw new Error(said ? `The receiver answers ${response.status}, ${said}` : `The receiver cannot be reached: what stands before it answers ${response.status}`);
+  }
+  const answer = await response.json().catch(() => {
+    throw new Error("The answer of the receiver was cut short");
+  });
+  if (!Array.isArray(answer?.hosts)) throw new Error("What answers here is not a receiver");
+  return { answer, date: response.headers.get("Date") };
+}
+
+async function refresh() {
+  clearTimeout(waiting);
+  asking?.abort();
+  const mine = asking = new AbortController();
+  const deadline = setTimeout(() => mine.abort(), ANSWER_MSEC_MAX);
+  const { answer, date, trouble } = await ask(mine.signal).catch(error => ({ trouble: error.message }));
+  clearTimeout(deadline);
+  // Another has been sent since, for what is looked at now.
+  if (mine !== asking) return;
+  asking = null;
+  scheduleNext();
+  if (trouble) return tellLife(trouble);
+  answered = clockWithSeconds((Date.parse(date) || Date.now()) / 1000);
+  tellLife("");
+  if (view.host === null) drawList(answer);
+  else drawHost(answer);
+  nameTab();
+}
+
+/** The next refresh waits for a page that is looked at. */
+function scheduleNext() {
+  clearTimeout(waiting);
+  if (!isPaused && !document.hidden) waiting = setTimeout(refresh, REFRESH_MSEC);
+}
+
+/** Says how fresh the picture is, and what is wrong if something is. */
+function tellLife(trouble) {
+  const life = trouble ? "is-away" : isPaused ? "" : "is-live";
+  setClass($("live"), `live ${life}`);
+  const last = answered && `last picture of ${answered}`;
+  setText($("live-text"), trouble ? last || "no picture yet" : isPaused ? `Paused at ${answered}` : `Live, ${answered}`);
+  document.body.classList.toggle("is-old", Boolean(trouble));
+  const picture = answered ? `What you see is as of ${answered}.` : "There is nothing to show yet.";
+  const next = isPaused ? "" : ` It is asked again every ${REFRESH_MSEC / 1000} seconds.`;
+  setText($("notice"), trouble ? `${trouble}. ${picture}${next}` : "");
+}
+
+function pause() {
+  isPaused = !isPaused;
+  setText($("pause"), isPaused ? "Resume" : "Pause");
+  if (!isPaused) return refresh();
+  scheduleNext();
+  if (!$("notice").textContent) tellLife("");
+}
+
+addEventListener("hashchange", go);
+document.addEventListener("visibilitychange", () => (document.hidden || isPaused ? scheduleNext() : refresh()));
+new ResizeObserver(() => cards.forEach(card => card.charts.forEach(chart => chart.render()))).observe($("cards"));
+$("pause").addEventListener("click", pause);
+$("filter").addEventListener("input", event => choose({ filter: event.target.value }));
+$("sort").addEventListener("change", event => choose({ sort: event.target.value, isReversed: false }));
+$("label-filter").addEventListener("input", filterCards);
+for (const chip of $("chips").children) chip.addEventListener("click", () => choose({ show: chip.dataset.show }));
+for (const head of document.querySelectorAll("th[data-sort]")) head.firstElementChild.addEventListener("click", () => sortBy(head.dataset.sort));
+$("list-blank").querySelector("button").addEventListener("click", () => choose({ filter: "", show: "" }));
+setText($("zone"), `Times are the receiver’s, in the zone ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`);
+go();

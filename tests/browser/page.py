@@ -1,0 +1,357 @@
+"""What people see and do on the dashboard, in a browser: python3 tests/browser/page.py SCENE URL
+
+Fails with a traceback. Each scene also fails where the console has anything to say, or where a request leaves the
+place that the page was loaded from.
+"""
+
+import http.server
+import json
+import sys
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from contextlib import contextmanager
+
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from browser import console_errors, direct, open_browser, requests
+
+PATIENCE_SEC = 30
+
+
+def get(url, path):
+    return json.loads(direct(url + path).read())
+
+
+def post(url, host, values, epoch=None):
+    epoch = int(time.time()) if epoch is None else epoch
+    name = urllib.parse.quote(host, safe="").replace(".", "%2E")
+    direct(f"{url}/api/perf/{name}/{epoch}", json.dumps(values).encode()).read()
+
+
+def await_true(what, probe):
+    deadline = time.monotonic() + PATIENCE_SEC
+    while not (found := probe()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited in vain for {what}")
+        time.sleep(0.02)
+    return found
+
+
+def await_equal(what, expected, probe):
+    """Waits until `probe` gives what is expected, and else says what it gave."""
+    deadline = time.monotonic() + PATIENCE_SEC
+    while (found := probe()) != expected:
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: {found!r}, expected {expected!r}")
+        time.sleep(0.02)
+
+
+class Page:
+    def __init__(self, browser, url):
+        self.browser, self.url, self.asked = browser, url, []
+
+    def open(self, address=""):
+        self.browser.get(f"{self.url}/{address}")
+
+    def run(self, script, *arguments):
+        return self.browser.execute_script(script, *arguments)
+
+    def find(self, selector):
+        return self.browser.find_element(By.CSS_SELECTOR, selector)
+
+    def texts(self, selector):
+        """What is written in the nodes that are seen, as the browser renders it."""
+        script = "return [...document.querySelectorAll(arguments[0])].filter(n => n.checkVisibility()).map(n => n.textContent)"
+        return self.run(script, selector)
+
+    def text(self, selector):
+        texts = self.texts(selector)
+        return texts[0] if texts else None
+
+    def names(self):
+        return self.texts("#rows .name a")
+
+    def refresh(self):
+        """Does what the clock does, and waits for the end of it."""
+        self.browser.execute_async_script("refresh().then(arguments[0])")
+
+    def settle(self):
+        """What has been asked for since this was last called."""
+        asked = requests(self.browser)
+        self.asked += asked
+        return asked
+
+
+@contextmanager
+def page_of(url, **how):
+    browser = open_browser(**how)
+    try:
+        page = Page(browser, url)
+        yield page
+        page.settle()
+        errors = console_errors(browser)
+        assert not errors, errors
+        strays = [asked for asked in page.asked if not asked.startswith(f"{url}/")]
+        assert page.asked and not strays, strays
+    finally:
+        browser.quit()
+
+
+def shown(label, average):
+    """What a chart says of an average of the JSON, but for when it was."""
+    unit = " %" if label in ("cpu", "mem") else ""
+    plain = lambda value: f"{round(value, 2):,}".removesuffix(".0")
+    samples = f"{average['num-samples']} sample{'' if average['num-samples'] == 1 else 's'}"
+    return f"average {plain(average['avg'])}{unit}, {plain(average['min'])} to {plain(average['max'])}{unit}, {samples}"
+
+
+def live(url):
+    """A live host is listed and opened, its values are those of the JSON, and a new sample is seen."""
+    minute = int(time.time()) // 60 * 60
+    for ago, cpu in [(600, 10.5), (599, 20.25), (540, 30), (120, 1234.5), (60, 4.98)]:
+        post(url, "jarvis", {"cpu": cpu, "mem": 35.1, "disk /var": 71}, minute - ago + 5)
+    for host, cpu in [("atlas", 80), ("web-10", 20), ("web-9", 30)]:
+        post(url, host, {"cpu": cpu, "mem": 1})
+    post(url, "greenhouse", {"temperature": 21.5})
+    with page_of(url) as page:
+        page.open()
+        await_equal("the list", ["atlas", "greenhouse", "jarvis", "web-9", "web-10"], page.names)
+        listed = {entry["host"]: entry for entry in get(url, "/api/hosts?series=cpu,mem")["hosts"]}
+        for row in page.browser.find_elements(By.CSS_SELECTOR, "#rows .row"):
+            entry = listed[row.find_element(By.CSS_SELECTOR, ".name a").text]
+            assert row.find_element(By.CSS_SELECTOR, ".state span").text == entry["state"]
+            for label in ["cpu", "mem"]:
+                means = [mean for mean in entry["series"].get(label, []) if mean is not None]
+                value = row.find_element(By.CSS_SELECTOR, f".{label} .value").text
+                assert value == (f"{means[-1]:.1f}" if means else "–"), (entry["host"], value)
+        assert page.texts("#rows small") == ["temperature"], page.texts("#rows small")
+
+        # Sorting, the whole thing by keyboard: a load is sorted from the highest down.
+        page.find("th[data-sort=cpu] button").send_keys(Keys.ENTER)
+        await_equal("the load", ["atlas", "web-9", "web-10"], lambda: page.names()[:3])
+        assert page.find("th[data-sort=cpu]").get_attribute("aria-sort") == "descending"
+        page.find("#filter").send_keys("WEB")
+        await_equal("the filter", ["web-9", "web-10"], page.names)
+        assert page.text("#list-status") == "2 of 5 hosts shown" and page.browser.current_url.endswith("#filter=WEB&sort=cpu")
+        post(url, "web-11", {"cpu": 90})
+        # It refreshes itself, and neither the filter nor the order nor the focus is lost.
+        await_equal("the newcomer", ["web-11", "web-9", "web-10"], page.names)
+        assert page.run("return document.activeElement.id") == "filter"
+        page.find("#rows .row:nth-child(2) a").send_keys("")
+        page.run("document.querySelector('#rows .row:nth-child(2) a').focus()")
+        post(url, "web-10", {"cpu": 100})
+        await_equal("another order", ["web-11", "web-10", "web-9"], page.names)
+        assert page.run("return document.activeElement.textContent") == "web-9"
+        page.browser.switch_to.active_element.send_keys(Keys.ENTER)
+        await_equal("the host", "web-9", lambda: page.text("#host-title"))
+        page.browser.back()
+        await_equal("the list again", ["web-11", "web-10", "web-9"], page.names)
+        page.find("#filter").send_keys(Keys.BACKSPACE * 3)
+        await_true("everything", lambda: len(page.names()) == 6)
+
+        # One request a refresh, of the list and of a host.
+        page.find("#pause").click()
+        await_true("the pause", lambda: page.text("#live-text").startswith("Paused at "))
+        page.settle()
+        [page.refresh() for _ in range(3)]
+        assert page.settle() == [f"{url}/api/hosts?series=cpu,mem"] * 3
+        page.browser.find_element(By.LINK_TEXT, "jarvis").click()
+        await_equal("the labels", ["cpu", "mem", "disk /var"], lambda: page.texts(".card h2"))
+        page.settle()
+        [page.refresh() for _ in range(3)]
+        assert page.settle() == [f"{url}/api/hosts?host=jarvis"] * 3
+        assert_charts(page, url, "jarvis")
+
+        # A sample that comes now is seen after a while without anybody doing anything.
+        page.find("#pause").click()
+        before = get(url, "/api/perf/jarvis/by-hour:cpu")["summary:by-hour:cpu"]["averages"][-1]["num-samples"]
+        post(url, "jarvis", {"cpu": 55.5, "mem": 36})
+        await_true("the new sample", lambda: f", {before + 1} sample" in plots(page)[1].get_attribute("aria-valuetext"))
+        assert page.texts(".card .now")[0] == "55.5 %"
+        assert_charts(page, url, "jarvis")
+        page.find("#back").click()
+        await_true("the list", page.names)
+        assert page.browser.title == "6 hosts · lizm"
+
+
+def plots(page):
+    return page.browser.find_elements(By.CSS_SELECTOR, ".plot")
+
+
+def assert_charts(page, url, host):
+    """Goes through every chart by keyboard, and compares what it says with the JSON."""
+    summaries = get(url, f"/api/perf/{host}")
+    labels = page.texts(".card h2")
+    for i, plot in enumerate(plots(page)):
+        label, window = labels[i // 2], ["by-minute", "by-hour"][i % 2]
+        averages = summaries[f"summary:{window}:{label}"]["averages"]
+        plot.send_keys(Keys.HOME)
+        for average in averages:
+            said = plot.get_attribute("aria-valuetext")
+            assert said.endswith(shown(label, average)), (label, window, said, average)
+            start = page.run("const d = new Date(arguments[0] * 1000); return clockFormat.format(d)", average["start-sec"])
+            assert f"{start} – " in said, (said, start)
+            seen = page.text(".tip")
+            assert seen.replace("\n", ", ") == said, (seen, said)
+            plot.send_keys(Keys.ARROW_RIGHT)
+        gaps = sum(a["end-sec"] != b["start-sec"] for a, b in zip(averages, averages[1:]))
+        line = plot.find_element(By.CSS_SELECTOR, ".line").get_attribute("d")
+        assert line.count("M") == gaps + 1, "a gap is left as a gap"
+
+
+def states(url):
+    """What is said where there is nothing to see, and what is seen of a host of one sample."""
+    with page_of(url) as page:
+        page.browser.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "Asia/Kathmandu"})
+        page.open()
+        await_equal("the empty receiver", "No host has reported yet", lambda: page.text("#list-blank h2"))
+        assert page.text("#list-blank code").endswith(f" --publish {url}/api/perf")
+        epoch = int(time.time()) // 3600 * 3600 - 3600
+        post(url, "once", {"cpu": 8.4}, epoch + 1)
+        await_equal("the first host", ["once"], page.names)
+        assert page.text("#rows .state span") == "down"
+        page.find("#filter").send_keys("<b>")
+        await_equal("no match", "None of 1 host has “<b>” in its name.", lambda: page.text("#list-blank p"))
+        page.find("#list-blank button").click()
+        await_equal("all", ["once"], page.names)
+        page.find("#chips button[data-show=up]").click()
+        await_equal("no match", "None of 1 host is up.", lambda: page.text("#list-blank p"))
+        page.browser.back()
+        page.open("#host=once")
+        await_true("the chart by hour", lambda: page.texts(".card") and plots(page)[1].get_attribute("aria-valuenow"))
+        said = plots(page)[1].get_attribute("aria-valuetext")
+        hour, minute = time.gmtime(epoch + 5 * 3600 + 45 * 60)[3:5]
+        times = [f"{hour:02}:{minute}", f"{(hour + 11) % 12 + 1:02}:{minute}"]
+        assert any(time in said for time in times), (said, times)
+        assert said.endswith("average 8.4 %, 8.4 to 8.4 %, 1 sample"), said
+        page.open("#host=nobody")
+        await_equal("a host that is gone", "This host is not known here", lambda: page.text("#host-blank h2"))
+        assert page.text("#host-title") == "nobody" and not page.texts(".card")
+        post(url, "nobody", {"cpu": 1})
+        await_equal("the host that has come back", ["cpu"], lambda: page.texts(".card h2"))
+        direct(f"{url}/api/perf/nobody", method="DELETE").read()
+        await_equal("the host that was removed", "This host is not known here", lambda: page.text("#host-blank h2"))
+
+
+def away(url):
+    """While the receiver is away the last picture stays with a notice; when it is back the page goes on.
+
+    Whoever runs this stops the receiver on `stop`, starts it on `start`, and answers with a line.
+    """
+    def ask_for(what):
+        print(what, flush=True)
+        assert sys.stdin.readline().strip() == what
+
+    browser = open_browser()
+    try:
+        page = Page(browser, url)
+        post(url, "jarvis", {"cpu": 4.98})
+        page.open()
+        await_equal("the list", ["jarvis"], page.names)
+        assert page.text("#notice") is None or page.text("#notice") == ""
+        ask_for("stop")
+        await_true("the notice", lambda: (page.text("#notice") or "").startswith("The receiver cannot be reached. What you see is as of "))
+        assert page.names() == ["jarvis"] and page.text("#rows .cpu .value") == "5.0"
+        page.browser.find_element(By.LINK_TEXT, "jarvis").click()
+        await_equal("the host", "jarvis", lambda: page.text("#host-title"))
+        ask_for("start")
+        await_equal("an empty receiver", "This host is not known here", lambda: page.text("#host-blank h2"))
+        post(url, "jarvis", {"cpu": 7})
+        await_equal("the host", ["7 %"], lambda: page.texts(".card .now"))
+        assert not page.text("#notice") and page.text("#live-text").startswith("Live, ")
+        page.find("#back").click()
+        await_equal("the list", "7.0", lambda: page.text("#rows .cpu .value"))
+        # That it could not connect is all that the console may have said.
+        errors = [error for error in console_errors(browser) if "ERR_CONNECTION_" not in error and "ERR_EMPTY_RESPONSE" not in error]
+        assert not errors, errors
+        assert all(asked.startswith(f"{url}/") for asked in requests(browser))
+    finally:
+        browser.quit()
+
+
+# What each would do if it were more than text: leave a mark, or be another address.
+ATTACKS = [
+    "<img src=x onerror={0}>", "<script>{0}<\\script>", "\"><svg onload={0}>", "' autofocus onfocus={0} '", "javascript:{0}",
+    "${{{0}}}", "{{{{constructor.constructor('{0}')()}}}}", "</title><script>{0}</script>", "<iframe srcdoc='<script>{0}</script>'>",
+    "]]><script>{0}</script>", "<template><script>{0}</script></template>", "<style>@import'//x.invalid/{0}'</style>",
+    "<link rel=stylesheet href=//x.invalid/{0}>", "<base href=//x.invalid/{0}>", "<meta http-equiv=refresh content=0;url=//x.invalid/{0}>",
+    "__proto__{0}", "&lt;img onerror={0}&gt;", "%3Cscript%3E{0}", "a&host=b#host={0}", "+ {0} +", "\u202e{0}\u2066", "<details open ontoggle={0}>",
+    "\\u003cscript\\u003e{0}", "<marquee onstart={0}>", "<a href=javascript:{0}>x",
+]
+ODD = ["__proto__", "constructor", "toString", ".", "..", "%2e%2e", "?", "#", "&", " ", "\ufeff", "\u00e9\u0301", "\U0001f98e", "x" * 255]
+
+
+def hostile(url):
+    """200 names of hosts and of labels that want to be more than text are text."""
+    deeds = [f"window.hacked={n}" for n in range(8)]
+    labels = [attack.format(deed) for deed in deeds for attack in ATTACKS][:200]
+    hosts = [label.replace("/", "\u2215") for label in labels[:200 - len(ODD)]] + ODD
+    assert len(set(hosts)) == 200 and len(set(labels)) == 200
+    for host, label in zip(hosts, labels):
+        post(url, host, {label: 1, "cpu": 2})
+    with page_of(url) as page:
+        page.open()
+        await_true("all hosts", lambda: len(page.names()) == 200)
+        assert sorted(page.names()) == sorted(hosts)
+        elements = "return ['script', 'img', 'iframe', 'base', 'link', 'meta', 'style'].map(n => document.querySelectorAll(n).length)"
+        before = page.run(elements)
+        page.find("#pause").click()
+        for host, label in zip(hosts, labels):
+            page.run("document.querySelector('#rows').querySelectorAll('a').forEach(a => { if (a.textContent === arguments[0]) a.click() })", host)
+            await_equal("the host", host, lambda: page.run("return document.querySelector('#host-title').textContent"))
+            await_equal(f"the labels of {host}", ["cpu", label], lambda: page.texts(".card h2"))
+        page.open("#filter=" + urllib.parse.quote(labels[0]))
+        await_equal("no match or one", [labels[0]], page.names)
+        assert page.run(elements) == before
+        assert page.run("return window.hacked === undefined && Object.prototype.hacked === undefined")
+
+
+class Proxy(http.server.BaseHTTPRequestHandler):
+    """A proxy that has the receiver under /lizm/ and nothing elsewhere."""
+
+    protocol_version = "HTTP/1.1"
+    receiver = ""
+
+    def do_GET(self):
+        if not self.path.startswith("/lizm/"):
+            return self.send_error(404)
+        try:
+            answer = direct(self.receiver + self.path.removeprefix("/lizm"))
+        except urllib.error.HTTPError as error:
+            answer = error
+        body = answer.read()
+        self.send_response(answer.status)
+        for name in ["Content-Type", "Content-Security-Policy", "Date"]:
+            if name in answer.headers:
+                self.send_header(name, answer.headers[name])
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def subpath(url):
+    """Behind a proxy under a path of its own the page works as it does elsewhere."""
+    Proxy.receiver = url
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    base = f"http://127.0.0.1:{server.server_port}/lizm"
+    post(url, "jarvis", {"cpu": 4.98})
+    with page_of(base, width=390, phone=True, dark=True) as page:
+        page.open()
+        await_equal("the list", ["jarvis"], page.names)
+        page.find("#rows a").click()
+        await_equal("the host", ["cpu"], lambda: page.texts(".card h2"))
+        assert page.run("return document.documentElement.scrollWidth") == 390, "a phone need not scroll sideways"
+        assert page.settle() == [f"{base}/", f"{base}/api/hosts?series=cpu,mem", f"{base}/api/hosts?host=jarvis"]
+
+
+if __name__ == "__main__":
+    scenes = {scene.__name__: scene for scene in [live, states, away, hostile, subpath]}
+    scenes[sys.argv[1]](sys.argv[2])
