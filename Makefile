@@ -8,10 +8,12 @@ STATIC_ZEROMQ = target/zeromq/$(TARGET)/release/lizm
 
 # What the tests that are `#[ignore = "needs …"]` need, and the benchmarks: Debian packages, of which some have a command
 # of the same name. The feature zeromq is built by g++.
-TEST_TOOLS = curl python3 python3-influxdb python3-zmq collectd-core influxdb victoria-metrics g++ procps sysstat prometheus
+TEST_TOOLS = curl python3 chromium-driver python3-selenium python3-influxdb python3-zmq collectd-core influxdb victoria-metrics \
+  g++ procps sysstat prometheus
 BENCH_TOOLS = python3 wrk nginx victoria-metrics g++
+PAGE_TOOLS = python3 chromium-driver python3-selenium fonts-inter
 
-.PHONY: build static static-zeromq test soak bench tools lint
+.PHONY: build static static-zeromq test soak bench screenshots bench-page tools lint
 
 build:
 	cargo build --release
@@ -37,6 +39,16 @@ soak:
 bench: TOOLS = $(BENCH_TOOLS)
 bench: tools static static-zeromq
 	python3 bench/run.py $(STATIC) $(STATIC_ZEROMQ)
+
+# Takes pictures of the dashboard, on a phone and a desktop, light and dark, into docs/; the README shows one.
+screenshots: TOOLS = $(PAGE_TOOLS)
+screenshots: tools build
+	/usr/bin/python3 -B tests/browser/screenshots.py target/release/lizm docs
+
+# Says what a refresh of the dashboard with 1,000 hosts costs the receiver and the browser.
+bench-page: TOOLS = $(PAGE_TOOLS)
+bench-page: tools build
+	/usr/bin/python3 -B tests/browser/refresh.py target/release/lizm
 
 # Installs what is missing; as root, or by sudo.
 tools:
