@@ -9,7 +9,7 @@ STATIC_ZEROMQ = target/zeromq/$(TARGET)/release/lizm
 # What the tests that are `#[ignore = "needs …"]` need, and the benchmarks: Debian packages, of which some have a command
 # of the same name. The feature zeromq is built by g++.
 TEST_TOOLS = curl python3 chromium-driver python3-selenium python3-influxdb python3-zmq collectd-core influxdb victoria-metrics \
-  g++ procps sysstat prometheus
+  g++ procps sysstat prometheus tmux
 BENCH_TOOLS = python3 wrk nginx victoria-metrics g++
 PAGE_TOOLS = python3 chromium-driver python3-selenium fonts-inter
 

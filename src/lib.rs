@@ -7,6 +7,7 @@
 //! - [`ingest`] is the one way in for samples; [`sample`] decodes them and holds every limit on input.
 //! - [`store`] keeps the hosts; [`summary`] is the arithmetic of their averages.
 //! - [`stats`] is what the process counts about itself; [`metrics`] writes it, and the hosts, as Prometheus reads them.
+//! - [`watch`] shows in a terminal what a receiver serves.
 //! - [`receiver`] puts the rooms of the receiving side together.
 //!
 //! Below the doors time is an argument, in seconds since the Unix epoch. `ARCHITECTURE.md` says what may import what.
@@ -28,3 +29,4 @@ pub mod summary;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod trust;
+pub mod watch;

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use lizm::monitor::{self, Destination, Monitor};
 use lizm::receiver::{self, Receiver};
+use lizm::watch;
 #[cfg(feature = "tls")]
 use lizm::{server::unix_now_sec, trust};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -44,6 +45,7 @@ fn run(command: &Command) -> Result<(), String> {
         Command::Check(question) => check::check(question),
         #[cfg(feature = "tls")]
         Command::Token(options) => token(options),
+        Command::Watch(options) => watch::run(options),
         Command::Receiver(options) => {
             let signals = hold_signals()?;
             let receiver = Receiver::start(options).map_err(io_failed)?;

@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use lizm::monitor::{self, Destination};
 use lizm::store::Location;
-use lizm::{intake, metrics, probe, receiver, sample};
+use lizm::{intake, metrics, probe, receiver, sample, watch};
 use log::LevelFilter;
 use pico_args::Arguments;
 
 use crate::DEMO_BIND;
 use crate::check::Question;
 use crate::logging::Logging;
-use help::{CHECK_HELP, DEMO_HELP, HELP, MONITOR_HELP, RECEIVER_HELP, TOKEN_HELP};
+use help::{CHECK_HELP, DEMO_HELP, HELP, MONITOR_HELP, RECEIVER_HELP, TOKEN_HELP, WATCH_HELP};
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -37,6 +37,7 @@ pub(crate) enum Command {
     Receiver(receiver::Options),
     Monitor(monitor::Options),
     Check(Question),
+    Watch(watch::Options),
     #[cfg(feature = "tls")]
     Token(TokenOptions),
     Demo(Box<(receiver::Options, monitor::Options)>),
@@ -68,6 +69,7 @@ pub(crate) fn parse() -> Result<Parsed, String> {
         "receiver" => RECEIVER_HELP,
         "monitor" => MONITOR_HELP,
         "check" => CHECK_HELP,
+        "watch" => WATCH_HELP,
         "token" => TOKEN_HELP,
         "demo" => DEMO_HELP,
         _ => HELP,
@@ -87,6 +89,7 @@ pub(crate) fn parse() -> Result<Parsed, String> {
             "receiver" => options.receiver()?,
             "monitor" => options.monitor()?,
             "check" => options.check()?,
+            "watch" => options.watch()?,
             #[cfg(feature = "tls")]
             "token" => options.token()?,
             #[cfg(not(feature = "tls"))]
@@ -205,11 +208,23 @@ impl Options {
 
     fn check(&mut self) -> Result<Command, String> {
         let (host, ca, password_file) = (self.text("--host")?, self.path("--ca")?, self.path("--password-file")?);
+        Ok(Command::Check(Question { url: self.receiver_url()?, host, ca, password_file }))
+    }
+
+    fn watch(&mut self) -> Result<Command, String> {
+        let (host, label) = (self.text("--host")?, self.text("--label")?);
+        let once = self.arguments.contains("--once");
+        Ok(Command::Watch(watch::Options { url: self.receiver_url()?, host, label, once }))
+    }
+
+    /// The one argument that is left: the URL of a receiver.
+    fn receiver_url(&mut self) -> Result<String, String> {
         let mut free = self.free_arguments()?.into_iter();
+        let command = &self.command;
         match (free.next(), free.next()) {
-            (Some(url), None) => Ok(Command::Check(Question { url, host, ca, password_file })),
-            (None, _) => Err("check: the URL of a receiver is missing, such as http://localhost:8080".to_owned()),
-            (_, Some(more)) => Err(format!("check: takes one URL, and {more:?} is one more")),
+            (Some(url), None) => Ok(url),
+            (None, _) => Err(format!("{command}: the URL of a receiver is missing, such as http://localhost:8080")),
+            (_, Some(more)) => Err(format!("{command}: takes one URL, and {more:?} is one more")),
         }
     }
 

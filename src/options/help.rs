@@ -8,6 +8,7 @@ pub(super) const HELP: &str = concat!(
 Usage:
   lizm receiver [options]                        take what hosts publish, summarise it, serve it
   lizm monitor --host NAME --publish URL [URL…]  read this host every second and publish it
+  lizm watch URL [--host NAME]                   show the hosts, or the labels of one, in a terminal
   lizm check URL [--host NAME]                   exit 0 when the receiver at URL is well (and NAME is up)
   lizm token --host NAME --token-key FILE        print a token for a host without a certificate
   lizm demo [--port 8080]                        a receiver and a monitor of this machine in one process
@@ -112,6 +113,19 @@ Usage: lizm token --host NAME --token-key FILE [--valid 30d]
                         of one more label
       --token-key FILE  the receiver's own, whose first key signs
       --valid T         how long it is valid, such as 12h or 30d, up to 3650d [30d]
+";
+
+pub(super) const WATCH_HELP: &str = "lizm watch - show the hosts of a receiver, or the labels of one, in a terminal
+
+Usage: lizm watch URL [--host NAME] [--label TEXT] [--once]
+
+      URL               the receiver, such as http://localhost:8080
+      --host NAME       show the labels of this host
+      --label TEXT      of a host, the labels that contain TEXT; of the hosts, these labels, with commas between [cpu,mem]
+      --once            print one picture and end
+
+Keys: q or Ctrl+C quit, / filter, s sort, arrows and page keys move, Enter opens a host, Esc goes back.
+Where standard output is not a terminal it prints plain text every second; NO_COLOR in the environment leaves colour out.
 ";
 
 pub(super) const DEMO_HELP: &str = "lizm demo - a receiver and a monitor of this machine in one process

@@ -38,6 +38,8 @@ fn wrong_usage_exits_2_and_names_the_option() {
         (&["monitor", "--host", "h", "--publish", "http://r", "--probes", "gpu"], "--probes"),
         (&["monitor", "--host", "h", "--publish", "http://r", "--scope", "pod"], "--scope"),
         (&["check"], "URL"),
+        (&["watch"], "URL"),
+        (&["watch", "http://a", "--twice"], "--twice"),
         (&["check", "http://a", "http://b"], "http://b"),
     ];
     for (arguments, part) in cases {
@@ -49,7 +51,7 @@ fn wrong_usage_exits_2_and_names_the_option() {
 
 #[test]
 fn help_and_version_are_on_standard_output() {
-    for command in ["receiver", "monitor", "check", "demo"] {
+    for command in ["receiver", "monitor", "watch", "check", "demo"] {
         let (code, stdout, _) = run(lizm(&[command, "--help"]));
         assert!(code == Some(0) && stdout.contains(&format!("lizm {command}")), "{stdout}");
         assert!(run(lizm(&["--help"])).1.contains(&format!("lizm {command}")));

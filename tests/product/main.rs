@@ -20,3 +20,4 @@ mod peers;
 mod probes;
 mod receiving;
 mod scripts;
+mod watching;

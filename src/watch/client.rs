@@ -1,0 +1,230 @@
+//! Asks a receiver for what is shown: its list of hosts, or the summaries of one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::Want;
+use crate::monitor::segment;
+
+/// Longest time for the whole of one request.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Hosts asked for at once, and most that are shown.
+const PAGE: usize = 1000;
+const HOSTS_MAX: usize = 10_000;
+/// Most bytes of one answer: a page of hosts with all their labels.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// Intervals of an hour by minute and of a day by hour.
+const MINUTES: usize = 60;
+const HOURS: usize = 24;
+
+/// What the receiver said.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Picture {
+    Hosts(Hosts),
+    Host(Host),
+}
+
+/// The list of hosts.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Hosts {
+    /// The labels whose series each host has.
+    pub(super) labels: Vec<String>,
+    pub(super) rows: Vec<HostRow>,
+    /// How many hosts there are, of which `rows` may be the first.
+    pub(super) count: usize,
+}
+
+/// One host of the list.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct HostRow {
+    pub(super) host: String,
+    pub(super) state: String,
+    pub(super) age_sec: u64,
+    /// Means of the last hour by minute, the running one last.
+    #[serde(default)]
+    pub(super) series: BTreeMap<String, Vec<Option<f64>>>,
+}
+
+/// The summaries of one host.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Host {
+    pub(super) name: String,
+    pub(super) rows: Vec<LabelRow>,
+}
+
+/// One label of a host. Its figures are those of the last hour.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct LabelRow {
+    pub(super) label: String,
+    /// Means by minute and by hour, the running ones last.
+    pub(super) minutes: Vec<Option<f64>>,
+    pub(super) hours: Vec<Option<f64>>,
+    pub(super) mean: Option<f64>,
+    pub(super) min: Option<f64>,
+    pub(super) max: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct HostsAnswer {
+    hosts: Vec<HostRow>,
+    count: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Summary {
+    end: u64,
+    timeslice_size_sec: u64,
+    averages: Vec<Average>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Average {
+    start_sec: u64,
+    num_samples: u32,
+    avg: f64,
+    min: f64,
+    max: f64,
+}
+
+pub(super) struct Client {
+    agent: ureq::Agent,
+    url: String,
+}
+
+impl Client {
+    pub(super) fn new(url: &str) -> Self {
+        let config =
+            ureq::Agent::config_builder().http_status_as_error(false).proxy(None).timeout_global(Some(TIMEOUT));
+        Self { agent: config.build().into(), url: url.trim_end_matches('/').to_owned() }
+    }
+
+    /// Asks for what is wanted.
+    ///
+    /// # Errors
+    /// Why there is no answer to show.
+    pub(super) fn ask(&self, want: &Want) -> Result<Picture, String> {
+        match want {
+            Want::Hosts { labels } => self.hosts(labels).map(Picture::Hosts),
+            Want::Host { name, text } => self.host(name, text).map(Picture::Host),
+        }
+    }
+
+    fn hosts(&self, labels: &[String]) -> Result<Hosts, String> {
+        let series = utf8_percent_encode(&labels.join(","), NON_ALPHANUMERIC).to_string();
+        let (mut rows, mut after): (Vec<HostRow>, _) = (Vec::new(), String::new());
+        loop {
+            let page: HostsAnswer = self.get(&format!("/api/hosts?series={series}&limit={PAGE}{after}"))?;
+            let is_last = page.hosts.len() < PAGE;
+            rows.extend(page.hosts);
+            let Some(last) = rows.last().filter(|_| !is_last && rows.len() < HOSTS_MAX) else {
+                return Ok(Hosts { labels: labels.to_vec(), rows, count: page.count });
+            };
+            after = format!("&after={}", utf8_percent_encode(&last.host, NON_ALPHANUMERIC));
+        }
+    }
+
+    fn host(&self, name: &str, text: &str) -> Result<Host, String> {
+        let summaries: BTreeMap<String, Summary> = self.get(&format!("/api/perf/{}", segment(name)))?;
+        if summaries.is_empty() {
+            return Err(format!("{}: host {name} is not known there", self.url));
+        }
+        Ok(Host { name: name.to_owned(), rows: rows(&summaries, text) })
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
+        let url = format!("{}{path}", self.url);
+        let mut response = self.agent.get(&url).call().map_err(|error| format!("{}: {error}", self.url))?;
+        let status = response.status().as_u16();
+        let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
+        let body = body.map_err(|error| format!("{}: {error}", self.url))?;
+        if status != 200 {
+            return Err(format!("{}: HTTP {status}", self.url));
+        }
+        serde_json::from_str(&body).map_err(|error| format!("{}: not the answer of a receiver: {error}", self.url))
+    }
+}
+
+/// A row for each label that contains `text`, whatever the case.
+fn rows(summaries: &BTreeMap<String, Summary>, text: &str) -> Vec<LabelRow> {
+    let mut rows: BTreeMap<&str, LabelRow> = BTreeMap::new();
+    let text = text.to_lowercase();
+    for (key, summary) in summaries {
+        let mut parts = key.splitn(3, ':').skip(1);
+        let (Some(window), Some(label)) = (parts.next(), parts.next()) else { continue };
+        if !label.to_lowercase().contains(&text) {
+            continue;
+        }
+        let row = rows.entry(label).or_insert_with(|| LabelRow { label: label.to_owned(), ..LabelRow::default() });
+        match window {
+            "by-minute" => {
+                row.minutes = slots(summary, MINUTES);
+                let of = |value: fn(&Average) -> f64| summary.averages.iter().map(value);
+                row.min = of(|average| average.min).reduce(f64::min);
+                row.max = of(|average| average.max).reduce(f64::max);
+                let samples: f64 = of(|average| f64::from(average.num_samples)).sum();
+                let sum: f64 = of(|average| average.avg * f64::from(average.num_samples)).sum();
+                row.mean = (samples > 0.0).then(|| sum / samples);
+            }
+            "by-hour" => row.hours = slots(summary, HOURS),
+            _ => {}
+        }
+    }
+    rows.into_values().collect()
+}
+
+/// The means of a summary, each in the place of its interval, with gaps where there is none.
+fn slots(summary: &Summary, count: usize) -> Vec<Option<f64>> {
+    let mut slots = vec![None; count];
+    let interval_sec = summary.timeslice_size_sec.max(1);
+    // The running interval is the last; a sample on a boundary closes the older one.
+    let running = summary.end.saturating_sub(1) / interval_sec;
+    for average in &summary.averages {
+        let age = running.checked_sub(average.start_sec / interval_sec).and_then(|age| usize::try_from(age).ok());
+        if let Some(slot) = age.and_then(|age| count.checked_sub(age + 1)).and_then(|place| slots.get_mut(place)) {
+            *slot = Some(average.avg);
+        }
+    }
+    slots
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn summaries_become_rows_with_gaps() {
+        let answer = r#"{
+            "summary:by-minute:cpu": {"start": 3600, "end": 7230, "timeslice-size-sec": 60, "average-count": 2, "averages": [
+                {"start-sec": 7080, "end-sec": 7140, "interval-size-sec": 60, "num-samples": 60, "avg": 10.0, "min": 1.0, "max": 20.0},
+                {"start-sec": 7200, "end-sec": 7260, "interval-size-sec": 60, "num-samples": 30, "avg": 40.0, "min": 30.0, "max": 55.5}]},
+            "summary:by-hour:cpu": {"start": 0, "end": 7200, "timeslice-size-sec": 3600, "average-count": 1, "averages": [
+                {"start-sec": 3600, "end-sec": 7200, "interval-size-sec": 3600, "num-samples": 90, "avg": 20.0, "min": 1.0, "max": 55.5}]},
+            "summary:by-hour:disk:/var": {"start": 0, "end": 7200, "timeslice-size-sec": 3600, "average-count": 0, "averages": []}
+        }"#;
+        let summaries: BTreeMap<String, Summary> = serde_json::from_str(answer).unwrap();
+        let all = rows(&summaries, "");
+        assert_eq!(all.iter().map(|row| row.label.as_str()).collect::<Vec<_>>(), ["cpu", "disk:/var"]);
+        assert_eq!(all[0].minutes[57..], [Some(10.0), None, Some(40.0)]);
+        assert_eq!(
+            (all[0].hours[23], all[0].mean, all[0].min, all[0].max),
+            (Some(20.0), Some(20.0), Some(1.0), Some(55.5))
+        );
+        assert_eq!(rows(&summaries, "DISK").len(), 1);
+    }
+
+    #[test]
+    fn intervals_outside_the_window_have_no_place() {
+        let average = |start_sec| Average { start_sec, num_samples: 1, avg: 1.0, min: 1.0, max: 1.0 };
+        let summary =
+            Summary { end: 7200, timeslice_size_sec: 60, averages: vec![average(0), average(7140), average(999_999)] };
+        let slots = slots(&summary, MINUTES);
+        assert_eq!((slots.iter().flatten().count(), slots[59]), (1, Some(1.0)));
+    }
+}

@@ -1,0 +1,167 @@
+//! `lizm watch` in a terminal, which tmux plays, and out of one.
+
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::{Process, Served, await_some, lizm, now};
+
+/// A terminal of a size in which a command runs, with a server of tmux of its own.
+struct Terminal {
+    socket: tempfile::TempDir,
+}
+
+impl Terminal {
+    /// Runs `lizm` with arguments, and then says how it has ended.
+    fn start(columns: usize, rows: usize, environment: &str, arguments: &str) -> Self {
+        let terminal = Self { socket: tempfile::tempdir().unwrap() };
+        let lizm = env!("CARGO_BIN_EXE_lizm");
+        let command = format!("echo before; {environment} {lizm} {arguments}; echo ended with $?; stty -a; cat");
+        let (columns, rows) = (columns.to_string(), rows.to_string());
+        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", &rows, &command]);
+        terminal
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("tmux");
+        command.env("LC_ALL", "C.UTF-8").env("TERM", "xterm").stdin(Stdio::null());
+        let output = command.arg("-S").arg(self.socket.path().join("tmux")).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn keys(&self, keys: &[&str]) {
+        self.tmux(&[&["send-keys"], keys].concat());
+    }
+
+    /// What the screen shows once it has all of `parts`.
+    fn await_screen(&self, parts: &[&str]) -> String {
+        await_some(&format!("a screen with {parts:?}, not {}", self.tmux(&["capture-pane", "-p"])), || {
+            Some(self.tmux(&["capture-pane", "-p"])).filter(|screen| parts.iter().all(|part| screen.contains(part)))
+        })
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let socket = self.socket.path().join("tmux");
+        let _ = Command::new("tmux").arg("-S").arg(socket).arg("kill-server").stderr(Stdio::null()).status();
+    }
+}
+
+/// A receiver of three hosts, one of which has a name of wide characters.
+fn receiver() -> Served {
+    let receiver = Served::start(&[]);
+    for (host, cpu) in [("jarvis", 12.5), ("friday", 97.5), ("%E6%BC%A2%E5%AD%97%20%22x%22", 50.0)] {
+        for age_sec in [61, 1, 0] {
+            let body = format!("{{\"cpu\": {cpu}, \"mem\": 35, \"net-in\": 2500000}}");
+            assert_eq!(receiver.post(&format!("/api/perf/{host}/{}", now() - age_sec), &body).0, 200);
+        }
+    }
+    receiver
+}
+
+/// What a command prints, and whether it ended well.
+fn printed(arguments: &[&str]) -> (bool, String, String) {
+    let output = lizm(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn one_picture_is_plain_text_for_pipes() {
+    let receiver = receiver();
+    let url = receiver.url("/");
+    let (is_well, hosts, _) = printed(&["watch", &url, "--once"]);
+    let lines: Vec<&str> = hosts.lines().collect();
+    assert!(is_well && lines.len() == 4 && lines[0].starts_with("HOST "), "{hosts}");
+    assert!(lines[1].starts_with("friday") && lines[1].contains(" 97.5% █████████▊ "), "{hosts}");
+    assert!(lines[3].starts_with("漢字 \"x\""), "{hosts}");
+    assert!(!hosts.contains('\x1b'));
+    let (_, loads, _) = printed(&["watch", &url, "--once", "--label", "net-in"]);
+    assert!(loads.lines().nth(1).unwrap().contains("2.5M"), "{loads}");
+    let (_, labels, _) = printed(&["watch", "--host", "jarvis", "--label", "CPU", &url, "--once"]);
+    assert!(labels.lines().count() == 2 && labels.contains("\ncpu "), "{labels}");
+    let (is_well, nothing, said) = printed(&["watch", &url, "--host", "nobody", "--once"]);
+    assert!(!is_well && nothing.is_empty() && said.contains("host nobody is not known there"), "{said}");
+    let (is_well, _, said) = printed(&["watch", "http://127.0.0.1:1", "--once"]);
+    assert!(!is_well && said.starts_with("lizm: http://127.0.0.1:1: "), "{said}");
+}
+
+#[test]
+fn a_pipe_gets_picture_after_picture() {
+    let receiver = receiver();
+    let watch = Process::start(lizm(&["watch", &receiver.url("")]));
+    for _ in 0..2 {
+        assert!(watch.line_with("HOST").starts_with("HOST"));
+        assert!(watch.line_with("jarvis").contains("12.5%"));
+    }
+}
+
+#[test]
+#[ignore = "needs tmux"]
+fn hosts_are_shown_opened_and_filtered_in_a_wide_terminal() {
+    let receiver = receiver();
+    let terminal = Terminal::start(120, 20, "", &format!("watch {}", receiver.url("")));
+    let screen = terminal.await_screen(&["jarvis", "3 up", "q quit"]);
+    assert!(screen.contains(" 97.5% █████████▊ ") && screen.contains("漢字 \"x\""), "{screen}");
+    assert!(!screen.contains("before"), "it has a screen of its own");
+    terminal.keys(&["/", "j", "a", "r"]);
+    let screen = terminal.await_screen(&["/jar▏", "jarvis"]);
+    assert!(!screen.contains("friday"), "{screen}");
+    terminal.keys(&["Enter", "Down", "Enter"]);
+    let screen = terminal.await_screen(&["LABEL", "net-in", "2.5M", "LAST HOUR"]);
+    assert!(screen.lines().next().unwrap().starts_with(" jarvis "), "{screen}");
+    assert_eq!(receiver.post(&format!("/api/perf/jarvis/{}", now()), "{\"fresh\": 7}").0, 200);
+    terminal.await_screen(&["fresh"]);
+    terminal.keys(&["Escape"]);
+    terminal.await_screen(&["HOST", "/ filter: jar"]);
+    terminal.keys(&["q"]);
+    let screen = terminal.await_screen(&["before", "ended with 0", "icanon", " echo "]);
+    assert!(!screen.contains("HOST"), "the screen is as it was: {screen}");
+}
+
+#[test]
+#[ignore = "needs tmux"]
+fn a_narrow_terminal_shows_less_and_a_resize_is_followed() {
+    let receiver = receiver();
+    let terminal = Terminal::start(40, 8, "NO_COLOR=1", &format!("watch {}", receiver.url("")));
+    let screen = terminal.await_screen(&["jarvis", "97.5%"]);
+    assert!(screen.lines().all(|line| line.chars().count() <= 40) && !screen.contains("AGE"), "{screen}");
+    let coloured = terminal.tmux(&["capture-pane", "-p", "-e"]);
+    assert!(!coloured.contains("\x1b["), "{coloured}");
+    terminal.tmux(&["resize-window", "-x", "150", "-y", "30"]);
+    terminal.await_screen(&["AGE", "█████████▊", "q quit"]);
+    terminal.keys(&["C-c"]);
+    terminal.await_screen(&["before", "ended with 0", "icanon"]);
+}
+
+#[test]
+#[ignore = "needs tmux"]
+fn colour_is_there_and_a_signal_gives_the_terminal_back() {
+    let receiver = receiver();
+    let arguments = format!("watch {} --host friday", receiver.url(""));
+    let terminal = Terminal::start(100, 30, "", &arguments);
+    terminal.await_screen(&["friday", "97.5%"]);
+    assert!(terminal.tmux(&["capture-pane", "-p", "-e"]).contains("\x1b[31m"), "97.5% is red");
+    // The process of the pane is the shell, and what it waits for is its child.
+    let shell = terminal.tmux(&["display-message", "-p", "#{pane_pid}"]);
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", shell.trim())).unwrap();
+    let pid = Pid::from_raw(children.split_whitespace().next().unwrap().parse().unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
+    terminal.await_screen(&["before", "ended with 0", "icanon", " echo "]);
+}
+
+#[test]
+#[ignore = "needs tmux"]
+fn the_last_picture_stays_while_the_receiver_is_away() {
+    let receiver = receiver();
+    let terminal = Terminal::start(100, 12, "", &format!("watch {}", receiver.url("")));
+    terminal.await_screen(&["jarvis", "97.5%"]);
+    let port = receiver.address.port().to_string();
+    receiver.process.kill();
+    terminal.await_screen(&["No answer for", "this is what it said last", "jarvis", "97.5%"]);
+    let _again = Process::start(lizm(&["receiver", "--bind", "127.0.0.1", "--port", &port]));
+    terminal.await_screen(&["No host has reported yet."]);
+}
