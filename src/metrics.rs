@@ -150,7 +150,7 @@ fn write_hosts(text: &mut Text, store: &Store, hosts_max: usize, now: u64) {
     let name = "lizm_host_up";
     text.family(name, "gauge", "Whether the host reports as it did; 0 when it is late or down.");
     for host in listed {
-        if let Some(status) = store.status(host, &[], now) {
+        if let Some(status) = store.status(host, &[], now).filter(|_| text.0.len() <= BYTES_MAX) {
             text.sample(name, &[("host", host)], u8::from(status.state(now) == State::Up));
         }
     }

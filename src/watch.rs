@@ -78,8 +78,11 @@ impl Options {
 /// With `once`, when the receiver does not answer or does not know the host; else when the terminal cannot be used.
 pub fn run(options: &Options) -> Result<(), String> {
     let client = Client::new(&options.url);
-    let is_colourful = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let style = if is_colourful { Style::Colour } else { Style::Plain };
+    let style = match (io::stdout().is_terminal(), env::var_os("NO_COLOR")) {
+        (false, _) => Style::Plain,
+        (true, Some(value)) if !value.is_empty() => Style::Uncoloured,
+        (true, _) => Style::Colour,
+    };
     if options.once || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return print(&client, options, style);
     }

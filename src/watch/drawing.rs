@@ -21,10 +21,13 @@ const SPARK_DAY: usize = 24;
 const HIGH: f64 = 70.0;
 const VERY_HIGH: f64 = 90.0;
 
-/// Whether to colour.
+/// What may be done to text beyond its characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
+    /// Nothing: it goes to a file or a program.
     Plain,
+    /// Bold and reverse, which show what is marked, and no colour.
+    Uncoloured,
     Colour,
 }
 
@@ -45,13 +48,14 @@ impl Style {
     pub(super) fn paint(self, tone: Tone, text: &str) -> String {
         let code = match tone {
             _ if self == Self::Plain => return text.to_owned(),
-            Tone::Plain => return text.to_owned(),
+            Tone::Marked => "7",
             Tone::Bold => "1",
+            Tone::Plain => return text.to_owned(),
+            _ if self == Self::Uncoloured => return text.to_owned(),
             Tone::Faint => "2",
             Tone::Good => "32",
             Tone::Warning => "33",
             Tone::Bad => "31",
-            Tone::Marked => "7",
         };
         format!("\x1b[{code}m{text}\x1b[0m")
     }
