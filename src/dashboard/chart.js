@@ -47,6 +47,8 @@ class Chart {
     this.svg = figure.querySelector("svg");
     this.tip = figure.querySelector(".tip");
     this.averages = [];
+    /** Size in pixels, of which a card that was never scrolled to has none: it is not drawn either. */
+    [this.width, this.height] = [0, 0];
     /** Start of the interval that is pointed at, in seconds: it stays the same one when others come. */
     this.pointed = null;
     this.plot.addEventListener("pointermove", event => this.pointAt(event));
@@ -57,6 +59,12 @@ class Chart {
       if (this.plot.matches(":focus-visible") && this.averages.length) this.point(this.averages.at(-1)["start-sec"]);
     });
     this.plot.addEventListener("blur", () => this.point(null));
+    new ResizeObserver(([entry]) => this.resize(entry.contentRect)).observe(this.plot);
+  }
+
+  resize({ width, height }) {
+    [this.width, this.height] = [width, height];
+    this.render();
   }
 
   /** Takes averages over, within the window from `start` to `end` in intervals of `interval` seconds. */
@@ -71,9 +79,8 @@ class Chart {
   }
 
   render() {
-    const { clientWidth: width, clientHeight: height } = this.plot;
-    if (width === 0) return;
-    const [right, bottom] = [width - RIGHT, height - BOTTOM];
+    if (this.width === 0) return;
+    const [right, bottom] = [this.width - RIGHT, this.height - BOTTOM];
     const values = scale(this.low, this.high, Math.max(2, Math.floor((bottom - TOP) / VALUE_GAP)), isPercent(this.label));
     this.x = sec => LEFT + (sec - this.start) / (this.end - this.start) * (right - LEFT);
     this.y = value => bottom - (value - values.bottom) / (values.top - values.bottom) * (bottom - TOP);
@@ -145,10 +152,10 @@ class Chart {
     this.pointer?.replaceChildren();
     if (index < 0 || !this.x) return;
     const x = this.x((average["start-sec"] + average["end-sec"]) / 2);
-    draw("line", { class: "cursor", x1: x, x2: x, y1: TOP, y2: this.plot.clientHeight - BOTTOM }, this.pointer);
+    draw("line", { class: "cursor", x1: x, x2: x, y1: TOP, y2: this.height - BOTTOM }, this.pointer);
     draw("circle", { class: "mark", cx: x, cy: this.y(average.avg), r: 4.5 }, this.pointer);
     setText(this.tip, this.words(average).join("\n"));
-    const place = x + 14 + this.tip.offsetWidth > this.plot.clientWidth ? x - 14 - this.tip.offsetWidth : x + 14;
+    const place = x + 14 + this.tip.offsetWidth > this.width ? x - 14 - this.tip.offsetWidth : x + 14;
     this.tip.style.transform = `translate(${Math.max(0, Math.round(place))}px, ${TOP}px)`;
   }
 
@@ -163,7 +170,7 @@ class Chart {
   pointAt(event) {
     if (!this.averages.length || !this.x) return;
     const x = event.clientX - this.plot.getBoundingClientRect().left;
-    const share = (x - LEFT) / (this.plot.clientWidth - RIGHT - LEFT);
+    const share = (x - LEFT) / (this.width - RIGHT - LEFT);
     this.point(this.start + share * (this.end - this.start) - this.interval / 2);
   }
 

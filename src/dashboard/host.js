@@ -98,9 +98,5 @@ function drawHostBlank(entry, labels) {
 
 function filterCards() {
   const text = $("label-filter").value.trim().toLowerCase();
-  for (const card of cards.values()) {
-    const wasHidden = card.node.hidden;
-    card.node.hidden = !card.label.toLowerCase().includes(text);
-    if (wasHidden && !card.node.hidden) card.charts.forEach(chart => chart.render());
-  }
+  for (const card of cards.values()) card.node.hidden = !card.label.toLowerCase().includes(text);
 }

@@ -121,8 +121,7 @@ function scheduleNext() {
 function tellLife(trouble) {
   const life = trouble ? "is-away" : isPaused ? "" : "is-live";
   setClass($("live"), `live ${life}`);
-  const last = answered && `last picture of ${answered}`;
-  setText($("live-text"), trouble ? last || "no picture yet" : isPaused ? `Paused at ${answered}` : `Live, ${answered}`);
+  setText($("live-text"), trouble ? `Away${answered && `, as of ${answered}`}` : isPaused ? `Paused at ${answered}` : `Live, ${answered}`);
   document.body.classList.toggle("is-old", Boolean(trouble));
   const picture = answered ? `What you see is as of ${answered}.` : "There is nothing to show yet.";
   const next = isPaused ? "" : ` It is asked again every ${REFRESH_MSEC / 1000} seconds.`;
@@ -139,7 +138,6 @@ function pause() {
 
 addEventListener("hashchange", go);
 document.addEventListener("visibilitychange", () => (document.hidden || isPaused ? scheduleNext() : refresh()));
-new ResizeObserver(() => cards.forEach(card => card.charts.forEach(chart => chart.render()))).observe($("cards"));
 $("pause").addEventListener("click", pause);
 $("filter").addEventListener("input", event => choose({ filter: event.target.value }));
 $("sort").addEventListener("change", event => choose({ sort: event.target.value, isReversed: false }));
