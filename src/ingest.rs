@@ -164,22 +164,22 @@ impl Ingest {
         recorded.inspect_err(|refused| self.count_refused(refused))
     }
 
-    /// Stores the lines of a text, each as [`Ingest::submit_line`] does, and tells what became of each by its number.
-    pub fn submit_lines(
+    /// Stores lines, each as [`Ingest::submit_line`] does, and tells what became of each by its number. Each comes
+    /// with who says it.
+    pub fn submit_lines<'l>(
         &self,
-        speaker: &Speaker,
-        text: &[u8],
+        lines: impl Iterator<Item = (usize, &'l Speaker, &'l [u8])>,
         precision: Precision,
         now: u64,
         mut became: impl FnMut(usize, Result<Recorded, Refused>),
     ) {
         let mut decoder = Decoder::new(precision, now);
-        let mut lines = line::lines(text).peekable();
+        let mut lines = lines.peekable();
         while lines.peek().is_some() {
             decoder.clear();
             let mut heads = Vec::new();
             while heads.len() < RUN_LINES && decoder.values.len() < RUN_VALUES {
-                let Some((number, line)) = lines.next() else { break };
+                let Some((number, speaker, line)) = lines.next() else { break };
                 let first = decoder.values.len();
                 let head = decoder.decode(line).map_err(Refused::Malformed);
                 let checked = head.and_then(|head| {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::ingest::{Ingest, Refused};
 use crate::sample::line;
-use crate::trust::Refusal;
+use crate::trust::{Refusal, Speaker, split_token};
 
 /// Longest datagram or message in bytes. A longer datagram would travel in more than 22 fragments, of which none may be
 /// lost; of messages it bounds what waits for one peer.
@@ -97,6 +97,46 @@ impl Intake {
     }
 }
 
+/// Datagrams or messages that came together: their lines are stored together, so that a store that other receivers share
+/// is asked once for all of them.
+#[derive(Default)]
+struct Together {
+    text: Vec<u8>,
+    /// Who says each of them, and where it ends.
+    texts: Vec<(Speaker, usize)>,
+}
+
+impl Together {
+    /// Takes a datagram or a message that came at `now`. What nobody says that is trusted is lost.
+    fn push(&mut self, message: &[u8], ingest: &Ingest, now: u64, trouble: &mut Trouble) {
+        let (token, text) = split_token(message);
+        match ingest.admit(token, now) {
+            Ok(speaker) => {
+                self.text.extend_from_slice(text);
+                self.texts.push((speaker, self.text.len()));
+            }
+            Err(refusal) => trouble.refuse_all(ingest, text, &refusal),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    fn clear(&mut self) {
+        self.text.clear();
+        self.texts.clear();
+    }
+
+    /// The lines of each text, numbered through, and who says them.
+    fn lines(&self) -> impl Iterator<Item = (usize, &Speaker, &[u8])> {
+        let starts = [0].into_iter().chain(self.texts.iter().map(|(_, end)| *end));
+        let texts = starts.zip(&self.texts).map(|(start, (speaker, end))| (speaker, &self.text[start..*end]));
+        let lines = texts.flat_map(|(speaker, text)| line::lines(text).map(move |(_, line)| (speaker, line)));
+        lines.enumerate().map(|(number, (speaker, line))| (number, speaker, line))
+    }
+}
+
 fn named(address: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
 }
@@ -122,7 +162,7 @@ impl Trouble {
         self.latest = refused.to_string();
     }
 
-    /// All lines of a text are lost, since nobody that is trusted said them.
+    /// All lines of a text are lost, since nobody that is trusted says them.
     fn refuse_all(&mut self, ingest: &Ingest, text: &[u8], refusal: &Refusal) {
         let lines = line::lines(text).count();
         ingest.stats().lines_refused.add(lines);

@@ -86,7 +86,8 @@ impl<'a> Write<'a> {
         let mut written = Written { all_capped: true, all_untrusted: true, ..Written::default() };
         match self.key {
             None => {
-                ingest.submit_lines(speaker, &text, self.precision, now, |number, became| written.add(number, became));
+                let lines = line::lines(&text).map(|(number, line)| (number, speaker, line));
+                ingest.submit_lines(lines, self.precision, now, |number, became| written.add(number, became));
             }
             Some(_) if line::lines(&text).nth(1).is_some() => {
                 return Reply::error(400, "header Idempotency-Key: marks a body of one line, and this one has more");

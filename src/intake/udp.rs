@@ -7,11 +7,10 @@ use std::time::Instant;
 
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::{DRAIN_WITHIN, FAILED_PAUSE, LOOK_EVERY, MESSAGE_BYTES_MAX, Trouble};
+use super::{DRAIN_WITHIN, FAILED_PAUSE, LOOK_EVERY, MESSAGE_BYTES_MAX, Together, Trouble};
 use crate::ingest::Ingest;
-use crate::sample::line::{self, Precision};
+use crate::sample::line::Precision;
 use crate::server::unix_now_sec;
-use crate::trust::split_token;
 
 /// Datagrams read by one system call.
 const BATCH: usize = 64;
@@ -59,16 +58,17 @@ impl Socket {
 
     /// Stores what comes, until `closing` is set and nothing waits any more.
     pub(super) fn run(&self, ingest: &Ingest, closing: &AtomicBool) {
-        let mut batch = Batch::new();
+        let (mut batch, mut together) = (Batch::new(), Together::default());
         let mut trouble = Trouble::default();
         let (name, mut drain_until) = (format!("udp://{}", self.address), None);
         loop {
             let is_closing = closing.load(Ordering::Acquire);
             let drain_until = is_closing.then(|| *drain_until.get_or_insert_with(|| Instant::now() + DRAIN_WITHIN));
             let mut came_at = None;
+            together.clear();
             let received = batch.receive(&self.socket, is_closing, |datagram| match datagram {
                 Datagram::Whole(text) => {
-                    store(ingest, text, *came_at.get_or_insert_with(unix_now_sec), &mut trouble);
+                    together.push(text, ingest, *came_at.get_or_insert_with(unix_now_sec), &mut trouble);
                 }
                 Datagram::Truncated => {
                     trouble.truncated += 1;
@@ -79,6 +79,9 @@ impl Socket {
                     ingest.stats().datagrams_dropped.add(count as usize);
                 }
             });
+            if let Some(came_at) = came_at {
+                store(ingest, &together, came_at, &mut trouble);
+            }
             match received {
                 Ok(()) if drain_until.is_some_and(|until| Instant::now() > until) => break,
                 Ok(()) => {}
@@ -99,18 +102,13 @@ impl Socket {
     }
 }
 
-/// Stores the lines of a datagram that can be.
-fn store(ingest: &Ingest, datagram: &[u8], now: u64, trouble: &mut Trouble) {
-    let (token, text) = split_token(datagram);
-    let speaker = match ingest.admit(token, now) {
-        Ok(speaker) => speaker,
-        Err(refusal) => return trouble.refuse_all(ingest, text, &refusal),
-    };
-    for (_, line) in line::lines(text) {
-        if let Err(refused) = ingest.submit_line(&speaker, line, Precision::ByMagnitude, None, now) {
+/// Stores the lines of some datagrams that can be.
+fn store(ingest: &Ingest, together: &Together, came_at: u64, trouble: &mut Trouble) {
+    ingest.submit_lines(together.lines(), Precision::ByMagnitude, came_at, |_, became| {
+        if let Err(refused) = became {
             trouble.refuse(ingest, &refused);
         }
-    }
+    });
 }
 
 /// What a receive call tells of.

@@ -7,15 +7,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::{DRAIN_WITHIN, FAILED_PAUSE, LOOK_EVERY, MESSAGE_BYTES_MAX, Trouble};
+use super::{DRAIN_WITHIN, FAILED_PAUSE, LOOK_EVERY, MESSAGE_BYTES_MAX, Together, Trouble};
 use crate::ingest::{Ingest, Refused};
-use crate::sample::line::{self, Precision};
+use crate::sample::line::Precision;
 use crate::server::unix_now_sec;
-use crate::trust::split_token;
 
 /// Messages of one peer that wait in this process: 32 MB of the longest, and a millisecond of the fastest. It is whole
 /// messages that libzmq counts: the parts of one that is never ended have no limit.
 const WAITING_MAX: i32 = 1000;
+/// Messages that are stored together: they bound what is lost of time by one that waits for the store.
+const TOGETHER_MAX: usize = 256;
 /// How often a peer is asked whether it is there, and how long it may take to say so.
 const HEARTBEAT_MS: i32 = 30_000;
 
@@ -44,11 +45,11 @@ impl Socket {
 
     /// Stores what comes, until `closing` is set and nothing waits any more.
     pub(super) fn run(&self, ingest: &Ingest, closing: &AtomicBool) {
-        let mut message = zmq::Message::new();
+        let (mut message, mut together) = (zmq::Message::new(), Together::default());
         let mut trouble = Trouble::default();
         while !closing.load(Ordering::Acquire) {
-            match self.socket.recv(&mut message, 0) {
-                Ok(()) => self.store(ingest, &message, &mut trouble, closing),
+            match self.receive(&mut message, &mut together, ingest, &mut trouble) {
+                Ok(()) => self.store(ingest, &together, &mut trouble, closing),
                 Err(zmq::Error::EAGAIN | zmq::Error::EINTR) => {}
                 Err(error) => {
                     trouble.failed = Some(error.to_string());
@@ -59,35 +60,55 @@ impl Socket {
         }
         // What peers have sent may still be on its way through libzmq: it is done when none comes for a while.
         let drain_until = Instant::now() + DRAIN_WITHIN;
-        while Instant::now() < drain_until && self.socket.recv(&mut message, 0).is_ok() {
-            self.store(ingest, &message, &mut trouble, closing);
+        while Instant::now() < drain_until && self.receive(&mut message, &mut together, ingest, &mut trouble).is_ok() {
+            self.store(ingest, &together, &mut trouble, closing);
         }
         trouble.tell(&self.endpoint, true);
     }
 
-    /// Stores the lines of a message that can be; where the store takes none, waits until it does, or `closing` is set.
-    fn store(&self, ingest: &Ingest, message: &[u8], trouble: &mut Trouble, closing: &AtomicBool) {
+    /// Waits for a message, and takes those that have come with it.
+    fn receive(
+        &self,
+        message: &mut zmq::Message,
+        together: &mut Together,
+        ingest: &Ingest,
+        trouble: &mut Trouble,
+    ) -> zmq::Result<()> {
+        together.clear();
+        self.socket.recv(message, 0)?;
         let came_at = unix_now_sec();
-        let (token, text) = split_token(message);
-        let speaker = match ingest.admit(token, came_at) {
-            Ok(speaker) => speaker,
-            Err(refusal) => return trouble.refuse_all(ingest, text, &refusal),
-        };
-        for (_, line) in line::lines(text) {
-            loop {
-                match ingest.submit_line(&speaker, line, Precision::ByMagnitude, None, came_at) {
-                    Ok(_) => break,
-                    Err(Refused::Unavailable(unavailable)) if !closing.load(Ordering::Acquire) => {
-                        trouble.failed = Some(format!("messages wait: {unavailable}"));
-                        trouble.tell(&self.endpoint, false);
-                        std::thread::sleep(FAILED_PAUSE);
-                    }
-                    Err(refused) => {
-                        trouble.refuse(ingest, &refused);
-                        break;
-                    }
+        together.push(message, ingest, came_at, trouble);
+        while together.len() < TOGETHER_MAX && self.socket.recv(message, zmq::DONTWAIT).is_ok() {
+            together.push(message, ingest, came_at, trouble);
+        }
+        Ok(())
+    }
+
+    /// Stores the lines of messages that can be; where the store takes none, waits until it does, or `closing` is set.
+    fn store(&self, ingest: &Ingest, together: &Together, trouble: &mut Trouble, closing: &AtomicBool) {
+        let came_at = unix_now_sec();
+        let mut waiting: Option<Vec<usize>> = None;
+        loop {
+            let is_closing = closing.load(Ordering::Acquire);
+            let is_waiting =
+                |number: usize| waiting.as_ref().is_none_or(|waiting| waiting.binary_search(&number).is_ok());
+            let lines = together.lines().filter(|(number, ..)| is_waiting(*number));
+            let mut again = Vec::new();
+            ingest.submit_lines(lines, Precision::ByMagnitude, came_at, |number, became| match became {
+                Ok(_) => {}
+                Err(Refused::Unavailable(unavailable)) if !is_closing => {
+                    trouble.failed = Some(format!("messages wait: {unavailable}"));
+                    again.push(number);
                 }
+                Err(refused) => trouble.refuse(ingest, &refused),
+            });
+            if again.is_empty() {
+                return;
             }
+            again.sort_unstable();
+            waiting = Some(again);
+            trouble.tell(&self.endpoint, false);
+            std::thread::sleep(FAILED_PAUSE);
         }
     }
 }
