@@ -8,9 +8,9 @@ STATIC_ZEROMQ = target/zeromq/$(TARGET)/release/lizm
 
 # What the tests that are `#[ignore = "needs …"]` need, and the benchmarks: Debian packages, of which some have a command
 # of the same name. The feature zeromq is built by g++.
-TEST_TOOLS = curl python3 chromium-driver python3-selenium python3-influxdb python3-zmq collectd-core influxdb victoria-metrics \
+TEST_TOOLS = redis-server nginx-full openssl curl python3 chromium-driver python3-selenium python3-influxdb python3-zmq collectd-core influxdb victoria-metrics \
   g++ procps sysstat prometheus tmux
-BENCH_TOOLS = python3 wrk nginx victoria-metrics g++
+BENCH_TOOLS = python3 wrk redis-server nginx victoria-metrics g++
 PAGE_TOOLS = python3 chromium-driver python3-selenium fonts-inter
 
 .PHONY: build static static-zeromq test soak bench screenshots bench-page tools lint
@@ -31,9 +31,11 @@ test: TOOLS = $(TEST_TOOLS)
 test: tools
 	cargo test --all-features -- --include-ignored
 
-# The long form of the ledger test: 200 kills.
-soak:
-	LIZM_TEST_KILLS=200 cargo test --release --test product -- --nocapture durable::killed
+# The long form of the ledger tests, 200 kills each, and half a minute of a Redis that stands still.
+soak: TOOLS = $(TEST_TOOLS)
+soak: tools
+	LIZM_TEST_KILLS=200 LIZM_TEST_STOPPED_SEC=30 cargo test --release --test product -- --include-ignored --nocapture \
+	  durable::killed shared::two_services shared::a_redis_that_stands_still
 
 # Measures the static binaries beside its peers, and writes BENCHMARKS.md.
 bench: TOOLS = $(BENCH_TOOLS)

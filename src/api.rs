@@ -21,7 +21,7 @@ use crate::metrics;
 use crate::sample::line::LINES_BYTES_MAX;
 use crate::sample::{self, BODY_BYTES_MAX, Sample};
 use crate::stats::Stats;
-use crate::store::Recorded;
+use crate::store::{Recorded, Unavailable};
 use crate::summary::{self, Summaries, Wanted};
 use crate::trust::{Gate, Readers, Refusal, Source, Speaker, bearer};
 
@@ -179,18 +179,37 @@ impl Route<'_> {
     }
 }
 
+/// What a receiver serves of all there is. Those that share a store may be two services, which scale each alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Serve {
+    /// Everything.
+    #[default]
+    All,
+    /// It takes samples, and deletes hosts: all that changes the store.
+    Intake,
+    /// It answers what was asked of the store.
+    Summaries,
+}
+
 /// The answers of one receiver.
 pub struct Api {
     ingest: Arc<Ingest>,
     readers: Readers,
     metrics: metrics::Options,
+    serve: Serve,
 }
 
 impl Api {
     /// The API over what `ingest` leads to, for `readers`.
     #[must_use]
     pub fn new(ingest: Arc<Ingest>, readers: Readers) -> Self {
-        Self { ingest, readers, metrics: metrics::Options::default() }
+        Self { ingest, readers, metrics: metrics::Options::default(), serve: Serve::All }
+    }
+
+    /// The same, of which only `serve` is served here.
+    #[must_use]
+    pub fn serving(self, serve: Serve) -> Self {
+        Self { serve, ..self }
     }
 
     /// The same with `options` for `/metrics`.
@@ -262,7 +281,22 @@ impl Api {
                 self.route_perf(head, rest, now)?
             }
         };
+        self.check_served(&action)?;
         Ok(Route(action))
+    }
+
+    /// Refuses what is another service's.
+    fn check_served(&self, action: &Action<'_>) -> Result<(), Reply> {
+        let other = match (self.serve, action) {
+            (Serve::Intake, Action::Summaries { .. } | Action::Hosts(_) | Action::Page { .. }) => "summaries",
+            (
+                Serve::Summaries,
+                Action::Submit { .. } | Action::Remove { .. } | Action::Write(..) | Action::Ping | Action::Query { .. },
+            ) => "intake",
+            _ => return Ok(()),
+        };
+        let sentence = format!("path: not served here; a receiver that was started with --serve {other} serves it");
+        Err(Reply::error(404, &sentence))
     }
 
     /// Routes what follows `/api/perf/`: a host, and after a slash an epoch or a label.
@@ -321,16 +355,18 @@ impl Api {
                     sample::decode_values(body).map(|values| Sample { host: (**host).into(), epoch: *epoch, values });
                 self.submit(speaker, sample, *key, now)
             }
-            Action::Summaries { host, wanted } => {
-                let series = self.ingest.store().series(host, wanted);
-                Reply::json(200, &Summaries { series: &series, wanted, now })
-            }
-            Action::Remove { host } => match self.ingest.remove(host) {
+            Action::Summaries { host, wanted } => match self.ingest.store().series(host, wanted, now) {
+                Ok(series) => Reply::json(200, &Summaries { series: &series, wanted, now }),
+                Err(unavailable) => Reply::error(503, &unavailable.to_string()),
+            },
+            Action::Remove { host } => match self.ingest.remove(host, now) {
                 Ok(true) => Reply::json(200, &json!({ "removed": true })),
                 Ok(false) => Reply::error(404, "host: not known here"),
                 Err(unavailable) => Reply::error(503, &unavailable.to_string()),
             },
-            Action::Hosts(query) => self.hosts(query, now),
+            Action::Hosts(query) => {
+                self.hosts(query, now).unwrap_or_else(|unavailable| Reply::error(503, &unavailable.to_string()))
+            }
             Action::Page { is_held } => page::reply(*is_held),
             Action::Health => match self.failing() {
                 None => Reply::json(200, &json!({ "status": "ok" })),
@@ -426,20 +462,24 @@ impl Api {
         Reply::error(403, &format!("token: {}", crate::trust::WITHOUT_TLS))
     }
 
-    fn hosts(&self, query: &HostsQuery, now: u64) -> Reply {
-        let names = self.ingest.store().hosts();
-        let from = match (&query.host, &query.after) {
-            (Some(host), _) => names.partition_point(|name| **name < **host),
-            (None, Some(after)) => names.partition_point(|name| **name <= **after),
-            (None, None) => 0,
+    fn hosts(&self, query: &HostsQuery, now: u64) -> Result<Reply, Unavailable> {
+        let store = self.ingest.store();
+        let names = store.hosts(now)?;
+        let listed = match (&query.host, &query.after) {
+            (Some(host), _) => match names.binary_search_by(|name| (**name).cmp(host.as_str())) {
+                Ok(place) => &names[place..=place],
+                Err(_) => &[],
+            },
+            (None, Some(after)) => &names[names.partition_point(|name| **name <= **after)..],
+            (None, None) => &names[..],
         };
-        let listed = names.iter().skip(from).take(query.limit.unwrap_or(usize::MAX));
-        let listed = listed.take_while(|name| query.host.as_ref().is_none_or(|host| **name == *host));
+        let listed = &listed[..query.limit.unwrap_or(usize::MAX).min(listed.len())];
         let series: Vec<&str> = query.series.iter().map(String::as_str).collect();
         let all = Wanted::containing("");
-        let kept = query.host.as_ref().map(|host| self.ingest.store().series(host, &all));
-        let hosts = listed.filter_map(|name| {
-            let status = self.ingest.store().status(name, &series, now)?;
+        let kept = query.host.as_ref().map(|host| store.series(host, &all, now)).transpose()?;
+        let statuses = store.statuses(listed, &series, now)?;
+        let hosts = listed.iter().zip(statuses).filter_map(|(name, status)| {
+            let status = status?;
             Some(HostEntry {
                 host: name,
                 state: status.state(now).name(),
@@ -457,7 +497,7 @@ impl Api {
             series_start_sec: (!series.is_empty()).then(|| summary::recent_start(now)),
             series_interval_sec: (!series.is_empty()).then_some(summary::RECENT.interval_sec),
         };
-        Reply::json(200, &answer)
+        Ok(Reply::json(200, &answer))
     }
 }
 
@@ -642,6 +682,30 @@ mod tests {
         }
         let (status, reply) = ask_with(&api, "POST", &fresh, "{}", Some("3e1b-4f"));
         assert!(status == 400 && reply["error"].as_str().unwrap().contains("Idempotency-Key"), "{reply}");
+    }
+
+    #[test]
+    fn each_of_two_services_names_the_other() {
+        for (serve, target, methods, other) in [
+            (Serve::Intake, "/api/perf/h", &["GET", "HEAD"][..], "--serve summaries"),
+            (Serve::Intake, "/api/hosts", &["GET"], "--serve summaries"),
+            (Serve::Intake, "/", &["GET"], "--serve summaries"),
+            (Serve::Summaries, "/api/perf/h/1", &["POST"], "--serve intake"),
+            (Serve::Summaries, "/api/perf/h", &["DELETE"], "--serve intake"),
+            (Serve::Summaries, "/write", &["POST"], "--serve intake"),
+            (Serve::Summaries, "/ping", &["GET"], "--serve intake"),
+        ] {
+            for method in methods {
+                let head = Head { method, target, ..Head::default() };
+                let refused = api(1).serving(serve).route(&head, NOW).unwrap_err();
+                let said = String::from_utf8(refused.body).unwrap();
+                assert!(refused.status == 404 && said.contains(other), "{method} {target}: {said}");
+                let others = if serve == Serve::Intake { Serve::Summaries } else { Serve::Intake };
+                assert!(api(1).serving(others).route(&head, NOW).is_ok() && api(1).route(&head, NOW).is_ok());
+            }
+            let head = Head { method: "GET", target: "/health", ..Head::default() };
+            assert!(api(1).serving(serve).route(&head, NOW).is_ok());
+        }
     }
 
     #[test]

@@ -226,8 +226,8 @@ impl Ingest {
     ///
     /// # Errors
     /// When the store cannot forget it now, or not make sure that it stays forgotten.
-    pub fn remove(&self, host: &str) -> Result<bool, Unavailable> {
-        let removed = self.store.remove(host)?;
+    pub fn remove(&self, host: &str, now: u64) -> Result<bool, Unavailable> {
+        let removed = self.store.remove(host, now)?;
         self.settle()?;
         Ok(removed)
     }

@@ -119,6 +119,7 @@ impl Together {
         }
     }
 
+    #[cfg(feature = "zeromq")]
     fn len(&self) -> usize {
         self.texts.len()
     }

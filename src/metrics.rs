@@ -142,15 +142,16 @@ fn write_process(text: &mut Text) {
     }
 }
 
-/// The hosts by state, and the running minute of those that are written.
+/// The hosts by state, and the running minute of those that are written; nothing of those that a store which is shared
+/// does not tell of now.
 fn write_hosts(text: &mut Text, store: &Store, hosts_max: usize, now: u64) {
-    let names = store.hosts();
+    let Ok(names) = store.hosts(now) else { return };
     let listed = &names[..names.len().min(hosts_max)];
     text.gauge("lizm_hosts", "Hosts that are known.", names.len());
     let name = "lizm_host_up";
     text.family(name, "gauge", "Whether the host reports as it did; 0 when it is late or down.");
-    for host in listed {
-        if let Some(status) = store.status(host, &[], now).filter(|_| text.0.len() <= BYTES_MAX) {
+    for (host, status) in listed.iter().zip(store.statuses(listed, &[], now).unwrap_or_default()) {
+        if let Some(status) = status.filter(|_| text.0.len() <= BYTES_MAX) {
             text.sample(name, &[("host", host)], u8::from(status.state(now) == State::Up));
         }
     }
@@ -161,8 +162,9 @@ fn write_hosts(text: &mut Text, store: &Store, hosts_max: usize, now: u64) {
         if text.0.len() > BYTES_MAX {
             break;
         }
+        let Ok(kept) = store.series(host, &wanted, now) else { break };
         written += 1;
-        for (label, series) in store.series(host, &wanted) {
+        for (label, series) in kept {
             let Some(bucket) = series.running(now) else { continue };
             for (stat, value) in [("avg", bucket.mean()), ("min", bucket.min), ("max", bucket.max)] {
                 text.sample(name, &[("host", host), ("label", &label), ("stat", stat)], value);

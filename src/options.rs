@@ -11,8 +11,11 @@ use std::str::FromStr;
 #[cfg(feature = "tls")]
 use std::time::Duration;
 
+use lizm::api::Serve;
 use lizm::monitor::{self, Destination};
 use lizm::store::Location;
+#[cfg(feature = "redis")]
+use lizm::store::RedisAddress;
 use lizm::{intake, metrics, probe, receiver, sample, watch};
 use log::LevelFilter;
 use pico_args::Arguments;
@@ -121,8 +124,16 @@ impl Options {
             series_max: self.whole("--max-series", 1_000_000, 1..=1_000_000_000)?,
             store: self.store()?,
             metrics_hosts_max: self.whole("--metrics-hosts", metrics::HOSTS_MAX, 0..=1_000_000)?,
+            serve: self.serve()?,
             intake: self.intake()?,
         };
+        if options.serve != Serve::All && !options.store.is_shared() {
+            let why = "another receiver would not know what this one keeps; give both the same --store redis://…";
+            return Err(format!("option --serve: {why}"));
+        }
+        if options.serve == Serve::Summaries && options.intake != intake::Options::default() {
+            return Err("option --serve: summaries takes no samples, by --udp and --zmq neither".to_owned());
+        }
         #[cfg(feature = "tls")]
         trust::check(&options)?;
         self.no_more()?;
@@ -244,6 +255,7 @@ impl Options {
             series_max: 1000,
             store: Location::Memory,
             metrics_hosts_max: metrics::HOSTS_MAX,
+            serve: Serve::All,
             intake: intake::Options::default(),
         };
         let monitor = monitor::Options {
@@ -264,11 +276,36 @@ impl Options {
             "always" => true,
             other => return Err(format!("option --fsync: {other:?} is not second or always")),
         };
+        let ca = self.text("--store-ca")?;
         match self.text("--store")?.unwrap_or_default().as_str() {
+            #[cfg(feature = "redis")]
+            url if url.starts_with("redis") && url.contains("://") => {
+                if fsync_always {
+                    return Err("option --fsync: is Redis's own setting, appendfsync, with --store redis://".to_owned());
+                }
+                let address = RedisAddress::parse(url, ca.map(Into::into));
+                address.map(Location::Redis).map_err(|why| format!("option --store: {why}"))
+            }
+            #[cfg(not(feature = "redis"))]
+            url if url.starts_with("redis") && url.contains("://") => {
+                Err("option --store: this lizm was built without the feature redis".to_owned())
+            }
+            _ if ca.is_some() => Err("option --store-ca: goes with --store rediss:// alone".to_owned()),
             "memory" | "" if fsync_always => Err("option --fsync: always needs a --store in a directory".to_owned()),
             "memory" | "" => Ok(Location::Memory),
-            url if url.contains("://") => Err(format!("option --store: {url:?} is not memory or a directory")),
+            url if url.contains("://") => {
+                Err(format!("option --store: {url:?} is not memory, a directory or redis://"))
+            }
             path => Ok(Location::Directory { path: path.into(), fsync_always }),
+        }
+    }
+
+    fn serve(&mut self) -> Result<Serve, String> {
+        match self.text("--serve")?.unwrap_or_default().as_str() {
+            "all" | "" => Ok(Serve::All),
+            "intake" => Ok(Serve::Intake),
+            "summaries" => Ok(Serve::Summaries),
+            other => Err(format!("option --serve: {other:?} is not all, intake or summaries")),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::api::Api;
+use crate::api::{Api, Serve};
 use crate::ingest::Ingest;
 use crate::intake::{self, Intake};
 use crate::metrics;
@@ -48,6 +48,8 @@ pub struct Options {
     pub store: Location,
     /// Hosts whose values `/metrics` has.
     pub metrics_hosts_max: usize,
+    /// What of it all to serve.
+    pub serve: Serve,
     /// Ways in besides HTTP.
     pub intake: intake::Options,
 }
@@ -76,12 +78,11 @@ impl Receiver {
         let anyone_may_submit = gate.lets_anyone_in() && !options.bind.is_loopback();
         let readers = Readers::of(&options.trust).map_err(io::Error::other)?;
         let ingest = Arc::new(Ingest::new(store.clone(), gate, stats.clone()));
-        let store_kind = match options.store {
-            Location::Memory => "memory",
-            Location::Directory { .. } => "directory",
-        };
-        let metrics = metrics::Options { hosts_max: options.metrics_hosts_max, store_kind };
-        let api = Arc::new(Api::new(ingest.clone(), readers).with_metrics(metrics));
+        // Of receivers that share a store, those that answer for hosts have their values.
+        let hosts_max = if options.serve == Serve::Intake { 0 } else { options.metrics_hosts_max };
+        let metrics = metrics::Options { hosts_max, store_kind: options.store.kind() };
+        let api = Api::new(ingest.clone(), readers).with_metrics(metrics).serving(options.serve);
+        let api = Arc::new(api);
         // The doors come last: what they answer is lost where the process ends for want of another socket.
         let intake = Intake::open(&options.intake, &ingest)?;
         #[cfg(feature = "tls")]
@@ -106,9 +107,15 @@ impl Receiver {
             log::warn!("Anyone who reaches this receiver may submit and delete; see --trust and --token-key");
         }
         let (stop_upkeep, stopped) = mpsc::channel();
-        let kept = store.clone();
-        let upkeep = thread::Builder::new().name("upkeep".into()).spawn(move || keep_up(&stopped, &kept))?;
-        if store.is_durable() {
+        let (kept, is_shared) = (store.clone(), options.store.is_shared());
+        let upkeep = thread::Builder::new().name("upkeep".into()).spawn(move || {
+            if is_shared {
+                // Counts what others have stored.
+                kept.sweep(unix_now_sec());
+            }
+            keep_up(&stopped, &kept);
+        })?;
+        if store.is_synced() {
             let synced = store.clone();
             // Ends with the process: what is left is made durable by the stop.
             thread::Builder::new().name("sync".into()).spawn(move || {

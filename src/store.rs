@@ -1,32 +1,28 @@
-//! The hosts and everything kept of them, behind locks that never leave this room.
+//! The hosts and everything kept of them: in this process, on its disk, or in a Redis that any number of receivers share.
 //!
-//! Hosts are spread over shards by a keyed hash of their name, a `Mutex` each. Under a lock there is only
-//! arithmetic, copying, and appending to the journal of the disk, where there is one: no JSON, no network, no fsync.
-//! Whatever a caller gets is a copy.
+//! [`Store`] is what the rooms above know of; whichever it is, the answers are the same. Whatever a caller gets is a
+//! copy. What this process keeps itself is `local`'s, what Redis keeps is `redis`'s.
 
 #[cfg(feature = "disk")]
 mod disk;
 mod host;
 mod labels;
+mod local;
+#[cfg(feature = "redis")]
+mod redis;
 
-use std::borrow::Cow;
 use std::fmt;
-use std::hash::BuildHasher;
-use std::hint::black_box;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use foldhash::quality::RandomState;
-use indexmap::IndexMap;
 use smol_str::SmolStr;
 
 use crate::sample::{Key, View};
-use crate::summary::{self, Series, Wanted};
-use host::Host;
-
-/// Locks that hosts are spread over, up to 256: few posts meet at one, and the sweep holds each for a moment only.
-const SHARDS: usize = 128;
+use crate::summary::{Series, Wanted};
+use local::Local;
+#[cfg(feature = "redis")]
+pub use redis::Address as RedisAddress;
+#[cfg(feature = "redis")]
+use redis::Redis;
 
 /// A host without a sample for this long is down, if it is for ten of its intervals too.
 const DOWN_SEC: u64 = 60;
@@ -48,6 +44,31 @@ pub enum Location {
         /// Whether a sample is only said to be stored once the device has it. If not, the device has it a second later.
         fsync_always: bool,
     },
+    /// In a Redis, or a Redis Cluster, which any number of receivers share.
+    #[cfg(feature = "redis")]
+    Redis(RedisAddress),
+}
+
+impl Location {
+    /// Its name in `/metrics`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Directory { .. } => "directory",
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => "redis",
+        }
+    }
+
+    /// Whether other receivers see what is kept there.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        #[cfg(feature = "redis")]
+        return matches!(self, Self::Redis(_));
+        #[cfg(not(feature = "redis"))]
+        false
+    }
 }
 
 /// Why the store cannot take a sample now.
@@ -131,51 +152,41 @@ impl Status {
     }
 }
 
-/// The hosts of a shard, with a place each: what finds a host by its name is small, and stays in the cache.
-type Shard = IndexMap<SmolStr, Host, foldhash::fast::RandomState>;
+/// The hosts of one receiver, or of all that share a store.
+pub struct Store(Kind);
 
-/// The hosts of one receiver.
-pub struct Store {
-    shards: Vec<Mutex<Shard>>,
-    spread: RandomState,
-    series: AtomicUsize,
-    series_max: usize,
-    #[cfg(feature = "disk")]
-    disk: Option<disk::Disk>,
+enum Kind {
+    /// Kept by this process.
+    Local(Local),
+    #[cfg(feature = "redis")]
+    Redis(Redis),
 }
 
+#[cfg_attr(
+    not(feature = "redis"),
+    expect(
+        unused_variables,
+        reason = "what this process keeps is swept; of what Redis keeps the time says what is listed"
+    )
+)]
 impl Store {
     /// An empty store in memory for up to `series_max` series, a label of a host each.
     #[must_use]
     pub fn new(series_max: usize) -> Self {
-        Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            spread: RandomState::default(),
-            series: AtomicUsize::new(0),
-            series_max,
-            #[cfg(feature = "disk")]
-            disk: None,
-        }
+        Self(Kind::Local(Local::new(series_max)))
     }
 
     /// Opens the store at `location` with all that it holds, at `now`.
     ///
     /// # Errors
-    /// When it is held by another process, of a newer format, damaged, or cannot be read or written.
+    /// When it is held by another process, of a newer format, damaged, or cannot be read or written. A Redis that does
+    /// not answer is no error: it may come later than this process.
     pub fn open(location: &Location, series_max: usize, now: u64) -> Result<Self, String> {
         match location {
             Location::Memory => Ok(Self::new(series_max)),
             #[cfg(feature = "disk")]
             Location::Directory { path, fsync_always } => {
-                let mut store = Self::new(series_max);
-                let disk = disk::Disk::open(path, *fsync_always, &mut store, now)?;
-                let is_damaged = disk.is_damaged;
-                store.disk = Some(disk);
-                if is_damaged {
-                    // What is missing is told of once: from here on the numbers have no gap again.
-                    store.checkpoint().map_err(|unavailable| unavailable.to_string())?;
-                }
-                Ok(store)
+                Local::open(path, *fsync_always, series_max, now).map(|local| Self(Kind::Local(local)))
             }
             #[cfg(not(feature = "disk"))]
             Location::Directory { path, .. } => {
@@ -184,152 +195,72 @@ impl Store {
                     "store {path}: this lizm was built without the feature disk, which keeps a store in a directory"
                 ))
             }
+            #[cfg(feature = "redis")]
+            Location::Redis(address) => Redis::open(address, series_max).map(|redis| Self(Kind::Redis(redis))),
         }
     }
 
     /// One line on where it keeps what it holds.
     #[must_use]
     pub fn description(&self) -> String {
-        #[cfg(feature = "disk")]
-        if let Some(disk) = &self.disk {
-            return disk.description();
+        match &self.0 {
+            Kind::Local(local) => local.description(),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.description(),
         }
-        "Store is memory: what was received is gone when the receiver stops".to_owned()
     }
 
-    /// Whether it outlives this process, and [`Store::sync`] is to be called on and on.
+    /// Whether [`Store::sync`] is to be called on and on.
     #[must_use]
-    pub fn is_durable(&self) -> bool {
-        #[cfg(feature = "disk")]
-        return self.disk.is_some();
-        #[cfg(not(feature = "disk"))]
-        false
+    pub fn is_synced(&self) -> bool {
+        match &self.0 {
+            Kind::Local(local) => local.is_durable(),
+            #[cfg(feature = "redis")]
+            Kind::Redis(_) => false,
+        }
     }
 
     /// Most series it holds.
     #[must_use]
     pub fn series_max(&self) -> usize {
-        self.series_max
+        match &self.0 {
+            Kind::Local(local) => local.series_max(),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.series_max(),
+        }
     }
 
-    /// Why it cannot take samples now, if so. What it holds can be read all the same.
+    /// Why it cannot take samples now, if so. What it holds may be read all the same.
     #[must_use]
     pub fn unavailable(&self) -> Option<Unavailable> {
-        #[cfg(feature = "disk")]
-        return self.disk.as_ref().and_then(disk::Disk::unavailable);
-        #[cfg(not(feature = "disk"))]
-        None
+        match &self.0 {
+            Kind::Local(local) => local.unavailable(),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.unavailable(),
+        }
     }
 
     /// Records a sample, unless `key` says that it was recorded before. [`Store::settle`] makes sure of it.
     ///
     /// # Errors
-    /// When it could not be written to the journal; then nothing of it is recorded.
+    /// When the store cannot take it; then nothing of it is recorded, but for one that Redis was given and has not
+    /// answered in time.
     pub fn record(&self, sample: View<'_>, key: Option<Key<'_>>, now: u64) -> Result<Recorded, Unavailable> {
-        if summary::is_expired(sample.epoch, now) {
-            return Ok(Recorded { expired: sample.values.len(), ..Recorded::default() });
+        match &self.0 {
+            Kind::Local(local) => local.record(sample, key, now),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.record(sample, key, now),
         }
-        self.record_at(&mut self.shard(sample.host), None, sample, key, now)
     }
 
     /// Records many samples, each as [`Store::record`] does, and gives what became of each. Those of one host are
-    /// recorded in their order, and each lock is taken once.
+    /// recorded in their order, but that Redis takes those last that its list of hosts is to be told of before.
     pub fn record_many(&self, samples: &[View<'_>], now: u64) -> Vec<Result<Recorded, Unavailable>> {
-        let mut became = vec![Ok(Recorded::default()); samples.len()];
-        let shards: Vec<u8> = samples.iter().map(|sample| self.place(sample.host)).collect();
-        let mut ends = [0; SHARDS];
-        shards.iter().for_each(|place| ends[usize::from(*place)] += 1);
-        (1..SHARDS).for_each(|place| ends[place] += ends[place - 1]);
-        let mut order = vec![0; samples.len()];
-        let (mut starts, mut places) = (ends, Vec::new());
-        for (index, place) in shards.iter().enumerate().rev() {
-            starts[usize::from(*place)] -= 1;
-            order[starts[usize::from(*place)]] = index;
+        match &self.0 {
+            Kind::Local(local) => local.record_many(samples, now),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.record_many(samples, now),
         }
-        for ((shard, start), end) in self.shards.iter().zip(starts).zip(ends).filter(|((_, start), end)| start < end) {
-            let mut shard = locked(shard);
-            // Looked at one after the other, with nothing else between, the hosts come into the cache side by side.
-            places.clear();
-            places.extend(order[start..end].iter().map(|index| {
-                let place = shard.get_index_of(samples[*index].host);
-                let host = place.and_then(|place| shard.get_index(place));
-                black_box(host.map(|(_, host)| host.series.touch()));
-                place
-            }));
-            for (index, place) in order[start..end].iter().zip(&places) {
-                let sample = samples[*index];
-                became[*index] = if summary::is_expired(sample.epoch, now) {
-                    Ok(Recorded { expired: sample.values.len(), ..Recorded::default() })
-                } else {
-                    self.record_at(&mut shard, *place, sample, None, now)
-                };
-            }
-        }
-        became
-    }
-
-    /// Records a sample of a host whose place in its shard may be known.
-    fn record_at(
-        &self,
-        shard: &mut Shard,
-        place: Option<usize>,
-        sample: View<'_>,
-        key: Option<Key<'_>>,
-        now: u64,
-    ) -> Result<Recorded, Unavailable> {
-        let place = place.or_else(|| shard.get_index_of(sample.host));
-        let mut known = place.and_then(|place| shard.get_index_mut(place)).map(|(_, host)| host);
-        if known.as_deref().zip(key).is_some_and(|(host, key)| host.is_duplicate(key)) {
-            return Ok(Recorded { duplicate: true, ..Recorded::default() });
-        }
-        if let Some(host) = &mut known
-            && let Some(place) = host.series.run(sample.values)
-        {
-            #[cfg(feature = "disk")]
-            if let Some(disk) = &self.disk {
-                disk.append_sample(sample.host, sample.epoch, sample.values, key, now)?;
-            }
-            for (series, (_, value)) in host.series.series_from(place).zip(sample.values) {
-                series.record(sample.epoch, *value, now);
-            }
-            host.hear_of(sample.epoch, key, now);
-            return Ok(Recorded { stored: sample.values.len(), ..Recorded::default() });
-        }
-        let is_new =
-            |label: &str, likely: &mut usize| match known.as_deref().and_then(|h| h.series.place(label, *likely)) {
-                Some(place) => {
-                    *likely = place + 1;
-                    false
-                }
-                None => true,
-            };
-        let mut likely = 0;
-        let new = sample.values.iter().filter(|(label, _)| is_new(label, &mut likely)).count();
-        let granted = self.reserve_series(new);
-        let mut left = granted;
-        let values = if granted == new {
-            Cow::Borrowed(sample.values)
-        } else {
-            let mut fits =
-                |label: &str| !is_new(label, &mut likely) || left.checked_sub(1).inspect(|less| left = *less).is_some();
-            Cow::Owned(sample.values.iter().filter(|(label, _)| fits(label)).cloned().collect())
-        };
-        let recorded = Recorded { stored: values.len(), refused: new - granted, ..Recorded::default() };
-        if values.is_empty() {
-            return Ok(recorded);
-        }
-        #[cfg(feature = "disk")]
-        if let Some(disk) = &self.disk {
-            disk.append_sample(sample.host, sample.epoch, &values, key, now).inspect_err(|_| {
-                self.release_series(granted);
-            })?;
-        }
-        let host = match known {
-            Some(host) => host,
-            None => shard.entry(sample.host.into()).or_default(),
-        };
-        host.apply(sample.epoch, &values, key, now);
-        Ok(recorded)
     }
 
     /// Returns when all that was recorded is as durable as the store promises: kept from the end of the process it is
@@ -338,146 +269,120 @@ impl Store {
     /// # Errors
     /// When it could not be made so.
     pub fn settle(&self) -> Result<(), Unavailable> {
-        #[cfg(feature = "disk")]
-        if let Some(disk) = &self.disk {
-            disk.await_durable()?;
+        match &self.0 {
+            Kind::Local(local) => local.settle(),
+            #[cfg(feature = "redis")]
+            Kind::Redis(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// Copies the series of `host` that are asked for, sorted by label. A host that is not known has none.
-    #[must_use]
-    pub fn series(&self, host: &str, wanted: &Wanted) -> Vec<(SmolStr, Series)> {
-        let shard = self.shard(host);
-        let Some(host) = shard.get(host) else { return Vec::new() };
-        let mut series: Vec<_> = host.series.iter().filter(|(label, _)| wanted.any_of(label)).cloned().collect();
-        drop(shard);
-        series.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        series
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn series(&self, host: &str, wanted: &Wanted, now: u64) -> Result<Vec<(SmolStr, Series)>, Unavailable> {
+        match &self.0 {
+            Kind::Local(local) => Ok(local.series(host, wanted)),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.series(host, wanted, now),
+        }
     }
 
     /// The names of all hosts, sorted.
-    #[must_use]
-    pub fn hosts(&self) -> Vec<SmolStr> {
-        let mut names = Vec::new();
-        for shard in &self.shards {
-            names.extend(locked(shard).keys().cloned());
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn hosts(&self, now: u64) -> Result<Vec<SmolStr>, Unavailable> {
+        match &self.0 {
+            Kind::Local(local) => Ok(local.hosts()),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.hosts(now),
         }
-        names.sort_unstable();
-        names
     }
 
-    /// Copies what the list of hosts shows of `host`, with the last hour of the labels `recent`.
-    #[must_use]
-    pub fn status(&self, host: &str, recent: &[&str], now: u64) -> Option<Status> {
-        let shard = self.shard(host);
-        let host = shard.get(host)?;
-        let mut status = Status {
-            last_epoch: host.last_epoch,
-            interval_sec: host.interval_sec(),
-            labels: host.series.iter().map(|(label, _)| label.to_string()).collect(),
-            recent: recent
-                .iter()
-                .filter_map(|label| host.series.get(label).map(|series| ((*label).to_owned(), series.recent(now))))
-                .collect(),
-        };
-        drop(shard);
-        status.labels.sort_unstable();
-        Some(status)
+    /// Copies what the list of hosts shows of each of `hosts`, with the last hour of the labels `recent`; `None` for
+    /// one that is not known.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn statuses(&self, hosts: &[SmolStr], recent: &[&str], now: u64) -> Result<Vec<Option<Status>>, Unavailable> {
+        match &self.0 {
+            Kind::Local(local) => Ok(hosts.iter().map(|host| local.status(host, recent, now)).collect()),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.statuses(hosts, recent, now),
+        }
     }
 
     /// Forgets a host, and says whether it was known.
     ///
     /// # Errors
     /// When that could not be made durable; then the host is still known.
-    pub fn remove(&self, host: &str) -> Result<bool, Unavailable> {
-        let mut shard = self.shard(host);
-        if !shard.contains_key(host) {
-            return Ok(false);
+    pub fn remove(&self, host: &str, now: u64) -> Result<bool, Unavailable> {
+        match &self.0 {
+            Kind::Local(local) => local.remove(host),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.remove(host, now),
         }
-        #[cfg(feature = "disk")]
-        if let Some(disk) = &self.disk {
-            disk.forget(host)?;
-        }
-        let removed = shard.swap_remove(host);
-        drop(shard);
-        self.release_series(removed.map_or(0, |host| host.series.len()));
-        Ok(true)
     }
 
-    /// Lets go of the buckets, series, hosts and idempotency records whose windows have passed, a shard at a time.
+    /// Lets go of the buckets, series, hosts and idempotency records whose windows have passed.
     pub fn sweep(&self, now: u64) {
-        for shard in &self.shards {
-            let mut gone = 0;
-            let mut shard = locked(shard);
-            shard.retain(|_, host| {
-                gone += host.expire(now);
-                !host.series.is_empty()
-            });
-            if shard.len() < shard.capacity() / 4 {
-                shard.shrink_to_fit();
-            }
-            drop(shard);
-            self.release_series(gone);
+        match &self.0 {
+            Kind::Local(local) => local.sweep(now),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.sweep(now),
         }
     }
 
-    /// How many series it holds.
+    /// How many series it holds; where it is shared, about how many.
     #[must_use]
     pub fn series_count(&self) -> usize {
-        self.series.load(Ordering::Relaxed)
-    }
-
-    /// Makes room for up to `wanted` series, and says for how many.
-    fn reserve_series(&self, wanted: usize) -> usize {
-        if wanted == 0 {
-            return 0;
+        match &self.0 {
+            Kind::Local(local) => local.series_count(),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.series_count(),
         }
-        let granted = |count: usize| self.series_max.saturating_sub(count).min(wanted);
-        let before =
-            self.series.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| Some(count + granted(count)));
-        before.map_or(0, granted)
     }
 
-    fn release_series(&self, count: usize) {
-        self.series.fetch_sub(count, Ordering::Relaxed);
+    /// Makes durable what was recorded, in rounds: each call waits for its turn and is one.
+    pub fn sync(&self) {
+        if let Some(local) = self.local() {
+            local.sync();
+        }
     }
 
-    fn shard(&self, host: &str) -> MutexGuard<'_, Shard> {
-        locked(&self.shards[usize::from(self.place(host))])
-    }
-
-    /// Which shard a host is in.
-    fn place(&self, host: &str) -> u8 {
-        (self.spread.hash_one(host) % SHARDS as u64) as u8
-    }
-}
-
-/// What a store in memory alone need not do.
-#[cfg(not(feature = "disk"))]
-impl Store {
-    /// Nothing is made durable.
-    pub fn sync(&self) {}
-
-    /// Nothing is made durable.
+    /// Makes durable what was recorded until now.
+    ///
+    /// # Errors
+    /// When it could not be.
     pub fn sync_now(&self) -> Result<(), Unavailable> {
-        Ok(())
+        self.local().map_or(Ok(()), Local::sync_now)
     }
 
-    /// Nothing is written.
+    /// Writes the hosts that have changed, so that a restart need not read their samples again.
+    ///
+    /// # Errors
+    /// When the disk cannot be written; the samples stay in the log then.
     pub fn checkpoint(&self) -> Result<(), Unavailable> {
-        Ok(())
+        self.local().map_or(Ok(()), Local::checkpoint)
     }
 
-    /// Nothing is removed.
-    pub fn expire_disk(&self, _now: u64) -> Result<(), Unavailable> {
-        Ok(())
+    /// Removes from the disk what no answer lists any more.
+    ///
+    /// # Errors
+    /// When the disk cannot be read or written.
+    pub fn expire_disk(&self, now: u64) -> Result<(), Unavailable> {
+        self.local().map_or(Ok(()), |local| local.expire_disk(now))
     }
-}
 
-/// A panic while a lock was held leaves buckets that are each whole: the data stays in use.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What this process keeps itself, if it does: Redis makes durable and expires by itself.
+    fn local(&self) -> Option<&Local> {
+        match &self.0 {
+            Kind::Local(local) => Some(local),
+            #[cfg(feature = "redis")]
+            Kind::Redis(_) => None,
+        }
+    }
 }
 
 /// Says when a sweep may run: not for five minutes after the wall clock has stepped by more than five minutes.
@@ -503,149 +408,9 @@ impl SweepGate {
 
 #[cfg(test)]
 mod tests {
-    use super::host::{SOURCES_PER_HOST_MAX, source_kept_sec};
     use super::*;
-    use crate::sample::Sample;
 
     const NOW: u64 = 1_465_001_814;
-
-    fn sample(host: &str, epoch: u64, labels: &[&str]) -> Sample<'static> {
-        let values = labels.iter().map(|label| (label.to_string().into(), 1.0)).collect();
-        Sample { host: host.to_owned().into(), epoch, values }
-    }
-
-    fn put(store: &Store, sample: &Sample<'_>, key: Option<Key<'_>>, now: u64) -> Recorded {
-        store.record(sample.view(), key, now).unwrap()
-    }
-
-    fn key(source: &str, seq: u64) -> Option<Key<'_>> {
-        Some(Key { source, seq })
-    }
-
-    fn stored(n: usize) -> Recorded {
-        Recorded { stored: n, ..Recorded::default() }
-    }
-
-    fn means(store: &Store, host: &str, label: &str, now: u64) -> Vec<f64> {
-        let status = store.status(host, &[label], now).unwrap();
-        status.recent[0].1.iter().flatten().copied().collect()
-    }
-
-    #[test]
-    fn a_retry_does_not_count_twice() {
-        let store = Store::new(10);
-        assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key("a", 5), NOW), stored(1));
-        for seq in [5, 4] {
-            let again = put(&store, &sample("h", NOW, &["cpu"]), key("a", seq), NOW);
-            assert_eq!(again, Recorded { duplicate: true, ..Recorded::default() });
-        }
-        assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key("a", 6), NOW), stored(1));
-        assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key("b", 1), NOW), stored(1));
-        assert_eq!(put(&store, &sample("g", NOW, &["cpu"]), key("a", 5), NOW), stored(1));
-        assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), None, NOW), stored(1));
-    }
-
-    #[test]
-    fn sources_of_a_host_are_bounded_and_the_longest_unheard_gives_way() {
-        let store = Store::new(10);
-        for source in 0..=SOURCES_PER_HOST_MAX as u64 {
-            let name = format!("s{source}");
-            assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key(&name, 1), NOW + source), stored(1));
-        }
-        assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key("s0", 1), NOW + 300), stored(1));
-        assert!(put(&store, &sample("h", NOW, &["cpu"]), key("s2", 1), NOW + 300).duplicate);
-    }
-
-    #[test]
-    fn the_cap_refuses_new_series_and_serves_those_there_are() {
-        let store = Store::new(2);
-        assert_eq!(put(&store, &sample("a", NOW, &["cpu", "mem"]), None, NOW), stored(2));
-        assert_eq!(
-            put(&store, &sample("b", NOW, &["cpu"]), key("s", 1), NOW),
-            Recorded { refused: 1, ..Recorded::default() }
-        );
-        assert_eq!(store.hosts(), ["a"]);
-        let mixed = put(&store, &sample("a", NOW, &["cpu", "disk"]), key("s", 1), NOW);
-        assert_eq!(mixed, Recorded { stored: 1, refused: 1, ..Recorded::default() });
-        assert!(put(&store, &sample("a", NOW, &["cpu", "disk"]), key("s", 1), NOW).duplicate);
-        assert!(store.remove("a").unwrap() && !store.remove("a").unwrap());
-        // What was refused was not remembered as counted.
-        assert_eq!(put(&store, &sample("b", NOW, &["cpu"]), key("s", 1), NOW), stored(1));
-        assert_eq!(store.series_count(), 1);
-    }
-
-    #[test]
-    fn what_is_too_old_or_empty_makes_no_host() {
-        let store = Store::new(2);
-        let old = put(&store, &sample("a", NOW - 90_000, &["cpu", "mem"]), None, NOW);
-        assert_eq!(old, Recorded { expired: 2, ..Recorded::default() });
-        assert_eq!(put(&store, &sample("a", NOW, &[]), None, NOW), stored(0));
-        assert!(store.hosts().is_empty());
-    }
-
-    #[test]
-    fn the_sweep_lets_go_of_what_has_left_its_windows() {
-        let store = Store::new(10);
-        assert_eq!(put(&store, &sample("a", NOW, &["cpu", "mem"]), key("s", 1), NOW), stored(2));
-        assert_eq!(put(&store, &sample("b", NOW - 3600, &["cpu"]), None, NOW), stored(1));
-        assert_eq!(put(&store, &sample("a", NOW + 7200, &["mem"]), None, NOW + 7200), stored(1));
-        store.sweep(NOW + 82_000);
-        assert_eq!(store.hosts(), ["a", "b"]);
-        store.sweep(NOW + 86_400 + 3600);
-        assert_eq!(store.hosts(), ["a"]);
-        assert_eq!(store.status("a", &[], NOW).unwrap().labels, ["mem"]);
-        assert_eq!(store.series_count(), 1);
-        assert!(put(&store, &sample("a", NOW + 7200, &["mem"]), key("s", 1), NOW + 86_400).duplicate);
-        store.sweep(NOW + source_kept_sec());
-        assert_eq!(put(&store, &sample("a", NOW + 7200, &["mem"]), key("s", 1), NOW + 86_400), stored(1));
-        store.sweep(NOW + 3 * 86_400);
-        assert!(store.hosts().is_empty());
-        assert_eq!(store.series_count(), 0);
-    }
-
-    #[test]
-    fn states_follow_the_learned_interval() {
-        let store = Store::new(10);
-        let state = |host: &str, now| store.status(host, &[], now).unwrap().state(now);
-        assert_eq!(put(&store, &sample("once", NOW, &["cpu"]), None, NOW), stored(1));
-        assert_eq!(store.status("once", &[], NOW).unwrap().interval_sec, None);
-        assert_eq!((state("once", NOW + 60), state("once", NOW + 61)), (State::Up, State::Down));
-        for (host, interval) in [("second", 1), ("minute", 60)] {
-            for tick in 0..4 {
-                // One lost sample does not change what was learned.
-                let epoch = NOW + interval * if tick == 3 { 4 } else { tick };
-                assert_eq!(put(&store, &sample(host, epoch, &["cpu"]), None, epoch), stored(1));
-            }
-            assert_eq!(store.status(host, &[], NOW).unwrap().interval_sec, Some(interval));
-        }
-        let at = NOW + 4;
-        assert_eq!((state("second", at + 3), state("second", at + 4)), (State::Up, State::Late));
-        assert_eq!((state("second", at + 60), state("second", at + 61)), (State::Late, State::Down));
-        let at = NOW + 240;
-        assert_eq!((state("minute", at + 180), state("minute", at + 181)), (State::Up, State::Late));
-        assert_eq!((state("minute", at + 600), state("minute", at + 601)), (State::Late, State::Down));
-        assert_eq!(state("second", NOW - 100), State::Up);
-        // After a clock that was hours ahead was set back, the host is heard anew.
-        assert_eq!(put(&store, &sample("second", NOW + 7200, &["cpu"]), None, NOW + 7200), stored(1));
-        assert_eq!(put(&store, &sample("second", NOW + 10, &["cpu"]), None, NOW + 10), stored(1));
-        assert_eq!((state("second", NOW + 10), state("second", NOW + 71)), (State::Up, State::Down));
-    }
-
-    #[test]
-    fn series_are_copied_sorted_and_filtered_by_their_key() {
-        let store = Store::new(10);
-        assert_eq!(put(&store, &sample("h", NOW, &["mem", "cpu", "CPU-idle"]), None, NOW), stored(3));
-        let labels = |text| {
-            let series = store.series("h", &Wanted::containing(text));
-            series.into_iter().map(|(label, _)| label.to_string()).collect::<Vec<_>>()
-        };
-        assert_eq!(labels(""), ["CPU-idle", "cpu", "mem"]);
-        assert_eq!(labels("cPu"), ["CPU-idle", "cpu"]);
-        assert_eq!(labels("by-minute:m"), ["mem"]);
-        assert!(labels("disk").is_empty());
-        assert!(store.series("nobody", &Wanted::containing("")).is_empty());
-        assert_eq!(means(&store, "h", "cpu", NOW), [1.0]);
-    }
 
     #[test]
     fn a_clock_step_holds_the_sweep_for_five_minutes() {
@@ -657,35 +422,5 @@ mod tests {
         assert!(!gate.is_open(NOW + 86_700, 579));
         assert!(gate.is_open(NOW + 86_701, 580));
         assert!(!gate.is_open(NOW, 640), "a step back holds it too");
-    }
-
-    #[test]
-    fn many_threads_record_every_sample_once() {
-        let store = Store::new(1000);
-        std::thread::scope(|scope| {
-            for thread in 0..4_u64 {
-                let store = &store;
-                scope.spawn(move || {
-                    for seq in 0..1000 {
-                        let host = format!("h{}", seq % 10);
-                        let source = format!("t{thread}");
-                        let once = put(store, &sample(&host, NOW, &["cpu"]), key(&source, seq), NOW);
-                        let again = put(store, &sample(&host, NOW, &["cpu"]), key(&source, seq), NOW);
-                        assert!(once.stored == 1 && again.duplicate);
-                    }
-                });
-            }
-        });
-        let mut count = 0;
-        for host in store.hosts() {
-            let series = store.series(&host, &Wanted::containing("by-minute"));
-            let answer = serde_json::to_value(summary::Summaries {
-                series: &series,
-                wanted: &Wanted::containing("by-minute"),
-                now: NOW,
-            });
-            count += answer.unwrap()["summary:by-minute:cpu"]["averages"][0]["num-samples"].as_u64().unwrap();
-        }
-        assert_eq!(count, 4000);
     }
 }

@@ -50,16 +50,16 @@ const INTERVALS_SPARE: u64 = 8;
 
 impl Window {
     /// Number of the interval that holds `epoch`; interval `n` begins at `n * interval_sec`.
-    fn number(&self, epoch: u64) -> u64 {
+    pub(crate) fn number(&self, epoch: u64) -> u64 {
         epoch.saturating_sub(1) / self.interval_sec
     }
 
     /// Number of the oldest interval an answer given at `now` lists.
-    fn oldest(&self, now: u64) -> u64 {
+    pub(crate) fn oldest(&self, now: u64) -> u64 {
         now.saturating_sub(self.span_sec) / self.interval_sec
     }
 
-    fn intervals(&self) -> u64 {
+    pub(crate) fn intervals(&self) -> u64 {
         self.span_sec / self.interval_sec
     }
 }
@@ -260,6 +260,15 @@ impl Series {
     #[must_use]
     pub fn running_samples(&self) -> usize {
         self.rings.iter().map(|ring| ring.running.count as usize).sum()
+    }
+
+    /// Adds the samples of one interval of one window of [`WINDOWS`], by its place there. An interval that no sample
+    /// can be in at `now` is left out.
+    pub fn add(&mut self, window: usize, number: u64, bucket: Bucket, now: u64) {
+        let Some((window, ring)) = WINDOWS.get(window).zip(self.rings.get_mut(window)) else { return };
+        if (window.oldest(now)..=window.number(now.saturating_add(AHEAD_SEC_MAX))).contains(&number) {
+            ring.merge(window, number, bucket, now);
+        }
     }
 
     /// What is kept of the interval of [`RECENT`] that runs at `now`, if there is a sample in it.

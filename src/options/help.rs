@@ -26,8 +26,12 @@ Usage: lizm receiver [options]
 
   -p, --port PORT       port to listen on, 0 picks a free one [8080]
       --bind ADDRESS    address to listen on [0.0.0.0]
-      --store WHERE     memory, or a directory that what was received is kept in [memory]
+      --store WHERE     memory, or a directory that what was received is kept in, or a Redis that receivers share:
+                        redis://[USER:PASSWORD@]HOST:PORT/DB, rediss://… over TLS,
+                        redis+cluster://HOST:PORT,HOST:PORT [memory]
+      --store-ca FILE   certificates, in PEM, that a rediss:// is trusted by [those of the system]
       --fsync WHEN      second: a power cut may cost the last second; always: none that was answered [second]
+      --serve WHAT      all; or as two services that share a Redis: intake takes samples, summaries answers [all]
       --udp ADDR        take line protocol in datagrams there too, such as 0.0.0.0:8089
       --zmq ENDPOINT    take line protocol in messages of ZeroMQ there too, such as tcp://0.0.0.0:5557; needs a lizm
                         built with the feature zeromq

@@ -28,8 +28,9 @@ use std::time::{Duration, Instant};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use smol_str::SmolStr;
 
+use super::Unavailable;
 use super::host::Host;
-use super::{Shard, Store, Unavailable, locked};
+use super::local::{Local, Shard, locked};
 use crate::sample::Key;
 use crate::summary::{Series, is_chunk_expired};
 use restore::restore;
@@ -139,7 +140,7 @@ impl Tree {
 
 impl Disk {
     /// Opens a directory and fills `store` with what it holds.
-    pub(super) fn open(path: &Path, fsync_always: bool, store: &mut Store, now: u64) -> Result<Self, String> {
+    pub(super) fn open(path: &Path, fsync_always: bool, store: &mut Local, now: u64) -> Result<Self, String> {
         let started = Instant::now();
         let failed = |why: String| format!("store {}: {why}", path.display());
         fs::create_dir_all(path).map_err(|error| failed(format!("cannot be made: {error}")))?;
@@ -414,9 +415,9 @@ impl Disk {
     }
 }
 
-impl Store {
+impl Local {
     /// Makes durable what was recorded, in rounds: each call waits for its turn and is one.
-    pub fn sync(&self) {
+    pub(super) fn sync(&self) {
         let Some(disk) = &self.disk else { return };
         if disk.sync() {
             for shard in &self.shards {
@@ -429,7 +430,7 @@ impl Store {
     ///
     /// # Errors
     /// When it could not be.
-    pub fn sync_now(&self) -> Result<(), Unavailable> {
+    pub(super) fn sync_now(&self) -> Result<(), Unavailable> {
         let Some(disk) = &self.disk else { return Ok(()) };
         disk.sync_now();
         disk.unavailable().map_or(Ok(()), Err)
@@ -439,7 +440,7 @@ impl Store {
     ///
     /// # Errors
     /// When the disk cannot be written; the samples stay in the log then.
-    pub fn checkpoint(&self) -> Result<(), Unavailable> {
+    pub(super) fn checkpoint(&self) -> Result<(), Unavailable> {
         let Some(disk) = &self.disk else { return Ok(()) };
         let mark = disk.begin_checkpoint()?;
         for shard in &self.shards {
@@ -456,7 +457,7 @@ impl Store {
     ///
     /// # Errors
     /// When the disk cannot be read or written.
-    pub fn expire_disk(&self, now: u64) -> Result<(), Unavailable> {
+    pub(super) fn expire_disk(&self, now: u64) -> Result<(), Unavailable> {
         let Some(disk) = &self.disk else { return Ok(()) };
         let Some(tree) = disk.journal().tree.clone() else { return Ok(()) };
         let failed = |error: fjall::Error| {
@@ -596,23 +597,22 @@ fn read_note(path: &Path) -> u64 {
 mod tests {
     use super::*;
     use crate::sample::Sample;
-    use crate::store::{Location, Recorded};
+    use crate::store::Recorded;
     use crate::summary::{Summaries, Wanted};
     use serde_json::{Value, json};
 
     const NOW: u64 = 1_465_001_814;
 
-    fn open(path: &Path, now: u64) -> Store {
-        let location = Location::Directory { path: path.to_owned(), fsync_always: false };
-        Store::open(&location, 1000, now).unwrap()
+    fn open(path: &Path, now: u64) -> Local {
+        Local::open(path, false, 1000, now).unwrap()
     }
 
-    fn put(store: &Store, host: &str, epoch: u64, values: &[(&'static str, f64)], seq: u64, now: u64) -> Recorded {
+    fn put(store: &Local, host: &str, epoch: u64, values: &[(&'static str, f64)], seq: u64, now: u64) -> Recorded {
         let values = values.iter().map(|(label, value)| (Cow::Borrowed(*label), *value)).collect();
         store.record(Sample { host: host.into(), epoch, values }.view(), Some(Key { source: "s", seq }), now).unwrap()
     }
 
-    fn answer(store: &Store, host: &str, now: u64) -> Value {
+    fn answer(store: &Local, host: &str, now: u64) -> Value {
         let wanted = Wanted::containing("");
         serde_json::to_value(Summaries { series: &store.series(host, &wanted), wanted: &wanted, now }).unwrap()
     }
@@ -665,8 +665,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(open(dir.path(), NOW));
         Tree::open(dir.path()).unwrap().state.insert("f", "2").unwrap();
-        let location = Location::Directory { path: dir.path().to_owned(), fsync_always: false };
-        let refused = Store::open(&location, 1000, NOW).err().unwrap();
+        let refused = Local::open(dir.path(), false, 1000, NOW).err().unwrap();
         assert!(refused.contains("format 2") && refused.contains("knows 1"), "{refused}");
     }
 

@@ -20,4 +20,9 @@ mod peers;
 mod probes;
 mod receiving;
 mod scripts;
+#[cfg(feature = "redis")]
+mod servers;
+#[cfg(feature = "redis")]
+mod shared;
+mod stores;
 mod watching;

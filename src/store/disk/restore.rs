@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use fjall::{Guard, PersistMode};
 use foldhash::{HashMap, HashMapExt};
 
-use super::super::Store;
 use super::super::host::{Host, Source};
+use super::super::local::Local;
 use super::{Chunk, FORGET, FORMAT, Fields, SAMPLE, Tree};
 use crate::sample::Key;
 use crate::summary::is_chunk_expired;
@@ -25,7 +25,7 @@ pub(super) struct Restored {
 }
 
 /// Fills `store` with what a directory holds.
-pub(super) fn restore(tree: &Tree, store: &mut Store, now: u64) -> Result<Restored, String> {
+pub(super) fn restore(tree: &Tree, store: &mut Local, now: u64) -> Result<Restored, String> {
     check_format(tree)?;
     restore_series(tree, store, now)?;
     let applied = restore_hosts(tree, store)?;
@@ -47,7 +47,7 @@ fn check_format(tree: &Tree) -> Result<(), String> {
     }
 }
 
-fn restore_series(tree: &Tree, store: &mut Store, now: u64) -> Result<(), String> {
+fn restore_series(tree: &Tree, store: &mut Local, now: u64) -> Result<(), String> {
     for guard in tree.state.prefix("b\0") {
         let (key, bytes) = read(guard)?;
         let chunk = Chunk::parse(&key).ok_or("it is damaged: a key is none of ours")?;
@@ -70,7 +70,7 @@ fn restore_series(tree: &Tree, store: &mut Store, now: u64) -> Result<(), String
 }
 
 /// Restores the states of hosts, and gives the number of the newest batch in each.
-fn restore_hosts(tree: &Tree, store: &Store) -> Result<HashMap<Box<str>, u64>, String> {
+fn restore_hosts(tree: &Tree, store: &Local) -> Result<HashMap<Box<str>, u64>, String> {
     let mut applied = HashMap::new();
     for guard in tree.state.prefix("h\0") {
         let (key, bytes) = read(guard)?;
@@ -101,7 +101,7 @@ fn restore_host(bytes: &[u8], host: Option<&mut Host>) -> Option<u64> {
 }
 
 /// Applies the batches that are in no host's state yet, the older log first.
-fn restore_logs(tree: &Tree, store: &mut Store, applied: &HashMap<Box<str>, u64>) -> Result<Restored, String> {
+fn restore_logs(tree: &Tree, store: &mut Local, applied: &HashMap<Box<str>, u64>) -> Result<Restored, String> {
     let checkpoint = tree.state.get("c").map_err(cannot_read)?;
     let checkpoint = checkpoint
         .map_or(Ok(0), |bytes| Fields(&bytes).number().ok_or("it is damaged: its checkpoint is no number"))?;
@@ -135,7 +135,7 @@ fn restore_logs(tree: &Tree, store: &mut Store, applied: &HashMap<Box<str>, u64>
     Ok(restored)
 }
 
-fn apply_entry(bytes: &[u8], number: u64, store: &mut Store, applied: &HashMap<Box<str>, u64>) -> Option<()> {
+fn apply_entry(bytes: &[u8], number: u64, store: &mut Local, applied: &HashMap<Box<str>, u64>) -> Option<()> {
     let mut fields = Fields(bytes);
     match fields.byte()? {
         SAMPLE => {

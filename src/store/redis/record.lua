@@ -1,0 +1,160 @@
+-- Records one sample of a host, once: all of it or nothing. What precedes this text sets the limits named in capitals.
+--
+-- KEYS: the host, its labels, its sources, and of each window the hash that the sample's interval is in. The last one
+-- is that of the longest window, in which every sample is.
+-- ARGV: now, epoch, hour of the sample, seconds that the host is kept for after it, source or '', sequence number,
+-- places of the values whose series may be new (' 1 3 '), or '' where the index has not been told yet; of each window the
+-- place of the interval in its hash, and seconds that the hash is kept; then labels and values in turns.
+--
+-- Gives {'stored', values, refused}; {'duplicate'}; or, with nothing stored, {'unlisted', labels known, hour listed for,
+-- places of values whose series would be new…}: the index is to be told before the sums are written.
+local now, epoch, hour, kept_sec = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local source, seq, granted = ARGV[5], ARGV[6], ARGV[7]
+local host_key, labels_key, sources_key, windows = KEYS[1], KEYS[2], KEYS[3], #KEYS - 3
+local first = 8 + 2 * windows
+local count = (#ARGV - first + 1) / 2
+
+-- Numbers up to 2^64 in digits: longer ones, and of the same length those that sort later, are greater.
+local function is_above(a, b)
+  return #a > #b or #a == #b and a > b
+end
+
+-- A number in the fewest digits that give it back exactly.
+local function exact(number)
+  local text = string.format('%.15g', number)
+  return tonumber(text) == number and text or string.format('%.17g', number)
+end
+
+local function keep(key, seconds)
+  if redis.call('TTL', key) < seconds then
+    redis.call('EXPIRE', key, seconds)
+  end
+end
+
+-- The bucket with one more sample: 'count sum min max'. Past 2^32 - 1 samples the rest is left out.
+local function with(bucket, value)
+  if not bucket then
+    return '1 ' .. value .. ' ' .. value .. ' ' .. value
+  end
+  local samples, sum, min, max = string.match(bucket, '^(%d+) (%S+) (%S+) (%S+)$')
+  if tonumber(samples) >= 4294967295 then
+    return bucket
+  end
+  local number = tonumber(value)
+  local total = math.max(-FLOAT_MAX, math.min(FLOAT_MAX, tonumber(sum) + number))
+  min, max = number < tonumber(min) and value or min, number > tonumber(max) and value or max
+  return string.format('%d %s %s %s', samples + 1, exact(total), min, max)
+end
+
+local known = source ~= '' and redis.call('HGET', sources_key, source)
+if known then
+  local newest, heard = string.match(known, '^(%d+) (%d+)$')
+  if tonumber(heard) + SOURCE_KEPT_SEC > now and not is_above(seq, newest) then
+    return {'duplicate'}
+  end
+end
+
+if count == 0 then
+  return {'stored', 0, 0}
+end
+
+-- What is kept of the sample's intervals until now.
+local fields, buckets = {}, {}
+for window = 1, windows do
+  local place = ARGV[6 + 2 * window] .. ' '
+  fields[window] = {}
+  for i = 1, count do
+    fields[window][i] = place .. ARGV[first + 2 * i - 2]
+  end
+  buckets[window] = redis.call('HMGET', KEYS[3 + window], unpack(fields[window]))
+end
+local heard, listed = unpack(redis.call('HMGET', host_key, 'heard', 'listed'))
+listed = tonumber(listed or -1)
+
+-- The first sample of a label in an hour: the index has to know of the hour, and of labels that are new.
+local firsts, refused, refused_count = {}, {}, 0
+for i = 1, count do
+  if not buckets[windows][i] then
+    firsts[#firsts + 1] = i
+  end
+end
+if #firsts > 0 or listed < hour then
+  if listed < hour then
+    local labels = redis.call('HGETALL', labels_key)
+    for i = 1, #labels, 2 do
+      if (labels[i + 1] + 1) * LISTED_INTERVAL_SEC + LISTED_SPAN_SEC <= now then
+        redis.call('HDEL', labels_key, labels[i])
+      end
+    end
+  end
+  local hours, unknown = {}, {}
+  for k, i in ipairs(firsts) do
+    hours[k] = redis.call('HGET', labels_key, ARGV[first + 2 * i - 2])
+    if not hours[k] then
+      unknown[#unknown + 1] = i
+      if not string.find(granted, ' ' .. i .. ' ', 1, true) then
+        refused[i], refused_count = true, refused_count + 1
+      end
+    end
+  end
+  if granted == '' and (listed < hour or #unknown > 0) then
+    return {'unlisted', redis.call('HLEN', labels_key), listed, unpack(unknown)}
+  end
+  if refused_count == count then
+    return {'stored', 0, refused_count}
+  end
+  for k, i in ipairs(firsts) do
+    if not refused[i] then
+      redis.call('HSET', labels_key, ARGV[first + 2 * i - 2], math.max(hour, hours[k] or 0))
+    end
+  end
+  redis.call('HSET', host_key, 'listed', math.max(hour, listed))
+  keep(labels_key, kept_sec)
+  keep(host_key, kept_sec)
+end
+
+for window = 1, windows do
+  local changed, is_new = {}, false
+  for i = 1, count do
+    if not refused[i] then
+      changed[#changed + 1] = fields[window][i]
+      changed[#changed + 1] = with(buckets[window][i], ARGV[first + 2 * i - 1])
+      is_new = is_new or not buckets[window][i]
+    end
+  end
+  redis.call('HSET', KEYS[3 + window], unpack(changed))
+  if is_new then
+    keep(KEYS[3 + window], tonumber(ARGV[7 + 2 * window]))
+  end
+end
+
+-- When the host was heard: its newest epoch, and the last three gaps between such.
+local newest, gap, gap2, gap3 = string.match(heard or '0 0 0 0', '^(%d+) (%d+) (%d+) (%d+)$')
+newest = tonumber(newest)
+if newest > now + AHEAD_SEC_MAX then
+  -- The clock was set back since: what was heard then tells nothing any more.
+  newest, gap, gap2, gap3 = 0, 0, 0, 0
+end
+if epoch > newest then
+  if newest > 0 then
+    gap, gap2, gap3 = math.min(epoch - newest, 4294967295), gap, gap2
+  end
+  redis.call('HSET', host_key, 'heard', string.format('%.0f %.0f %.0f %.0f', epoch, gap, gap2, gap3))
+end
+
+if source ~= '' then
+  if not known and redis.call('HLEN', sources_key) >= SOURCES_MAX then
+    -- The one longest unheard gives way.
+    local sources, oldest, oldest_heard = redis.call('HGETALL', sources_key), nil, math.huge
+    for i = 1, #sources, 2 do
+      local source_heard = tonumber(string.match(sources[i + 1], ' (%d+)$'))
+      if source_heard < oldest_heard then
+        oldest, oldest_heard = sources[i], source_heard
+      end
+    end
+    redis.call('HDEL', sources_key, oldest)
+  end
+  redis.call('HSET', sources_key, source, seq .. ' ' .. ARGV[1])
+  redis.call('EXPIRE', sources_key, SOURCE_KEPT_SEC)
+end
+return {'stored', count - refused_count, refused_count}

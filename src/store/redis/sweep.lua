@@ -1,0 +1,14 @@
+-- Takes the hosts off a part of the index whose newest sample has left every window, and counts the series of the rest.
+--
+-- KEYS: the part of the index. ARGV: now. Gives how many series there are.
+local now, series = tonumber(ARGV[1]), 0
+local hosts = redis.call('HGETALL', KEYS[1])
+for i = 1, #hosts, 2 do
+  local listed_until, labels = string.match(hosts[i + 1], '^(%d+) (%d+)$')
+  if tonumber(listed_until) <= now then
+    redis.call('HDEL', KEYS[1], hosts[i])
+  else
+    series = series + labels
+  end
+end
+return series

@@ -1,0 +1,363 @@
+//! One suite for every store: in memory, in a directory, in Redis, in a Redis Cluster. They give the same answers.
+
+use std::borrow::Cow;
+
+use lizm::sample::{Key, Sample, decode_values};
+use lizm::store::{Location, Recorded, State, Store};
+use lizm::summary::{Summaries, Wanted};
+use serde_json::Value;
+use smol_str::SmolStr;
+
+const NOW: u64 = 1_465_001_814;
+
+/// Opens an empty store for so many series.
+type Open<'a> = &'a dyn Fn(usize) -> Store;
+
+const CASES: [fn(Open<'_>); 9] = [
+    golden_vectors_of_the_reference,
+    a_retry_does_not_count_twice,
+    sources_of_a_host_are_bounded_and_the_longest_unheard_gives_way,
+    the_cap_refuses_new_series_and_serves_those_there_are,
+    what_is_too_old_or_empty_makes_no_host,
+    states_follow_the_learned_interval,
+    series_and_hosts_are_sorted_whatever_their_names,
+    what_has_left_its_windows_is_gone,
+    whatever_comes_in_any_order_is_answered_as_by_memory,
+];
+
+#[test]
+fn memory_passes() {
+    CASES.iter().for_each(|case| case(&|series_max| Store::open(&Location::Memory, series_max, NOW).unwrap()));
+}
+
+#[cfg(feature = "disk")]
+#[test]
+fn a_directory_passes() {
+    let root = tempfile::tempdir().unwrap();
+    let opened = std::cell::Cell::new(0);
+    let open = |series_max| {
+        opened.set(opened.get() + 1);
+        let path = root.path().join(opened.get().to_string());
+        Store::open(&Location::Directory { path, fsync_always: false }, series_max, NOW).unwrap()
+    };
+    CASES.iter().for_each(|case| case(&open));
+}
+
+#[cfg(feature = "redis")]
+mod shared {
+    use lizm::store::RedisAddress;
+
+    use super::*;
+    use crate::servers::{Cluster, Redis};
+
+    fn open<'a>(url: &str, nodes: &'a [Redis]) -> impl Fn(usize) -> Store + use<'a> {
+        let location = Location::Redis(RedisAddress::parse(url, None).unwrap());
+        move |series_max| {
+            nodes.iter().for_each(|node| assert_eq!(node.ask(&["FLUSHALL"]), "+OK\r\n"));
+            Store::open(&location, series_max, NOW).unwrap()
+        }
+    }
+
+    #[test]
+    #[ignore = "needs redis-server"]
+    fn redis_passes() {
+        let nodes = [Redis::start(&[])];
+        CASES.iter().for_each(|case| case(&open(&nodes[0].url(), &nodes)));
+    }
+
+    #[test]
+    #[ignore = "needs redis-server"]
+    fn a_cluster_passes() {
+        let cluster = Cluster::start();
+        CASES.iter().for_each(|case| case(&open(&cluster.url(), &cluster.0)));
+    }
+
+    /// What scripts a server had are gone with `SCRIPT FLUSH`, as with a restart.
+    #[test]
+    #[ignore = "needs redis-server"]
+    fn scripts_that_are_missing_are_loaded_again() {
+        let redis = Redis::start(&[]);
+        let store = open(&redis.url(), std::slice::from_ref(&redis))(10);
+        for count in 1..=3 {
+            assert_eq!(redis.ask(&["SCRIPT", "FLUSH"]), "+OK\r\n");
+            assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), None, NOW), stored(1));
+            assert_eq!(answer(&store, "h", NOW)["summary:by-hour:cpu"]["averages"][0]["num-samples"], count);
+        }
+        assert!(redis.ask(&["SCRIPT", "FLUSH"]) == "+OK\r\n" && store.remove("h", NOW).unwrap());
+    }
+
+    /// Two receivers that share a store, neither of which has state of its own.
+    #[test]
+    #[ignore = "needs redis-server"]
+    fn what_one_stores_the_other_knows() {
+        let redis = Redis::start(&[]);
+        let location = Location::Redis(RedisAddress::parse(&redis.url(), None).unwrap());
+        let [a, b] = [(); 2].map(|()| Store::open(&location, 3, NOW).unwrap());
+        assert_eq!(put(&a, &sample("h", NOW, &["cpu", "mem"]), key("s", 1), NOW), stored(2));
+        assert!(put(&b, &sample("h", NOW, &["cpu"]), key("s", 1), NOW).duplicate);
+        assert_eq!(put(&b, &sample("h", NOW, &["cpu"]), key("s", 2), NOW), stored(1));
+        assert_eq!(answer(&a, "h", NOW), answer(&b, "h", NOW));
+        // The cap is approximate: what others have added is known with the next sweep.
+        b.sweep(NOW);
+        assert_eq!((a.series_count(), b.series_count()), (2, 2));
+        assert!(b.remove("h", NOW).unwrap() && !a.remove("h", NOW).unwrap());
+        assert_eq!(put(&a, &sample("h", NOW, &["cpu"]), key("s", 1), NOW), stored(1));
+        assert_eq!(b.hosts(NOW).unwrap(), ["h"]);
+    }
+}
+
+fn sample(host: &str, epoch: u64, labels: &[&str]) -> Sample<'static> {
+    let values = labels.iter().map(|label| (label.to_string().into(), 1.0)).collect();
+    Sample { host: host.to_owned().into(), epoch, values }
+}
+
+fn put(store: &Store, sample: &Sample<'_>, key: Option<Key<'_>>, now: u64) -> Recorded {
+    store.record(sample.view(), key, now).unwrap()
+}
+
+fn key(source: &str, seq: u64) -> Option<Key<'_>> {
+    Some(Key { source, seq })
+}
+
+fn stored(n: usize) -> Recorded {
+    Recorded { stored: n, ..Recorded::default() }
+}
+
+fn answer_of(store: &Store, host: &str, text: &str, now: u64) -> Value {
+    let wanted = Wanted::containing(text);
+    let series = store.series(host, &wanted, now).unwrap();
+    serde_json::to_value(Summaries { series: &series, wanted: &wanted, now }).unwrap()
+}
+
+fn answer(store: &Store, host: &str, now: u64) -> Value {
+    answer_of(store, host, "", now)
+}
+
+fn status(store: &Store, host: &str, now: u64) -> Option<lizm::store::Status> {
+    store.statuses(&[host.into()], &[], now).unwrap().remove(0)
+}
+
+fn golden_vectors_of_the_reference(open: Open<'_>) {
+    let vectors: Value = serde_json::from_str(include_str!("../vectors/summaries.json")).unwrap();
+    for vector in vectors.as_array().unwrap() {
+        let store = open(100_000);
+        let now = vector["now"].as_u64().unwrap();
+        let bodies: Vec<String> = vector["samples"].as_array().unwrap().iter().map(|s| s[2].to_string()).collect();
+        let samples = vector["samples"].as_array().unwrap().iter().zip(&bodies).map(|(sample, body)| Sample {
+            host: sample[0].as_str().unwrap().into(),
+            epoch: sample[1].as_u64().unwrap(),
+            values: decode_values(body.as_bytes()).unwrap(),
+        });
+        let samples: Vec<Sample<'_>> = samples.collect();
+        let views: Vec<_> = samples.iter().map(Sample::view).collect();
+        for run in views.chunks(1000) {
+            store.record_many(run, now).into_iter().for_each(|became| assert!(became.is_ok(), "{became:?}"));
+        }
+        for (host, expected) in vector["summaries"].as_object().unwrap() {
+            let mut answer = answer(&store, host, now);
+            for summary in answer.as_object_mut().unwrap().values_mut() {
+                for average in summary["averages"].as_array_mut().unwrap() {
+                    let average = average.as_object_mut().unwrap();
+                    assert!(average.remove("min").unwrap().as_f64() <= average.remove("max").unwrap().as_f64());
+                }
+            }
+            assert_eq!(&answer, expected, "{}: {host}", vector["name"]);
+        }
+    }
+}
+
+fn a_retry_does_not_count_twice(open: Open<'_>) {
+    let store = open(10);
+    assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key("a", 5), NOW), stored(1));
+    for seq in [5, 4] {
+        let again = put(&store, &sample("h", NOW, &["cpu"]), key("a", seq), NOW);
+        assert_eq!(again, Recorded { duplicate: true, ..Recorded::default() });
+    }
+    let most = u64::MAX;
+    for (host, source, seq) in [("h", "a", 6), ("h", "b", 1), ("g", "a", 5), ("h", "a", most - 1), ("h", "a", most)] {
+        assert_eq!(
+            put(&store, &sample(host, NOW, &["cpu"]), key(source, seq), NOW),
+            stored(1),
+            "{host} {source} {seq}"
+        );
+        assert!(put(&store, &sample(host, NOW, &["cpu"]), key(source, seq), NOW).duplicate);
+    }
+    assert!(put(&store, &sample("h", NOW, &[]), key("a", 1), NOW).duplicate);
+    assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), None, NOW), stored(1));
+    // A retry that is too old to count is answered so, whether it was counted or not.
+    let late = put(&store, &sample("h", NOW, &["cpu"]), key("a", 5), NOW + 90_000);
+    assert_eq!(late, Recorded { expired: 1, ..Recorded::default() });
+}
+
+fn sources_of_a_host_are_bounded_and_the_longest_unheard_gives_way(open: Open<'_>) {
+    let store = open(10);
+    for source in 0..=64 {
+        let name = format!("s{source}");
+        assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key(&name, 1), NOW + source), stored(1));
+    }
+    assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key("s0", 1), NOW + 300), stored(1));
+    assert!(put(&store, &sample("h", NOW, &["cpu"]), key("s2", 1), NOW + 300).duplicate);
+}
+
+fn the_cap_refuses_new_series_and_serves_those_there_are(open: Open<'_>) {
+    let store = open(2);
+    assert_eq!(put(&store, &sample("a", NOW, &["cpu", "mem"]), None, NOW), stored(2));
+    let refused = Recorded { refused: 1, ..Recorded::default() };
+    assert_eq!(put(&store, &sample("b", NOW, &["cpu"]), key("s", 1), NOW), refused);
+    assert_eq!(store.hosts(NOW).unwrap(), ["a"]);
+    let mixed = put(&store, &sample("a", NOW, &["disk", "cpu", "net"]), key("s", 1), NOW);
+    assert_eq!(mixed, Recorded { stored: 1, refused: 2, ..Recorded::default() });
+    assert!(put(&store, &sample("a", NOW, &["cpu", "disk"]), key("s", 1), NOW).duplicate);
+    assert!(store.remove("a", NOW).unwrap() && !store.remove("a", NOW).unwrap());
+    assert!(store.hosts(NOW).unwrap().is_empty() && answer(&store, "a", NOW) == serde_json::json!({}));
+    // What was refused was not remembered as counted.
+    assert_eq!(put(&store, &sample("b", NOW, &["cpu"]), key("s", 1), NOW), stored(1));
+    assert_eq!(store.series_count(), 1);
+    // Samples that come together see the series that those before them made.
+    let together = [&["cpu", "mem"][..], &["mem", "cpu"], &["mem", "disk"], &["net"]];
+    let samples: Vec<_> = together.iter().map(|labels| sample("b", NOW, labels)).collect();
+    let views: Vec<_> = samples.iter().map(Sample::view).collect();
+    let became: Vec<_> = store.record_many(&views, NOW).into_iter().map(Result::unwrap).collect();
+    assert_eq!(became, [stored(2), stored(2), Recorded { stored: 1, refused: 1, ..Recorded::default() }, refused]);
+    assert_eq!(store.hosts(NOW).unwrap(), ["b"]);
+}
+
+fn what_is_too_old_or_empty_makes_no_host(open: Open<'_>) {
+    let store = open(2);
+    let old = put(&store, &sample("a", NOW - 90_000, &["cpu", "mem"]), None, NOW);
+    assert_eq!(old, Recorded { expired: 2, ..Recorded::default() });
+    assert_eq!(put(&store, &sample("a", NOW, &[]), None, NOW), stored(0));
+    assert!(store.hosts(NOW).unwrap().is_empty() && status(&store, "a", NOW).is_none());
+}
+
+fn states_follow_the_learned_interval(open: Open<'_>) {
+    let store = open(10);
+    let state = |host: &str, now| status(&store, host, now).unwrap().state(now);
+    assert_eq!(put(&store, &sample("once", NOW, &["cpu"]), None, NOW), stored(1));
+    assert_eq!(status(&store, "once", NOW).unwrap().interval_sec, None);
+    assert_eq!((state("once", NOW + 60), state("once", NOW + 61)), (State::Up, State::Down));
+    for (host, interval) in [("second", 1), ("minute", 60)] {
+        for tick in 0..4 {
+            // One lost sample does not change what was learned.
+            let epoch = NOW + interval * if tick == 3 { 4 } else { tick };
+            assert_eq!(put(&store, &sample(host, epoch, &["cpu"]), None, epoch), stored(1));
+        }
+        assert_eq!(status(&store, host, NOW).unwrap().interval_sec, Some(interval));
+        assert_eq!(status(&store, host, NOW).unwrap().last_epoch, NOW + 4 * interval);
+    }
+    // After a clock that was hours ahead was set back, the host is heard anew.
+    assert_eq!(put(&store, &sample("second", NOW + 7200, &["cpu"]), None, NOW + 7200), stored(1));
+    assert_eq!(put(&store, &sample("second", NOW + 10, &["cpu"]), None, NOW + 10), stored(1));
+    assert_eq!((state("second", NOW + 10), state("second", NOW + 71)), (State::Up, State::Down));
+}
+
+fn series_and_hosts_are_sorted_whatever_their_names(open: Open<'_>) {
+    let store = open(1000);
+    let names = ["a}b{c", "{}", "}", "ü 1%", "b:c", "jarvis", "\"q\" 'r'", "%7D"];
+    for host in names {
+        assert_eq!(
+            put(&store, &sample(host, NOW, &["mem", "cpu", "CPU idle", "1 2", "disk /var,a={b}"]), None, NOW),
+            stored(5)
+        );
+    }
+    let mut sorted = names;
+    sorted.sort_unstable();
+    assert_eq!(store.hosts(NOW).unwrap(), sorted);
+    let hosts: Vec<SmolStr> = sorted.iter().map(|host| (*host).into()).collect();
+    for status in store.statuses(&hosts, &["cpu", "none"], NOW).unwrap() {
+        let status = status.unwrap();
+        assert_eq!(status.labels, ["1 2", "CPU idle", "cpu", "disk /var,a={b}", "mem"]);
+        assert_eq!((status.recent.len(), &*status.recent[0].0, status.recent[0].1[59]), (1, "cpu", Some(1.0)));
+    }
+    let labels = |text| answer_of(&store, "}", text, NOW).as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(labels("cPu").len(), 4);
+    assert_eq!(labels("by-minute:m"), ["summary:by-minute:mem"]);
+    assert!(labels("nothing").is_empty() && answer(&store, "nobody", NOW) == serde_json::json!({}));
+    assert!(store.remove("}", NOW).unwrap() && status(&store, "{}", NOW).is_some());
+    assert_eq!(store.hosts(NOW).unwrap().len(), names.len() - 1);
+}
+
+fn what_has_left_its_windows_is_gone(open: Open<'_>) {
+    let store = open(10);
+    assert_eq!(put(&store, &sample("a", NOW, &["cpu", "mem"]), key("s", 1), NOW), stored(2));
+    assert_eq!(put(&store, &sample("b", NOW - 3600, &["cpu"]), None, NOW), stored(1));
+    let later = NOW + 7200;
+    assert_eq!(put(&store, &sample("a", later, &["mem"]), None, later), stored(1));
+    store.sweep(NOW + 82_000);
+    assert_eq!(store.hosts(NOW + 82_000).unwrap(), ["a", "b"]);
+    let later = NOW + 86_400 + 3600;
+    store.sweep(later);
+    assert_eq!(store.hosts(later).unwrap(), ["a"]);
+    assert_eq!(status(&store, "a", later).unwrap().labels, ["mem"]);
+    assert!(status(&store, "b", later).is_none());
+    assert!(put(&store, &sample("a", NOW + 7200, &["mem"]), key("s", 1), later).duplicate);
+    let later = NOW + 90_300;
+    store.sweep(later);
+    assert_eq!(put(&store, &sample("a", NOW + 7200, &["mem"]), key("s", 1), later), stored(1));
+    // A shared store counts a label until its host is listed again, an hour later.
+    assert!((1..=2).contains(&store.series_count()));
+    store.sweep(NOW + 3 * 86_400);
+    assert!(store.hosts(NOW + 3 * 86_400).unwrap().is_empty() && store.series_count() == 0);
+}
+
+/// A sequence that looks random and is the same each time (Knuth's MMIX constants).
+struct Sequence(u64);
+
+impl Sequence {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+fn whatever_comes_in_any_order_is_answered_as_by_memory(open: Open<'_>) {
+    let (store, memory, mut sequence) = (open(1000), Store::new(1000), Sequence(7));
+    let mut now = NOW;
+    for round in 0..30 {
+        // Of samples that come together Redis may take some later, so that their sums have to be exact in any order.
+        let together = round % 2 == 0;
+        let divisors = if together { [8.0; 5] } else { [7.0, 1000.0, -3.0, 1e-290, 1e290] };
+        let mut samples = Vec::new();
+        for _ in 0..40 {
+            // Early, late, too late, and most of them of now.
+            let epoch = match sequence.below(10) {
+                0 => now + sequence.below(300),
+                1 => now - sequence.below(100_000),
+                2 | 3 => now - sequence.below(7200),
+                _ => now - sequence.below(90),
+            };
+            let value = |sequence: &mut Sequence| {
+                (sequence.below(100_000) as f64 / divisors[sequence.below(5) as usize]).clamp(-1e300, 1e300)
+            };
+            let labels = ["cpu", "mem", "disk /var", "é"].iter().take(1 + sequence.below(4) as usize);
+            let values = labels.map(|label| (Cow::Borrowed(*label), value(&mut sequence))).collect();
+            let host = format!("{}-{}", if together { "together" } else { "alone" }, sequence.below(2));
+            samples.push(Sample { host: host.into(), epoch, values });
+        }
+        let views: Vec<_> = samples.iter().map(Sample::view).collect();
+        if together {
+            assert_eq!(store.record_many(&views, now), memory.record_many(&views, now));
+        } else {
+            let source = format!("s{}", sequence.below(3));
+            for (seq, view) in (0..).zip(&views) {
+                let key = key(&source, round * 35 + seq);
+                assert_eq!(store.record(*view, key, now), memory.record(*view, key, now));
+            }
+        }
+        [&store, &memory].iter().for_each(|store| store.sweep(now));
+        assert_eq!(store.hosts(now), memory.hosts(now));
+        let hosts = memory.hosts(now).unwrap();
+        let statuses = |store: &Store| store.statuses(&hosts, &["mem", "é"], now).unwrap();
+        for ((host, status), expected) in hosts.iter().zip(statuses(&store)).zip(statuses(&memory)) {
+            let (mut status, expected) = (status.unwrap(), expected.unwrap());
+            if host.starts_with("together") {
+                status.interval_sec = expected.interval_sec;
+            }
+            assert_eq!(format!("{status:?}"), format!("{expected:?}"), "round {round}, {host}");
+        }
+        for host in &hosts {
+            assert_eq!(answer(&store, host, now), answer(&memory, host, now), "round {round}, {host}");
+        }
+        now += 1 + sequence.below(9000);
+    }
+}
