@@ -18,7 +18,7 @@ use super::node::{Answer, Job, Node, ask_once};
 
 /// Slots of a cluster (the specification of Redis Cluster).
 const SLOTS: u16 = 16_384;
-/// Longest time for a command with all that follows from it: half a second less than a client is promised.
+/// Longest time for a command with all that follows from it: a client is promised an answer within a second.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(800);
 /// How often a command is sent where it was told to go: a slot moves once while it is asked for.
 const ROUNDS_MAX: usize = 4;
