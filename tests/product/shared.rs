@@ -92,7 +92,11 @@ fn a_redis_that_takes_nothing_is_told_of_and_read_all_the_same() {
         assert!(status == 503 && said["reason"].as_str().unwrap().contains(part), "{status} {said}");
         assert_eq!(receiver.samples("h", "cpu"), samples);
         assert_eq!(redis.ask(accept), "+OK\r\n");
-        await_some("the receiver to be well", || (receiver.get("/health").0 == 200).then_some(()));
+        await_some("the receiver to be well", || {
+            // Reading goes on meanwhile.
+            assert_eq!(receiver.get("/api/perf/h").0, 200);
+            (receiver.get("/health").0 == 200).then_some(())
+        });
         assert_eq!(post(&receiver, "h").0, 200);
     }
 }

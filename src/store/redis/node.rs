@@ -144,7 +144,7 @@ impl Node {
         match &state.condition {
             Condition::Away(why) => return Err(Unavailable(why.clone())),
             Condition::Refusing(why) if job.writes => return Err(Unavailable(why.clone())),
-            _ if state.is_closing => return Err(Unavailable("the store is closing".to_owned())),
+            _ if state.is_closing => return Err(Unavailable(format!("{} is not used any more", self.address))),
             _ => {}
         }
         if state.waiting_bytes + job.bytes.len() > WAITING_BYTES_MAX {
@@ -164,12 +164,16 @@ impl Node {
     /// A connection's thread. One of them looks after a server that is not well.
     fn run(&self, is_prober: bool) {
         let mut connection: Option<(Connection, u64)> = None;
+        let mut probed = Instant::now();
         loop {
-            let (next, generation) = self.next(is_prober);
+            let (next, generation) = self.next(is_prober.then_some(probed));
             connection = connection.filter(|(_, of)| *of == generation);
             match next {
                 Next::End => return,
-                Next::Probe => self.probe(),
+                Next::Probe => {
+                    probed = Instant::now();
+                    self.probe();
+                }
                 Next::Ping => {
                     if connection.as_mut().is_some_and(|(known, _)| !known.check_connection()) {
                         connection = None;
@@ -223,8 +227,8 @@ impl Node {
         if reads.is_empty() { Ok(()) } else { self.serve(connection, generation, reads) }
     }
 
-    /// Waits for what to do next.
-    fn next(&self, is_prober: bool) -> (Next, u64) {
+    /// Waits for what to do next; the thread that looks after the server says when it last did.
+    fn next(&self, probed: Option<Instant>) -> (Next, u64) {
         let mut state = self.state();
         let since = Instant::now();
         loop {
@@ -232,8 +236,13 @@ impl Node {
             if state.is_closing {
                 let waiting = std::mem::take(&mut state.waiting);
                 drop(state);
-                fail(waiting, &Unavailable("the store is closing".to_owned()));
+                fail(waiting, &Unavailable(format!("{} is not used any more", self.address)));
                 return (Next::End, generation);
+            }
+            let probed = probed.filter(|_| state.condition != Condition::Well);
+            // Before what waits: a server that takes nothing may be read on and on.
+            if probed.is_some_and(|probed| probed.elapsed() >= PROBE_EVERY) {
+                return (Next::Probe, generation);
             }
             if !state.waiting.is_empty() {
                 let (mut jobs, mut commands) = (Vec::new(), 0);
@@ -244,11 +253,11 @@ impl Node {
                 }
                 return (Next::Exchange(jobs), generation);
             }
-            let probes = is_prober && state.condition != Condition::Well;
-            let within = if probes { PROBE_EVERY } else { PING_EVERY }.saturating_sub(since.elapsed());
-            if within.is_zero() {
-                return (if probes { Next::Probe } else { Next::Ping }, generation);
+            if since.elapsed() >= PING_EVERY {
+                return (Next::Ping, generation);
             }
+            let due = probed.map_or(since + PING_EVERY, |probed| probed + PROBE_EVERY);
+            let within = due.saturating_duration_since(Instant::now());
             state = self.changed.wait_timeout(state, within).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
