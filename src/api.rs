@@ -440,11 +440,11 @@ impl Api {
         let Peer::Tls(source) = peer else {
             return refuse(403, "token: given over HTTPS alone, to the owner of a certificate", nobody);
         };
-        let Some(source) = source else {
-            return refuse(401, "token: given to the owner of a certificate, and this connection has none", nobody);
-        };
         let Some(tokens) = gate.tokens() else {
             return Reply::error(404, "token: none is needed here; this receiver runs without --token-key");
+        };
+        let Some(source) = source else {
+            return refuse(401, "token: given to the owner of a certificate, and this connection has none", nobody);
         };
         match tokens.issue(source.clone(), now) {
             Ok(issued) => {

@@ -35,6 +35,9 @@ pub const WITHOUT_TLS: &str = "this lizm was built without the feature tls; carg
 /// What a datagram or a message with a token begins with; the token ends with its line.
 pub const TOKEN_LINE: &str = "Authorization: Bearer ";
 
+/// The challenge to who shows a good token for other hosts (RFC 6750, 3.1).
+pub const OTHER_HOST: &str = "Bearer realm=\"lizm\", error=\"insufficient_scope\"";
+
 /// Seconds between two lines of the log on what was not trusted: an attacker gets no more of the disk.
 const TELL_EVERY_SEC: u64 = 10;
 
@@ -130,7 +133,7 @@ impl Refusal {
         match self {
             Self::NoToken => (401, "Bearer realm=\"lizm\""),
             Self::BadToken(_) | Self::Expired { .. } => (401, "Bearer realm=\"lizm\", error=\"invalid_token\""),
-            Self::OtherHost { .. } => (403, "Bearer realm=\"lizm\", error=\"insufficient_scope\""),
+            Self::OtherHost { .. } => (403, OTHER_HOST),
         }
     }
 

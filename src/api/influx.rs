@@ -13,7 +13,7 @@ use crate::ingest::{Ingest, Refused};
 use crate::sample::line::{self, LINES_BYTES_MAX, LINES_MAX, Precision};
 use crate::sample::{self, Key};
 use crate::store::{Recorded, Unavailable};
-use crate::trust::Speaker;
+use crate::trust::{OTHER_HOST, Speaker};
 
 /// Most lines whose refusal an answer explains; the rest it counts.
 const EXPLAINED_MAX: usize = 100;
@@ -165,7 +165,11 @@ impl Written {
         let count = self.refused.len();
         let sentence = format!("{count} of {lines} lines were not stored whole; line {line}: {error}");
         let explained = &self.refused[..count.min(EXPLAINED_MAX)];
-        Reply::json(status, &json!({ "error": sentence, "stored": stored, "lines": explained }))
+        let mut reply = Reply::json(status, &json!({ "error": sentence, "stored": stored, "lines": explained }));
+        if status == 403 {
+            reply.headers.push(("WWW-Authenticate", OTHER_HOST));
+        }
+        reply
     }
 }
 
