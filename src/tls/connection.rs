@@ -241,7 +241,10 @@ impl<'a, S: Read + Write> Connection<'a, S> {
         let mut body = Vec::new();
         loop {
             let (line_bytes, size) = match httparse::parse_chunk_size(&self.buffer) {
-                Ok(httparse::Status::Complete((line_bytes, size))) => (line_bytes, size),
+                // httparse takes a line without a digit for a size of zero.
+                Ok(httparse::Status::Complete((line_bytes, size))) if self.buffer[0].is_ascii_hexdigit() => {
+                    (line_bytes, size)
+                }
                 Ok(httparse::Status::Partial) if self.buffer.len() <= CHUNK_LINE_BYTES_MAX => {
                     self.read_until(self.buffer.len() + 1).map_err(|error| too_slow(error, "body", BODY_WITHIN))?;
                     continue;
