@@ -267,17 +267,17 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// Reads one answer with a body of the declared length, past interim ones.
-    pub(crate) fn read(stream: &mut TcpStream) -> Self {
+    pub(crate) fn read(stream: &mut impl Read) -> Self {
         let answer = Self::read_any(stream, true);
         if answer.status == 100 { Self::read(stream) } else { answer }
     }
 
     /// Reads the answer to a HEAD.
-    pub(crate) fn read_head(stream: &mut TcpStream) -> Self {
+    pub(crate) fn read_head(stream: &mut impl Read) -> Self {
         Self::read_any(stream, false)
     }
 
-    fn read_any(stream: &mut TcpStream, with_body: bool) -> Self {
+    fn read_any(stream: &mut impl Read, with_body: bool) -> Self {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];

@@ -6,11 +6,15 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "tls")]
+mod certificates;
 mod command_line;
 mod door;
 #[cfg(feature = "disk")]
 mod durable;
 mod harness;
+#[cfg(feature = "tls")]
+mod https;
 mod lines;
 mod metrics;
 mod monitoring;
@@ -25,4 +29,8 @@ mod servers;
 #[cfg(feature = "redis")]
 mod shared;
 mod stores;
+#[cfg(feature = "tls")]
+mod sources;
+#[cfg(feature = "tls")]
+mod trust;
 mod watching;
