@@ -389,6 +389,12 @@ impl Api {
         if let Some(unavailable) = self.ingest.store().unavailable() {
             return Some(unavailable.to_string());
         }
+        self.worn_out()
+    }
+
+    /// Why another process should take its place, if so: of what it lacks a restart would help.
+    #[must_use]
+    pub fn worn_out(&self) -> Option<String> {
         let parked = self.ingest.stats().parked.get();
         (parked > PARKED_MAX).then(|| format!("{parked} requests are parked, and the limit is {PARKED_MAX}"))
     }

@@ -9,6 +9,7 @@
 //! - [`stats`] is what the process counts about itself; [`metrics`] writes it, and the hosts, as Prometheus reads them.
 //! - [`watch`] shows in a terminal what a receiver serves.
 //! - [`receiver`] puts the rooms of the receiving side together.
+//! - [`notify`] tells a service manager how the process is.
 //!
 //! Below the doors time is an argument, in seconds since the Unix epoch. `ARCHITECTURE.md` says what may import what.
 
@@ -18,6 +19,7 @@ pub mod ingest;
 pub mod intake;
 pub mod metrics;
 pub mod monitor;
+pub mod notify;
 pub mod probe;
 pub mod receiver;
 mod reread;

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 
 use lizm::monitor::{self, Destination, Monitor};
+use lizm::notify;
 use lizm::receiver::{self, Receiver};
 use lizm::watch;
 #[cfg(feature = "tls")]
@@ -49,14 +50,14 @@ fn run(command: &Command) -> Result<(), String> {
         Command::Receiver(options) => {
             let signals = hold_signals()?;
             let receiver = Receiver::start(options).map_err(io_failed)?;
-            wait(signals)?;
+            notify::serving(|| receiver.ailment(), || wait(signals))?;
             receiver.stop();
             Ok(())
         }
         Command::Monitor(options) => {
             let signals = hold_signals()?;
             let monitor = Monitor::start(options).map_err(io_failed)?;
-            wait(signals)?;
+            notify::serving(|| monitor.ailment(), || wait(signals))?;
             monitor.stop();
             Ok(())
         }

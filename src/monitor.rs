@@ -24,6 +24,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::probe::{self, Probe};
 use crate::sample::Sample;
 use crate::sample::line::{Precision, encode_line};
+use crate::stats::Pulse;
 use crate::trust::TOKEN_LINE;
 use backlog::{Backlog, Outgoing};
 pub use destination::{Destination, segment};
@@ -32,6 +33,8 @@ use token::Token;
 
 /// Longest sleep at once, so that a clock that was set is noticed.
 const SLEEP_LONGEST: Duration = Duration::from_secs(1);
+/// Longest time without a look at the clock of a monitor that is well: it is the reading of this host that hangs then.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// How long a stop waits for what is still to be published.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 const STOP_POLL: Duration = Duration::from_millis(5);
@@ -82,6 +85,8 @@ enum Outlet {
 pub struct Monitor {
     stop_ticks: mpsc::Sender<()>,
     ticks: JoinHandle<()>,
+    /// Beats when this host was read, and while the next tick is waited for.
+    pulse: Arc<Pulse>,
     publishers: Vec<(Arc<Backlog>, JoinHandle<()>)>,
 }
 
@@ -108,11 +113,19 @@ impl Monitor {
             publishers.push((backlog, thread));
         }
         let (stop_ticks, stopped) = mpsc::channel();
-        let options = options.clone();
-        let ticks = thread::Builder::new()
-            .name("tick".into())
-            .spawn(move || read_until(&stopped, probe, &options, &mut outlets))?;
-        Ok(Self { stop_ticks, ticks, publishers })
+        let (options, pulse) = (options.clone(), Arc::new(Pulse::default()));
+        let beating = pulse.clone();
+        let run = move || read_until(&stopped, probe, &options, &mut outlets, &beating);
+        let ticks = thread::Builder::new().name("tick".into()).spawn(run)?;
+        Ok(Self { stop_ticks, ticks, pulse, publishers })
+    }
+
+    /// Why another process should take the place of this one, if so. A receiver that is gone is no reason.
+    #[must_use]
+    pub fn ailment(&self) -> Option<String> {
+        let has_ended = || self.publishers.iter().any(|(_, thread)| thread.is_finished());
+        let publishing = || has_ended().then(|| "a thread that publishes has ended".to_owned());
+        self.pulse.ailment("the reading of this host", SILENCE_MAX).or_else(publishing)
     }
 
     /// Stops reading, gives what waits a moment to be published, and says in the log what was not.
@@ -186,8 +199,9 @@ fn latest_tick(tick: u64, now: Duration, interval_sec: u64) -> u64 {
 }
 
 /// Waits until the wall clock reaches `tick` and returns the tick to take, or `None` when told to stop.
-fn wait_for(mut tick: u64, interval_sec: u64, stopped: &mpsc::Receiver<()>) -> Option<u64> {
+fn wait_for(mut tick: u64, interval_sec: u64, stopped: &mpsc::Receiver<()>, pulse: &Pulse) -> Option<u64> {
     loop {
+        pulse.beat();
         let now = wall_clock();
         let Some(wait) = Duration::from_secs(tick).checked_sub(now).filter(|wait| !wait.is_zero()) else {
             return Some(latest_tick(tick, now, interval_sec));
@@ -201,13 +215,19 @@ fn wait_for(mut tick: u64, interval_sec: u64, stopped: &mpsc::Receiver<()>) -> O
     }
 }
 
-fn read_until(stopped: &mpsc::Receiver<()>, mut probe: Probe, options: &Options, outlets: &mut [Outlet]) {
+fn read_until(
+    stopped: &mpsc::Receiver<()>,
+    mut probe: Probe,
+    options: &Options,
+    outlets: &mut [Outlet],
+    pulse: &Pulse,
+) {
     let (started, source) = (Instant::now(), format!("{:016x}", random()));
     let mut before = probe.read(started.elapsed());
     let mut problems = Vec::new();
     let mut next = first_tick(wall_clock(), options.interval_sec);
     for seq in 1_u64.. {
-        let Some(tick) = wait_for(next, options.interval_sec, stopped) else { return };
+        let Some(tick) = wait_for(next, options.interval_sec, stopped, pulse) else { return };
         let mut after = probe.read(started.elapsed());
         let values = probe.values(&before, &after);
         let found = std::mem::take(&mut after.problems);

@@ -60,6 +60,7 @@ pub struct Receiver {
     #[cfg(feature = "tls")]
     https: Option<tls::Door>,
     intake: Intake,
+    api: Arc<Api>,
     store: Arc<Store>,
     stats: Arc<Stats>,
     stop_upkeep: mpsc::Sender<()>,
@@ -129,6 +130,7 @@ impl Receiver {
             #[cfg(feature = "tls")]
             https,
             intake,
+            api,
             store,
             stats,
             stop_upkeep,
@@ -140,6 +142,17 @@ impl Receiver {
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.door.as_ref().map(Door::address)
+    }
+
+    /// Why another process should take the place of this one, if so. That the store takes nothing is no reason: it is
+    /// opened anew by itself, and can be read meanwhile.
+    #[must_use]
+    pub fn ailment(&self) -> Option<String> {
+        let door = self.door.as_ref().and_then(Door::ailment);
+        #[cfg(feature = "tls")]
+        let door = door.or_else(|| self.https.as_ref().and_then(tls::Door::ailment));
+        let upkeep = || self.upkeep.is_finished().then(|| "the upkeep of the store has ended".to_owned());
+        door.or_else(upkeep).or_else(|| self.api.worn_out())
     }
 
     /// Finishes what was taken, and says in the log what was counted.

@@ -21,7 +21,7 @@ use nix::sys::time::TimeVal;
 use tiny_http::{Request, Server};
 
 use crate::api::Api;
-use crate::stats::PANICS;
+use crate::stats::{Counter, PANICS, Pulse};
 use desk::{Desk, Turn};
 
 /// Longest silence of a connection in seconds, between requests and within one: above the keep-alive of 60 that
@@ -47,6 +47,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The same while a panic since the last answer makes it likely that the door is dead.
 const PROBE_TIMEOUT_IN_DOUBT: Duration = Duration::from_millis(250);
+/// Longest time without an answer to a probe of a door that is well: two were missed, and it was opened anew.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Unanswered probes in a row that tell that the door is dead, if there are workers to answer; in doubt it is one.
 const PROBES_MISSED_MAX: u32 = 2;
 /// First and longest wait before another rebuild, doubled while the door does not come to life.
@@ -79,6 +81,10 @@ struct Shared {
     current: Mutex<Current>,
     workers: usize,
     busy_workers: AtomicUsize,
+    /// Requests that workers are done with.
+    done: Counter,
+    /// Beats when the door has answered a probe.
+    pulse: Pulse,
     newcomers: Newcomers,
     accept_failed: AtomicBool,
     closing: AtomicBool,
@@ -141,6 +147,8 @@ impl Door {
             listener,
             workers,
             busy_workers: AtomicUsize::new(0),
+            done: Counter::default(),
+            pulse: Pulse::default(),
             newcomers: Newcomers::default(),
             accept_failed: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -160,6 +168,12 @@ impl Door {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Why the door is not well, if so: it does not answer.
+    #[must_use]
+    pub fn ailment(&self) -> Option<String> {
+        self.shared.pulse.ailment("the HTTP door", SILENCE_MAX)
     }
 
     /// Answers what has been taken, for up to `within`, and says whether all of it was answered.
@@ -281,6 +295,7 @@ fn work(shared: &Shared) {
                 shared.busy_workers.fetch_add(1, Ordering::AcqRel);
                 shared.desk.take(turn);
                 shared.busy_workers.fetch_sub(1, Ordering::AcqRel);
+                shared.done.add(1);
             }
             Ok(None) => {}
             Err(_) if shared.is_closing() => {}
@@ -326,7 +341,7 @@ fn take_care(shared: &Shared, old: &Queue) {
 /// one, or dies of it; the connection then waits until some thread is done with its own. One that comes and goes makes
 /// such a thread, for one that waits. How many wait cannot be known: about as many as have just come and were served.
 fn watch(shared: &Arc<Shared>, address: SocketAddr) {
-    let (mut nudged, mut probed, mut rebuilt) = (Instant::now(), Instant::now(), Instant::now());
+    let (mut nudged, mut probed, mut rebuilt) = (Instant::now(), None::<Instant>, Instant::now());
     let (mut missed, mut wait) = (0, Duration::ZERO);
     let (mut newcomers, mut panics, mut in_doubt) = (0, 0, false);
     while !shared.is_closing() {
@@ -339,12 +354,18 @@ fn watch(shared: &Arc<Shared>, address: SocketAddr) {
             (0..signs.clamp(1, NUDGES_MAX)).for_each(|_| drop(TcpStream::connect_timeout(&address, PROBE_TIMEOUT)));
         }
         in_doubt |= new_panics > 0;
-        if in_doubt || missed > 0 || probed.elapsed() >= PROBE_EVERY {
-            probed = Instant::now();
+        if in_doubt || missed > 0 || probed.is_none_or(|probed| probed.elapsed() >= PROBE_EVERY) {
+            probed = Some(Instant::now());
+            let done = shared.done.get();
             match probe(address, if in_doubt { PROBE_TIMEOUT_IN_DOUBT } else { PROBE_TIMEOUT }) {
-                Probed::Answered => (missed, wait, in_doubt) = (0, Duration::ZERO, false),
+                Probed::Answered => {
+                    (missed, wait, in_doubt) = (0, Duration::ZERO, false);
+                    shared.pulse.beat();
+                }
                 // Where all workers are busy, the probe waits its turn like any other request.
                 Probed::Missed if shared.busy_workers.load(Ordering::Acquire) < shared.workers => missed += 1,
+                // So it does where they are busy with one request after the other.
+                Probed::Missed if shared.done.get() > done => shared.pulse.beat(),
                 Probed::Missed | Probed::NotSent => {}
             }
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A number that only rises.
 #[derive(Debug, Default)]
@@ -68,6 +68,44 @@ pub const ROUTES: [&str; 12] =
 /// Statuses of answers, as they are counted; any other is among the last.
 pub const STATUSES: [u16; 20] =
     [200, 204, 304, 400, 401, 403, 404, 405, 408, 411, 413, 415, 417, 422, 429, 431, 500, 503, 505, 0];
+/// When something that goes on and on was last seen to do so.
+#[derive(Debug)]
+pub struct Pulse {
+    since: Instant,
+    last_ms: AtomicU64,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self { since: Instant::now(), last_ms: AtomicU64::new(NEVER) }
+    }
+}
+
+/// The time of a beat that has not come.
+const NEVER: u64 = u64::MAX;
+
+impl Pulse {
+    /// It goes on.
+    pub fn beat(&self) {
+        self.last_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    /// Why it does not go on as it should, in words with `what` it is: nothing was seen of it yet, or not for a time
+    /// longer than `silence_max`.
+    #[must_use]
+    pub fn ailment(&self, what: &str, silence_max: Duration) -> Option<String> {
+        let last_ms = self.last_ms.load(Ordering::Relaxed);
+        if last_ms == NEVER {
+            return Some(format!("{what} has not begun"));
+        }
+        let silence = Duration::from_millis(self.now_ms().saturating_sub(last_ms));
+        (silence > silence_max).then(|| format!("{what} has stood still for {} seconds", silence.as_secs()))
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(NEVER - 1)
+    }
+}
 
 /// The receiver's counters.
 #[derive(Debug, Default)]
@@ -153,6 +191,17 @@ impl fmt::Display for Stats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pulse_is_well_while_it_beats() {
+        let pulse = Pulse::default();
+        assert_eq!(pulse.ailment("the door", Duration::MAX).unwrap(), "the door has not begun");
+        pulse.beat();
+        assert_eq!(pulse.ailment("the door", Duration::from_secs(60)), None);
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(90)).unwrap();
+        let stopped = Pulse { since: long_ago, last_ms: AtomicU64::new(500) };
+        assert_eq!(stopped.ailment("it", Duration::from_secs(60)).unwrap(), "it has stood still for 89 seconds");
+    }
 
     #[test]
     fn durations_fall_into_their_buckets() {

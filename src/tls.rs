@@ -24,6 +24,7 @@ use rustls::{CertificateError, ServerConfig, ServerConnection, StreamOwned};
 use crate::api::{Api, Peer};
 use crate::reread::Reread;
 use crate::server::{listen, unix_now_sec};
+use crate::stats::Pulse;
 use crate::trust::{Gate, certificates, client_verifier, private_key, sentence, source_of};
 use budget::Budget;
 use connection::Connection;
@@ -35,6 +36,8 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
 /// How often a thread in `accept` looks whether the door is to close.
 const LOOK_EVERY_SEC: i64 = 1;
+/// Longest time without such a look of a door that is well.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Pause after a connection could not be accepted, for want of descriptors perhaps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often the log says that connections could not be taken.
@@ -75,6 +78,8 @@ struct Shared {
     connections: Mutex<HashMap<u64, Arc<Line>>>,
     connections_max: usize,
     memory: Budget,
+    /// Beats while connections are accepted, or waited for.
+    pulse: Pulse,
     closing: AtomicBool,
 }
 
@@ -105,6 +110,7 @@ impl Door {
             connections: Mutex::default(),
             connections_max: options.connections_max,
             memory: Budget::new(MEMORY_BYTES_MAX),
+            pulse: Pulse::default(),
             closing: AtomicBool::new(false),
         });
         let address = listener.local_addr()?;
@@ -118,6 +124,12 @@ impl Door {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Why the door is not well, if so: it accepts no connections.
+    #[must_use]
+    pub fn ailment(&self) -> Option<String> {
+        self.shared.pulse.ailment("the HTTPS door", SILENCE_MAX)
     }
 
     /// Answers what has been taken, for up to `within`, and says whether all of it was answered.
@@ -155,6 +167,7 @@ impl Shared {
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
         let mut told_at: Option<Instant> = None;
         while !self.is_closing() {
+            self.pulse.beat();
             let trouble = match listener.accept() {
                 Ok((stream, _)) => match self.begin(stream) {
                     Ok(()) => continue,

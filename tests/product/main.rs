@@ -26,11 +26,13 @@ mod receiving;
 mod scripts;
 #[cfg(feature = "redis")]
 mod servers;
+#[cfg(target_os = "linux")]
+mod service;
 #[cfg(feature = "redis")]
 mod shared;
-mod stores;
 #[cfg(feature = "tls")]
 mod sources;
+mod stores;
 #[cfg(feature = "tls")]
 mod trust;
 mod watching;
