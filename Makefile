@@ -8,12 +8,13 @@ STATIC_ZEROMQ = target/zeromq/$(TARGET)/release/lizm
 
 # What the tests that are `#[ignore = "needs …"]` need, and the benchmarks: Debian packages, of which some have a command
 # of the same name. The feature zeromq is built by g++.
-TEST_TOOLS = redis-server nginx-full openssl curl python3 chromium-driver python3-selenium python3-influxdb python3-zmq collectd-core influxdb victoria-metrics \
-  g++ procps sysstat prometheus tmux
+TEST_TOOLS = collectd-core curl chromium-driver g++ influxdb nginx-full openssl procps prometheus python3 \
+  python3-influxdb python3-selenium python3-zmq redis-server sysstat tmux victoria-metrics
 BENCH_TOOLS = python3 wrk redis-server nginx victoria-metrics g++
 PAGE_TOOLS = python3 chromium-driver python3-selenium fonts-inter
+DEPLOY_TOOLS = buildah debootstrap docker-compose iproute2 nginx openssl procps python3-venv shellcheck systemd
 
-.PHONY: build static static-zeromq test soak bench screenshots bench-page tools lint
+.PHONY: build static static-zeromq test soak bench screenshots bench-page deploy-check release-check tools lint
 
 build:
 	cargo build --release
@@ -51,6 +52,20 @@ screenshots: tools build
 bench-page: TOOLS = $(PAGE_TOOLS)
 bench-page: tools build
 	/usr/bin/python3 -B tests/browser/refresh.py target/release/lizm
+# Checks the image, compose, the units, nginx and Terraform by the programs that read them; as root, in some minutes.
+deploy-check: TOOLS = $(DEPLOY_TOOLS)
+deploy-check: tools static
+	python3 deploy/check/image.py $(STATIC)
+	[ -e target/deploy-root/done ] || { rm -rf target/deploy-root && \
+	  debootstrap --variant=minbase --include=systemd,ca-certificates bookworm target/deploy-root && \
+	  touch target/deploy-root/done; }
+	[ -e target/deploy-venv/done ] || { python3 -m venv target/deploy-venv && \
+	  target/deploy-venv/bin/pip install --quiet 'python-hcl2 >=4, <9' 'pyyaml >=6, <7' && touch target/deploy-venv/done; }
+	target/deploy-venv/bin/python deploy/check/files.py $(STATIC) target/deploy-root
+
+# Says what keeps the version from being released, and writes checksums: see RELEASE.md.
+release-check: static
+	python3 deploy/check/release.py $(STATIC)
 
 # Installs what is missing; as root, or by sudo.
 tools:

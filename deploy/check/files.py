@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""Checks what is in deploy/ by the programs that read it, as far as they can be had without an account or an engine.
+
+    files.py BINARY ROOT
+
+As root. ROOT is a directory with a Debian made by debootstrap, in which a machine of the fleet is set up from its rendered
+cloud-init: `aws` and `systemctl` are stand-ins there, `curl` gives the binary; the rest of it is Debian's.
+"""
+
+import base64
+import hashlib
+import pathlib
+import re
+import shutil
+import string
+import subprocess
+import sys
+import tempfile
+
+import hcl2
+import yaml
+
+PROJECT = pathlib.Path(__file__).resolve().parents[2]
+DEPLOY = PROJECT / "deploy"
+EXPOSURE_MAX = 2.5
+
+
+def run(*command, **options):
+    done = subprocess.run([str(part) for part in command], text=True, capture_output=True, check=False, **options)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def check_compose():
+    run("docker-compose", "--file", PROJECT / "compose.yaml", "config", "--quiet", cwd=PROJECT)
+    print("compose.yaml: docker-compose config")
+
+
+def check_nginx(work):
+    """With names that can be looked up here, and a certificate made as the README says."""
+    run("sh", DEPLOY / "make-certs.sh", work / "certs", "localhost")
+    for file in DEPLOY.glob("nginx*.conf"):
+        text = re.sub(r"server (intake|summaries)-\d:", "server 127.0.0.1:", file.read_text())
+        text = text.replace("/etc/nginx/lizm.pem", f"{work}/certs/receiver.pem")
+        text = text.replace("/etc/nginx/lizm.key", f"{work}/certs/receiver.key")
+        (work / file.name).write_text(text)
+        run("nginx", "-t", "-c", work / file.name, "-g", f"pid {work}/nginx.pid;")
+        print(f"{file.name}: nginx -t")
+
+
+def check_units(binary, work):
+    for unit in (DEPLOY / "systemd").glob("*.service"):
+        found = run("systemd-analyze", "security", "--offline=true", unit)
+        exposure = float(re.search(r"exposure level .*: ([0-9.]+)", found)[1])
+        assert exposure < EXPOSURE_MAX, f"{unit.name}: {exposure}"
+        # With its drop-ins; the binary has to be where it says.
+        verified = work / "units" / unit.name
+        verified.parent.mkdir(exist_ok=True)
+        verified.write_text(unit.read_text().replace("/usr/local/bin/lizm", str(binary)))
+        shutil.copytree(unit.with_name(unit.name + ".d"), verified.with_name(unit.name + ".d"))
+        said = run("systemd-analyze", "verify", "--man=no", verified)
+        assert not said.strip(), said
+        print(f"{unit.name}: systemd-analyze verify, exposure {exposure}")
+
+
+def check_terraform():
+    variables = {}
+    for file in sorted((DEPLOY / "terraform").rglob("*.tf")):
+        parsed = hcl2.loads(file.read_text())
+        if file.parent.name == "terraform":
+            for variable in parsed.get("variable", []):
+                variables.update(variable)
+    for name, variable in variables.items():
+        assert "type" in variable and "description" in variable, f"variable {name} has no type or no description"
+    text = "".join(file.read_text() for file in (DEPLOY / "terraform").glob("*.tf"))
+    used = set(re.findall(r"\bvar\.([a-z_]+)", text))
+    assert used == {name.strip('"') for name in variables}, used.symmetric_difference(variables)
+    print(f"terraform: parsed, {len(variables)} variables, each with type and description, and used")
+    if shutil.which("terraform"):
+        run("terraform", "fmt", "-check", "-recursive", DEPLOY / "terraform")
+        print("terraform: fmt -check; not validated against the provider, nor planned")
+
+
+def rendered(values):
+    """The user data of an intake, as templatefile renders it; the templates have nothing but ${name}."""
+    folder = DEPLOY / "terraform/cloud-init"
+    encoded = lambda data: base64.b64encode(data).decode()
+    settings = string.Template((folder / "settings.tftpl").read_text()).substitute(values)
+    systemd = DEPLOY / "systemd"
+    return string.Template((folder / "user-data.yaml.tftpl").read_text()).substitute(
+        install=encoded((folder / "install.sh").read_bytes()),
+        unit=encoded((systemd / "lizm-receiver.service").read_bytes()),
+        conf=encoded((systemd / "lizm-receiver.service.d/trust.conf").read_bytes()),
+        options=encoded(b"LIZM_SERVE=intake\n"),
+        settings=encoded(settings.encode()),
+    )
+
+
+STAND_INS = {
+    "aws": 'echo "$AWS_DEFAULT_REGION $*" >>/calls; echo "text of $4"',
+    "systemctl": 'echo "systemctl $*" >>/calls',
+    "curl": 'for last; do :; done; echo "curl $last" >>/calls; while [ "$1" != --output ]; do shift; done; cp /given "$2"',
+}
+
+
+def check_cloud_init(binary, root, work):
+    arns = {name: f"arn:aws:secretsmanager:eu-central-1:1:secret:{name}" for name in ("token_key", "certificate", "key", "authorities")}
+    url = "https://example.org/lizm?version=1&part=2"
+    digest = hashlib.sha256(binary.read_bytes()).hexdigest()
+    machine = work / "machine"
+    shutil.copytree(root, machine, symlinks=True, ignore=shutil.ignore_patterns("dev", "proc", "sys"))
+    (machine / "dev").mkdir(exist_ok=True)
+    run("mknod", "-m", "666", machine / "dev/null", "c", "1", "3")
+    for name, script in STAND_INS.items():
+        stand_in = machine / "usr/local/bin" / name
+        stand_in.write_text(f"#!/bin/sh\n{script}\n")
+        stand_in.chmod(0o755)
+    shutil.copy(binary, machine / "given")
+    user_data = yaml.safe_load(rendered({"url": url, "sha256": digest, "region": "eu-central-1", **arns}))
+    for file in user_data["write_files"]:
+        path = machine / file["path"].lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(base64.b64decode(file["content"]))
+        path.chmod(int(file["permissions"], 8))
+    for _ in range(2):  # it can be run again
+        for command in user_data["runcmd"]:
+            run("chroot", machine, *command, env={"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"})
+    assert (machine / "usr/local/bin/lizm").read_bytes() == binary.read_bytes()
+    assert run("chroot", machine, "/usr/local/bin/lizm", "--version").startswith("lizm ")
+    for file, secret in (("token.key", "token_key"), ("receiver.pem", "certificate"), ("receiver.key", "key"), ("ca.pem", "authorities")):
+        path = machine / "etc/lizm" / file
+        assert path.read_text() == f"text of {arns[secret]}\n" and path.stat().st_mode & 0o777 == 0o600, path
+    calls = (machine / "calls").read_text().splitlines()
+    assert calls[0] == f"curl {url}" and calls[-1] == "systemctl restart lizm-receiver.service", calls
+    said = run("chroot", machine, "systemd-analyze", "verify", "--man=no", "/etc/systemd/system/lizm-receiver.service")
+    assert "lizm" not in said, said
+    # Another binary than the one that was meant is not installed.
+    (machine / "given").write_text("something else")
+    refused = subprocess.run(["chroot", machine, "/usr/local/sbin/lizm-install"], capture_output=True, check=False)
+    assert refused.returncode != 0 and (machine / "usr/local/bin/lizm").read_bytes() == binary.read_bytes()
+    print("cloud-init: rendered, and its script run in a Debian of its own; a binary of another hash was refused")
+
+
+def main():
+    binary, root = (pathlib.Path(argument).resolve() for argument in sys.argv[1:])
+    run("shellcheck", *DEPLOY.rglob("*.sh"))
+    print("scripts: shellcheck")
+    check_compose()
+    with tempfile.TemporaryDirectory(prefix="lizm-deploy-") as work:
+        work = pathlib.Path(work)
+        check_nginx(work)
+        check_units(binary, work)
+        check_terraform()
+        check_cloud_init(binary, root, work)
+
+
+main()
