@@ -41,9 +41,9 @@ def build(binary, work):
     config = json.loads(run(*buildah, "inspect", "--type", "image", "lizm"))["Docker"]["config"]
     container = run(*buildah, "from", "lizm").strip()
     root = work / "root"
-    shutil.copytree(run(*buildah, "mount", container).strip(), root, copy_function=shutil.copy2)
+    mounted = run(*buildah, "mount", container).strip()
+    run("cp", "--archive", mounted, root)  # with owners, which the volume takes its own from
     run(*buildah, "umount", container)
-    shutil.chown(root / "var/lib/lizm", 65532, 65532)  # as it is in the image, which copytree does not keep
     return config, root
 
 
