@@ -1,7 +1,7 @@
 //! What the service manager is told: that the process serves, that it is still well, and that it stops.
 //!
-//! systemd, and whatever speaks as it does, names a socket in `NOTIFY_SOCKET` and takes datagrams of `NAME=value` there,
-//! as sd_notify(3) and sd_watchdog_enabled(3) say. Nothing is told by a timer alone: each datagram but the last
+//! systemd, and whatever speaks as it does, names a socket in `NOTIFY_SOCKET` and takes datagrams of `NAME=value`
+//! there, as sd_notify(3) and sd_watchdog_enabled(3) say. Nothing is told by a timer alone: each datagram but the last
 //! follows a look at how the process is. Where there is no such socket this room does nothing.
 
 use std::env;

@@ -3,8 +3,8 @@
 
     files.py BINARY ROOT
 
-As root. ROOT is a directory with a Debian made by debootstrap, in which a machine of the fleet is set up from its rendered
-cloud-init: `aws` and `systemctl` are stand-ins there, `curl` gives the binary; the rest of it is Debian's.
+As root. ROOT is a directory with a Debian made by debootstrap, in which a machine of the fleet is set up from its
+rendered cloud-init: `aws` and `systemctl` are stand-ins there, `curl` gives the binary; the rest of it is Debian's.
 """
 
 import base64
@@ -84,7 +84,10 @@ def check_terraform():
 def rendered(values):
     """The user data of an intake, as templatefile renders it; the templates have nothing but ${name}."""
     folder = DEPLOY / "terraform/cloud-init"
-    encoded = lambda data: base64.b64encode(data).decode()
+
+    def encoded(data):
+        return base64.b64encode(data).decode()
+
     settings = string.Template((folder / "settings.tftpl").read_text()).substitute(values)
     systemd = DEPLOY / "systemd"
     return string.Template((folder / "user-data.yaml.tftpl").read_text()).substitute(
@@ -99,12 +102,13 @@ def rendered(values):
 STAND_INS = {
     "aws": 'echo "$AWS_DEFAULT_REGION $*" >>/calls; echo "text of $4"',
     "systemctl": 'echo "systemctl $*" >>/calls',
-    "curl": 'for last; do :; done; echo "curl $last" >>/calls; while [ "$1" != --output ]; do shift; done; cp /given "$2"',
+    "curl": 'while [ "$1" != --output ]; do shift; done; echo "curl $3" >>/calls; cp /given "$2"',
 }
 
 
 def check_cloud_init(binary, root, work):
-    arns = {name: f"arn:aws:secretsmanager:eu-central-1:1:secret:{name}" for name in ("token_key", "certificate", "key", "authorities")}
+    files = {"token.key": "token_key", "receiver.pem": "certificate", "receiver.key": "key", "ca.pem": "authorities"}
+    arns = {secret: f"arn:aws:secretsmanager:eu-central-1:1:secret:{secret}" for secret in files.values()}
     url = "https://example.org/lizm?version=1&part=2"
     digest = hashlib.sha256(binary.read_bytes()).hexdigest()
     machine = work / "machine"
@@ -127,7 +131,7 @@ def check_cloud_init(binary, root, work):
             run("chroot", machine, *command, env={"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"})
     assert (machine / "usr/local/bin/lizm").read_bytes() == binary.read_bytes()
     assert run("chroot", machine, "/usr/local/bin/lizm", "--version").startswith("lizm ")
-    for file, secret in (("token.key", "token_key"), ("receiver.pem", "certificate"), ("receiver.key", "key"), ("ca.pem", "authorities")):
+    for file, secret in files.items():
         path = machine / "etc/lizm" / file
         assert path.read_text() == f"text of {arns[secret]}\n" and path.stat().st_mode & 0o777 == 0o600, path
     calls = (machine / "calls").read_text().splitlines()

@@ -34,7 +34,8 @@ def build(binary, work):
     shutil.copy(binary, context / "image/lizm")
     stage = (PROJECT / "Dockerfile").read_text().split("\nFROM scratch\n")[1]
     assert "COPY --from=build --chown=65532:65532 /image/ /\n" in stage
-    (context / "Dockerfile").write_text("FROM scratch\n" + stage.replace("--from=build ", "").replace(" /image/ ", " image/ "))
+    stage = stage.replace("--from=build ", "").replace(" /image/ ", " image/ ")
+    (context / "Dockerfile").write_text("FROM scratch\n" + stage)
     buildah = ["buildah", "--storage-driver", "vfs", "--root", work / "storage", "--runroot", work / "run"]
     # Docker's format, since OCI's has no place for a health check.
     run(*buildah, "bud", "--isolation", "chroot", "--format", "docker", "--tag", "lizm", context)

@@ -58,7 +58,8 @@ def main():
     print(f"{sums}: {sums.read_text().strip()}")
     for problem in problems:
         print(f"release: {problem}", file=sys.stderr)
-    print(f"version {version}: {'not to be released yet' if problems else 'nothing that can be checked here is in its way'}")
+    verdict = "not to be released yet" if problems else "nothing that can be checked here is in its way"
+    print(f"version {version}: {verdict}")
     sys.exit(1 if problems else 0)
 
 
