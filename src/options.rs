@@ -225,7 +225,9 @@ impl Options {
     fn watch(&mut self) -> Result<Command, String> {
         let (host, label) = (self.text("--host")?, self.text("--label")?);
         let once = self.arguments.contains("--once");
-        Ok(Command::Watch(watch::Options { url: self.receiver_url()?, host, label, once }))
+        let (ca, password_file) = (self.path("--ca")?, self.path("--password-file")?);
+        let url = self.receiver_url()?;
+        Ok(Command::Watch(watch::Options { url, host, label, once, ca, password_file }))
     }
 
     /// The one argument that is left: the URL of a receiver.

@@ -32,6 +32,8 @@ use deadline::{Deadline, Timed};
 
 /// Longest time for a handshake: two round trips, and a slow client's arithmetic.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+/// How long a client's certificate is good for without another look at it: as long as a token by it, commonly.
+const VERIFIED_FOR: Duration = Duration::from_secs(300);
 /// Longest time to tell a client that nothing follows.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
 /// How often a thread in `accept` looks whether the door is to close.
@@ -223,9 +225,11 @@ impl Shared {
         let source = tls.peer_certificates().and_then(<[_]>::first).map(source_of);
         let mut stream = StreamOwned::new(tls, timed);
         let peer = Peer::Tls(source.as_ref());
+        let verified_at = Instant::now();
         let ended = Connection::new(&mut stream, &deadline, &self.api, peer, &self.memory).serve(|is_idle| {
             line.is_idle.store(is_idle, Ordering::SeqCst);
-            !self.is_closing()
+            let is_verified = source.is_none() || verified_at.elapsed() < VERIFIED_FOR;
+            is_verified && !self.is_closing()
         });
         stream.conn.send_close_notify();
         deadline.set(FAREWELL_WITHIN);

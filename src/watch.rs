@@ -11,6 +11,7 @@ mod view;
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,6 +41,10 @@ pub struct Options {
     pub label: Option<String>,
     /// Whether to print one picture and end.
     pub once: bool,
+    /// Authorities of the receiver's certificate, as PEM.
+    pub ca: Option<PathBuf>,
+    /// The file of the password that reading may need.
+    pub password_file: Option<PathBuf>,
 }
 
 /// What to ask the receiver for.
@@ -77,7 +82,7 @@ impl Options {
 /// # Errors
 /// With `once`, when the receiver does not answer or does not know the host; else when the terminal cannot be used.
 pub fn run(options: &Options) -> Result<(), String> {
-    let client = Client::new(&options.url);
+    let client = Client::new(options)?;
     let style = match (io::stdout().is_terminal(), env::var_os("NO_COLOR")) {
         (false, _) => Style::Plain,
         (true, Some(value)) if !value.is_empty() => Style::Uncoloured,

@@ -21,6 +21,8 @@ const ASK_AGAIN_FIRST: Duration = Duration::from_secs(1);
 const ASK_AGAIN_LONGEST: Duration = Duration::from_secs(30);
 /// Shortest time between two tokens, whatever refuses the first.
 const RENEW_EVERY_MIN: Duration = Duration::from_secs(1);
+/// Longest life that is believed of a token: it is renewed before.
+const LIFE_MAX: Duration = Duration::from_secs(86_400);
 /// How soon one is asked again that has said that none is needed.
 const NONE_NEEDED_FOR: Duration = Duration::from_secs(300);
 
@@ -129,7 +131,7 @@ impl Kept {
             let mut state = self.lock();
             let wait = match answer {
                 Ok(Some(Issued { access_token, expires_in })) => {
-                    let life = Duration::from_secs(expires_in);
+                    let life = Duration::from_secs(expires_in).min(LIFE_MAX);
                     state.latest = Some(Ok(Some(access_token.into())));
                     state.good_until = Some(asked_at + life);
                     ask_again = ASK_AGAIN_FIRST;

@@ -127,6 +127,8 @@ Usage: lizm watch URL [--host NAME] [--label TEXT] [--once]
       --host NAME       show the labels of this host
       --label TEXT      of a host, the labels that contain TEXT; of the hosts, these labels, with commas between [cpu,mem]
       --once            print one picture and end
+      --ca FILE         authorities of the receiver's certificate, as PEM [those of the web]
+      --password-file FILE  the password of the receiver's --read-password-file
 
 Keys: q or Ctrl+C quit, / filter, s sort, arrows and page keys move, Enter opens a host, Esc goes back.
 Where standard output is not a terminal it prints plain text every second; NO_COLOR in the environment leaves colour out.

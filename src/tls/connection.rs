@@ -146,6 +146,9 @@ impl<'a, S: Read + Write> Connection<'a, S> {
         };
         let length = header("Content-Length").map(|digits| digits.parse().unwrap_or(usize::MAX));
         let is_chunked = header("Transfer-Encoding").is_some();
+        if is_chunked && request.version == Some(0) {
+            return Err(refused(400, "header Transfer-Encoding: HTTP/1.0 knows none"));
+        }
         let expects = header("Expect");
         if expects.is_some_and(|expects| !expects.eq_ignore_ascii_case("100-continue")) {
             return Err(refused(417, "header Expect: only 100-continue is known here"));

@@ -7,8 +7,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::Want;
+use super::{Options, Want};
 use crate::monitor::segment;
+use crate::trust;
 
 /// Longest time for the whole of one request.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -96,13 +97,21 @@ struct Average {
 pub(super) struct Client {
     agent: ureq::Agent,
     url: String,
+    /// The header `Authorization`, where there is a password.
+    password: Option<String>,
 }
 
 impl Client {
-    pub(super) fn new(url: &str) -> Self {
+    /// A client of the receiver that the options name.
+    ///
+    /// # Errors
+    /// When a file of theirs cannot be used; the sentence names it.
+    pub(super) fn new(options: &Options) -> Result<Self, String> {
         let config =
             ureq::Agent::config_builder().http_status_as_error(false).proxy(None).timeout_global(Some(TIMEOUT));
-        Self { agent: config.build().into(), url: url.trim_end_matches('/').to_owned() }
+        let config = trust::with_tls(config, options.ca.as_deref(), None)?;
+        let password = options.password_file.as_deref().map(trust::basic).transpose()?;
+        Ok(Self { agent: config.build().into(), url: options.url.trim_end_matches('/').to_owned(), password })
     }
 
     /// Asks for what is wanted.
@@ -140,7 +149,11 @@ impl Client {
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
         let url = format!("{}{path}", self.url);
-        let mut response = self.agent.get(&url).call().map_err(|error| format!("{}: {error}", self.url))?;
+        let mut request = self.agent.get(&url);
+        if let Some(password) = &self.password {
+            request = request.header("Authorization", password);
+        }
+        let mut response = request.call().map_err(|error| format!("{}: {error}", self.url))?;
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
         let body = body.map_err(|error| format!("{}: {error}", self.url))?;

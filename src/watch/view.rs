@@ -311,7 +311,8 @@ mod tests {
     use crate::watch::client::Host;
 
     fn view() -> View {
-        let options = Options { url: "http://r".to_owned(), host: None, label: None, once: false };
+        let options =
+            Options { url: "http://r".to_owned(), host: None, label: None, once: false, ca: None, password_file: None };
         let mut view = View::new(&options);
         let row = |n: u32| HostRow {
             host: format!("host{n:02}"),
