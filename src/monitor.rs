@@ -35,6 +35,8 @@ use token::Token;
 const SLEEP_LONGEST: Duration = Duration::from_secs(1);
 /// Longest time without a look at the clock of a monitor that is well: it is the reading of this host that hangs then.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// How long a stop waits for a reading that is on its way.
+const TICK_WITHIN: Duration = Duration::from_secs(1);
 /// How long a stop waits for what is still to be published.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 const STOP_POLL: Duration = Duration::from_millis(5);
@@ -131,16 +133,27 @@ impl Monitor {
     /// Stops reading, gives what waits a moment to be published, and says in the log what was not.
     pub fn stop(self) {
         drop(self.stop_ticks);
-        if self.ticks.join().is_err() {
+        if !is_soon(TICK_WITHIN, || self.ticks.is_finished()) {
+            log::error!("The reading of this host hangs, and is not waited for");
+        } else if self.ticks.join().is_err() {
             log::error!("The reading of this host had panicked");
         }
-        let deadline = Instant::now() + STOP_WITHIN;
         self.publishers.iter().for_each(|(backlog, _)| backlog.close());
-        while Instant::now() < deadline && !self.publishers.iter().all(|(_, thread)| thread.is_finished()) {
-            thread::sleep(STOP_POLL);
-        }
+        is_soon(STOP_WITHIN, || self.publishers.iter().all(|(_, thread)| thread.is_finished()));
         self.publishers.iter().for_each(|(backlog, _)| backlog.tell_end());
     }
+}
+
+/// Waits for a condition, for up to `within`, and says whether it has come.
+fn is_soon(within: Duration, condition: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + within;
+    while !condition() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(STOP_POLL);
+    }
+    true
 }
 
 /// The tokens of a monitor's destinations, each asked for once.

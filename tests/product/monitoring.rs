@@ -1,6 +1,7 @@
 //! The monitor against receivers that are well, slow, dead, and of few words.
 
 use std::net::TcpListener;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -272,4 +273,17 @@ fn the_demo_shows_this_machine() {
     });
     assert!(averages[0]["avg"].as_f64().unwrap() <= 100.0);
     assert!(demo.process.stop(Signal::SIGINT).0.success());
+}
+
+#[test]
+fn a_reading_that_hangs_does_not_hold_up_a_stop() {
+    let root = tempfile::tempdir().unwrap();
+    // Who opens a FIFO waits for one who writes, and nobody does.
+    assert!(Command::new("mkfifo").arg(root.path().join("stat")).status().unwrap().success());
+    let (proc_root, spool) = (root.path().to_str().unwrap(), root.path().join("spool"));
+    let arguments = ["monitor", "--host", "h", "--publish", "http://127.0.0.1:9", "--procfs", proc_root, "--spool"];
+    let monitor = Process::start(lizm(&[&arguments[..], &[spool.to_str().unwrap()]].concat()));
+    monitor.line_with("INFO: Spool");
+    let (status, lines) = monitor.stop(Signal::SIGTERM);
+    assert!(status.success() && lines.iter().any(|line| line.contains("hangs")), "{lines:?}");
 }

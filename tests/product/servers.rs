@@ -167,28 +167,30 @@ pub(crate) struct Nginx {
     _directory: TempDir,
     _server: Server,
     pub(crate) port: u16,
+    /// Where it passes the HTTPS door through.
+    pub(crate) passed_port: u16,
 }
 
 impl Nginx {
-    /// Starts it before two intakes and two summarizers.
-    pub(crate) fn start(intakes: [u16; 2], summarizers: [u16; 2]) -> Self {
+    /// Starts it before two intakes and two summarizers, by their plain doors, and an intake by its HTTPS door.
+    pub(crate) fn start(intakes: [u16; 2], summarizers: [u16; 2], https: u16) -> Self {
         let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
         make_certificates(directory.path());
         let folder = directory.path().to_str().unwrap();
-        let [tls_port, stream_port] = [(); 2].map(|()| free_port());
+        let [tls_port, passed_port] = [(); 2].map(|()| free_port());
         let mut config = include_str!("../../deploy/nginx.conf").to_owned();
         for (deployed, here) in [
             ("listen 80;", format!("listen 127.0.0.1:{port};")),
             ("listen 443 ssl;", format!("listen 127.0.0.1:{tls_port} ssl;")),
-            ("listen 8443;", format!("listen 127.0.0.1:{stream_port};")),
+            ("listen 8443;", format!("listen 127.0.0.1:{passed_port};")),
             ("/etc/nginx/lizm.pem", format!("{folder}/cert.pem")),
             ("/etc/nginx/lizm.key", format!("{folder}/key.pem")),
             ("intake-1:8080", format!("127.0.0.1:{}", intakes[0])),
             ("intake-2:8080", format!("127.0.0.1:{}", intakes[1])),
             ("summaries-1:8080", format!("127.0.0.1:{}", summarizers[0])),
             ("summaries-2:8080", format!("127.0.0.1:{}", summarizers[1])),
-            ("intake-1:8443", "127.0.0.1:9".to_owned()),
-            ("intake-2:8443", "127.0.0.1:9".to_owned()),
+            ("intake-1:8443", format!("127.0.0.1:{https}")),
+            ("intake-2:8443", format!("127.0.0.1:{https}")),
             ("http {", format!("http {{ client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;")),
         ] {
             assert!(config.contains(deployed), "{deployed}");
@@ -199,6 +201,6 @@ impl Nginx {
         let global = format!("daemon off; pid {folder}/pid; error_log {folder}/error;");
         let server = Server::start("nginx", &["-c", path.to_str().unwrap(), "-g", &global]);
         await_some("nginx", || TcpStream::connect(("127.0.0.1", port)).ok());
-        Self { _directory: directory, _server: server, port }
+        Self { _directory: directory, _server: server, port, passed_port }
     }
 }

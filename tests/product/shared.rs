@@ -196,7 +196,7 @@ impl Fleet {
             })
             .into();
         let port = |at: usize| services[at].1.address.port();
-        let nginx = Nginx::start([port(0), port(1)], [port(2), port(3)]);
+        let nginx = Nginx::start([port(0), port(1)], [port(2), port(3)], free_port());
         Self { services, redis, nginx }
     }
 
@@ -268,7 +268,11 @@ fn one_address_leads_to_both_services_and_below_a_path_too() {
         assert_eq!(whole.get(&format!("{below}/api/hosts?limit=1")).1["hosts"][0]["host"], "café %25");
         assert_eq!(whole.get(&format!("{below}/ping")).0, 204);
         assert_eq!(whole.post(&format!("{below}/write?precision=s"), "perf,host=lines cpu=1\n").0, 204);
+        let page = whole.raw(format!("GET {below}/ HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+        assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
     }
+    let moved = whole.raw(b"GET /lizm HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!((moved.status, moved.header("location")), (301, Some("/lizm/")));
     assert_eq!(whole.samples("lines", "cpu"), 2);
     assert_eq!(whole.delete(&format!("/api/perf/{name}")), (200, json!({"removed": true})));
     // Each by itself names the other.
@@ -277,6 +281,24 @@ fn one_address_leads_to_both_services_and_below_a_path_too() {
     assert!(at.get("/api/hosts").1["error"].as_str().unwrap().contains("--serve summaries"));
     at.address = summaries;
     assert!(post(&at, "h").1["error"].as_str().unwrap().contains("--serve intake"));
+}
+
+#[cfg(feature = "tls")]
+#[test]
+#[ignore = "needs nginx"]
+fn the_https_door_is_passed_through_with_the_certificates_of_clients() {
+    use crate::certificates::{Client, Trust, Wanted, request};
+
+    let trust = Trust::new();
+    let receiver = trust.receiver(&[]);
+    let plain = receiver.served.address.port();
+    let nginx = Nginx::start([plain; 2], [plain; 2], receiver.https.port());
+    let client = Client::new(&trust.root, Some(&trust.root.sign(&Wanted::client(&["jarvis"]))));
+    let mut stream = client.connect(SocketAddr::from(([127, 0, 0, 1], nginx.passed_port))).unwrap();
+    stream.write_all(&request("POST", "/api/token", "", "")).unwrap();
+    let answer = Answer::read(&mut stream);
+    let given: Value = serde_json::from_str(&answer.body).expect(&answer.body);
+    assert_eq!((answer.status, &given["hosts"]), (200, &json!(["jarvis"])));
 }
 
 /// Requests whose end two servers may see in different places, each with another one behind it, which nginx must not let
