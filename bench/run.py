@@ -1,32 +1,40 @@
 #!/usr/bin/env python3
 """Measures lizm beside its peers and writes BENCHMARKS.md; `make bench` runs it.
 
-Jobs with a peer run in turns, A B A B, in one run. Every figure is a median with the least and the most.
+    run.py STATIC STATIC_ZEROMQ [--only JOB]...
+
+Jobs with a peer run in turns, A B A B, in one run. Every figure is a median with the least and the most. With `--only`
+the rows of those jobs are printed, and nothing is written.
 """
 
+import argparse
 import contextlib
+import functools
 import itertools
 import json
 import os
 import pathlib
 import platform
 import re
+import resource
+import select
 import socket
+import ssl
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LIZM, LIZM_ZEROMQ = sys.argv[1:]
 ROUNDS = 5
 LOAD_SEC = 5
 MONITOR_SEC = 60
 SETTLE_SEC = 2
 UDP_RATE = 125_000
 ZMQ_MESSAGES = 2_000_000  # of 1,000 hosts in turns
+HANDSHAKES = 500
+CROWD_SEC = 4  # within the five that the HTTPS door waits for a head, so that nobody of the crowd is sent away
 
 
 class Row:
@@ -146,8 +154,9 @@ def victoria_metrics():
             yield process, port
 
 
-def posts_per_sec(port, connections):
-    command = ["wrk", "-t2", f"-c{connections}", f"-d{LOAD_SEC}", "-s", str(ROOT / "bench/post.lua"), f"http://127.0.0.1:{port}"]
+def posts_per_sec(port, connections, scheme="http", token=()):
+    url = f"{scheme}://127.0.0.1:{port}"
+    command = ["wrk", "-t2", f"-c{connections}", f"-d{LOAD_SEC}", "-s", str(ROOT / "bench/post.lua"), url, "--", *token]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in output or "Socket errors" in output:
         raise SystemExit(f"requests failed:\n{output}")
@@ -168,6 +177,88 @@ def post_rows():
         Row("the same, nginx with one worker and `return 204`", [c for _, _, c in rounds], "a second"),
         Row("ratio, lizm to nginx", [a / c for a, _, c in rounds], "×", "≥ 0.45", lambda ratio: ratio >= 0.45),
         Row("ratio, `--store DIR` to memory", [b / a for a, b, _ in rounds], "×", "≥ 0.7", lambda ratio: ratio >= 0.7),
+    ]
+
+
+@contextlib.contextmanager
+def guarded_receiver():
+    """A receiver that needs tokens: its process, its plain and its HTTPS port, a token, and the TLS of a client."""
+    https = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([ROOT / "deploy/make-certs.sh", folder, "127.0.0.1", "*.example.org"], stdout=subprocess.DEVNULL, check=True)
+        ca, key = f"{folder}/ca.pem", f"{folder}/token.key"
+        certificate = ["--tls-cert", f"{folder}/receiver.pem", "--tls-key", f"{folder}/receiver.key"]
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.load_verify_locations(ca)
+        tls.load_cert_chain(f"{folder}/any.example.org.pem", f"{folder}/any.example.org.key")
+        with receiver("--tls-port", str(https), *certificate, "--trust", ca, "--token-key", key) as (process, plain):
+            await_port(https)
+            command = [LIZM, "token", "--host", "*.example.org", "--token-key", key]
+            token = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+            yield process, plain, https, token, tls
+
+
+def tls_client(tls, port):
+    """A connection with its handshake done, never a resumed one."""
+    return tls.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="127.0.0.1")
+
+
+def handshake_ms(process, port, tls):
+    """CPU of the receiver for a connection on which the owner of a certificate asks for a token, as its monitor does.
+
+    Only the answer shows that the receiver has verified the certificate.
+    """
+    before = process_cpu_sec(process.pid)
+    for _ in range(HANDSHAKES):
+        with tls_client(tls, port) as client:
+            client.sendall(b"POST /api/token HTTP/1.1\r\nHost: bench\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            if not (answer := client.recv(4096)).startswith(b"HTTP/1.1 200"):
+                raise SystemExit(f"the owner of a certificate was answered {answer}")
+    return (process_cpu_sec(process.pid) - before) / HANDSHAKES * 1000
+
+
+def crowd_ms(port, token, tls):
+    """Milliseconds of each post of a good client among idle, slow and stalled ones, for as long as all of them last."""
+    head = f"POST /api/perf/h.example.org/{int(time.time())} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n".encode()
+    # Descriptors for them; the receiver sees to its own.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    with contextlib.ExitStack() as stack:
+        good, *crowd = (stack.enter_context(tls_client(tls, port)) for _ in range(1 + 1100))
+        slow, stalled = crowd[500:1000], crowd[1000:]
+        for client in stalled:
+            client.sendall(head + b"Content-Length: 50000\r\n\r\n" + 25_000 * b"x")
+        times, start, sent = [], time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - start) < CROWD_SEC:
+            while sent < elapsed * len(slow):  # a byte a second of each
+                turn, at = divmod(sent, len(slow))
+                slow[at].sendall(head[turn : turn + 1])
+                sent += 1
+            times.append(post_ms(good, head))
+        # What an answer or an end has come to was not there all the time.
+        poll = select.poll()
+        for client in crowd:
+            poll.register(client, select.POLLIN)
+        if gone := poll.poll(0):
+            raise SystemExit(f"{len(gone)} of the crowd were sent away meanwhile")
+    return times
+
+
+def trust_rows():
+    """The HTTPS door beside the plain one of the same receiver; both need a token."""
+    with guarded_receiver() as (process, plain, https, token, tls):
+        doors = [(plain, 32, "http", [token]), (https, 32, "https", [token])]
+        for door in doors:
+            posts_per_sec(*door)  # warm, and every series there is exists
+        rounds = [[posts_per_sec(*door) for door in doors] for _ in range(ROUNDS)]
+        handshakes = [handshake_ms(process, https, tls) for _ in range(ROUNDS)]
+        crowded = [p99(crowd_ms(https, token, tls)) for _ in range(ROUNDS)]
+    crowd = "500 idle connections, 500 of a byte a second and 100 stalled bodies"
+    return [
+        Row("posts of two labels for 1,000 hosts with a token, 32 connections, plain HTTP", [a for a, _ in rounds], "a second"),
+        Row("the same over HTTPS", [b for _, b in rounds], "a second"),
+        Row("ratio, HTTPS to plain HTTP", [b / a for a, b in rounds], "×", "≥ 0.5", lambda ratio: ratio >= 0.5),
+        Row("a handshake with certificates on both sides, and a token issued, CPU of the receiver", handshakes, "ms", "≤ 2 ms", lambda value: value <= 2),
+        Row(f"a post over HTTPS among {crowd}, p99", crowded, "ms", "≤ 50 ms", lambda value: value <= 50),
     ]
 
 
@@ -278,6 +369,7 @@ def bulk_rows():
     ]
 
 
+@functools.cache
 def load_program():
     """Builds `benches/load.rs`, and says where it is, so that it starts without the time that cargo takes."""
     command = ["cargo", "bench", "-q", "--bench", "load", "--features", "zeromq", "--no-run", "--message-format=json"]
@@ -301,7 +393,8 @@ def udp_round(load, rate):
         return sent, values_stored(process), cpu
 
 
-def udp_rows(load):
+def udp_rows():
+    load = load_program()
     per_cpu_sec, offered, lost = [], 0, 0
     for _ in range(ROUNDS):
         _, stored, cpu = udp_round(load, 0)
@@ -341,7 +434,8 @@ def zmq_round(load):
         return ZMQ_MESSAGES / elapsed
 
 
-def zmq_rows(load):
+def zmq_rows():
+    load = load_program()
     rounds = [zmq_round(load) for _ in range(ROUNDS)]
     job = f"messages of a line by ZeroMQ, {ZMQ_MESSAGES:,} of one peer until all are stored"
     return [Row(job, rounds, "a second", "≥ 300,000", lambda rate: rate >= 300_000)]
@@ -363,6 +457,7 @@ def core_rows():
         ("sweep_100k_hosts_ms", "a sweep of those hosts, 128 locks one after the other", "ms", None),
         ("restore_100k_sec", "restore those hosts from `--store DIR`", "s", 5),
         ("restore_memory_ratio", "most memory while restoring them, to that of the running store", "×", 1.5),
+        ("token_us", "check a token of one host, and that it is for that host", "µs", 3),
         ("churn_disk_mb", "disk use after an hour of churn of 1,000 hosts", "MB", None),
         ("churn_disk_excess_mb", "the same beyond three times the live data", "MB", 268),
     ]
@@ -427,23 +522,29 @@ def start_rows():
     ]
 
 
+def post_ms(client, head):
+    """Milliseconds until a post is answered, of a head that lacks its length."""
+    body = b'{"cpu": 1}'
+    start = time.perf_counter()
+    client.sendall(b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body))
+    assert client.recv(1024).startswith(b"HTTP/1.1 200")
+    return (time.perf_counter() - start) * 1000
+
+
+def p99(times):
+    return sorted(times)[int(len(times) * 0.99)]
+
+
 def stall_rows():
     """A good client while 100 bodies stand still half-way."""
-    def post_ms(client):
-        body = b'{"cpu": 1}'
-        start = time.perf_counter()
-        client.sendall(b"POST /api/perf/h/%d HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (time.time(), len(body), body))
-        assert client.recv(1024).startswith(b"HTTP/1.1 200")
-        return (time.perf_counter() - start) * 1000
-
     with receiver() as (_, port), contextlib.ExitStack() as stalled:
         for _ in range(100):
             client = stalled.enter_context(socket.create_connection(("127.0.0.1", port)))
             client.sendall(b"POST /api/perf/h/1 HTTP/1.1\r\nContent-Length: 100000\r\n\r\n" + 50_000 * b"x")
         with socket.create_connection(("127.0.0.1", port)) as client:
-            times = sorted(post_ms(client) for _ in range(5000))
-    p99 = times[int(len(times) * 0.99)]
-    return [Row("a post while 100 bodies stall half-way, p99 of 5,000", [p99], "ms", "< 50 ms", lambda value: value < 50)]
+            head = b"POST /api/perf/h/%d HTTP/1.1\r\n" % time.time()
+            times = [post_ms(client, head) for _ in range(5000)]
+    return [Row("a post while 100 bodies stall half-way, p99 of 5,000", [p99(times)], "ms", "< 50 ms", lambda value: value < 50)]
 
 
 def version(command):
@@ -464,11 +565,21 @@ def machine():
     return f"{os.cpu_count()} × {model}, {memory:.0f} GiB, Linux {platform.release().split('-')[0]}, {rustc}, {versions}"
 
 
-def main():
-    load = load_program()
-    rows = core_rows() + start_rows() + monitor_rows() + stall_rows() + post_rows() + redis_rows()
-    rows += bulk_rows() + udp_rows(load) + zmq_rows(load)
-    table = "\n".join(row.markdown() for row in rows)
+JOBS = {
+    "core": core_rows,
+    "start": start_rows,
+    "monitor": monitor_rows,
+    "stall": stall_rows,
+    "post": post_rows,
+    "trust": trust_rows,
+    "redis": redis_rows,
+    "bulk": bulk_rows,
+    "udp": udp_rows,
+    "zmq": zmq_rows,
+}
+
+
+def write(table):
     (ROOT / "BENCHMARKS.md").write_text(
         "# Benchmarks\n\n"
         "Written by `make bench`, all in one run. A figure is the median of its rounds, with the least and the most; jobs\n"
@@ -479,9 +590,22 @@ def main():
         "Not comparable: nginx answers without reading what was posted into anything; it stands for what HTTP itself costs\n"
         "on this machine. victoria-metrics keeps every line, in a directory; lizm keeps averages of them, here in memory.\n"
     )
+
+
+def main(only):
+    rows = [row for job in only or JOBS for row in JOBS[job]()]
+    table = "\n".join(row.markdown() for row in rows)
+    if not only:
+        write(table)
     print(table)
     if any(row.holds and not row.holds(row.median()) for row in rows):
         raise SystemExit("a bar does not hold")
 
 
-main()
+parser = argparse.ArgumentParser(description="Measures lizm beside its peers and writes BENCHMARKS.md.")
+parser.add_argument("static")
+parser.add_argument("static_zeromq")
+parser.add_argument("--only", action="append", choices=JOBS, help="print the rows of this job alone, and write nothing")
+arguments = parser.parse_args()
+LIZM, LIZM_ZEROMQ = arguments.static, arguments.static_zeromq
+main(arguments.only)

@@ -7,23 +7,24 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lizm::api::{Api, Head};
 use lizm::ingest::Ingest;
 use lizm::sample::{Key, Sample};
 use lizm::stats::Stats;
 use lizm::store::{Location, Store};
-use lizm::trust::{Gate, Readers};
+use lizm::trust::{self, Gate, Readers, Source};
 
 /// The clock of all rounds; nothing here depends on the real one.
 const NOW: u64 = 1_465_001_814;
 const ROUNDS: usize = 5;
 const SERIES_MAX: usize = 10_000_000;
 
-const JOBS: [(&str, fn()); 6] = [
+const JOBS: [(&str, fn()); 7] = [
     ("record", record_one_value),
     ("get", get_ten_labels),
+    ("token", check_a_token),
     ("series", memory_of_series),
     ("hosts", memory_of_hosts),
     ("restore", restore_hosts),
@@ -99,6 +100,29 @@ fn get_ten_labels() {
         start.elapsed().as_secs_f64() * 1000.0 / f64::from(passes)
     });
     report("get_ms", rounds.collect());
+}
+
+/// Microseconds to find by a token of one host who speaks, and that it may for that host.
+fn check_a_token() {
+    let file = std::env::temp_dir().join(format!("lizm-bench-{}.key", std::process::id()));
+    let options =
+        trust::Options { token_key: Some(file.clone()), token_valid: Duration::from_secs(300), read_password: None };
+    let gate = Gate::open(&options).unwrap_or_else(|error| panic!("{error}"));
+    let fingerprint = Some(format!("sha256:{}", "0123456789abcdef".repeat(4)));
+    let source = Source { hosts: vec!["jarvis.example.org".to_owned()], fingerprint };
+    let issued = gate.tokens().and_then(|tokens| tokens.issue(source, NOW).ok());
+    let token = issued.as_ref().map(|issued| issued.token());
+    let passes = 200_000;
+    let rounds = (0..ROUNDS).map(|_| {
+        let start = Instant::now();
+        for _ in 0..passes {
+            let checked = gate.admit(black_box(token), NOW).and_then(|speaker| speaker.check("jarvis.example.org"));
+            assert!(black_box(checked).is_ok());
+        }
+        start.elapsed().as_secs_f64() * 1e6 / f64::from(passes)
+    });
+    report("token_us", rounds.collect());
+    drop(std::fs::remove_file(&file));
 }
 
 /// Resident bytes a series, young and full, for 1,000 hosts of 100 labels.
