@@ -16,6 +16,7 @@
 //! | `state` | `b` 0 HOST 0 LABEL 0 WINDOW `:` SECONDS 0 chunk (8) | as [`Series::take_changes`] gives it |
 //! | `log-0`, `log-1` | number (8), from 1 | 1 now (8) epoch (8) host (1 + n) source (1 + n) sequence number (8) count (2), each label (1 + n) and value (8); or 2 host (1 + n): the host is forgotten |
 
+mod checksums;
 mod restore;
 
 use std::borrow::Cow;
@@ -33,6 +34,7 @@ use super::host::Host;
 use super::local::{Local, Shard, locked};
 use crate::sample::Key;
 use crate::summary::{Series, is_chunk_expired};
+use checksums::check_tables;
 use restore::restore;
 
 /// The format this lizm writes, and the newest it reads.
@@ -95,6 +97,7 @@ struct Tree {
 
 impl Tree {
     fn open(path: &Path) -> Result<Self, String> {
+        check_tables(&path.join("fjall"))?;
         // fjall may panic on files that are damaged.
         let opened = catch_unwind(AssertUnwindSafe(|| -> fjall::Result<Self> {
             let db = Database::builder(path.join("fjall"))
@@ -573,6 +576,10 @@ impl<'a> Fields<'a> {
 
     fn number(&mut self) -> Option<u64> {
         self.bytes().map(u64::from_le_bytes)
+    }
+
+    fn checksum(&mut self) -> Option<u128> {
+        self.bytes().map(u128::from_le_bytes)
     }
 
     fn text(&mut self) -> Option<&'a str> {
