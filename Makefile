@@ -41,7 +41,7 @@ soak: tools
 # Measures the static binaries beside its peers, and writes BENCHMARKS.md.
 bench: TOOLS = $(BENCH_TOOLS)
 bench: tools static static-zeromq
-	python3 bench/run.py $(STATIC) $(STATIC_ZEROMQ)
+	python3 -B bench/run.py $(STATIC) $(STATIC_ZEROMQ)
 
 # Takes pictures of the dashboard, on a phone and a desktop, light and dark, into docs/; the README shows one.
 screenshots: TOOLS = $(PAGE_TOOLS)

@@ -8,12 +8,15 @@
 //! other measurement are called `measurement.field`, and the other tags follow as `,tag=value` in the order of their
 //! names.
 
+mod cursor;
+mod number;
 mod time;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::{LABELS_MAX, Sample, Values, check_host, check_label, check_value};
+use cursor::{Cursor, is_end_of_key, is_special};
 pub use time::Precision;
 
 /// Longest body of lines in bytes: the most lines, of 800 bytes each.
@@ -159,7 +162,7 @@ impl<'a> Decoder<'a> {
     fn decode_from(&mut self, line: &'a [u8], first: usize) -> Result<LineHead<'a>, String> {
         let text =
             std::str::from_utf8(line).map_err(|error| format!("line: is not UTF-8 at byte {}", error.valid_up_to()))?;
-        let mut cursor = Cursor { text, at: 0 };
+        let mut cursor = Cursor::new(text);
         let series = SeriesKey::read(&mut cursor)?;
         cursor.skip_spaces();
         if cursor.is_at_end() {
@@ -177,7 +180,8 @@ impl<'a> Decoder<'a> {
                 Some(_) => return Err("fields: a string is followed by neither a comma nor a space".to_owned()),
             };
         }
-        let time = cursor.rest().trim_matches(' ');
+        cursor.skip_spaces();
+        let time = cursor.rest().trim_end_matches(' ');
         if time.is_empty() {
             return Ok(LineHead { host: series.host, epoch: self.now, strings });
         }
@@ -275,7 +279,7 @@ fn read_field<'a>(cursor: &mut Cursor<'a>, series: &SeriesKey<'a>) -> Result<Opt
         let (field, text) = (shown(&field), shown(text));
         format!("field {field:?}: {text:?} is not a number, a boolean, or a string in double quotes")
     };
-    let value = parse_value(text).ok_or_else(wrong)?;
+    let value = number::parse(text).ok_or_else(wrong)?;
     Ok(Some((series.label(field), value)))
 }
 
@@ -294,113 +298,9 @@ fn add_value<'a>(label: Cow<'a, str>, value: f64, values: &mut Values<'a>, first
     Ok(())
 }
 
-/// A number or a boolean, as the reference writes them.
-fn parse_value(text: &str) -> Option<f64> {
-    let (start, last) = (text.strip_prefix('-').unwrap_or(text).bytes().next()?, text.bytes().last()?);
-    if !start.is_ascii_digit() && start != b'.' {
-        return match text {
-            "t" | "T" | "true" | "True" | "TRUE" => Some(1.0),
-            "f" | "F" | "false" | "False" | "FALSE" => Some(0.0),
-            _ => None,
-        };
-    }
-    #[expect(clippy::cast_precision_loss, reason = "an average is an f64")]
-    match last {
-        b'i' => text[..text.len() - 1].parse::<i64>().ok().map(|value| value as f64),
-        b'u' => text[..text.len() - 1].parse::<u64>().ok().map(|value| value as f64),
-        _ => text.parse().ok(),
-    }
-}
-
 /// The start of a text that may be long, for a sentence.
 fn shown(text: &str) -> &str {
     text.char_indices().nth(40).map_or(text, |(end, _)| &text[..end])
-}
-
-/// A place in a line.
-struct Cursor<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    fn rest(&self) -> &'a str {
-        &self.text[self.at..]
-    }
-
-    fn is_at_end(&self) -> bool {
-        self.at == self.text.len()
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
-    }
-
-    /// Goes past a byte, which is ASCII wherever this is called.
-    fn next(&mut self) -> Option<u8> {
-        let byte = self.peek()?;
-        self.at += 1;
-        Some(byte)
-    }
-
-    fn skip_spaces(&mut self) {
-        while self.peek() == Some(b' ') {
-            self.at += 1;
-        }
-    }
-
-    /// A name up to one of its ends that no backslash precedes, without its backslashes.
-    fn name(&mut self, is_end: impl Fn(u8) -> bool) -> Cow<'a, str> {
-        let (bytes, from) = (self.text.as_bytes(), self.at);
-        let mut is_escaped = false;
-        while let Some(byte) = bytes.get(self.at).copied().filter(|byte| !is_end(*byte)) {
-            let escapes = byte == b'\\' && bytes.get(self.at + 1).is_some_and(|next| is_special(char::from(*next)));
-            is_escaped |= escapes;
-            self.at += if escapes { 2 } else { 1 };
-        }
-        let name = &self.text[from..self.at];
-        if is_escaped { Cow::Owned(unescape(name)) } else { Cow::Borrowed(name) }
-    }
-
-    /// Everything up to a comma or a space.
-    fn value(&mut self) -> &'a str {
-        let rest = self.rest();
-        let length = rest.bytes().position(|byte| matches!(byte, b',' | b' ')).unwrap_or(rest.len());
-        self.at += length;
-        &rest[..length]
-    }
-
-    /// Goes past a quoted string.
-    fn skip_string(&mut self) -> Option<()> {
-        self.next();
-        loop {
-            match self.next()? {
-                b'"' => return Some(()),
-                b'\\' => self.at += usize::from(!self.is_at_end()),
-                _ => {}
-            }
-        }
-    }
-}
-
-/// What ends the name of a tag or a field, and the value of a tag.
-fn is_end_of_key(byte: u8) -> bool {
-    matches!(byte, b',' | b'=' | b' ')
-}
-
-/// What a backslash takes the meaning from.
-fn is_special(character: char) -> bool {
-    matches!(character, ',' | '=' | ' ' | '\\')
-}
-
-fn unescape(name: &str) -> String {
-    let mut plain = String::with_capacity(name.len());
-    let mut characters = name.chars().peekable();
-    while let Some(character) = characters.next() {
-        let is_escape = character == '\\' && characters.peek().copied().is_some_and(is_special);
-        plain.push(if is_escape { characters.next().unwrap_or(character) } else { character });
-    }
-    plain
 }
 
 /// Writes a sample as one line of the measurement `perf`, without a newline.

@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::quality::RandomState;
 use indexmap::IndexMap;
+use indexmap::map::raw_entry_v1::RawEntryApiV1;
 use smol_str::SmolStr;
 
 #[cfg(feature = "disk")]
@@ -27,12 +28,13 @@ use crate::summary::{self, Series, Wanted};
 const SHARDS: usize = 128;
 
 /// The hosts of a shard, with a place each: what finds a host by its name is small, and stays in the cache.
-pub(super) type Shard = IndexMap<SmolStr, Host, foldhash::fast::RandomState>;
+pub(super) type Shard = IndexMap<SmolStr, Host, RandomState>;
 
 /// The hosts of one process.
 pub(super) struct Local {
     pub(super) shards: Vec<Mutex<Shard>>,
-    spread: RandomState,
+    /// That of every shard: a name is hashed once, for its shard and for its place there.
+    hasher: RandomState,
     pub(super) series: AtomicUsize,
     series_max: usize,
     #[cfg(feature = "disk")]
@@ -42,9 +44,10 @@ pub(super) struct Local {
 impl Local {
     /// An empty store in memory for up to `series_max` series, a label of a host each.
     pub(super) fn new(series_max: usize) -> Self {
+        let hasher = RandomState::default();
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            spread: RandomState::default(),
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::with_hasher(hasher.clone()))).collect(),
+            hasher,
             series: AtomicUsize::new(0),
             series_max,
             #[cfg(feature = "disk")]
@@ -107,33 +110,35 @@ impl Local {
         if summary::is_expired(sample.epoch, now) {
             return Ok(Recorded { expired: sample.values.len(), ..Recorded::default() });
         }
-        self.record_at(&mut self.shard(sample.host), None, sample, key, now)
+        let hash = self.hasher.hash_one(sample.host);
+        let mut shard = locked(&self.shards[shard_of(hash)]);
+        let place = place_of(&shard, hash, sample.host);
+        self.record_at(&mut shard, place, sample, key, now)
     }
 
     /// Records many samples, each as [`Local::record`] does, and gives what became of each. Those of one host are
     /// recorded in their order, and each lock is taken once.
     pub(super) fn record_many(&self, samples: &[View<'_>], now: u64) -> Vec<Result<Recorded, Unavailable>> {
         let mut became = vec![Ok(Recorded::default()); samples.len()];
-        let shards: Vec<u8> = samples.iter().map(|sample| self.place(sample.host)).collect();
+        let hashes: Vec<u64> = samples.iter().map(|sample| self.hasher.hash_one(sample.host)).collect();
         let mut ends = [0; SHARDS];
-        shards.iter().for_each(|place| ends[usize::from(*place)] += 1);
+        hashes.iter().for_each(|hash| ends[shard_of(*hash)] += 1);
         (1..SHARDS).for_each(|place| ends[place] += ends[place - 1]);
         let mut order = vec![0; samples.len()];
         let (mut starts, mut places) = (ends, Vec::new());
-        for (index, place) in shards.iter().enumerate().rev() {
-            starts[usize::from(*place)] -= 1;
-            order[starts[usize::from(*place)]] = index;
+        for (index, hash) in hashes.iter().enumerate().rev() {
+            let start = &mut starts[shard_of(*hash)];
+            *start -= 1;
+            order[*start] = index;
         }
         for ((shard, start), end) in self.shards.iter().zip(starts).zip(ends).filter(|((_, start), end)| start < end) {
             let mut shard = locked(shard);
             // Looked at one after the other, with nothing else between, the hosts come into the cache side by side.
             places.clear();
-            places.extend(order[start..end].iter().map(|index| {
-                let place = shard.get_index_of(samples[*index].host);
-                let host = place.and_then(|place| shard.get_index(place));
-                black_box(host.map(|(_, host)| host.series.touch()));
-                place
-            }));
+            places.extend(order[start..end].iter().map(|index| place_of(&shard, hashes[*index], samples[*index].host)));
+            for place in places.iter().flatten() {
+                black_box(shard.get_index(*place).map(|(_, host)| host.series.touch()));
+            }
             for (index, place) in order[start..end].iter().zip(&places) {
                 let sample = samples[*index];
                 became[*index] = if summary::is_expired(sample.epoch, now) {
@@ -318,13 +323,18 @@ impl Local {
     }
 
     pub(super) fn shard(&self, host: &str) -> MutexGuard<'_, Shard> {
-        locked(&self.shards[usize::from(self.place(host))])
+        locked(&self.shards[shard_of(self.hasher.hash_one(host))])
     }
+}
 
-    /// Which shard a host is in.
-    fn place(&self, host: &str) -> u8 {
-        (self.spread.hash_one(host) % SHARDS as u64) as u8
-    }
+/// Which shard a host of this hash is in, by bits that the table of a shard does not look at.
+fn shard_of(hash: u64) -> usize {
+    (hash >> 32) as usize % SHARDS
+}
+
+/// The place in its shard of a host of this hash.
+fn place_of(shard: &Shard, hash: u64, host: &str) -> Option<usize> {
+    shard.raw_entry_v1().index_from_hash(hash, |known| known == host)
 }
 
 /// What a store in memory alone need not do.

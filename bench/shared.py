@@ -1,0 +1,69 @@
+"""A receiver on Redis beside one in memory."""
+
+import contextlib
+import re
+import socket
+import time
+
+from figures import ROUNDS, Row
+from posts import posts_per_sec
+from servers import receiver, redis
+
+
+def redis_memory_bytes(port):
+    """What Redis says it uses, of one whose answer ends with its connection."""
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"INFO memory\r\nQUIT\r\n")
+        return int(re.search(rb"used_memory:(\d+)", b"".join(iter(lambda: client.recv(65536), b"")))[1])
+
+
+def fill(port, hosts, labels):
+    """Writes samples into every interval of both windows."""
+    now = int(time.time())
+    fields = ",".join(f"label-{label}={label * 1.37 + 35.1}" for label in range(labels))
+    epochs = [now - 60 * minute for minute in range(60)] + [now - 3600 * hour for hour in range(1, 24)]
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        for host in range(hosts):
+            # Two of each, so that sums, least and most differ as those of real samples do.
+            lines = [f"perf,host=full-{host} {fields} {epoch}\n" for epoch in epochs]
+            body = "".join(lines + [line.replace("35.", "34.5") for line in lines]).encode()
+            client.sendall(b"POST /write HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            if not (answer := client.recv(4096)).startswith(b"HTTP/1.1 204"):
+                raise SystemExit(f"a body of lines was answered {answer}")
+
+
+def summary_ms(port):
+    """Milliseconds of each of 200 answers to GET /api/perf/full-0."""
+    times = []
+    with socket.create_connection(("127.0.0.1", port)) as client, client.makefile("rb") as answers:
+        for _ in range(200):
+            start = time.perf_counter()
+            client.sendall(b"GET /api/perf/full-0 HTTP/1.1\r\nHost: bench\r\n\r\n")
+            head = b"".join(iter(answers.readline, b"\r\n"))
+            answers.read(int(re.search(rb"Content-Length: (\d+)", head)[1]))
+            times.append((time.perf_counter() - start) * 1000)
+    return times
+
+
+def redis_rows():
+    """A receiver on Redis beside one in memory, in turns; and a host of full windows in a Redis of its own."""
+    with redis() as (_, redis_port), contextlib.ExitStack() as stack:
+        stores = [[], ["--store", f"redis://127.0.0.1:{redis_port}"]]
+        memory, shared = (stack.enter_context(receiver(*options))[1] for options in stores)
+        for port in (memory, shared):
+            posts_per_sec(port, 32)  # warm, and every series there is exists
+        rounds = [[posts_per_sec(port, 32) for port in (memory, shared)] for _ in range(ROUNDS)]
+    with redis() as (_, redis_port), receiver("--store", f"redis://127.0.0.1:{redis_port}") as (_, port):
+        fill(port, 1, 10)
+        times = summary_ms(port)
+    with redis() as (_, redis_port), receiver("--store", f"redis://127.0.0.1:{redis_port}") as (_, port):
+        fill(port, 1, 2)
+        before = redis_memory_bytes(redis_port)
+        fill(port, 1001, 2)
+        per_host = (redis_memory_bytes(redis_port) - before) / 1000
+    return [
+        Row("posts of two labels for 1,000 hosts, 32 connections, with `--store redis://`", [b for _, b in rounds], "a second"),
+        Row("ratio, `--store redis://`, Redis included, to memory", [b / a for a, b in rounds], "×", "≥ 0.3", lambda ratio: ratio >= 0.3),
+        Row("`GET /api/perf/HOST` of 10 labels with full windows, through Redis", times, "ms", "≤ 5 ms", lambda value: value <= 5),
+        Row("memory of Redis for a host of two labels, windows full", [per_host], "B"),
+    ]

@@ -1,0 +1,100 @@
+"""Tokens, certificates and HTTPS: what they cost, and what a crowd of bad clients costs a good one."""
+
+import contextlib
+import resource
+import select
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+
+import servers
+from figures import ROUNDS, Row, p99
+from posts import post_ms, posts_per_sec
+from servers import ROOT, await_port, free_port, process_cpu_sec, receiver
+
+HANDSHAKES = 500
+CROWD_SEC = 4  # within the five that the HTTPS door waits for a head, so that nobody of the crowd is sent away
+
+
+@contextlib.contextmanager
+def guarded_receiver():
+    """A receiver that needs tokens: its process, its plain and its HTTPS port, a token, and the TLS of a client."""
+    https = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([ROOT / "deploy/make-certs.sh", folder, "127.0.0.1", "*.example.org"], stdout=subprocess.DEVNULL, check=True)
+        ca, key = f"{folder}/ca.pem", f"{folder}/token.key"
+        certificate = ["--tls-cert", f"{folder}/receiver.pem", "--tls-key", f"{folder}/receiver.key"]
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.load_verify_locations(ca)
+        tls.load_cert_chain(f"{folder}/any.example.org.pem", f"{folder}/any.example.org.key")
+        with receiver("--tls-port", str(https), *certificate, "--trust", ca, "--token-key", key) as (process, plain):
+            await_port(https)
+            command = [servers.LIZM, "token", "--host", "*.example.org", "--token-key", key]
+            token = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+            yield process, plain, https, token, tls
+
+
+def tls_client(tls, port):
+    """A connection with its handshake done, never a resumed one."""
+    return tls.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="127.0.0.1")
+
+
+def handshake_ms(process, port, tls):
+    """CPU of the receiver for a connection on which the owner of a certificate asks for a token, as its monitor does.
+
+    Only the answer shows that the receiver has verified the certificate.
+    """
+    before = process_cpu_sec(process.pid)
+    for _ in range(HANDSHAKES):
+        with tls_client(tls, port) as client:
+            client.sendall(b"POST /api/token HTTP/1.1\r\nHost: bench\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            if not (answer := client.recv(4096)).startswith(b"HTTP/1.1 200"):
+                raise SystemExit(f"the owner of a certificate was answered {answer}")
+    return (process_cpu_sec(process.pid) - before) / HANDSHAKES * 1000
+
+
+def crowd_ms(port, token, tls):
+    """Milliseconds of each post of a good client among idle, slow and stalled ones, for as long as all of them last."""
+    head = f"POST /api/perf/h.example.org/{int(time.time())} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n".encode()
+    # Descriptors for them; the receiver sees to its own.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    with contextlib.ExitStack() as stack:
+        good, *crowd = (stack.enter_context(tls_client(tls, port)) for _ in range(1 + 1100))
+        slow, stalled = crowd[500:1000], crowd[1000:]
+        for client in stalled:
+            client.sendall(head + b"Content-Length: 50000\r\n\r\n" + 25_000 * b"x")
+        times, start, sent = [], time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - start) < CROWD_SEC:
+            while sent < elapsed * len(slow):  # a byte a second of each
+                turn, at = divmod(sent, len(slow))
+                slow[at].sendall(head[turn : turn + 1])
+                sent += 1
+            times.append(post_ms(good, head))
+        # What an answer or an end has come to was not there all the time.
+        poll = select.poll()
+        for client in crowd:
+            poll.register(client, select.POLLIN)
+        if gone := poll.poll(0):
+            raise SystemExit(f"{len(gone)} of the crowd were sent away meanwhile")
+    return times
+
+
+def trust_rows():
+    """The HTTPS door beside the plain one of the same receiver; both need a token."""
+    with guarded_receiver() as (process, plain, https, token, tls):
+        doors = [(plain, 32, "http", [token]), (https, 32, "https", [token])]
+        for door in doors:
+            posts_per_sec(*door)  # warm, and every series there is exists
+        rounds = [[posts_per_sec(*door) for door in doors] for _ in range(ROUNDS)]
+        handshakes = [handshake_ms(process, https, tls) for _ in range(ROUNDS)]
+        crowded = [p99(crowd_ms(https, token, tls)) for _ in range(ROUNDS)]
+    crowd = "500 idle connections, 500 of a byte a second and 100 stalled bodies"
+    return [
+        Row("posts of two labels for 1,000 hosts with a token, 32 connections, plain HTTP", [a for a, _ in rounds], "a second"),
+        Row("the same over HTTPS", [b for _, b in rounds], "a second"),
+        Row("ratio, HTTPS to plain HTTP", [b / a for a, b in rounds], "×", "≥ 0.5", lambda ratio: ratio >= 0.5),
+        Row("a handshake with certificates on both sides, and a token issued, CPU of the receiver", handshakes, "ms", "≤ 2 ms", lambda value: value <= 2),
+        Row(f"a post over HTTPS among {crowd}, p99", crowded, "ms", "≤ 50 ms", lambda value: value <= 50),
+    ]
