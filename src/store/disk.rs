@@ -34,6 +34,7 @@ use super::local::{Local, Shard, locked};
 use crate::sample::Key;
 use crate::summary::{Series, is_chunk_expired};
 use restore::restore;
+pub(super) use restore::restore_record;
 
 /// The format this lizm writes, and the newest it reads.
 const FORMAT: u64 = 1;
