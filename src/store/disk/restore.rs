@@ -9,7 +9,7 @@ use foldhash::{HashMap, HashMapExt};
 use super::super::host::{Host, Source};
 use super::super::local::Local;
 use super::{Chunk, FORGET, FORMAT, Fields, SAMPLE, Tree};
-use crate::sample::Key;
+use crate::sample::{EPOCH_MAX, Key, check_host, check_label, check_value};
 use crate::summary::is_chunk_expired;
 
 /// What a directory held.
@@ -57,6 +57,7 @@ fn restore_series(tree: &Tree, store: &mut Local, now: u64) -> Result<(), String
 
 fn restore_chunk(key: &[u8], bytes: &[u8], store: &Local, now: u64) -> Result<(), String> {
     let chunk = Chunk::parse(key).ok_or("it is damaged: a key is none of ours")?;
+    check_host(chunk.host).and_then(|()| check_label(chunk.label)).map_err(|why| format!("it is damaged: {why}"))?;
     if is_chunk_expired(chunk.window, chunk.interval_sec, chunk.number, now) {
         return Ok(());
     }
@@ -155,7 +156,7 @@ fn restore_logs(tree: &Tree, store: &mut Local, applied: &HashMap<Box<str>, u64>
 
 fn restore_entry(bytes: &[u8], number: u64, store: &Local, applied: &HashMap<Box<str>, u64>) -> Result<(), String> {
     let applied = apply_entry(bytes, number, store, applied);
-    applied.ok_or_else(|| "it is damaged: a batch of its log is cut short".to_owned())
+    applied.ok_or_else(|| "it is damaged: a batch of its log is none of ours".to_owned())
 }
 
 fn apply_entry(bytes: &[u8], number: u64, store: &Local, applied: &HashMap<Box<str>, u64>) -> Option<()> {
@@ -169,6 +170,13 @@ fn apply_entry(bytes: &[u8], number: u64, store: &Local, applied: &HashMap<Box<s
             let count = fields.count()?;
             let values = (0..count).map(|_| Some((Cow::Borrowed(fields.text()?), f64::from_bits(fields.number()?))));
             let values = values.collect::<Option<Vec<_>>>()?;
+            // What no door lets in was not written, but changed since.
+            let is_sound = |(label, value): &(Cow<'_, str>, f64)| {
+                check_label(label).is_ok() && check_value(label, *value).is_ok()
+            };
+            if check_host(name).is_err() || epoch > EPOCH_MAX || !values.iter().all(is_sound) {
+                return None;
+            }
             if applied.get(name).is_none_or(|newest| number > *newest) {
                 let mut shard = store.shard(name);
                 let host = shard.entry(name.into()).or_default();
