@@ -171,9 +171,8 @@ fn apply_entry(bytes: &[u8], number: u64, store: &Local, applied: &HashMap<Box<s
             let values = (0..count).map(|_| Some((Cow::Borrowed(fields.text()?), f64::from_bits(fields.number()?))));
             let values = values.collect::<Option<Vec<_>>>()?;
             // What no door lets in was not written, but changed since.
-            let is_sound = |(label, value): &(Cow<'_, str>, f64)| {
-                check_label(label).is_ok() && check_value(label, *value).is_ok()
-            };
+            let is_sound =
+                |(label, value): &(Cow<'_, str>, f64)| check_label(label).is_ok() && check_value(label, *value).is_ok();
             if check_host(name).is_err() || epoch > EPOCH_MAX || !values.iter().all(is_sound) {
                 return None;
             }
