@@ -2,6 +2,7 @@
 //! the same functions; see `make fuzz`.
 
 #![cfg(all(feature = "disk", feature = "tls"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod asked;
 mod https_heads;
