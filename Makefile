@@ -10,11 +10,15 @@ STATIC_ZEROMQ = target/zeromq/$(TARGET)/release/lizm
 # of the same name. The feature zeromq is built by g++.
 TEST_TOOLS = collectd-core curl chromium-driver g++ influxdb nginx-full openssl procps prometheus python3 \
   python3-influxdb python3-selenium python3-zmq redis-server sysstat tmux victoria-metrics
+# How long `make soak` posts, and each target of `make fuzz` runs.
+SOAK_MINUTES ?= 60
+FUZZ_SEC ?= 900
+FUZZ_TARGETS = json_bodies lines paths tokens https_heads store_records
 BENCH_TOOLS = python3 openssl wrk redis-server nginx victoria-metrics g++
 PAGE_TOOLS = python3 chromium-driver python3-selenium fonts-inter
 DEPLOY_TOOLS = buildah debootstrap docker-compose iproute2 nginx openssl procps python3-venv shellcheck systemd
 
-.PHONY: build static static-zeromq test soak bench screenshots bench-page deploy-check release-check tools lint
+.PHONY: build static static-zeromq test soak kills fuzz deny bench screenshots bench-page deploy-check release-check tools lint
 
 build:
 	cargo build --release
@@ -32,11 +36,28 @@ test: TOOLS = $(TEST_TOOLS)
 test: tools
 	cargo test --all-features -- --include-ignored
 
+# 1,000 posts a second with a fault every 30 seconds; as root, for it mounts a small disk to fill.
+soak: TOOLS = python3 redis-server mount
+soak: tools build
+	python3 tests/soak/soak.py target/release/lizm --minutes $(SOAK_MINUTES)
+
 # The long form of the ledger tests, 200 kills each, and half a minute of a Redis that stands still.
-soak: TOOLS = $(TEST_TOOLS)
-soak: tools
+kills: TOOLS = $(TEST_TOOLS)
+kills: tools
 	LIZM_TEST_KILLS=200 LIZM_TEST_STOPPED_SEC=30 cargo test --release --test product -- --include-ignored --nocapture \
 	  durable::killed shared::two_services shared::a_redis_that_stands_still
+
+# Runs the fuzzer, which needs a nightly and cargo-fuzz (cargo install cargo-fuzz). What it adds to the corpus stays in
+# target/fuzz; of it, what is short and reaches a line that nothing else does is worth to be committed.
+fuzz:
+	for target in $(FUZZ_TARGETS); do \
+	  mkdir -p target/fuzz/$$target && \
+	  cargo +nightly fuzz run $$target target/fuzz/$$target fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SEC) -rss_limit_mb=2048 -timeout=25 || exit 1; \
+	done
+
+# Asks cargo-deny (cargo install cargo-deny) for advisories, which it fetches, bans, licences and sources: see deny.toml.
+deny:
+	cargo deny check
 
 # Measures the static binaries beside its peers, and writes BENCHMARKS.md.
 bench: TOOLS = $(BENCH_TOOLS)

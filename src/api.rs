@@ -218,6 +218,12 @@ impl Api {
         Self { metrics: options, ..self }
     }
 
+    /// The way in that it stands before.
+    #[must_use]
+    pub fn ingest(&self) -> &Ingest {
+        &self.ingest
+    }
+
     /// What stands before submitting and removing.
     #[must_use]
     pub fn gate(&self) -> &Gate {

@@ -19,6 +19,8 @@ pub const LABEL_BYTES_MAX: usize = 128;
 pub const LABELS_MAX: usize = 256;
 /// Most digits of an epoch: seconds until the year 33,658, while milliseconds sent by mistake are refused.
 pub const EPOCH_DIGITS_MAX: usize = 12;
+/// Largest epoch: the largest that [`EPOCH_DIGITS_MAX`] digits can say.
+pub const EPOCH_MAX: u64 = 10_u64.pow(EPOCH_DIGITS_MAX as u32) - 1;
 /// Largest magnitude of a value: sums of as many as an hour can bring still fit an `f64`.
 pub const VALUE_MAGNITUDE_MAX: f64 = 1e300;
 /// Longest JSON body in bytes: 256 labels of 128 bytes, every byte escaped, fit several times.

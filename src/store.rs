@@ -200,6 +200,16 @@ impl Store {
         }
     }
 
+    /// Restores one record of a directory into a store in memory, as opening that directory would: by its key in the
+    /// keyspace `state`, or by its number in a log, 8 bytes. This is the way in for bytes a disk has changed.
+    ///
+    /// # Errors
+    /// When the record is none of ours.
+    #[cfg(feature = "disk")]
+    pub fn restore_record(&self, key: &[u8], record: &[u8], now: u64) -> Result<(), String> {
+        self.local().map_or(Ok(()), |local| disk::restore_record(local, key, record, now))
+    }
+
     /// One line on where it keeps what it holds.
     #[must_use]
     pub fn description(&self) -> String {

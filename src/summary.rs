@@ -402,7 +402,7 @@ impl Series {
 #[must_use]
 pub fn is_chunk_expired(name: &str, interval_sec: u64, chunk: u64, now: u64) -> bool {
     let window = WINDOWS.iter().find(|window| window.name == name && window.interval_sec == interval_sec);
-    window.is_none_or(|window| chunk + 2 <= window.oldest(now) / CHUNK_INTERVALS)
+    window.is_none_or(|window| chunk.saturating_add(2) <= window.oldest(now) / CHUNK_INTERVALS)
 }
 
 /// Start in seconds of the first interval of [`Series::recent`] at `now`.

@@ -9,7 +9,7 @@ mod connection;
 mod deadline;
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -64,6 +64,16 @@ pub struct Options {
     pub trust: Option<PathBuf>,
     /// Most connections at a time.
     pub connections_max: usize,
+}
+
+/// Answers the requests of a stream as the door does what it has decrypted, until one of them or its end ends it. The
+/// deadlines are the stream's own matter.
+///
+/// # Errors
+/// Those of the stream.
+pub fn answer(stream: impl Read + Write, api: &Api) -> io::Result<()> {
+    let memory = Budget::new(MEMORY_BYTES_MAX);
+    Connection::new(stream, &Deadline::default(), api, Peer::Tls(None), &memory).serve(|_| true)
 }
 
 /// An open door. Dropping it leaves it open: [`Door::close`] it.

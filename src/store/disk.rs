@@ -36,6 +36,7 @@ use crate::sample::Key;
 use crate::summary::{Series, is_chunk_expired};
 use checksums::check_tables;
 use restore::restore;
+pub(super) use restore::restore_record;
 
 /// The format this lizm writes, and the newest it reads.
 const FORMAT: u64 = 1;

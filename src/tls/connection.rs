@@ -78,6 +78,14 @@ fn too_slow(error: io::Error, what: &str, within: Duration) -> Failed {
     Failed::Gone(error)
 }
 
+/// Whether what httparse takes for the line before a chunk is one. It takes a line without a digit for a size of zero, and
+/// an LF alone for a part of an extension, where others end the line: who differs on that, differs on where a request ends.
+fn is_chunk_line(line: &[u8]) -> bool {
+    line.len() <= CHUNK_LINE_BYTES_MAX
+        && line.first().is_some_and(u8::is_ascii_hexdigit)
+        && memchr::memchr(b'\n', line) == Some(line.len() - 1)
+}
+
 /// A request that was answered.
 struct Answered {
     /// Whether another may follow.
@@ -244,8 +252,7 @@ impl<'a, S: Read + Write> Connection<'a, S> {
         let mut body = Vec::new();
         loop {
             let (line_bytes, size) = match httparse::parse_chunk_size(&self.buffer) {
-                // httparse takes a line without a digit for a size of zero.
-                Ok(httparse::Status::Complete((line_bytes, size))) if self.buffer[0].is_ascii_hexdigit() => {
+                Ok(httparse::Status::Complete((line_bytes, size))) if is_chunk_line(&self.buffer[..line_bytes]) => {
                     (line_bytes, size)
                 }
                 Ok(httparse::Status::Partial) if self.buffer.len() <= CHUNK_LINE_BYTES_MAX => {

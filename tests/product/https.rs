@@ -84,6 +84,8 @@ fn hostile_heads() -> Vec<(&'static str, Vec<u8>, u16)> {
         ("an upgrade", post("Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 0\r\n", ""), 400),
         ("an unknown Expect", post("Expect: tea\r\nContent-Length: 0\r\n", ""), 417),
         ("a chunk of no size", lines("\r\n\r\n"), 400),
+        ("an LF alone in the line of a chunk", lines("11;x\n;y\r\nperf,host=h cpu=1\r\n0\r\n\r\n"), 400),
+        ("a line of a chunk that is long", lines(&format!("0;{}\r\n\r\n", "x".repeat(256))), 400),
         ("a chunk of a negative size", lines("-1\r\n\r\n"), 400),
         ("a chunk past all limits", lines("ffffffffffffffffff\r\n"), 400),
         ("a chunk past the limit of a body", lines("7fffffffffffffff\r\n"), 413),

@@ -1,10 +1,7 @@
 //! The times of line protocol, and their units.
 
 use super::shown;
-use crate::sample::EPOCH_DIGITS_MAX;
-
-/// Largest epoch: the largest that [`EPOCH_DIGITS_MAX`] digits can say.
-const EPOCH_MAX: u64 = 10_u64.pow(EPOCH_DIGITS_MAX as u32) - 1;
+use crate::sample::EPOCH_MAX;
 
 /// Times without a precision up to these, in magnitude order, are seconds, milliseconds and microseconds; beyond, they
 /// are nanoseconds. Each reaches from 1973 to the year 5138.

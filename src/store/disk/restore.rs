@@ -9,7 +9,7 @@ use foldhash::{HashMap, HashMapExt};
 use super::super::host::{Host, Source};
 use super::super::local::Local;
 use super::{Chunk, FORGET, FORMAT, Fields, SAMPLE, Tree};
-use crate::sample::Key;
+use crate::sample::{EPOCH_MAX, Key, check_host, check_label, check_value};
 use crate::summary::is_chunk_expired;
 
 /// What a directory held.
@@ -50,22 +50,25 @@ fn check_format(tree: &Tree) -> Result<(), String> {
 fn restore_series(tree: &Tree, store: &mut Local, now: u64) -> Result<(), String> {
     for guard in tree.state.prefix("b\0") {
         let (key, bytes) = read(guard)?;
-        let chunk = Chunk::parse(&key).ok_or("it is damaged: a key is none of ours")?;
-        if is_chunk_expired(chunk.window, chunk.interval_sec, chunk.number, now) {
-            continue;
-        }
-        let mut shard = store.shard(chunk.host);
-        if !shard.contains_key(chunk.host) {
-            shard.insert(chunk.host.into(), Host::default());
-        }
-        let Some(host) = shard.get_mut(chunk.host) else { continue };
-        let before = host.series.len();
-        let (_, series) = host.series.get_or_make(chunk.label, before.saturating_sub(1));
-        series
-            .restore(chunk.window, chunk.interval_sec, chunk.number, &bytes, now)
-            .map_err(|why| format!("it is damaged: of {} {}: {why}", chunk.host, chunk.label))?;
-        store.series.fetch_add(host.series.len() - before, Ordering::Relaxed);
+        restore_chunk(&key, &bytes, store, now)?;
     }
+    Ok(())
+}
+
+fn restore_chunk(key: &[u8], bytes: &[u8], store: &Local, now: u64) -> Result<(), String> {
+    let chunk = Chunk::parse(key).ok_or("it is damaged: a key is none of ours")?;
+    check_host(chunk.host).and_then(|()| check_label(chunk.label)).map_err(|why| format!("it is damaged: {why}"))?;
+    if is_chunk_expired(chunk.window, chunk.interval_sec, chunk.number, now) {
+        return Ok(());
+    }
+    let mut shard = store.shard(chunk.host);
+    let host = shard.entry(chunk.host.into()).or_default();
+    let before = host.series.len();
+    let (_, series) = host.series.get_or_make(chunk.label, before.saturating_sub(1));
+    series
+        .restore(chunk.window, chunk.interval_sec, chunk.number, bytes, now)
+        .map_err(|why| format!("it is damaged: of {} {}: {why}", chunk.host, chunk.label))?;
+    store.series.fetch_add(host.series.len() - before, Ordering::Relaxed);
     Ok(())
 }
 
@@ -74,12 +77,28 @@ fn restore_hosts(tree: &Tree, store: &Local) -> Result<HashMap<Box<str>, u64>, S
     let mut applied = HashMap::new();
     for guard in tree.state.prefix("h\0") {
         let (key, bytes) = read(guard)?;
-        let name = std::str::from_utf8(&key[2..]).map_err(|_| "it is damaged: a key is none of ours")?;
-        let number = restore_host(&bytes, store.shard(name).get_mut(name))
-            .ok_or("it is damaged: a host's state is cut short")?;
+        let (name, number) = restore_state(&key, &bytes, store)?;
         applied.insert(name.into(), number);
     }
     Ok(applied)
+}
+
+fn restore_state<'k>(key: &'k [u8], bytes: &[u8], store: &Local) -> Result<(&'k str, u64), String> {
+    let name = std::str::from_utf8(&key[2..]).map_err(|_| "it is damaged: a key is none of ours")?;
+    let number =
+        restore_host(bytes, store.shard(name).get_mut(name)).ok_or("it is damaged: a host's state is cut short")?;
+    Ok((name, number))
+}
+
+/// Restores one record of a directory, as an opening one would: of the keyspace `state`, or by its number of a log.
+pub(in crate::store) fn restore_record(store: &Local, key: &[u8], bytes: &[u8], now: u64) -> Result<(), String> {
+    if key.starts_with(b"b\0") {
+        restore_chunk(key, bytes, store, now)
+    } else if key.starts_with(b"h\0") {
+        restore_state(key, bytes, store).map(drop)
+    } else {
+        restore_entry(bytes, batch_number(key)?, store, &HashMap::new())
+    }
 }
 
 fn restore_host(bytes: &[u8], host: Option<&mut Host>) -> Option<u64> {
@@ -126,7 +145,7 @@ fn restore_logs(tree: &Tree, store: &mut Local, applied: &HashMap<Box<str>, u64>
             let number = batch_number(&key)?;
             if number > newest_logged {
                 (found, newest_logged) = (found + 1, number);
-                apply_entry(&bytes, number, store, applied).ok_or("it is damaged: a batch of its log is cut short")?;
+                restore_entry(&bytes, number, store, applied)?;
             }
         }
     }
@@ -135,7 +154,12 @@ fn restore_logs(tree: &Tree, store: &mut Local, applied: &HashMap<Box<str>, u64>
     Ok(restored)
 }
 
-fn apply_entry(bytes: &[u8], number: u64, store: &mut Local, applied: &HashMap<Box<str>, u64>) -> Option<()> {
+fn restore_entry(bytes: &[u8], number: u64, store: &Local, applied: &HashMap<Box<str>, u64>) -> Result<(), String> {
+    let applied = apply_entry(bytes, number, store, applied);
+    applied.ok_or_else(|| "it is damaged: a batch of its log is none of ours".to_owned())
+}
+
+fn apply_entry(bytes: &[u8], number: u64, store: &Local, applied: &HashMap<Box<str>, u64>) -> Option<()> {
     let mut fields = Fields(bytes);
     match fields.byte()? {
         SAMPLE => {
@@ -146,6 +170,12 @@ fn apply_entry(bytes: &[u8], number: u64, store: &mut Local, applied: &HashMap<B
             let count = fields.count()?;
             let values = (0..count).map(|_| Some((Cow::Borrowed(fields.text()?), f64::from_bits(fields.number()?))));
             let values = values.collect::<Option<Vec<_>>>()?;
+            // What no door lets in was not written, but changed since.
+            let is_sound =
+                |(label, value): &(Cow<'_, str>, f64)| check_label(label).is_ok() && check_value(label, *value).is_ok();
+            if check_host(name).is_err() || epoch > EPOCH_MAX || !values.iter().all(is_sound) {
+                return None;
+            }
             if applied.get(name).is_none_or(|newest| number > *newest) {
                 let mut shard = store.shard(name);
                 let host = shard.entry(name.into()).or_default();

@@ -1,0 +1,34 @@
+//! Any bytes as the body of `POST /write`: the lines of a body are stored as each would be alone, and a line that is
+//! written is read as the same.
+
+use lizm::api::Head;
+use lizm::sample::line::{Precision, decode_line, encode_line, lines};
+use lizm::trust::Speaker;
+
+use crate::asked::{NOW, api, ask, get};
+
+pub(crate) fn run(text: &[u8]) {
+    let precision = Precision::ByMagnitude;
+    let (together, alone) = (api(), api());
+    let reply = ask(&together, &Head { method: "POST", target: "/write", ..Head::default() }, text);
+    let mut whole = true;
+    for (_, line) in lines(text) {
+        let stored = alone.ingest().submit_line(&Speaker::Anyone, line, precision, None, NOW);
+        whole &= stored.is_ok_and(|stored| stored.expired + stored.refused == 0);
+        if let Ok(read) = decode_line(line, precision, NOW)
+            && !read.sample.values.is_empty()
+        {
+            let written = encode_line(&read.sample, Precision::Seconds);
+            let again = decode_line(written.as_bytes(), Precision::Seconds, NOW);
+            assert_eq!(again.map(|line| line.sample).as_ref(), Ok(&read.sample), "{written:?}");
+        }
+    }
+    assert_eq!(reply.status == 204, whole, "{}", String::from_utf8_lossy(&reply.body));
+    // Past the cap on series it is a matter of order which of them are taken.
+    if alone.stats().refused.get() + together.stats().refused.get() == 0 {
+        assert_eq!(together.stats().stored.get(), alone.stats().stored.get());
+        assert_eq!(together.stats().expired.get(), alone.stats().expired.get());
+        let every_host = "/api/hosts?series=cpu";
+        assert_eq!(get(&together, every_host), get(&alone, every_host));
+    }
+}

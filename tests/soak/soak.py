@@ -1,0 +1,387 @@
+"""An hour of 1,000 posts a second with a fault every 30 seconds: soak.py LIZM [--minutes 60], as root.
+
+Three receivers are posted to in equal parts. `disk` keeps a directory on a small file system of its own; it is killed and
+started again. `memory` and `redis` are never started again, and suffer only what comes from outside, so that a slope of
+their memory means something. Their windows are full from the beginning: the last hour and day are sent first.
+
+Each sender has hosts of its own and does as a monitor does: one request at a time, a key on each, and the same again
+until it is answered. So in the end the summaries must have each post exactly once. A line a minute says how the
+receivers are; the bars at the end are those of the issue. Latency is of posts that no fault was near.
+"""
+
+import argparse
+import collections
+import http.client
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+POSTS_PER_SEC = 1000
+SENDERS = 4  # for each receiver
+HOSTS = 30  # of each sender
+LABELS = ("cpu", "mem", "disk /", "net eth0")
+FAULT_EVERY_SEC = 30
+FAULT_SEC = 5
+CALM_SEC = 3  # after a fault, before latencies count again
+RECOVERS_WITHIN_SEC = 30
+DISK_BYTES = 512 << 20
+SIPPERS = 100
+
+SLOPE_MAX_MB_PER_HOUR = 1.0
+LATENCY_DRIFT_MAX = 0.20
+
+
+class Receiver:
+    """A receiver that keeps its port when it is started again."""
+
+    def __init__(self, name, lizm, store, directory):
+        self.name, self.port = name, 0
+        self.command = [lizm, "receiver", "--bind", "127.0.0.1", "--store", store]
+        self.log = directory / f"{name}.log"
+        self.start()
+
+    def start(self):
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen([*self.command, "--port", str(self.port)], stdout=log, stderr=log)
+
+    def await_listening(self):
+        mark = "listening on http://127.0.0.1:"
+        await_true(lambda: mark in self.log.read_text(), f"{self.name} to listen")
+        self.port = int(self.log.read_text().rsplit(mark, 1)[1].split()[0])
+
+    def is_well(self):
+        try:
+            return ask(self.port, "GET", "/health", timeout_sec=2)[0] == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def figures(self):
+        """Resident memory in MB, descriptors, threads."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        descriptors = len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        return int(fields["VmRSS"].split()[0]) / 1024, descriptors, int(fields["Threads"])
+
+
+class Redis:
+    """A Redis that has written what it acknowledged."""
+
+    def __init__(self, directory):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(directory)]
+        self.command += ["--appendonly", "yes", "--save", "", "--logfile", str(directory / "redis-server.log")]
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
+
+
+def await_true(holds, what, within_sec=RECOVERS_WITHIN_SEC):
+    until = time.monotonic() + within_sec
+    while not holds():
+        if time.monotonic() > until:
+            sys.exit(f"soak: waited {within_sec} seconds in vain for {what}")
+        time.sleep(0.1)
+
+
+def ask(port, method, path, body=None, timeout_sec=30):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_sec)
+    try:
+        connection.request(method, path, body)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def send(name, port, number, begun_sec, ends, is_faulted, reports):
+    """A sender: posts until `ends`, and reports latencies, and at last how many posts each host has in each hour."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    hosts = [f"{name}-{number}-{host}" for host in range(HOSTS)]
+    posted = {host: collections.Counter() for host in hosts}
+    fill_windows(port, hosts, posted, begun_sec)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    period_sec = 3 * SENDERS / POSTS_PER_SEC
+    source, sequence, latencies, due = f"{name}{number}", 0, [], time.monotonic()
+    reported = due
+    while time.monotonic() < ends:
+        host, epoch, sequence = hosts[sequence % HOSTS], int(time.time()), sequence + 1
+        body = json.dumps({label: sequence % 100 for label in LABELS})
+        began, is_calm = time.monotonic(), not is_faulted.value
+        while True:
+            try:
+                headers = {"Idempotency-Key": f"{source}-{sequence}"}
+                connection.request("POST", f"/api/perf/{host}/{epoch}", body, headers)
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status == 200:
+                    break
+                if answer.status not in (408, 503):
+                    reports.put((name, "wrong", f"{answer.status} for {host} at {epoch}"))
+                    return
+            except (OSError, http.client.HTTPException):
+                connection.close()
+            is_calm = False
+            time.sleep(0.1)
+        now = time.monotonic()
+        posted[host][hour_of(epoch)] += 1
+        if is_calm and not is_faulted.value:
+            latencies.append(now - began)
+        if now - reported > 10:
+            reports.put((name, "latencies", latencies))
+            reported, latencies = now, []
+        # What a fault has held up is not made up for: the rate stays what it is.
+        due = max(due + period_sec, now - 1)
+        time.sleep(max(0, due - now))
+    reports.put((name, "posted", posted))
+
+
+def hour_of(epoch):
+    return (epoch - 1) // 3600
+
+
+def fill_windows(port, hosts, posted, begun_sec):
+    """Sends a sample of each minute of the last hour, and of each hour of the last day."""
+    epochs = [begun_sec - 60 * minute for minute in range(61)] + [begun_sec - 3600 * hour for hour in range(2, 24)]
+    for host in hosts:
+        fields = ",".join(f"{label}=1".replace(" ", "\\ ") for label in LABELS)
+        lines = "\n".join(f"perf,host={host} {fields} {epoch}" for epoch in epochs)
+        status, answer = ask(port, "POST", "/write?precision=s", lines)
+        assert status == 204, answer
+        posted[host].update(map(hour_of, epochs))
+
+
+class Faults:
+    """The faults, in turns; each returns when it is over."""
+
+    def __init__(self, receivers, redis, disk):
+        self.receivers, self.redis, self.disk = receivers, redis, disk
+        self.all = [self.kill, self.stop, self.fill_disk, self.take_descriptors, self.sip, self.lose_redis]
+
+    def kill(self):
+        disk = self.receivers["disk"]
+        disk.process.kill()
+        disk.process.wait()
+        disk.start()
+        disk.await_listening()
+
+    def stop(self):
+        for receiver in self.receivers.values():
+            receiver.process.send_signal(signal.SIGSTOP)
+        time.sleep(FAULT_SEC)
+        for receiver in self.receivers.values():
+            receiver.process.send_signal(signal.SIGCONT)
+
+    def fill_disk(self):
+        ballast = self.disk / "ballast"
+        with ballast.open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(1 << 20))
+            except OSError:
+                time.sleep(FAULT_SEC)
+        ballast.unlink()
+
+    def take_descriptors(self):
+        """Leaves room for four descriptors more, and takes it by connections, which stay."""
+        before, clients = {}, []
+        for receiver in self.receivers.values():
+            pid = receiver.process.pid
+            before[pid] = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (receiver.figures()[1] + 4, before[pid][1]))
+            clients += [socket.create_connection(("127.0.0.1", receiver.port)) for _ in range(20)]
+        time.sleep(FAULT_SEC)
+        for pid, limits in before.items():
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        for client in clients:
+            client.close()
+
+    def sip(self):
+        """Asks for all there is of all hosts, and takes a few bytes a second."""
+        clients = []
+        for receiver in self.receivers.values():
+            for _ in range(SIPPERS):
+                client = socket.socket()
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.connect(("127.0.0.1", receiver.port))
+                client.sendall(b"GET /api/hosts?series=cpu,mem HTTP/1.1\r\nHost: soak\r\n\r\n")
+                client.setblocking(False)
+                clients.append(client)
+        for _ in range(FAULT_SEC):
+            for client in clients:
+                try:
+                    client.recv(8)
+                except OSError:
+                    pass  # nothing there yet, or it was closed on
+            time.sleep(1)
+        for client in clients:
+            client.close()
+
+    def lose_redis(self):
+        self.redis.process.kill()
+        self.redis.process.wait()
+        time.sleep(FAULT_SEC)
+        self.redis.start()
+
+
+class Measured:
+    """What was seen, minute by minute."""
+
+    def __init__(self):
+        self.minutes = []
+
+    def add(self, receivers, latencies, faults):
+        minute = {name: (*receiver.figures(), sorted(latencies[name])) for name, receiver in receivers.items()}
+        self.minutes.append(minute)
+        parts = []
+        for name, (memory, descriptors, threads, latency) in minute.items():
+            p50, p99 = (percentile(latency, of) * 1000 for of in (50, 99))
+            parts.append(
+                f"{name} {memory:.1f} MB {descriptors} fds {threads} threads {len(latency)} calm posts "
+                f"p50 {p50:.2f} p99 {p99:.2f} ms"
+            )
+        print(f"minute {len(self.minutes)}: {'; '.join(parts)}; faults: {', '.join(faults)}", flush=True)
+
+    def bars(self):
+        """Holds what was seen against the bars; the first quarter of memory is its warming up."""
+        quarter = max(1, len(self.minutes) // 4)
+        for name in self.minutes[0]:
+            memory = [minute[name][0] for minute in self.minutes][quarter:]
+            if name == "disk":
+                print(f"disk: {min(memory):.1f} to {max(memory):.1f} MB, over its restarts")
+            else:
+                slope = slope_per_hour(memory)
+                yield f"{name}: memory grows by {slope:.2f} MB an hour", slope < SLOPE_MAX_MB_PER_HOUR
+            descriptors = [minute[name][1] for minute in self.minutes]
+            first, last = (statistics.median(part) for part in (descriptors[:quarter], descriptors[-quarter:]))
+            yield f"{name}: {first:g} descriptors in the first quarter, {last:g} in the last", last <= first + 2
+            medians = [percentile(minute[name][3], 50) * 1000 for minute in self.minutes]
+            first, last = (statistics.median(part) for part in (medians[:quarter], medians[-quarter:]))
+            drift = last / first - 1
+            sentence = f"{name}: median latency {first:.2f} ms in the first quarter, {last:.2f} in the last ({drift:+.0%})"
+            yield sentence, drift <= LATENCY_DRIFT_MAX
+
+
+def percentile(ordered, of):
+    return ordered[min(len(ordered) - 1, len(ordered) * of // 100)] if ordered else float("nan")
+
+
+def slope_per_hour(minutes):
+    """The median of the slopes between all pairs (Theil and Sen): a few odd minutes do not bend it."""
+    pairs = [(a, b) for a in range(len(minutes)) for b in range(a + 1, len(minutes))]
+    return statistics.median((minutes[b] - minutes[a]) / (b - a) for a, b in pairs) * 60 if pairs else 0.0
+
+
+def lost_or_doubled(port, posted, now):
+    """The hosts and hours of which the summaries do not have exactly what was answered 200."""
+    wrong = []
+    for host, hours in posted.items():
+        _, body = ask(port, "GET", f"/api/perf/{host}")
+        summaries = json.loads(body)
+        for label in LABELS:
+            averages = summaries.get(f"summary:by-hour:{label}", {"averages": []})["averages"]
+            kept = {average["start-sec"] // 3600: average["num-samples"] for average in averages}
+            expected = {hour: count for hour, count in hours.items() if hour >= (now - 86_400) // 3600}
+            wrong += [(host, label, hour) for hour in kept | expected if kept.get(hour) != expected.get(hour)]
+    return wrong
+
+
+def soak(lizm, minutes, directory):
+    disk = directory / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "lizm-soak", disk], check=True)
+    started, receivers = [], {}
+    try:
+        redis = Redis(directory)
+        started.append(redis)
+        stores = {"disk": str(disk / "store"), "memory": "memory", "redis": f"redis://127.0.0.1:{redis.port}"}
+        for name, store in stores.items():
+            receivers[name] = Receiver(name, lizm, store, directory)
+            started.append(receivers[name])
+        for receiver in receivers.values():
+            receiver.await_listening()
+            await_true(receiver.is_well, f"{receiver.name} to be well")
+        is_faulted, reports = multiprocessing.Value("b", 0), multiprocessing.Queue()
+        begun_sec, ends = int(time.time()), time.monotonic() + 60 * minutes
+        for name, receiver in receivers.items():
+            for number in range(SENDERS):
+                arguments = (name, receiver.port, number, begun_sec, ends, is_faulted, reports)
+                multiprocessing.Process(target=send, args=arguments, daemon=True).start()
+        return watch(receivers, Faults(receivers, redis, disk), is_faulted, reports, ends)
+    finally:
+        for each in started:
+            each.process.kill()
+            each.process.wait()
+        subprocess.run(["umount", disk], check=True)
+
+
+def watch(receivers, faults, is_faulted, reports, ends):
+    """Brings the faults about, gathers what is reported, and says which bars do not hold."""
+    measured, latencies, seen = Measured(), collections.defaultdict(list), []
+    posted, wrong, turn = {name: {} for name in receivers}, [], 0
+    senders_done, next_fault = 0, time.monotonic() + FAULT_EVERY_SEC
+    while senders_done < SENDERS * len(receivers):
+        while not reports.empty() or time.monotonic() > ends:
+            name, kind, what = reports.get(timeout=120)
+            if kind == "latencies":
+                latencies[name] += what
+            elif kind == "posted":
+                posted[name] |= what
+            else:
+                wrong.append(f"{name} was answered {what}")
+            senders_done += kind != "latencies"
+            if senders_done == SENDERS * len(receivers):
+                break
+        if FAULT_EVERY_SEC <= ends - time.monotonic() and time.monotonic() >= next_fault:
+            # A minute ends with the calm before every second fault.
+            if turn % 2 == 1:
+                measured.add(receivers, latencies, seen)
+                latencies.clear()
+                seen.clear()
+            fault = faults.all[turn % len(faults.all)]
+            turn, next_fault = turn + 1, next_fault + FAULT_EVERY_SEC
+            seen.append(fault.__name__)
+            is_faulted.value = 1
+            fault()
+            for receiver in receivers.values():
+                await_true(receiver.is_well, f"{receiver.name} to be well after {fault.__name__}")
+            time.sleep(CALM_SEC)
+            is_faulted.value = 0
+        time.sleep(0.2)
+    now, bars = int(time.time()), list(measured.bars())
+    for name, hosts in posted.items():
+        count = sum(sum(hours.values()) for hours in hosts.values())
+        differing = lost_or_doubled(receivers[name].port, hosts, now)
+        bars.append((f"{name}: {count} posts were answered 200, and {len(differing)} hours of series differ", not differing))
+    bars += [(sentence, False) for sentence in wrong]
+    for sentence, holds in bars:
+        print(f"{'holds' if holds else 'FAILS'}: {sentence}")
+    print(f"{turn} faults")
+    return all(holds for _, holds in bars)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("lizm")
+    parser.add_argument("--minutes", type=int, default=60)
+    options = parser.parse_args()
+    directory = Path(tempfile.mkdtemp(prefix="lizm-soak-"))
+    if not soak(options.lizm, options.minutes, directory):
+        sys.exit(f"soak: a bar does not hold; the logs are in {directory}")
+    shutil.rmtree(directory)
+
+
+if __name__ == "__main__":
+    main()
