@@ -14,7 +14,7 @@ BENCH_TOOLS = python3 openssl wrk redis-server nginx victoria-metrics g++
 PAGE_TOOLS = python3 chromium-driver python3-selenium fonts-inter
 DEPLOY_TOOLS = buildah debootstrap docker-compose iproute2 nginx openssl procps python3-venv shellcheck systemd
 
-.PHONY: build static static-zeromq test soak bench screenshots bench-page deploy-check release-check tools lint
+.PHONY: build static static-zeromq test soak abuse bench screenshots bench-page deploy-check release-check tools lint
 
 build:
 	cargo build --release
@@ -37,6 +37,11 @@ soak: TOOLS = $(TEST_TOOLS)
 soak: tools
 	LIZM_TEST_KILLS=200 LIZM_TEST_STOPPED_SEC=30 cargo test --release --test product -- --include-ignored --nocapture \
 	  durable::killed shared::two_services shared::a_redis_that_stands_still
+
+# Sends each entry of the kill list 1,000 times to the static binary, and floods it with 2,000,000 names.
+abuse: static
+	LIZM_TEST_BINARY=$(CURDIR)/$(STATIC) LIZM_TEST_ABUSE=1000 LIZM_TEST_FLOOD=1000000 \
+	  cargo test --release --test product -- --nocapture abuse::
 
 # Measures the static binaries beside its peers, and writes BENCHMARKS.md.
 bench: TOOLS = $(BENCH_TOOLS)
