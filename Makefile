@@ -10,15 +10,17 @@ STATIC_ZEROMQ = target/zeromq/$(TARGET)/release/lizm
 # of the same name. The feature zeromq is built by g++.
 TEST_TOOLS = collectd-core curl chromium-driver g++ influxdb nginx-full openssl procps prometheus python3 \
   python3-influxdb python3-selenium python3-zmq redis-server sysstat tmux victoria-metrics
-# How long `make soak` posts, and each target of `make fuzz` runs.
-SOAK_MINUTES ?= 60
-FUZZ_SEC ?= 900
-FUZZ_TARGETS = json_bodies lines paths tokens https_heads store_records
 BENCH_TOOLS = python3 openssl wrk redis-server nginx victoria-metrics g++
 PAGE_TOOLS = python3 chromium-driver python3-selenium fonts-inter
 DEPLOY_TOOLS = buildah debootstrap docker-compose iproute2 nginx openssl procps python3-venv shellcheck systemd
 
-.PHONY: build static static-zeromq test soak kills fuzz deny bench screenshots bench-page deploy-check release-check tools lint
+# How long `make soak` posts, and each target of `make fuzz` runs.
+SOAK_MINUTES ?= 60
+FUZZ_SEC ?= 900
+FUZZ_TARGETS = json_bodies lines paths tokens https_heads store_records
+
+.PHONY: build static static-zeromq test soak kills abuse fuzz deny bench screenshots bench-page deploy-check \
+  release-check tools lint
 
 build:
 	cargo build --release
@@ -46,6 +48,11 @@ kills: TOOLS = $(TEST_TOOLS)
 kills: tools
 	LIZM_TEST_KILLS=200 LIZM_TEST_STOPPED_SEC=30 cargo test --release --test product -- --include-ignored --nocapture \
 	  durable::killed shared::two_services shared::a_redis_that_stands_still
+
+# Sends each entry of the kill list 1,000 times to the static binary, and floods it with 2,000,000 names.
+abuse: static
+	LIZM_TEST_BINARY=$(CURDIR)/$(STATIC) LIZM_TEST_ABUSE=1000 LIZM_TEST_FLOOD=1000000 \
+	  cargo test --release --test product -- --nocapture abuse::
 
 # Runs the fuzzer, which needs a nightly and cargo-fuzz (cargo install cargo-fuzz). What it adds to the corpus stays in
 # target/fuzz; of it, what is short and reaches a line that nothing else does is worth to be committed.

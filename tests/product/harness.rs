@@ -60,9 +60,10 @@ pub(crate) fn await_some<T>(what: &str, mut probe: impl FnMut() -> Option<T>) ->
     }
 }
 
-/// A command of the binary under test, with an environment of its own.
+/// A command of the binary under test, with an environment of its own. `LIZM_TEST_BINARY` puts another in its place.
 pub(crate) fn lizm(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lizm"));
+    let binary = std::env::var("LIZM_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_lizm").to_owned());
+    let mut command = Command::new(binary);
     command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

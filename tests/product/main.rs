@@ -6,6 +6,8 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(target_os = "linux")]
+mod abuse;
 #[cfg(feature = "tls")]
 mod certificates;
 mod command_line;
