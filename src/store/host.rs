@@ -103,7 +103,7 @@ impl Host {
         let before = self.series.len();
         self.series.retain(|series| !series.expire(now));
         // A retry that comes after its sample has left every window is answered as expired: the key is not needed.
-        self.sources.retain(|source| source.heard_sec + source_kept_sec() > now);
+        self.sources.retain(|source| now.saturating_sub(source.heard_sec) < source_kept_sec());
         before - self.series.len()
     }
 }
