@@ -2,13 +2,14 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use nix::libc::linger;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, setsockopt, sockopt};
 use serde_json::json;
 
 use crate::harness::{Answer, Process, Served, await_some, connect, now};
@@ -285,4 +286,43 @@ fn a_minute_of_standstill_is_survived() {
         assert_eq!(receiver.post(&format!("/api/perf/h{host}/{}", now()), "{\"cpu\":1}").0, 200);
     }
     assert!(receiver.process.stop(Signal::SIGTERM).0.success());
+}
+
+/// A client's socket at a port of loopback that others may have too; 0 picks one.
+fn bound_to(port: u16) -> OwnedFd {
+    let socket = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
+    setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
+    socket::bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port)).unwrap();
+    socket
+}
+
+fn connect_from(port: u16, receiver: &Served) -> TcpStream {
+    let socket = bound_to(port);
+    socket::connect(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, receiver.address.port())).unwrap();
+    // A reset leaves nothing of the connection, so that another can have its port at once.
+    setsockopt(&socket, sockopt::Linger, &linger { l_onoff: 1, l_linger: 0 }).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    stream
+}
+
+#[test]
+fn a_port_is_served_again_soon_after_its_connection_was_ended() {
+    let receiver = Served::start(&[]);
+    // Nobody else is given the port while this socket has it too.
+    let kept = bound_to(0);
+    let port = socket::getsockname::<SockaddrIn>(kept.as_raw_fd()).unwrap().port();
+    let mut first = connect_from(port, &receiver);
+    let uncertain =
+        b"POST /write HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    first.write_all(uncertain).unwrap();
+    assert_eq!(Answer::read(&mut first).status, 400);
+    drop(first);
+    await_some("another connection from the same port to be answered", || {
+        let mut second = connect_from(port, &receiver);
+        second.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = Vec::new();
+        let _ = second.read_to_end(&mut answer);
+        answer.starts_with(b"HTTP/1.1 200").then_some(())
+    });
 }
