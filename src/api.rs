@@ -401,8 +401,11 @@ impl Api {
     /// Why another process should take its place, if so: of what it lacks a restart would help.
     #[must_use]
     pub fn worn_out(&self) -> Option<String> {
-        let parked = self.ingest.stats().parked.get();
-        (parked > PARKED_MAX).then(|| format!("{parked} requests are parked, and the limit is {PARKED_MAX}"))
+        let (parked, left) = (self.ingest.stats().parked.get(), self.ingest.stats().left_behind.get());
+        if parked > PARKED_MAX {
+            return Some(format!("{parked} requests are parked, and the limit is {PARKED_MAX}"));
+        }
+        (left > PARKED_MAX).then(|| format!("{left} connections are left behind, and the limit is {PARKED_MAX}"))
     }
 
     fn submit(

@@ -6,6 +6,7 @@
 //! the desk's. Routes and bodies are [`crate::api`]'s.
 
 mod desk;
+mod left_behind;
 mod turns;
 
 use std::io::{self, Read, Write};
@@ -51,6 +52,8 @@ const PROBE_TIMEOUT_IN_DOUBT: Duration = Duration::from_millis(250);
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Unanswered probes in a row that tell that the door is dead, if there are workers to answer; in doubt it is one.
 const PROBES_MISSED_MAX: u32 = 2;
+/// How often it counts the connections that tiny_http does not let go.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// First and longest wait before another rebuild, doubled while the door does not come to life.
 const REBUILD_FIRST: Duration = Duration::from_millis(250);
 const REBUILD_LONGEST: Duration = Duration::from_millis(500);
@@ -142,7 +145,7 @@ impl Door {
         let listener = listen(address, RECEIVE_SEC_MAX)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
-            desk: Desk::new(api.clone()),
+            desk: Desk::new(api.clone(), workers),
             current: Mutex::new(Current::new(serve_on(&listener)?)),
             listener,
             workers,
@@ -344,8 +347,15 @@ fn watch(shared: &Arc<Shared>, address: SocketAddr) {
     let (mut nudged, mut probed, mut rebuilt) = (Instant::now(), None::<Instant>, Instant::now());
     let (mut missed, mut wait) = (0, Duration::ZERO);
     let (mut newcomers, mut panics, mut in_doubt) = (0, 0, false);
+    let (mut counted, mut left_behind) = (Instant::now(), 0);
     while !shared.is_closing() {
         thread::sleep(BEAT);
+        if counted.elapsed() >= COUNT_EVERY {
+            counted = Instant::now();
+            // The less of two: what is only about to be let go is not there the next time.
+            let before = std::mem::replace(&mut left_behind, left_behind::count(address.port()));
+            shared.desk.stats().left_behind.set(before.min(left_behind));
+        }
         let new_panics = PANICS.get() - panics;
         let signs = shared.newcomers.count.load(Ordering::Relaxed) - newcomers + new_panics;
         (newcomers, panics) = (newcomers + signs - new_panics, panics + new_panics);

@@ -25,6 +25,22 @@ impl Counter {
     }
 }
 
+/// A number that is measured now and then.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Measured to be `n`.
+    pub fn set(&self, n: usize) {
+        self.0.store(n as u64, Ordering::Relaxed);
+    }
+
+    /// The number when it was last measured.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Upper bounds of the buckets of a [`Histogram`] in seconds; a last one has no bound. A submission takes some tens of
 /// microseconds, a list of many hosts some tens of milliseconds.
 pub const BOUNDS_SEC: [f64; 6] = [0.000_1, 0.001, 0.01, 0.1, 1.0, 10.0];
@@ -148,6 +164,9 @@ pub struct Stats {
     pub connections: Counter,
     /// Requests of the plain door that could not be dropped safely: each keeps a thread and two descriptors.
     pub parked: Counter,
+    /// Connections of the plain door whose clients have gone, and which it does not let go: those of parked requests,
+    /// and those that tiny_http has got stuck with. Each keeps a thread.
+    pub left_behind: Gauge,
 }
 
 impl Stats {

@@ -1,13 +1,15 @@
 //! Where the requests of the plain door are answered: framing, the body, the answer on the wire.
 //!
-//! tiny_http hands over a request with a body of up to 1 KiB in memory. A longer one is read, and a long answer is
-//! written, in the lane, on a bounded number of threads of its own, so that no worker waits for a client. A request
-//! that must not be dropped, because tiny_http would allocate its declared length to read it away, is parked.
+//! tiny_http hands over a request with a body of up to 1 KiB in memory. A longer one is read by the worker that has it
+//! while no more than half of the workers do so, and else in the lane, as a long answer is written: on a bounded number
+//! of threads of its own. So half of the workers never wait for a client. A request that must not be dropped, because
+//! tiny_http would allocate its declared length to read it away, is parked.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -47,6 +49,30 @@ struct Shared {
     api: Arc<Api>,
     turns: Turns,
     lane: Lane,
+    readers: Readers,
+}
+
+/// The workers that read a long body themselves, which spares the way to another thread: most bodies are there already.
+struct Readers {
+    count: AtomicUsize,
+    most: usize,
+}
+
+/// A worker that reads, for as long as it is held.
+struct Reading<'a>(&'a Readers);
+
+impl Readers {
+    /// Lets a worker read, unless as many do as may.
+    fn begin(&self) -> Option<Reading<'_>> {
+        let reading = Reading(self);
+        (self.count.fetch_add(1, Ordering::AcqRel) < self.most).then_some(reading)
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// A request that is the first of its connection, and holds the connection's turn.
@@ -83,8 +109,10 @@ impl Work {
 }
 
 impl Desk {
-    pub(super) fn new(api: Arc<Api>) -> Self {
-        Self(Arc::new(Shared { api, turns: Turns::new(), lane: Lane::default() }))
+    /// A desk for `workers` threads that take requests.
+    pub(super) fn new(api: Arc<Api>, workers: usize) -> Self {
+        let readers = Readers { count: AtomicUsize::new(0), most: workers / 2 };
+        Self(Arc::new(Shared { api, turns: Turns::new(), lane: Lane::default(), readers }))
     }
 
     /// What the process counts.
@@ -98,21 +126,12 @@ impl Desk {
         lane.threads == lane.idle && lane.waiting.is_empty()
     }
 
-    /// Gives a request its place on its connection, and its turn where it is the first. One with a long body goes to
-    /// the lane at once where a thread waits there. The requests of a connection must come here in their order.
+    /// Gives a request its place on its connection, and its turn where it is the first. The requests of a connection
+    /// must come here in their order.
     pub(super) fn begin(&self, request: Request) -> Option<Turn> {
         let client = request.remote_addr().copied()?;
         let request = self.0.turns.begin(client, request)?;
-        if !Unread::of(&request).is_to_be_read() {
-            return Some(Turn { client, request });
-        }
-        let mut lane = self.0.lane.lock();
-        if lane.waiting.len() >= lane.idle {
-            return Some(Turn { client, request });
-        }
-        lane.waiting.push_back((client, Work::Serve(request)));
-        self.0.lane.has_work.notify_one();
-        None
+        Some(Turn { client, request })
     }
 
     /// Answers a request, and those of its connection that came meanwhile; or sends it to the lane.
@@ -231,7 +250,8 @@ impl Lane {
 impl Shared {
     fn serve(&self, mut request: Request, in_lane: bool) -> Served {
         let unread = Unread::of(&request);
-        if unread.is_to_be_read() && !in_lane {
+        let reading = if unread.is_to_be_read() && !in_lane { self.readers.begin() } else { None };
+        if unread.is_to_be_read() && !in_lane && reading.is_none() {
             return Served::ForLane(Box::new(Work::Serve(request)));
         }
         let answer = self.answer(&mut request, &unread);

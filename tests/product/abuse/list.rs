@@ -18,7 +18,8 @@ pub(super) enum End {
     Cut(u16),
     /// It is answered, and a thread of the plain door stays behind that the door has counted as parked.
     Parked(u16),
-    /// A thread of tiny_http stays behind, before the door hears of a request: its threads and descriptors tell of it.
+    /// A thread of tiny_http stays behind, before the door hears of a request; it counts the connection once the client
+    /// has gone.
     Stuck,
 }
 
