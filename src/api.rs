@@ -501,6 +501,7 @@ impl Api {
                 last_epoch: status.last_epoch,
                 age_sec: status.age_sec(now),
                 interval_sec: status.interval_sec,
+                clock_skew_sec: status.clock_skew_sec,
                 series: (!series.is_empty()).then(|| status.recent.into_iter().collect()),
                 labels: status.labels,
                 summaries: kept.as_ref().map(|series| Summaries { series, wanted: &all, now }),
@@ -547,6 +548,7 @@ struct HostEntry<'a> {
     last_epoch: u64,
     age_sec: u64,
     interval_sec: Option<u64>,
+    clock_skew_sec: Option<i32>,
     labels: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     series: Option<BTreeMap<String, Vec<Option<f64>>>>,
@@ -779,7 +781,7 @@ mod tests {
         let (_, all) = ask(&api, "GET", "/api/hosts", "");
         assert_eq!(
             all["hosts"][0],
-            json!({"host": "a", "state": "down", "last-epoch": NOW - 90, "age-sec": 90, "interval-sec": null, "labels": ["cpu", "mem"]})
+            json!({"host": "a", "state": "down", "last-epoch": NOW - 90, "age-sec": 90, "interval-sec": null, "clock-skew-sec": -90, "labels": ["cpu", "mem"]})
         );
         let (_, page) = ask(&api, "GET", "/api/hosts?after=a&limit=1&series=cpu,none", "");
         assert_eq!((page["hosts"].as_array().unwrap().len(), &page["count"]), (1, &json!(3)));

@@ -152,9 +152,18 @@ fn write_hosts(text: &mut Text, store: &Store, hosts_max: usize, now: u64) {
     text.gauge("lizm_hosts", "Hosts that are known.", names.len());
     let name = "lizm_host_up";
     text.family(name, "gauge", "Whether the host reports as it did; 0 when it is late or down.");
-    for (host, status) in listed.iter().zip(store.statuses(listed, &[], now).unwrap_or_default()) {
-        if let Some(status) = status.filter(|_| text.0.len() <= BYTES_MAX) {
+    let statuses = store.statuses(listed, &[], now).unwrap_or_default();
+    let known = || listed.iter().zip(&statuses).filter_map(|(host, status)| Some((host, status.as_ref()?)));
+    for (host, status) in known() {
+        if text.0.len() <= BYTES_MAX {
             text.sample(name, &[("host", host)], u8::from(status.state(now) == State::Up));
+        }
+    }
+    let name = "lizm_host_clock_skew_seconds";
+    text.family(name, "gauge", "How far the clock of the host is ahead of the receiver's, where it is known.");
+    for (host, status) in known() {
+        if let Some(skew_sec) = status.clock_skew_sec.filter(|_| text.0.len() <= BYTES_MAX) {
+            text.sample(name, &[("host", host)], skew_sec);
         }
     }
     let name = "lizm_host_value";

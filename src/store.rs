@@ -31,6 +31,8 @@ const DOWN_SEC: u64 = 60;
 const CLOCK_STEP_SEC: u64 = 300;
 /// How long the sweep waits after such a step, so that a clock that is wrong for a moment expires nothing.
 const CLOCK_STEP_WAIT_SEC: u64 = 300;
+/// And the longest: nothing is held for longer than this.
+const CLOCK_STEP_WAIT_SEC_MAX: u64 = 25 * 3600;
 
 /// Where a store keeps what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,6 +126,9 @@ pub struct Status {
     pub last_epoch: u64,
     /// Seconds between its samples, learned from their epochs; `None` until there are two.
     pub interval_sec: Option<u64>,
+    /// Seconds that its clock is ahead of the receiver's, below 0 behind: the greatest difference that a sample of the
+    /// last minute came with. Where all of them came late, its clock looks as much behind.
+    pub clock_skew_sec: Option<i32>,
     /// Its labels, sorted.
     pub labels: Vec<String>,
     /// Means of the last hour by minute of the series asked for, as [`Series::recent`] gives them.
@@ -395,20 +400,33 @@ impl Store {
     }
 }
 
-/// Says when a sweep may run: not for five minutes after the wall clock has stepped by more than five minutes.
+/// Says when a sweep may run: not while the wall clock may be wrong.
+///
+/// A step of it makes what is held look older than it is, or younger. So nothing is let go of for as long as the steps
+/// since are wide together: a clock that is put right meanwhile has cost nothing that was there, and one that stays has
+/// let everything grow as old as it looks.
 #[derive(Debug, Default)]
 pub struct SweepGate {
     last: Option<(u64, u64)>,
+    /// All steps together since the gate was open, in seconds.
+    stepped_sec: i64,
     closed_until_sec: u64,
 }
 
 impl SweepGate {
     /// Whether a sweep may run at this reading of the wall clock and of a monotonic clock, both in seconds.
     pub fn is_open(&mut self, wall_sec: u64, monotonic_sec: u64) -> bool {
+        if monotonic_sec >= self.closed_until_sec {
+            self.stepped_sec = 0;
+        }
         if let Some((wall_before_sec, monotonic_before_sec)) = self.last {
-            let expected_sec = wall_before_sec + monotonic_sec.saturating_sub(monotonic_before_sec);
+            let expected_sec = wall_before_sec.saturating_add(monotonic_sec.saturating_sub(monotonic_before_sec));
             if wall_sec.abs_diff(expected_sec) > CLOCK_STEP_SEC {
-                self.closed_until_sec = monotonic_sec + CLOCK_STEP_WAIT_SEC;
+                let step_sec = wall_sec.cast_signed().saturating_sub_unsigned(expected_sec);
+                self.stepped_sec = self.stepped_sec.saturating_add(step_sec);
+                let wait_sec = self.stepped_sec.unsigned_abs().clamp(CLOCK_STEP_WAIT_SEC, CLOCK_STEP_WAIT_SEC_MAX);
+                self.closed_until_sec = monotonic_sec + wait_sec;
+                log::warn!("Clock stepped by {step_sec:+} seconds: nothing expires for the next {wait_sec}");
             }
         }
         self.last = Some((wall_sec, monotonic_sec));
@@ -423,14 +441,28 @@ mod tests {
     const NOW: u64 = 1_465_001_814;
 
     #[test]
-    fn a_clock_step_holds_the_sweep_for_five_minutes() {
+    fn a_clock_step_holds_the_sweep_for_as_long_as_it_is_wide() {
         let mut gate = SweepGate::default();
         assert!(gate.is_open(NOW, 100));
         assert!(gate.is_open(NOW + 60, 160));
         assert!(gate.is_open(NOW + 420, 220), "a step of five minutes is let pass");
-        assert!(!gate.is_open(NOW + 86_400, 280));
-        assert!(!gate.is_open(NOW + 86_700, 579));
-        assert!(gate.is_open(NOW + 86_701, 580));
-        assert!(!gate.is_open(NOW, 640), "a step back holds it too");
+        assert!(!gate.is_open(NOW + 7680, 280), "two hours ahead");
+        assert!(!gate.is_open(NOW + 14_879, 7479));
+        assert!(gate.is_open(NOW + 14_880, 7480));
+        assert!(!gate.is_open(NOW + 11_340, 7540), "a step back holds it too");
+        assert!(gate.is_open(NOW + 14_940, 11_140));
+    }
+
+    #[test]
+    fn a_clock_that_is_put_right_holds_the_sweep_for_five_minutes_more() {
+        let mut gate = SweepGate::default();
+        assert!(gate.is_open(NOW, 100));
+        assert!(!gate.is_open(NOW + 86_430, 130), "a day ahead");
+        assert!(!gate.is_open(NOW + 60, 160), "and back");
+        assert!(!gate.is_open(NOW + 359, 459));
+        assert!(gate.is_open(NOW + 360, 460));
+        assert!(!gate.is_open(u64::MAX, 490), "however wide the step");
+        assert!(!gate.is_open(u64::MAX, 490 + CLOCK_STEP_WAIT_SEC_MAX - 1));
+        assert!(!gate.is_open(0, 520));
     }
 }

@@ -44,9 +44,11 @@ function drawFacts(entry) {
   const dot = document.createElement("i");
   dot.className = `dot ${entry.state}`;
   pill.append(dot, entry.state);
+  const skew = entry["clock-skew-sec"];
   const facts = [
     `last report ${ago(entry["age-sec"])}`,
     entry["interval-sec"] && `every ${duration(entry["interval-sec"])}`,
+    Math.abs(skew) >= 5 && `clock ${duration(Math.abs(skew))} ${skew > 0 ? "ahead" : "behind"}`,
     count(entry.labels.length, "label", "labels"),
   ];
   $("host-facts").replaceChildren(pill, ...facts.filter(Boolean).map(fact => Object.assign(document.createElement("span"), { textContent: fact })));

@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | `state` | `f` | the format, in digits |
 //! | `state` | `c` | number of the newest batch that every host's state has (8 bytes) |
-//! | `state` | `h` 0 HOST | newest batch in it (8), last epoch (8), gaps (3 × 4), sources: count (2), each name (1 + n), sequence number (8), heard at (8) |
+//! | `state` | `h` 0 HOST | newest batch in it (8), last epoch (8), gaps (3 × 4), sources: count (2), each name (1 + n), sequence number (8), heard at (8); skew of its clock (4), learned at (4), where it is known |
 //! | `state` | `b` 0 HOST 0 LABEL 0 WINDOW `:` SECONDS 0 chunk (8) | as [`Series::take_changes`] gives it |
 //! | `log-0`, `log-1` | number (8), from 1 | 1 now (8) epoch (8) host (1 + n) source (1 + n) sequence number (8) count (2), each label (1 + n) and value (8); or 2 host (1 + n): the host is forgotten |
 
@@ -509,6 +509,11 @@ fn host_record(host: &Host, newest: u64) -> Vec<u8> {
         put_text(&mut record, &source.name);
         record.extend_from_slice(&source.seq.to_le_bytes());
         record.extend_from_slice(&source.heard_sec.to_le_bytes());
+    }
+    // A lizm that does not know of it leaves what stands here unread.
+    if let Some(skew) = host.skew {
+        record.extend_from_slice(&skew.ahead_sec.to_le_bytes());
+        record.extend_from_slice(&skew.heard_sec.get().to_le_bytes());
     }
     record
 }

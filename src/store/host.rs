@@ -1,6 +1,8 @@
-//! What is kept of one host: its series, when it was last heard, and which requests of its sources were counted.
+//! What is kept of one host: its series, when it was last heard, how its clock differs, and which requests of its sources
+//! were counted.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 
 use super::labels::Labels;
 use crate::sample::{AHEAD_SEC_MAX, Key};
@@ -12,6 +14,37 @@ pub(super) const SOURCES_PER_HOST_MAX: usize = 64;
 
 /// Gaps between epochs that the interval of a host is learned from: one lost sample in three does not mislead it.
 const GAPS: usize = 3;
+
+/// How long an estimate of a clock's skew stands against lower ones: a clock that was set back is seen a minute later.
+pub(super) const SKEW_KEPT_SEC: u32 = 60;
+
+/// How far the clock of a host is ahead of the receiver's.
+///
+/// A sample comes when its second has ended, or later: from a backlog, or over a slow network. So its epoch less the
+/// receiver's clock is never above the skew, and the greatest of these differences comes nearest to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Skew {
+    /// Below 0 where it is behind.
+    pub(super) ahead_sec: i32,
+    /// The receiver's clock when it was learned, of which the low half tells an age; never 0, so that an unknown skew
+    /// takes no room of its own.
+    pub(super) heard_sec: NonZeroU32,
+}
+
+impl Skew {
+    /// What one sample of `epoch` tells that came at `now`.
+    fn of(epoch: u64, now: u64) -> Self {
+        let ahead_sec = i64::try_from(epoch).unwrap_or(i64::MAX).saturating_sub_unsigned(now);
+        let ahead_sec = ahead_sec.clamp(i32::MIN.into(), i32::MAX.into()) as i32;
+        Self { ahead_sec, heard_sec: NonZeroU32::new(now as u32).unwrap_or(NonZeroU32::MIN) }
+    }
+
+    /// Whether it takes the place of one that is known: where that is lower, old, or of a clock that was set back since.
+    fn replaces(self, known: Self) -> bool {
+        let age_sec = self.heard_sec.get().wrapping_sub(known.heard_sec.get());
+        self.ahead_sec >= known.ahead_sec || age_sec >= SKEW_KEPT_SEC
+    }
+}
 
 /// Newest sequence number of one source, so that a retry is known.
 #[derive(Debug)]
@@ -27,6 +60,7 @@ pub(super) struct Host {
     pub(super) sources: Vec<Source>,
     pub(super) last_epoch: u64,
     pub(super) gaps_sec: [u32; GAPS],
+    pub(super) skew: Option<Skew>,
     /// Whether it differs from what the newest checkpoint has of it.
     pub(super) changed: bool,
 }
@@ -46,6 +80,10 @@ impl Host {
     /// Notes that a sample was recorded.
     pub(super) fn hear_of(&mut self, epoch: u64, key: Option<Key<'_>>, now: u64) {
         self.hear(epoch, now);
+        let skew = Skew::of(epoch, now);
+        if self.skew.is_none_or(|known| skew.replaces(known)) {
+            self.skew = Some(skew);
+        }
         if let Some(key) = key {
             self.remember(key, now);
         }
@@ -112,4 +150,49 @@ impl Host {
 pub(super) fn source_kept_sec() -> u64 {
     let longest = WINDOWS.iter().map(|window| window.span_sec + window.interval_sec).max().unwrap_or(0);
     longest + AHEAD_SEC_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_465_001_814;
+
+    /// What is known after samples of which each came at a time, so many seconds after its epoch, below 0 before.
+    fn skew_after(came: &[(u64, i64)]) -> i32 {
+        let mut host = Host::default();
+        came.iter().for_each(|(now, late_sec)| host.hear_of(now.saturating_sub_signed(*late_sec), None, *now));
+        host.skew.unwrap().ahead_sec
+    }
+
+    #[test]
+    fn the_skew_is_the_greatest_difference_of_a_minute() {
+        assert_eq!(skew_after(&[(NOW, 600)]), -600);
+        assert_eq!(skew_after(&[(NOW, -240), (NOW + 1, -239), (NOW + 2, -238)]), 240);
+        // A backlog looks like a clock behind, until it has caught up; one that comes between does not.
+        assert_eq!(skew_after(&[(NOW, 3600), (NOW, 1800), (NOW + 1, 0), (NOW + 2, 1)]), 0);
+        assert_eq!(skew_after(&[(NOW, -100), (NOW + 1, 3600)]), 100);
+        // A clock that was set back is believed when nothing else was heard for a minute.
+        assert_eq!(skew_after(&[(NOW, 0), (NOW + 59, 600)]), 0);
+        assert_eq!(skew_after(&[(NOW, 0), (NOW + 59, 600), (NOW + 60, 601), (NOW + 61, 600)]), -600);
+    }
+
+    #[test]
+    fn the_skew_follows_the_receivers_clock() {
+        // Ahead of everybody for a minute, and back; then an hour back.
+        let day = 86_400;
+        assert_eq!(skew_after(&[(NOW, 0), (NOW + 86_400, day)]), -86_400);
+        assert_eq!(skew_after(&[(NOW, 0), (NOW + 86_400, day), (NOW + 1, 0)]), 0);
+        assert_eq!(skew_after(&[(NOW, 0), (NOW - 3600, 10)]), -10);
+        // The low half of the clock turns over in 2106.
+        let turn = 1 << 32;
+        assert_eq!(skew_after(&[(turn - 30, 0), (turn, 9), (turn + 29, 9)]), 0);
+        assert_eq!(skew_after(&[(turn - 30, 0), (turn + 30, 9)]), -9);
+        assert_eq!(skew_after(&[(NOW, -(1 << 39))]), i32::MAX);
+    }
+
+    #[test]
+    fn the_skew_takes_eight_bytes_of_a_host() {
+        assert_eq!(size_of::<Option<Skew>>(), 8);
+    }
 }

@@ -255,6 +255,7 @@ impl Local {
         let mut status = Status {
             last_epoch: host.last_epoch,
             interval_sec: host.interval_sec(),
+            clock_skew_sec: host.skew.map(|skew| skew.ahead_sec),
             labels: host.series.iter().map(|(label, _)| label.to_string()).collect(),
             recent: recent
                 .iter()

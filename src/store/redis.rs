@@ -227,9 +227,9 @@ impl Redis {
             let mut replies = self.ask(&commands).into_iter();
             let mut next = || replies.next().unwrap_or(Ok(Value::Nil));
             for fields in fields {
-                let (heard, labels) = (next()?, next()?);
+                let (about, labels) = (next()?, next()?);
                 let means = fields.into_iter().map(|fields| Ok((fields, next()?))).collect::<Result<Vec<_>, _>>()?;
-                statuses.push(status(&heard, &labels, recent, &means, now));
+                statuses.push(status(&about, &labels, recent, &means, now));
             }
         }
         Ok(statuses)
@@ -268,7 +268,7 @@ impl Redis {
 
 /// What the list of hosts shows of one, where any of its labels is listed.
 fn status(
-    heard: &Value,
+    about: &Value,
     labels: &Value,
     recent: &[&str],
     means: &[(Vec<(u64, usize)>, Value)],
@@ -277,7 +277,7 @@ fn status(
     let mut labels: Vec<String> =
         layout::pairs(labels).filter_map(|(label, hour)| layout::read_label(label, hour, now)).collect();
     labels.sort_unstable();
-    let (last_epoch, gaps_sec) = layout::read_heard(heard).filter(|_| !labels.is_empty())?;
+    let (last_epoch, gaps_sec, clock_skew_sec) = layout::read_about(about).filter(|_| !labels.is_empty())?;
     let first = summary::recent_start(now) / RECENT.interval_sec;
     let mut by_label: Vec<Vec<Option<f64>>> = vec![vec![None; ANSWER_INTERVALS_MAX]; recent.len()];
     for (fields, buckets) in means {
@@ -293,6 +293,7 @@ fn status(
     Some(Status {
         last_epoch,
         interval_sec: gaps_sec.into_iter().filter(|gap_sec| *gap_sec > 0).min(),
+        clock_skew_sec,
         recent: recent.map(|(label, means)| ((*label).to_owned(), means)).collect(),
         labels,
     })

@@ -137,3 +137,32 @@ fn an_address_in_use_is_a_failure_that_names_it() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(1) && said.contains(&format!("cannot listen on 127.0.0.1:{port}")), "{said}");
 }
+
+#[test]
+fn epochs_of_any_kind_are_counted_where_they_say_or_refused() {
+    let receiver = Served::start(&[]);
+    let at = now();
+    let post = |host: &str, epoch: String| receiver.post(&format!("/api/perf/{host}/{epoch}"), "{\"cpu\":1}").0;
+    // The second 1970 began with and one of last year are older than every summary; nothing of them is stored.
+    for epoch in [0, at - 366 * 86_400] {
+        let answer = receiver.post(&format!("/api/perf/past/{epoch}"), "{\"cpu\":1}");
+        assert_eq!(answer, (200, json!({"stored": 0, "expired": 1})));
+    }
+    assert_eq!(post("future", (at + 400).to_string()), 422);
+    assert_eq!(post("huge", "9".repeat(12)), 422);
+    assert_eq!(post("huge", "9".repeat(13)), 400);
+    assert_eq!(post("huge", "9".repeat(30)), 400);
+    assert_eq!(receiver.get("/api/hosts").1["count"], 0);
+    // A clock four minutes ahead and one ten minutes behind; and a second that comes twice, as a leap second does.
+    assert_eq!((post("ahead", (at + 240).to_string()), post("behind", (at - 600).to_string())), (200, 200));
+    (0..2).for_each(|_| assert_eq!(post("leap", at.to_string()), 200));
+    assert_eq!(receiver.samples("leap", "cpu"), 2);
+    for (host, skew_sec) in [("ahead", 240), ("behind", -600), ("leap", 0)] {
+        let known = receiver.get(&format!("/api/hosts?host={host}")).1["hosts"][0]["clock-skew-sec"].as_i64().unwrap();
+        // The receiver's clock may have gone on meanwhile.
+        assert!((skew_sec - 10..=skew_sec).contains(&known), "{host}: {known}");
+    }
+    let behind = receiver.get("/api/perf/behind/by-minute:cpu").1;
+    let start = behind["summary:by-minute:cpu"]["averages"][0]["start-sec"].as_u64().unwrap();
+    assert_eq!(start, (at - 601) / 60 * 60);
+}

@@ -13,13 +13,14 @@ const NOW: u64 = 1_465_001_814;
 /// Opens an empty store for so many series.
 type Open<'a> = &'a dyn Fn(usize) -> Store;
 
-const CASES: [fn(Open<'_>); 9] = [
+const CASES: [fn(Open<'_>); 10] = [
     golden_vectors_of_the_reference,
     a_retry_does_not_count_twice,
     sources_of_a_host_are_bounded_and_the_longest_unheard_gives_way,
     the_cap_refuses_new_series_and_serves_those_there_are,
     what_is_too_old_or_empty_makes_no_host,
     states_follow_the_learned_interval,
+    the_skew_of_a_clock_is_the_greatest_difference_of_a_minute,
     series_and_hosts_are_sorted_whatever_their_names,
     what_has_left_its_windows_is_gone,
     whatever_comes_in_any_order_is_answered_as_by_memory,
@@ -249,6 +250,25 @@ fn states_follow_the_learned_interval(open: Open<'_>) {
     assert_eq!(put(&store, &sample("second", NOW + 7200, &["cpu"]), None, NOW + 7200), stored(1));
     assert_eq!(put(&store, &sample("second", NOW + 10, &["cpu"]), None, NOW + 10), stored(1));
     assert_eq!((state("second", NOW + 10), state("second", NOW + 71)), (State::Up, State::Down));
+}
+
+fn the_skew_of_a_clock_is_the_greatest_difference_of_a_minute(open: Open<'_>) {
+    let store = open(10);
+    let after = |host: &str, epoch, now| {
+        assert_eq!(put(&store, &sample(host, epoch, &["cpu"]), None, now), stored(1));
+        status(&store, host, now).unwrap().clock_skew_sec
+    };
+    assert_eq!((after("behind", NOW - 600, NOW), after("ahead", NOW + 240, NOW)), (Some(-600), Some(240)));
+    // What is late, from a backlog or by another way, says nothing of a clock that was heard on time a moment ago.
+    assert_eq!(
+        (after("h", NOW, NOW), after("h", NOW - 3600, NOW + 1), after("h", NOW, NOW + 2)),
+        (Some(0), Some(0), Some(0))
+    );
+    assert_eq!(after("h", NOW - 541, NOW + 59), Some(0));
+    assert_eq!(after("h", NOW - 540, NOW + 60), Some(-600));
+    // The receiver's clock a day ahead and back, and an hour back.
+    assert_eq!(after("h", NOW + 61, NOW + 86_461), Some(-86_400));
+    assert_eq!((after("h", NOW + 62, NOW + 62), after("h", NOW - 3600, NOW - 3599)), (Some(0), Some(-1)));
 }
 
 fn series_and_hosts_are_sorted_whatever_their_names(open: Open<'_>) {

@@ -1,12 +1,13 @@
 //! Reading a directory back: the series of the checkpoints, the states of the hosts, and the batches since.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
 
 use fjall::{Guard, PersistMode};
 use foldhash::{HashMap, HashMapExt};
 
-use super::super::host::{Host, Source};
+use super::super::host::{Host, Skew, Source};
 use super::super::local::Local;
 use super::{Chunk, FORGET, FORMAT, Fields, SAMPLE, Tree};
 use crate::sample::{EPOCH_MAX, Key, check_host, check_label, check_value};
@@ -112,9 +113,11 @@ fn restore_host(bytes: &[u8], host: Option<&mut Host>) -> Option<u64> {
         Some(Source { name, seq: fields.number()?, heard_sec: fields.number()? })
     });
     let sources = sources.collect::<Option<Vec<_>>>()?;
+    let skew = fields.short().zip(fields.short().and_then(NonZeroU32::new));
+    let skew = skew.map(|(ahead_sec, heard_sec)| Skew { ahead_sec: ahead_sec.cast_signed(), heard_sec });
     // A host whose series have all expired is not known any more.
     if let Some(host) = host {
-        (host.last_epoch, host.gaps_sec, host.sources) = (last_epoch, gaps_sec, sources);
+        (host.last_epoch, host.gaps_sec, host.sources, host.skew) = (last_epoch, gaps_sec, sources, skew);
     }
     Some(number)
 }

@@ -8,7 +8,7 @@ use redis::{Cmd, Script, Value};
 use smol_str::SmolStr;
 
 use super::super::Recorded;
-use super::super::host::{SOURCES_PER_HOST_MAX, source_kept_sec};
+use super::super::host::{SKEW_KEPT_SEC, SOURCES_PER_HOST_MAX, source_kept_sec};
 use super::nodes::{Command, slot_of};
 use crate::sample::{AHEAD_SEC_MAX, Key, View};
 use crate::summary::{Bucket, RECENT, WINDOWS, Window, recent_start};
@@ -35,6 +35,7 @@ impl Scripts {
     pub(super) fn new() -> Self {
         let limits = format!(
             "local SOURCES_MAX, SOURCE_KEPT_SEC, AHEAD_SEC_MAX = {SOURCES_PER_HOST_MAX}, {}, {AHEAD_SEC_MAX}\n\
+             local SKEW_KEPT_SEC = {SKEW_KEPT_SEC}\n\
              local LISTED_INTERVAL_SEC, LISTED_SPAN_SEC, FLOAT_MAX = {}, {}, {:e}\n",
             source_kept_sec(),
             LONGEST.interval_sec,
@@ -119,10 +120,10 @@ impl HostKeys {
         commands.collect()
     }
 
-    /// `HGET` of when the host was heard, and `HGETALL` of its labels.
+    /// `HMGET` of when the host was heard and how its clock differs, and `HGETALL` of its labels.
     pub(super) fn about(&self) -> [Command; 2] {
         [
-            self.command(redis::cmd("HGET").arg(self.named("host")).arg("heard"), false),
+            self.command(redis::cmd("HMGET").arg(self.named("host")).arg(&["heard", "skew"]), false),
             self.command(redis::cmd("HGETALL").arg(self.named("labels")), false),
         ]
     }
@@ -263,10 +264,12 @@ pub(super) fn read_bucket(bucket: &Value) -> Option<Bucket> {
     Some(Bucket { count, sum: number()?, min: number()?, max: number()? })
 }
 
-/// The newest epoch of a host and the gaps before it.
-pub(super) fn read_heard(heard: &Value) -> Option<(u64, Vec<u64>)> {
-    let mut numbers = text(heard)?.split(' ').map_while(|number| number.parse().ok());
-    Some((numbers.next()?, numbers.collect()))
+/// The newest epoch of a host, the gaps before it, and how far its clock is ahead.
+pub(super) fn read_about(about: &Value) -> Option<(u64, Vec<u64>, Option<i32>)> {
+    let Value::Array(about) = about else { return None };
+    let skew = about.get(1).and_then(text).and_then(|skew| skew.split(' ').next()?.parse().ok());
+    let mut numbers = text(about.first()?)?.split(' ').map_while(|number| number.parse().ok());
+    Some((numbers.next()?, numbers.collect(), skew))
 }
 
 /// A label of a host, while the newest hour it has samples in is listed.

@@ -68,7 +68,7 @@ for window = 1, windows do
   end
   buckets[window] = redis.call('HMGET', KEYS[3 + window], unpack(fields[window]))
 end
-local heard, listed = unpack(redis.call('HMGET', host_key, 'heard', 'listed'))
+local heard, listed, skew = unpack(redis.call('HMGET', host_key, 'heard', 'listed', 'skew'))
 listed = tonumber(listed or -1)
 
 -- The first sample of a label in an hour: the index has to know of the hour, and of labels that are new.
@@ -135,11 +135,23 @@ if newest > now + AHEAD_SEC_MAX then
   -- The clock was set back since: what was heard then tells nothing any more.
   newest, gap, gap2, gap3 = 0, 0, 0, 0
 end
+local about = {}
 if epoch > newest then
   if newest > 0 then
     gap, gap2, gap3 = math.min(epoch - newest, 4294967295), gap, gap2
   end
-  redis.call('HSET', host_key, 'heard', string.format('%.0f %.0f %.0f %.0f', epoch, gap, gap2, gap3))
+  about = {'heard', string.format('%.0f %.0f %.0f %.0f', epoch, gap, gap2, gap3)}
+end
+
+-- How far its clock is ahead: the greatest difference of a minute, since samples come late and never early.
+local ahead_sec, skew_heard = string.match(skew or '', '^(%-?%d+) (%d+)$')
+local age_sec = now - tonumber(skew_heard or 0)
+if not ahead_sec or epoch - now >= tonumber(ahead_sec) or age_sec >= SKEW_KEPT_SEC or age_sec < 0 then
+  about[#about + 1] = 'skew'
+  about[#about + 1] = string.format('%.0f %.0f', epoch - now, now)
+end
+if #about > 0 then
+  redis.call('HSET', host_key, unpack(about))
 end
 
 if source ~= '' then
