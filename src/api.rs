@@ -3,27 +3,26 @@
 //! A door first asks for the [`Route`] of a head, before it reads the body, and then for the reply to both. What needs
 //! a token or a password is refused by the head alone.
 
+mod hosts;
 mod influx;
 mod page;
+mod route;
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::json;
-use smol_str::SmolStr;
 
 use crate::ingest::{Ingest, Refused};
 use crate::metrics;
-use crate::sample::line::LINES_BYTES_MAX;
-use crate::sample::{self, BODY_BYTES_MAX, Sample};
+use crate::sample::{self, Sample};
 use crate::stats::Stats;
-use crate::store::{Recorded, Unavailable};
-use crate::summary::{self, Summaries, Wanted};
-use crate::trust::{Gate, Readers, Refusal, Source, Speaker, bearer};
+use crate::store::Recorded;
+use crate::summary::Summaries;
+use crate::trust::{Gate, Readers, Refusal, Speaker};
+use route::Action;
+pub use route::{Head, Peer, Route, Serve};
 
 /// Longest request line and header lines together, in bytes: the longest host and label, escaped, fit several times.
 pub const HEAD_BYTES_MAX: usize = 8 << 10;
@@ -31,12 +30,6 @@ pub const HEAD_BYTES_MAX: usize = 8 << 10;
 /// Most requests a door may have parked before the process says that it is not well: each keeps a thread and two
 /// descriptors, and all of them together what a process commonly may have.
 const PARKED_MAX: u64 = 2048;
-
-/// Longest body in bytes where there is nothing to store: a statement of a client of InfluxDB, or one without meaning.
-const OTHER_BYTES_MAX: usize = 64 << 10;
-
-/// Most labels in `?series=`: what a page shows of a host at a glance.
-const LIST_SERIES_MAX: usize = 16;
 
 /// An answer, ready to be written to a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,121 +67,6 @@ impl Reply {
             Err(error) => Self::error(500, &format!("the answer could not be written as JSON: {error}")),
         }
     }
-}
-
-/// The request line and the headers that routes look at.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Head<'a> {
-    /// The method, as sent.
-    pub method: &'a str,
-    /// The request target, as sent: path and query.
-    pub target: &'a str,
-    /// The header `Idempotency-Key`.
-    pub idempotency_key: Option<&'a str>,
-    /// The header `Content-Encoding`.
-    pub content_encoding: Option<&'a str>,
-    /// The header `If-None-Match`.
-    pub if_none_match: Option<&'a str>,
-    /// The header `Authorization`.
-    pub authorization: Option<&'a str>,
-    /// The door it came by.
-    pub peer: Peer<'a>,
-}
-
-/// The door a request came by, and who is on the other side.
-#[derive(Debug, Clone, Copy, Default)]
-pub enum Peer<'a> {
-    /// The plain door: anybody.
-    #[default]
-    Plain,
-    /// The HTTPS door: the owner of a certificate that was verified, or anybody.
-    Tls(Option<&'a Source>),
-}
-
-/// What a request asks for, checked as far as its head goes.
-#[derive(Debug)]
-pub struct Route<'a>(Action<'a>);
-
-#[derive(Debug)]
-enum Action<'a> {
-    Submit { speaker: Speaker, host: Cow<'a, str>, epoch: u64, key: Option<sample::Key<'a>> },
-    Summaries { host: Cow<'a, str>, wanted: Wanted },
-    Remove { host: Cow<'a, str> },
-    Hosts(HostsQuery),
-    Page { is_held: bool },
-    Health,
-    Write(Speaker, influx::Write<'a>),
-    Token(Peer<'a>),
-    Metrics,
-    Ping,
-    Query { statement: Option<String> },
-}
-
-#[derive(Debug, Default)]
-struct HostsQuery {
-    host: Option<String>,
-    series: Vec<String>,
-    after: Option<String>,
-    limit: Option<usize>,
-}
-
-impl Route<'_> {
-    /// Its name among [`crate::stats::ROUTES`].
-    fn name(&self) -> &'static str {
-        match self.0 {
-            Action::Submit { .. } => "submit",
-            Action::Summaries { .. } => "summaries",
-            Action::Remove { .. } => "remove",
-            Action::Hosts(_) => "hosts",
-            Action::Page { .. } => "page",
-            Action::Health => "health",
-            Action::Metrics => "metrics",
-            Action::Write(..) => "write",
-            Action::Token(_) => "token",
-            Action::Ping => "ping",
-            Action::Query { .. } => "query",
-        }
-    }
-
-    /// Longest body in bytes this route takes.
-    #[must_use]
-    pub fn body_bytes_max(&self) -> usize {
-        match self.0 {
-            Action::Write(..) => LINES_BYTES_MAX,
-            Action::Submit { .. } => BODY_BYTES_MAX,
-            _ => OTHER_BYTES_MAX,
-        }
-    }
-
-    /// Whether the body may come in chunks, without a declared length.
-    #[must_use]
-    pub fn takes_chunks(&self) -> bool {
-        matches!(self.0, Action::Write(..))
-    }
-
-    /// Whether the body is packed, in a form that tells by itself whether it is whole.
-    #[must_use]
-    pub fn is_packed(&self) -> bool {
-        matches!(&self.0, Action::Write(_, write) if write.is_packed())
-    }
-
-    /// Whether the route needs a body of a declared length.
-    #[must_use]
-    pub fn needs_length(&self) -> bool {
-        matches!(self.0, Action::Submit { .. } | Action::Write(..))
-    }
-}
-
-/// What a receiver serves of all there is. Those that share a store may be two services, which scale each alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Serve {
-    /// Everything.
-    #[default]
-    All,
-    /// It takes samples, and deletes hosts: all that changes the store.
-    Intake,
-    /// It answers what was asked of the store.
-    Summaries,
 }
 
 /// The answers of one receiver.
@@ -234,115 +112,6 @@ impl Api {
     #[must_use]
     pub fn stats(&self) -> &Stats {
         self.ingest.stats()
-    }
-
-    /// Finds what a request asks for, at `now` in seconds since the Unix epoch.
-    ///
-    /// # Errors
-    /// The reply to a request that can be refused by its head.
-    pub fn route<'a>(&self, head: &Head<'a>, now: u64) -> Result<Route<'a>, Reply> {
-        let (path, query) = split_target(head.target);
-        if path != "/health" && matches!(head.method, "GET" | "HEAD") && !self.readers.admit(head.authorization) {
-            let mut reply = Reply::error(401, "password: needed to read here, by HTTP Basic; see --read-password-file");
-            reply.headers.push(("WWW-Authenticate", "Basic realm=\"lizm\", charset=\"UTF-8\""));
-            return Err(reply);
-        }
-        let action = match path {
-            "/" => {
-                allow(head.method, "GET, HEAD")?;
-                Action::Page { is_held: head.if_none_match.is_some_and(page::is_held) }
-            }
-            "/api/hosts" => {
-                allow(head.method, "GET, HEAD")?;
-                Action::Hosts(HostsQuery::parse(query)?)
-            }
-            "/health" => {
-                allow(head.method, "GET, HEAD")?;
-                Action::Health
-            }
-            "/metrics" => {
-                allow(head.method, "GET, HEAD")?;
-                Action::Metrics
-            }
-            "/write" => {
-                allow(head.method, "POST")?;
-                Action::Write(self.speaker(head, now)?, influx::Write::parse(head, query)?)
-            }
-            "/api/token" => {
-                allow(head.method, "POST")?;
-                Action::Token(head.peer)
-            }
-            "/ping" => {
-                allow(head.method, "GET, HEAD")?;
-                Action::Ping
-            }
-            "/query" => {
-                allow(head.method, "GET, HEAD, POST")?;
-                Action::Query { statement: influx::statement(query)? }
-            }
-            _ => {
-                let rest = path.strip_prefix("/api/perf/").filter(|rest| !rest.is_empty());
-                let rest =
-                    rest.ok_or_else(|| Reply::error(404, "path: nothing is served here; /api/hosts lists the hosts"))?;
-                self.route_perf(head, rest, now)?
-            }
-        };
-        self.check_served(&action)?;
-        Ok(Route(action))
-    }
-
-    /// Refuses what is another service's.
-    fn check_served(&self, action: &Action<'_>) -> Result<(), Reply> {
-        let other = match (self.serve, action) {
-            (Serve::Intake, Action::Summaries { .. } | Action::Hosts(_) | Action::Page { .. }) => "summaries",
-            (
-                Serve::Summaries,
-                Action::Submit { .. } | Action::Remove { .. } | Action::Write(..) | Action::Ping | Action::Query { .. },
-            ) => "intake",
-            _ => return Ok(()),
-        };
-        let sentence = format!("path: not served here; a receiver that was started with --serve {other} serves it");
-        Err(Reply::error(404, &sentence))
-    }
-
-    /// Routes what follows `/api/perf/`: a host, and after a slash an epoch or a label.
-    fn route_perf<'a>(&self, head: &Head<'a>, rest: &'a str, now: u64) -> Result<Action<'a>, Reply> {
-        let bad = |sentence: String| Reply::error(400, &sentence);
-        let (host, rest) = rest.split_once('/').unwrap_or((rest, ""));
-        let allowed = match rest {
-            "" => "GET, HEAD, DELETE",
-            _ if !rest.contains('/') => "GET, HEAD, POST",
-            _ => "GET, HEAD",
-        };
-        allow(head.method, allowed)?;
-        let host = decode("host", host)?;
-        sample::check_host(&host).map_err(bad)?;
-        match head.method {
-            "POST" => Ok(Action::Submit {
-                speaker: self.speaker_for(&host, head, now)?,
-                host,
-                epoch: sample::parse_epoch(&decode("epoch", rest)?).map_err(bad)?,
-                key: head.idempotency_key.map(sample::parse_key).transpose().map_err(bad)?,
-            }),
-            "DELETE" => {
-                self.speaker_for(&host, head, now)?;
-                Ok(Action::Remove { host })
-            }
-            _ => Ok(Action::Summaries { host, wanted: Wanted::containing(&decode("label", rest)?) }),
-        }
-    }
-
-    /// Who submits, by the token in the head.
-    fn speaker(&self, head: &Head<'_>, now: u64) -> Result<Speaker, Reply> {
-        let token = head.authorization.and_then(bearer);
-        self.ingest.admit(token, now).map_err(|refusal| Reply::untrusted(&refusal))
-    }
-
-    /// The same, where it may speak for `host`.
-    fn speaker_for(&self, host: &str, head: &Head<'_>, now: u64) -> Result<Speaker, Reply> {
-        let speaker = self.speaker(head, now)?;
-        self.ingest.check(&speaker, host, now).map_err(|refusal| Reply::untrusted(&refusal))?;
-        Ok(speaker)
     }
 
     /// Answers a request whose body has been read, at `now` in seconds since the Unix epoch.
@@ -476,45 +245,6 @@ impl Api {
     fn token(&self, _: Peer<'_>, _: u64) -> Reply {
         Reply::error(403, &format!("token: {}", crate::trust::WITHOUT_TLS))
     }
-
-    fn hosts(&self, query: &HostsQuery, now: u64) -> Result<Reply, Unavailable> {
-        let store = self.ingest.store();
-        let names = store.hosts(now)?;
-        let listed = match (&query.host, &query.after) {
-            (Some(host), _) => match names.binary_search_by(|name| (**name).cmp(host.as_str())) {
-                Ok(place) => &names[place..=place],
-                Err(_) => &[],
-            },
-            (None, Some(after)) => &names[names.partition_point(|name| **name <= **after)..],
-            (None, None) => &names[..],
-        };
-        let listed = &listed[..query.limit.unwrap_or(usize::MAX).min(listed.len())];
-        let series: Vec<&str> = query.series.iter().map(String::as_str).collect();
-        let all = Wanted::containing("");
-        let kept = query.host.as_ref().map(|host| store.series(host, &all, now)).transpose()?;
-        let statuses = store.statuses(listed, &series, now)?;
-        let hosts = listed.iter().zip(statuses).filter_map(|(name, status)| {
-            let status = status?;
-            Some(HostEntry {
-                host: name,
-                state: status.state(now).name(),
-                last_epoch: status.last_epoch,
-                age_sec: status.age_sec(now),
-                interval_sec: status.interval_sec,
-                clock_skew_sec: status.clock_skew_sec,
-                series: (!series.is_empty()).then(|| status.recent.into_iter().collect()),
-                labels: status.labels,
-                summaries: kept.as_ref().map(|series| Summaries { series, wanted: &all, now }),
-            })
-        });
-        let answer = HostsAnswer {
-            hosts: hosts.collect(),
-            count: names.len(),
-            series_start_sec: (!series.is_empty()).then(|| summary::recent_start(now)),
-            series_interval_sec: (!series.is_empty()).then_some(summary::RECENT.interval_sec),
-        };
-        Ok(Reply::json(200, &answer))
-    }
 }
 
 /// What became of the values of a submission.
@@ -524,102 +254,6 @@ struct Submitted {
     expired: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<usize>,
-}
-
-/// The list of hosts.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct HostsAnswer<'a> {
-    hosts: Vec<HostEntry<'a>>,
-    /// All hosts there are, of which a page lists some.
-    count: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    series_start_sec: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    series_interval_sec: Option<u64>,
-}
-
-/// A host as the list shows it.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct HostEntry<'a> {
-    host: &'a str,
-    state: &'static str,
-    last_epoch: u64,
-    age_sec: u64,
-    interval_sec: Option<u64>,
-    clock_skew_sec: Option<i32>,
-    labels: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    series: Option<BTreeMap<String, Vec<Option<f64>>>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    summaries: Option<Summaries<'a, SmolStr>>,
-}
-
-impl HostsQuery {
-    fn parse(query: &str) -> Result<Self, Reply> {
-        let mut parsed = Self::default();
-        for (name, value) in pairs(query) {
-            let value = || decode_form(name, value);
-            match name {
-                "host" => parsed.host = Some(value()?),
-                "series" => parsed.series = value()?.split(',').map(str::to_owned).collect(),
-                "after" => parsed.after = Some(value()?),
-                "limit" => {
-                    let limit = value()?.parse().ok().filter(|limit| *limit > 0);
-                    let wrong = || Reply::error(400, "limit: not a whole number above 0");
-                    parsed.limit = Some(limit.ok_or_else(wrong)?);
-                }
-                _ => return Err(Reply::error(400, "query: only host, series, after and limit are known here")),
-            }
-        }
-        if parsed.host.is_some() && (parsed.after.is_some() || parsed.limit.is_some()) {
-            return Err(Reply::error(400, "host: lists one host, with which after and limit mean nothing"));
-        }
-        if parsed.series.len() > LIST_SERIES_MAX {
-            return Err(Reply::error(400, &format!("series: the limit is {LIST_SERIES_MAX} labels")));
-        }
-        Ok(parsed)
-    }
-}
-
-/// Splits a request target into path and query; of an absolute one (RFC 9112, 3.2.2) the authority is left out.
-fn split_target(target: &str) -> (&str, &str) {
-    let path = match target.split_once("://") {
-        Some(("http" | "https", rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
-        _ => target,
-    };
-    path.split_once('?').unwrap_or((path, ""))
-}
-
-fn allow(method: &str, allowed: &'static str) -> Result<(), Reply> {
-    if allowed.split(", ").any(|known| known == method) {
-        return Ok(());
-    }
-    let mut reply = Reply::error(405, &format!("method: only {allowed} are served here"));
-    reply.headers.push(("Allow", allowed));
-    Err(reply)
-}
-
-/// The names and values of a query or a form, as they stand.
-fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-}
-
-/// Decodes a value of a query or a form, in which a plus sign is a space.
-fn decode_form(field: &str, value: &str) -> Result<String, Reply> {
-    decode(field, &value.replace('+', " ")).map(Cow::into_owned)
-}
-
-/// Percent-decodes a part of the target, once.
-fn decode<'a>(field: &str, text: &'a str) -> Result<Cow<'a, str>, Reply> {
-    let is_escape = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|b| b.is_ascii_hexdigit());
-    if !text.split('%').skip(1).all(is_escape) {
-        return Err(Reply::error(400, &format!("{field}: has a '%' that two hexadecimal digits do not follow")));
-    }
-    percent_decode_str(text)
-        .decode_utf8()
-        .map_err(|_| Reply::error(400, &format!("{field}: is not UTF-8 once decoded")))
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use flate2::bufread::MultiGzDecoder;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Head, Reply, decode_form, pairs};
+use super::Reply;
+use super::route::{Head, decode_form, pairs};
 use crate::ingest::{Ingest, Refused};
 use crate::sample::line::{self, LINES_BYTES_MAX, LINES_MAX, Precision};
 use crate::sample::{self, Key};

@@ -18,7 +18,7 @@ use std::path::Path;
 
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
-use super::Fields;
+use super::format::Fields;
 
 /// Bytes of a table that are read at once.
 const READ_BYTES: usize = 64 << 10;

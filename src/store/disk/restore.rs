@@ -9,7 +9,8 @@ use foldhash::{HashMap, HashMapExt};
 
 use super::super::host::{Host, Skew, Source};
 use super::super::local::Local;
-use super::{Chunk, FORGET, FORMAT, Fields, SAMPLE, Tree};
+use super::Tree;
+use super::format::{Chunk, FORGET, FORMAT, Fields, SAMPLE};
 use crate::sample::{EPOCH_MAX, Key, check_host, check_label, check_value};
 use crate::summary::is_chunk_expired;
 

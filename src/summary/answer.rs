@@ -1,0 +1,175 @@
+//! Summaries as they are answered: rounded, named by their keys, written as JSON.
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+use super::{ANSWER_INTERVALS_MAX, Bucket, Ring, Series, WINDOWS, Window};
+
+/// Rounds to two decimals, half to even on the binary value, as Python's `round(x, 2)` does.
+///
+/// Rust's formatting is exact in the same way; a number without a fraction is its own rounding. Where a number is clear
+/// of the middle between two hundredths, arithmetic finds the same a good deal faster: its error, at most 2e-7 of a
+/// hundredth below ten million, cannot reach across, and a division of whole numbers rounds as parsing does.
+#[must_use]
+pub fn round2(value: f64) -> f64 {
+    let hundredths = value * 100.0;
+    let nearest = hundredths.round();
+    if hundredths.abs() < 1e9 && (hundredths - nearest).abs() < 0.499_999 {
+        nearest / 100.0
+    } else if value.fract() == 0.0 {
+        value
+    } else {
+        format!("{value:.2}").parse().unwrap_or(value)
+    }
+}
+
+/// One interval of an answer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Average {
+    start_sec: u64,
+    end_sec: u64,
+    interval_size_sec: u64,
+    num_samples: u32,
+    avg: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Average {
+    fn new(window: &Window, number: u64, bucket: Bucket) -> Self {
+        Self {
+            start_sec: number * window.interval_sec,
+            end_sec: (number + 1) * window.interval_sec,
+            interval_size_sec: window.interval_sec,
+            num_samples: bucket.count,
+            avg: round2(bucket.mean()),
+            min: bucket.min,
+            max: bucket.max,
+        }
+    }
+}
+
+/// One series in one window, as an answer shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Summary {
+    start: u64,
+    end: u64,
+    averages: Vec<Average>,
+    timeslice_size_sec: u64,
+    average_count: usize,
+}
+
+impl Series {
+    fn summary(&self, window: &Window, ring: &Ring, now: u64) -> Option<Summary> {
+        let listed =
+            ring.held().filter(|(number, _)| *number >= window.oldest(now) && number * window.interval_sec < now);
+        let mut averages: Vec<Average> = listed
+            .rev()
+            .take(ANSWER_INTERVALS_MAX)
+            .map(|(number, bucket)| Average::new(window, number, bucket))
+            .collect();
+        averages.reverse();
+        (!averages.is_empty()).then(|| Summary {
+            start: window.oldest(now) * window.interval_sec,
+            end: now,
+            timeslice_size_sec: window.interval_sec,
+            average_count: averages.len(),
+            averages,
+        })
+    }
+}
+
+/// Which summaries are asked for: those whose key contains a text, ignoring case.
+#[derive(Debug)]
+pub struct Wanted(String);
+
+impl Wanted {
+    /// Asks for the summaries whose key contains `text`; an empty text asks for all.
+    #[must_use]
+    pub fn containing(text: &str) -> Self {
+        Self(text.to_lowercase())
+    }
+
+    /// Whether any summary of `label` is asked for.
+    #[must_use]
+    pub fn any_of(&self, label: &str) -> bool {
+        WINDOWS.iter().any(|window| self.has(&key(window, label)))
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.0.is_empty() || key.to_lowercase().contains(&self.0)
+    }
+}
+
+fn key(window: &Window, label: &str) -> String {
+    format!("summary:{}:{label}", window.name)
+}
+
+/// The summaries of a host, written as one JSON object: key, then summary. A series without samples in a window is
+/// left out of it.
+#[derive(Debug)]
+pub struct Summaries<'a, L> {
+    /// Label and series.
+    pub series: &'a [(L, Series)],
+    /// Which of them are asked for.
+    pub wanted: &'a Wanted,
+    /// The receiver's clock.
+    pub now: u64,
+}
+
+impl<L: AsRef<str>> Serialize for Summaries<'_, L> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (place, window) in WINDOWS.iter().enumerate() {
+            for (label, series) in self.series {
+                let key = key(window, label.as_ref());
+                let summary =
+                    if self.wanted.has(&key) { series.summary(window, &series.rings[place], self.now) } else { None };
+                if let Some(summary) = summary {
+                    map.serialize_entry(&key, &summary)?;
+                }
+            }
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn rounding_is_pythons() {
+        // Each pair is `x, round(x, 2)` as CPython 3.11 prints them.
+        let pairs = [
+            (0.125, 0.12),
+            (0.375, 0.38),
+            (2.675, 2.67),
+            (1.005, 1.0),
+            (-0.125, -0.12),
+            (5.015, 5.01),
+            (0.005, 0.01),
+            (1e300, 1e300),
+            (123_456_789.125, 123_456_789.12),
+            (4.98, 4.98),
+            (-0.001, -0.0),
+            (36.0, 36.0),
+        ];
+        for (value, rounded) in pairs {
+            assert_eq!(round2(value).to_bits(), f64::to_bits(rounded), "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rounding_by_arithmetic_is_rounding_by_formatting(value in -1e8..1e8_f64, hundredth in -20_000..20_000_i32, off in -3..=3_i32) {
+            let beside_middle = (f64::from(hundredth) + 0.5) / 100.0 + f64::from(off) * 1e-9;
+            for value in [value, value / 1e5, beside_middle] {
+                prop_assert_eq!(round2(value).to_bits(), format!("{value:.2}").parse::<f64>().unwrap().to_bits(), "{}", value);
+            }
+        }
+    }
+}
