@@ -136,19 +136,19 @@ impl Ingest {
         counter.add(1);
     }
 
-    /// Stores a line of line protocol. [`Ingest::settle`] makes it, and those before it, durable.
+    /// Stores a line of line protocol, as [`line::lines`] gives it. [`Ingest::settle`] makes it, and those before it, durable.
     ///
     /// # Errors
     /// When nothing of the line was stored, because of what it says, of a limit, or of the store.
     pub fn submit_line(
         &self,
         speaker: &Speaker,
-        line: &[u8],
+        line: Result<&str, String>,
         precision: Precision,
         key: Option<Key<'_>>,
         now: u64,
     ) -> Result<Recorded, Refused> {
-        let decoded = line::decode_line(line, precision, now).map_err(Refused::Malformed);
+        let decoded = line.and_then(|line| line::decode_line(line, precision, now)).map_err(Refused::Malformed);
         let strings = decoded.as_ref().map_or(0, |line| line.strings);
         let recorded = decoded.and_then(|line| self.record(speaker, line.sample.view(), key, now));
         match recorded {
@@ -168,20 +168,20 @@ impl Ingest {
     /// with who says it.
     pub fn submit_lines<'l>(
         &self,
-        lines: impl Iterator<Item = (usize, &'l Speaker, &'l [u8])>,
+        lines: impl Iterator<Item = (usize, &'l Speaker, Result<&'l str, String>)>,
         precision: Precision,
         now: u64,
         mut became: impl FnMut(usize, Result<Recorded, Refused>),
     ) {
         let mut decoder = Decoder::new(precision, now);
-        let mut lines = lines.peekable();
+        let (mut lines, mut heads) = (lines.peekable(), Vec::with_capacity(RUN_LINES));
         while lines.peek().is_some() {
             decoder.clear();
-            let mut heads = Vec::new();
+            heads.clear();
             while heads.len() < RUN_LINES && decoder.values.len() < RUN_VALUES {
                 let Some((number, speaker, line)) = lines.next() else { break };
                 let first = decoder.values.len();
-                let head = decoder.decode(line).map_err(Refused::Malformed);
+                let head = line.and_then(|line| decoder.decode(line)).map_err(Refused::Malformed);
                 let checked = head.and_then(|head| {
                     self.check(speaker, &head.host, now).map_err(Refused::Untrusted)?;
                     check_ahead(head.epoch, now).map(|()| head)

@@ -130,7 +130,7 @@ impl Together {
     }
 
     /// The lines of each text, numbered through, and who says them.
-    fn lines(&self) -> impl Iterator<Item = (usize, &Speaker, &[u8])> {
+    fn lines(&self) -> impl Iterator<Item = (usize, &Speaker, Result<&str, String>)> {
         let starts = [0].into_iter().chain(self.texts.iter().map(|(_, end)| *end));
         let texts = starts.zip(&self.texts).map(|(start, (speaker, end))| (speaker, &self.text[start..*end]));
         let lines = texts.flat_map(|(speaker, text)| line::lines(text).map(move |(_, line)| (speaker, line)));

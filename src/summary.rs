@@ -70,6 +70,47 @@ pub fn is_expired(epoch: u64, now: u64) -> bool {
     WINDOWS.iter().all(|window| window.number(epoch) < window.oldest(now))
 }
 
+/// The epoch of a sample and the time it came at, with the intervals it is in: reckoned once for all its values, since
+/// that takes divisions.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    epoch: u64,
+    now: u64,
+    numbers: [u64; WINDOWS.len()],
+    is_expired: bool,
+}
+
+impl Moment {
+    /// The moment of a sample of `epoch` that came at `now`.
+    #[must_use]
+    pub fn new(epoch: u64, now: u64) -> Self {
+        Self {
+            epoch,
+            now,
+            numbers: WINDOWS.each_ref().map(|window| window.number(epoch)),
+            is_expired: is_expired(epoch, now),
+        }
+    }
+
+    /// Seconds since the Unix epoch at which the measured second ends.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The receiver's clock when it came.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Whether it is too old for every window.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        self.is_expired
+    }
+}
+
 /// What is kept of the samples of one interval.
 ///
 /// Packed to 28 bytes, an eighth less than its alignment asks for: a full series is 84 of these, and there may be a
@@ -92,6 +133,22 @@ impl Bucket {
     #[must_use]
     pub fn of(value: f64) -> Self {
         Self { count: 1, sum: value, min: value, max: value }
+    }
+
+    /// Adds one sample, as [`Bucket::merge`] does.
+    fn add(&mut self, value: f64) {
+        if self.count == 0 {
+            *self = Self::of(value);
+        } else if self.count < u32::MAX {
+            self.count += 1;
+            self.sum = (self.sum + value).clamp(f64::MIN, f64::MAX);
+            if value < self.min {
+                self.min = value;
+            }
+            if value > self.max {
+                self.max = value;
+            }
+        }
     }
 
     /// Adds the samples of `other`. Past 2^32 samples, a million a second for an hour, the rest is left out.
@@ -143,6 +200,16 @@ impl Ring {
     /// Number of the oldest interval held.
     fn first(&self) -> u64 {
         self.newest - self.history.len() as u64
+    }
+
+    /// Adds one sample of interval `number`: mostly it is of the running one.
+    fn add(&mut self, window: &Window, number: u64, value: f64, now: u64) {
+        if number == self.newest {
+            self.changed_from = self.changed_from.min(number);
+            self.running.add(value);
+        } else {
+            self.merge(window, number, Bucket::of(value), now);
+        }
     }
 
     fn merge(&mut self, window: &Window, number: u64, bucket: Bucket, now: u64) {
@@ -249,10 +316,10 @@ pub struct Series {
 }
 
 impl Series {
-    /// Records a value measured in the second that ends at `epoch`. A value too old for a window is left out of it.
-    pub fn record(&mut self, epoch: u64, value: f64, now: u64) {
-        for (window, ring) in WINDOWS.iter().zip(&mut self.rings) {
-            ring.merge(window, window.number(epoch), Bucket::of(value), now);
+    /// Records a value of a moment. A value too old for a window is left out of it.
+    pub fn record(&mut self, moment: &Moment, value: f64) {
+        for ((window, ring), number) in WINDOWS.iter().zip(&mut self.rings).zip(moment.numbers) {
+            ring.add(window, number, value, moment.now);
         }
     }
 
@@ -408,7 +475,7 @@ mod tests {
 
     fn recorded(samples: &[(u64, f64)], now: u64) -> Series {
         let mut series = Series::default();
-        samples.iter().for_each(|(epoch, value)| series.record(*epoch, *value, now));
+        samples.iter().for_each(|(epoch, value)| series.record(&Moment::new(*epoch, now), *value));
         series
     }
 
@@ -494,7 +561,7 @@ mod tests {
         fn no_epoch_makes_a_ring_grow_past_its_window(epochs in proptest::collection::vec(any::<u64>().prop_map(|e| e % 1_000_000_000_000), 1..200), now in 0..2_000_000_000_u64) {
             let mut series = Series::default();
             for epoch in epochs {
-                series.record(epoch, 1.0, now);
+                series.record(&Moment::new(epoch, now), 1.0);
                 for (window, ring) in WINDOWS.iter().zip(&series.rings) {
                     prop_assert!(ring.history.len() as u64 <= window.intervals() + INTERVALS_SPARE);
                 }
@@ -525,7 +592,7 @@ mod tests {
         fn the_newest_version_of_each_chunk_is_the_series(samples in samples(), every in 1..50_usize) {
             let (mut series, mut chunks) = (Series::default(), std::collections::BTreeMap::new());
             for batch in samples.chunks(every) {
-                batch.iter().for_each(|(epoch, value)| series.record(*epoch, *value, NOW));
+                batch.iter().for_each(|(epoch, value)| series.record(&Moment::new(*epoch, NOW), *value));
                 series.take_changes(|window, chunk, bytes| {
                     chunks.insert((window.name, window.interval_sec, chunk), bytes.to_vec());
                 });
@@ -568,7 +635,8 @@ mod tests {
                 for sample in vector["samples"].as_array().unwrap().iter().filter(|sample| sample[0] == **host) {
                     let body = sample[2].to_string();
                     for (label, value) in crate::sample::decode_values(body.as_bytes()).unwrap() {
-                        labels.entry(label.into_owned()).or_default().record(sample[1].as_u64().unwrap(), value, now);
+                        let moment = Moment::new(sample[1].as_u64().unwrap(), now);
+                        labels.entry(label.into_owned()).or_default().record(&moment, value);
                     }
                 }
                 let series: Vec<_> = labels.into_iter().collect();
@@ -590,8 +658,8 @@ mod tests {
         let minutes: Vec<(u64, f64)> = (0..61).map(|minute| (NOW - 60 * minute, 1.0)).collect();
         let mut series = recorded(&minutes, NOW);
         let before = answer(&series, NOW);
-        series.record(NOW - 90, 1.0, NOW + 86_400);
-        series.record(NOW + 1, 1.0, NOW + 86_400);
+        series.record(&Moment::new(NOW - 90, NOW + 86_400), 1.0);
+        series.record(&Moment::new(NOW + 1, NOW + 86_400), 1.0);
         let after = answer(&series, NOW);
         assert_eq!(after["summary:by-minute:cpu"]["average-count"], before["summary:by-minute:cpu"]["average-count"]);
     }
@@ -600,9 +668,9 @@ mod tests {
     fn what_comes_after_a_clock_was_set_back_is_kept() {
         for ahead in [600, 7200, 3 * 86_400] {
             let mut series = recorded(&[(NOW - 60, 5.0)], NOW - 60);
-            series.record(NOW + ahead, 9.0, NOW + ahead);
+            series.record(&Moment::new(NOW + ahead, NOW + ahead), 9.0);
             let after: Vec<(u64, f64)> = (0..600).map(|second| (NOW + second, 1.0)).collect();
-            after.iter().for_each(|(epoch, value)| series.record(*epoch, *value, *epoch));
+            after.iter().for_each(|(epoch, value)| series.record(&Moment::new(*epoch, *epoch), *value));
             let averages = &answer(&series, NOW + 600)["summary:by-hour:cpu"]["averages"];
             let counted = averages.as_array().unwrap().iter().map(|average| average["num-samples"].as_u64().unwrap());
             assert!(counted.sum::<u64>() >= 600, "{ahead}: {averages}");

@@ -81,7 +81,7 @@ impl<'a> Write<'a> {
             Ok(text) => text,
             Err(reply) => return reply,
         };
-        if line::lines(&text).nth(LINES_MAX).is_some() {
+        if line::has_more_than(&text, LINES_MAX) {
             return Reply::error(413, &format!("body: more than {LINES_MAX} lines, the limit of one"));
         }
         let mut written = Written { all_capped: true, all_untrusted: true, ..Written::default() };

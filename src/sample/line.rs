@@ -10,13 +10,14 @@
 
 mod cursor;
 mod number;
+mod plain;
 mod time;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::{LABELS_MAX, Sample, Values, check_host, check_label, check_value};
-use cursor::{Cursor, is_end_of_key, is_special};
+use cursor::{COMMA, Cursor, END_OF_KEY, SPACE, is_special};
 pub use time::Precision;
 
 /// Longest body of lines in bytes: the most lines, of 800 bytes each.
@@ -24,52 +25,86 @@ pub const LINES_BYTES_MAX: usize = 8 << 20;
 /// Most lines in a body: twice what Telegraf sends at once when it is told to send much.
 pub const LINES_MAX: usize = 10_000;
 
+/// Values that a decoder has room for from the start: those of a thousand lines of two, so that they are not moved again
+/// and again.
+const VALUES_ROOM: usize = 2048;
+
 /// The measurement whose fields are labels as they stand.
 const PLAIN_MEASUREMENT: &str = "perf";
 const HOST_TAG: &str = "host";
 
-/// The lines of a text that are neither empty nor a comment, each with its number, which counts from 1.
+/// The lines of a text that are neither empty nor a comment, each with its number, which counts from 1; one that is not
+/// UTF-8 is a sentence that says so.
 ///
 /// A line ends at a newline that is not in a quoted string. Where a string is never closed, it and every later one end
 /// with their lines: newlines in strings are beyond the published reference, and InfluxDB takes them all the same.
 #[must_use]
 pub fn lines(text: &[u8]) -> Lines<'_> {
-    Lines { rest: text, number: 0, one_stays_open: false }
+    let next_quote = memchr::memchr(b'"', text).unwrap_or(usize::MAX);
+    Lines { text, utf8: str::from_utf8(text).ok(), at: 0, number: 0, next_quote, one_stays_open: false }
+}
+
+/// Whether a text has more than `most` [`lines`].
+#[must_use]
+pub fn has_more_than(text: &[u8], most: usize) -> bool {
+    // There is at most one more than there are newlines, which are counted much quicker.
+    memchr::memchr_iter(b'\n', text).count() >= most && lines(text).nth(most).is_some()
 }
 
 /// See [`lines`].
 #[derive(Debug, Clone)]
 pub struct Lines<'a> {
-    rest: &'a [u8],
+    text: &'a [u8],
+    /// The same, where all of it is UTF-8: to look at it once costs a fraction of a look at each line.
+    utf8: Option<&'a str>,
+    at: usize,
     number: usize,
+    /// Where the first quote stands that is not before `at`; past all texts where there is none.
+    next_quote: usize,
     /// Whether the text was searched to its end for the end of a string, in vain: that is done once.
     one_stays_open: bool,
 }
 
 impl<'a> Iterator for Lines<'a> {
-    type Item = (usize, &'a [u8]);
+    type Item = (usize, Result<&'a str, String>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        while !self.rest.is_empty() {
-            let number = self.number + 1;
-            let mut end = memchr::memchr2(b'\n', b'"', self.rest).unwrap_or(self.rest.len());
-            if self.rest.get(end) == Some(&b'"') {
-                let quoted = if self.one_stays_open { None } else { end_of_quoted_line(self.rest) };
-                self.one_stays_open |= quoted.is_none();
-                let newline = || memchr::memchr(b'\n', self.rest).unwrap_or(self.rest.len());
-                end = quoted.unwrap_or_else(newline);
-                self.number += memchr::memchr_iter(b'\n', &self.rest[..end]).count();
-            }
-            let (line, rest) = self.rest.split_at(end);
+        while self.at < self.text.len() {
+            let (start, number) = (self.at, self.number + 1);
+            let end = self.end();
             self.number += 1;
-            self.rest = rest.get(1..).unwrap_or_default();
-            let line = line.trim_ascii();
-            if !line.is_empty() && line[0] != b'#' {
-                return Some((number, line));
+            self.at = end + 1;
+            let line = &self.text[start..end];
+            let first = line.iter().find(|byte| !byte.is_ascii_whitespace());
+            if first.is_some_and(|first| *first != b'#') {
+                let utf8 = self.utf8.map_or_else(|| utf8(line.trim_ascii()), |text| Ok(text[start..end].trim_ascii()));
+                return Some((number, utf8));
             }
         }
         None
     }
+}
+
+impl Lines<'_> {
+    /// Where the line ends that begins at `at`.
+    fn end(&mut self) -> usize {
+        let rest = &self.text[self.at..];
+        let newline = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        if self.at + newline < self.next_quote {
+            return self.at + newline;
+        }
+        let quoted = if self.one_stays_open { None } else { end_of_quoted_line(rest) };
+        self.one_stays_open |= quoted.is_none();
+        let length = quoted.unwrap_or(newline);
+        self.number += memchr::memchr_iter(b'\n', &rest[..length]).count();
+        let end = self.at + length;
+        self.next_quote = memchr::memchr(b'"', &self.text[end..]).map_or(usize::MAX, |quote| end + quote);
+        end
+    }
+}
+
+fn utf8(line: &[u8]) -> Result<&str, String> {
+    str::from_utf8(line).map_err(|error| format!("line: is not UTF-8 at byte {}", error.valid_up_to()))
 }
 
 /// Where a line ends that has a quote somewhere; `None` where a string is not closed before the text ends.
@@ -110,7 +145,7 @@ pub struct Line<'a> {
 ///
 /// # Errors
 /// A sentence that names the part of the line and the limit.
-pub fn decode_line(line: &[u8], precision: Precision, now: u64) -> Result<Line<'_>, String> {
+pub fn decode_line(line: &str, precision: Precision, now: u64) -> Result<Line<'_>, String> {
     let mut decoder = Decoder::new(precision, now);
     let LineHead { host, epoch, strings } = decoder.decode(line)?;
     Ok(Line { sample: Sample { host, epoch, values: decoder.values }, strings })
@@ -142,7 +177,7 @@ impl<'a> Decoder<'a> {
     /// Begins to read a text at `now`, in seconds since the Unix epoch.
     #[must_use]
     pub fn new(precision: Precision, now: u64) -> Self {
-        Self { precision, now, latest: ("", now), values: Values::new() }
+        Self { precision, now, latest: ("", now), values: Values::with_capacity(VALUES_ROOM) }
     }
 
     /// Forgets the values, and keeps the room they took.
@@ -154,15 +189,17 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// As those of [`decode_line`]; nothing of the line is appended then.
-    pub fn decode(&mut self, line: &'a [u8]) -> Result<LineHead<'a>, String> {
+    pub fn decode(&mut self, line: &'a str) -> Result<LineHead<'a>, String> {
         let first = self.values.len();
+        if let Some(host) = plain::read(line, self.latest.0, &mut self.values, first) {
+            return Ok(LineHead { host: Cow::Borrowed(host), epoch: self.latest.1, strings: 0 });
+        }
+        self.values.truncate(first);
         self.decode_from(line, first).inspect_err(|_| self.values.truncate(first))
     }
 
-    fn decode_from(&mut self, line: &'a [u8], first: usize) -> Result<LineHead<'a>, String> {
-        let text =
-            std::str::from_utf8(line).map_err(|error| format!("line: is not UTF-8 at byte {}", error.valid_up_to()))?;
-        let mut cursor = Cursor::new(text);
+    fn decode_from(&mut self, line: &'a str, first: usize) -> Result<LineHead<'a>, String> {
+        let mut cursor = Cursor::new(line);
         let series = SeriesKey::read(&mut cursor)?;
         cursor.skip_spaces();
         if cursor.is_at_end() {
@@ -181,12 +218,10 @@ impl<'a> Decoder<'a> {
             };
         }
         cursor.skip_spaces();
-        let time = cursor.rest().trim_end_matches(' ');
-        if time.is_empty() {
-            return Ok(LineHead { host: series.host, epoch: self.now, strings });
-        }
-        if time != self.latest.0 {
-            self.latest = (time, time::parse(time, self.precision)?);
+        if cursor.rest() != self.latest.0 {
+            let time = cursor.rest().trim_end_matches(' ');
+            let epoch = if time.is_empty() { self.now } else { time::parse(time, self.precision)? };
+            self.latest = (cursor.rest(), epoch);
         }
         Ok(LineHead { host: series.host, epoch: self.latest.1, strings })
     }
@@ -202,19 +237,19 @@ struct SeriesKey<'a> {
 
 impl<'a> SeriesKey<'a> {
     fn read(cursor: &mut Cursor<'a>) -> Result<Self, String> {
-        let measurement = cursor.name(|byte| matches!(byte, b',' | b' '));
+        let measurement = cursor.name(COMMA | SPACE);
         if measurement.is_empty() {
             return Err("measurement: missing; a line is measurement,tags fields time".to_owned());
         }
         let (mut host, mut tags) = (None, Vec::new());
         while cursor.peek() == Some(b',') {
             cursor.next();
-            let tag = cursor.name(is_end_of_key);
+            let tag = cursor.name(END_OF_KEY);
             if tag.is_empty() {
                 return Err("tag: has no name".to_owned());
             }
             let is_given = cursor.peek() == Some(b'=') && cursor.next().is_some();
-            let value = if is_given { cursor.name(is_end_of_key) } else { Cow::Borrowed("") };
+            let value = if is_given { cursor.name(END_OF_KEY) } else { Cow::Borrowed("") };
             if cursor.peek() == Some(b'=') {
                 return Err(format!(
                     "tag {:?}: has an equals sign in its value, and no backslash before it",
@@ -259,7 +294,7 @@ impl<'a> SeriesKey<'a> {
 
 /// Reads one field: its label and its value, or nothing where that is a string.
 fn read_field<'a>(cursor: &mut Cursor<'a>, series: &SeriesKey<'a>) -> Result<Option<(Cow<'a, str>, f64)>, String> {
-    let field = cursor.name(is_end_of_key);
+    let field = cursor.name(END_OF_KEY);
     if field.is_empty() {
         return Err("field: has no name".to_owned());
     }
@@ -270,6 +305,9 @@ fn read_field<'a>(cursor: &mut Cursor<'a>, series: &SeriesKey<'a>) -> Result<Opt
     if cursor.peek() == Some(b'"') {
         cursor.skip_string().ok_or_else(|| format!("field {:?}: its string is not closed", shown(&field)))?;
         return Ok(None);
+    }
+    if let Some(value) = cursor.short_number() {
+        return Ok(Some((series.label(field), value)));
     }
     let text = cursor.value();
     if text.is_empty() {
@@ -347,7 +385,7 @@ mod tests {
     const NOW: u64 = 1_465_001_850;
 
     fn read(line: &str) -> Result<Line<'_>, String> {
-        decode_line(line.as_bytes(), Precision::ByMagnitude, NOW)
+        decode_line(line, Precision::ByMagnitude, NOW)
     }
 
     /// Host, epoch and values of a line, and how many strings it has.
@@ -431,7 +469,7 @@ mod tests {
             let said = read(line).expect_err(line);
             assert!(said.contains(part), "{line}: {said}");
         }
-        let said = decode_line(b"perf,host=h \xff=1", Precision::ByMagnitude, NOW).unwrap_err();
+        let said = lines(b"a\nperf,host=h \xff=1").nth(1).unwrap().1.unwrap_err();
         assert_eq!(said, "line: is not UTF-8 at byte 12");
     }
 
@@ -475,7 +513,7 @@ mod tests {
     #[test]
     fn lines_end_where_a_newline_is_not_in_a_string() {
         let split = |text: &'static str| {
-            lines(text.as_bytes()).map(|(number, line)| (number, String::from_utf8_lossy(line).into_owned())).collect()
+            lines(text.as_bytes()).map(|(number, line)| (number, line.unwrap().to_owned())).collect()
         };
         let expect = |expected: &[(usize, &str)]| -> Vec<(usize, String)> {
             expected.iter().map(|(number, line)| (*number, (*line).to_owned())).collect()
@@ -522,7 +560,7 @@ mod tests {
             for precision in [Precision::Nanoseconds, Precision::Milliseconds, Precision::Seconds] {
                 let line = encode_line(&sample, precision);
                 prop_assert_eq!(lines(line.as_bytes()).count(), 1);
-                let decoded = decode_line(line.as_bytes(), precision, 0).unwrap();
+                let decoded = decode_line(&line, precision, 0).unwrap();
                 prop_assert_eq!(&decoded.sample, &sample);
             }
         }
@@ -531,13 +569,14 @@ mod tests {
         fn names_full_of_escapes_decode_to_the_same(host in "[\\\\,= a]{1,12}", label in "[\\\\,= \"a]{1,12}") {
             let sample = Sample { host: host.into(), epoch: 7, values: vec![(label.into(), 1.0)] };
             let line = encode_line(&sample, Precision::Seconds);
-            prop_assert_eq!(decode_line(line.as_bytes(), Precision::Seconds, 0).unwrap().sample, sample);
+            prop_assert_eq!(decode_line(&line, Precision::Seconds, 0).unwrap().sample, sample);
         }
 
         #[test]
         fn no_text_panics_and_every_line_is_of_it(text in "[perf,host= \\\\\"#\\n1e.-itü]{0,80}") {
             let mut seen = 0;
             for (number, line) in lines(text.as_bytes()) {
+                let line = line.unwrap();
                 prop_assert!(number > seen && !line.is_empty());
                 seen = number;
                 drop(decode_line(line, Precision::ByMagnitude, 0));

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 
 use super::labels::Labels;
 use crate::sample::{AHEAD_SEC_MAX, Key};
-use crate::summary::WINDOWS;
+use crate::summary::{Moment, WINDOWS};
 
 /// Sources remembered for one host: more than ever publish for one at a time. The one longest unheard gives way, which
 /// is one of a monitor that was started anew since.
@@ -67,18 +67,19 @@ pub(super) struct Host {
 
 impl Host {
     /// Records values that are to be stored. The cap has been looked at.
-    pub(super) fn apply(&mut self, epoch: u64, values: &[(Cow<'_, str>, f64)], key: Option<Key<'_>>, now: u64) {
+    pub(super) fn apply(&mut self, moment: &Moment, values: &[(Cow<'_, str>, f64)], key: Option<Key<'_>>) {
         let mut likely = 0;
         for (label, value) in values {
             let (place, series) = self.series.get_or_make(label, likely);
-            series.record(epoch, *value, now);
+            series.record(moment, *value);
             likely = place + 1;
         }
-        self.hear_of(epoch, key, now);
+        self.hear_of(moment, key);
     }
 
     /// Notes that a sample was recorded.
-    pub(super) fn hear_of(&mut self, epoch: u64, key: Option<Key<'_>>, now: u64) {
+    pub(super) fn hear_of(&mut self, moment: &Moment, key: Option<Key<'_>>) {
+        let (epoch, now) = (moment.epoch(), moment.now());
         self.hear(epoch, now);
         let skew = Skew::of(epoch, now);
         if self.skew.is_none_or(|known| skew.replaces(known)) {
@@ -161,7 +162,8 @@ mod tests {
     /// What is known after samples of which each came at a time, so many seconds after its epoch, below 0 before.
     fn skew_after(came: &[(u64, i64)]) -> i32 {
         let mut host = Host::default();
-        came.iter().for_each(|(now, late_sec)| host.hear_of(now.saturating_sub_signed(*late_sec), None, *now));
+        came.iter()
+            .for_each(|(now, late_sec)| host.hear_of(&Moment::new(now.saturating_sub_signed(*late_sec), *now), None));
         host.skew.unwrap().ahead_sec
     }
 

@@ -65,9 +65,15 @@ impl Labels {
 
     /// Where the row has the labels of a sample side by side, in their order; `None` where it has not.
     pub(super) fn run(&self, values: &[(Cow<'_, str>, f64)]) -> Option<usize> {
-        let first = self.place(&values.first()?.0, 0)?;
-        let row = self.row.get(first..first + values.len())?;
-        row.iter().zip(values).all(|((known, _), (label, _))| known == &**label).then_some(first)
+        let (first, _) = values.first()?;
+        let is_at = |first: usize| {
+            let row = self.row.get(first..first + values.len());
+            row.is_some_and(|row| row.iter().zip(values).all(|((known, _), (label, _))| known == &**label))
+        };
+        if is_at(0) {
+            return Some(0);
+        }
+        self.place(first, 0).filter(|first| is_at(*first))
     }
 
     /// The series from a place on.

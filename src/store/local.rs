@@ -22,7 +22,7 @@ use super::disk;
 use super::host::Host;
 use super::{Recorded, Status, Unavailable};
 use crate::sample::{Key, View};
-use crate::summary::{self, Series, Wanted};
+use crate::summary::{Moment, Series, Wanted};
 
 /// Locks that hosts are spread over, up to 256: few posts meet at one, and the sweep holds each for a moment only.
 const SHARDS: usize = 128;
@@ -107,13 +107,14 @@ impl Local {
     /// # Errors
     /// When it could not be written to the journal; then nothing of it is recorded.
     pub(super) fn record(&self, sample: View<'_>, key: Option<Key<'_>>, now: u64) -> Result<Recorded, Unavailable> {
-        if summary::is_expired(sample.epoch, now) {
+        let moment = Moment::new(sample.epoch, now);
+        if moment.is_expired() {
             return Ok(Recorded { expired: sample.values.len(), ..Recorded::default() });
         }
         let hash = self.hasher.hash_one(sample.host);
         let mut shard = locked(&self.shards[shard_of(hash)]);
         let place = place_of(&shard, hash, sample.host);
-        self.record_at(&mut shard, place, sample, key, now)
+        self.record_at(&mut shard, place, sample, key, &moment)
     }
 
     /// Records many samples, each as [`Local::record`] does, and gives what became of each. Those of one host are
@@ -125,7 +126,8 @@ impl Local {
         hashes.iter().for_each(|hash| ends[shard_of(*hash)] += 1);
         (1..SHARDS).for_each(|place| ends[place] += ends[place - 1]);
         let mut order = vec![0; samples.len()];
-        let (mut starts, mut places) = (ends, Vec::new());
+        // Samples that come together are mostly of one second.
+        let (mut starts, mut places, mut moment) = (ends, Vec::new(), Moment::new(now, now));
         for (index, hash) in hashes.iter().enumerate().rev() {
             let start = &mut starts[shard_of(*hash)];
             *start -= 1;
@@ -141,10 +143,13 @@ impl Local {
             }
             for (index, place) in order[start..end].iter().zip(&places) {
                 let sample = samples[*index];
-                became[*index] = if summary::is_expired(sample.epoch, now) {
+                if sample.epoch != moment.epoch() {
+                    moment = Moment::new(sample.epoch, now);
+                }
+                became[*index] = if moment.is_expired() {
                     Ok(Recorded { expired: sample.values.len(), ..Recorded::default() })
                 } else {
-                    self.record_at(&mut shard, *place, sample, None, now)
+                    self.record_at(&mut shard, *place, sample, None, &moment)
                 };
             }
         }
@@ -158,7 +163,7 @@ impl Local {
         place: Option<usize>,
         sample: View<'_>,
         key: Option<Key<'_>>,
-        now: u64,
+        moment: &Moment,
     ) -> Result<Recorded, Unavailable> {
         let place = place.or_else(|| shard.get_index_of(sample.host));
         let mut known = place.and_then(|place| shard.get_index_mut(place)).map(|(_, host)| host);
@@ -170,12 +175,12 @@ impl Local {
         {
             #[cfg(feature = "disk")]
             if let Some(disk) = &self.disk {
-                disk.append_sample(sample.host, sample.epoch, sample.values, key, now)?;
+                disk.append_sample(sample.host, sample.epoch, sample.values, key, moment.now())?;
             }
             for (series, (_, value)) in host.series.series_from(place).zip(sample.values) {
-                series.record(sample.epoch, *value, now);
+                series.record(moment, *value);
             }
-            host.hear_of(sample.epoch, key, now);
+            host.hear_of(moment, key);
             return Ok(Recorded { stored: sample.values.len(), ..Recorded::default() });
         }
         let is_new =
@@ -203,7 +208,7 @@ impl Local {
         }
         #[cfg(feature = "disk")]
         if let Some(disk) = &self.disk {
-            disk.append_sample(sample.host, sample.epoch, &values, key, now).inspect_err(|_| {
+            disk.append_sample(sample.host, sample.epoch, &values, key, moment.now()).inspect_err(|_| {
                 self.release_series(granted);
             })?;
         }
@@ -211,7 +216,7 @@ impl Local {
             Some(host) => host,
             None => shard.entry(sample.host.into()).or_default(),
         };
-        host.apply(sample.epoch, &values, key, now);
+        host.apply(moment, &values, key);
         Ok(recorded)
     }
 
@@ -532,7 +537,7 @@ mod tests {
         let mut count = 0;
         for host in store.hosts() {
             let series = store.series(&host, &Wanted::containing("by-minute"));
-            let answer = serde_json::to_value(summary::Summaries {
+            let answer = serde_json::to_value(crate::summary::Summaries {
                 series: &series,
                 wanted: &Wanted::containing("by-minute"),
                 now: NOW,

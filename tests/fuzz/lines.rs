@@ -13,13 +13,13 @@ pub(crate) fn run(text: &[u8]) {
     let reply = ask(&together, &Head { method: "POST", target: "/write", ..Head::default() }, text);
     let mut whole = true;
     for (_, line) in lines(text) {
-        let stored = alone.ingest().submit_line(&Speaker::Anyone, line, precision, None, NOW);
+        let stored = alone.ingest().submit_line(&Speaker::Anyone, line.clone(), precision, None, NOW);
         whole &= stored.is_ok_and(|stored| stored.expired + stored.refused == 0);
-        if let Ok(read) = decode_line(line, precision, NOW)
+        if let Ok(read) = line.and_then(|line| decode_line(line, precision, NOW))
             && !read.sample.values.is_empty()
         {
             let written = encode_line(&read.sample, Precision::Seconds);
-            let again = decode_line(written.as_bytes(), Precision::Seconds, NOW);
+            let again = decode_line(&written, Precision::Seconds, NOW);
             assert_eq!(again.map(|line| line.sample).as_ref(), Ok(&read.sample), "{written:?}");
         }
     }

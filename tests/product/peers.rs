@@ -354,7 +354,7 @@ while True:
     let monitor = monitor_of_fixture(root.path(), "jarvis", &[&url]);
     let success = format!("INFO: Publish was successful to {url}");
     let epoch_of = |line: String| -> u64 {
-        let decoded = decode_line(line.as_bytes(), Precision::Nanoseconds, 0).unwrap();
+        let decoded = decode_line(&line, Precision::Nanoseconds, 0).unwrap();
         assert_eq!((&*decoded.sample.host, &*decoded.sample.values), ("jarvis", &[("mem".into(), 25.0)][..]));
         decoded.sample.epoch
     };
@@ -455,7 +455,7 @@ for _ in range(3000):
         let point: Value = serde_json::from_str(printed).unwrap();
         let line = point["line"].as_str().unwrap().trim_end_matches('\n');
         let precision = Precision::parse(point["unit"].as_str().unwrap()).unwrap();
-        let decoded = decode_line(line.as_bytes(), precision, 7).unwrap_or_else(|why| panic!("{why}: {line}"));
+        let decoded = decode_line(line, precision, 7).unwrap_or_else(|why| panic!("{why}: {line}"));
         let mut values: Vec<(String, f64)> =
             decoded.sample.values.iter().map(|(label, value)| (label.clone().into_owned(), *value)).collect();
         let of = |(label, value): (&String, &Value)| (label.clone(), value.as_f64().unwrap());
@@ -470,7 +470,7 @@ for _ in range(3000):
         );
         assert_eq!(json!(decoded.strings), point["strings"], "{line}");
         let text = format!("{line}\n");
-        assert_eq!(lines(text.as_bytes()).collect::<Vec<_>>(), [(1, line.trim_ascii().as_bytes())]);
+        assert_eq!(lines(text.as_bytes()).collect::<Vec<_>>(), [(1, Ok(line.trim_ascii()))]);
         body += &text;
     }
     assert_eq!(lines(body.as_bytes()).count(), 3000, "no line takes another into it");

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::number;
+
 /// A place in a line.
 pub(super) struct Cursor<'a> {
     text: &'a str,
@@ -40,33 +42,48 @@ impl<'a> Cursor<'a> {
     }
 
     /// A name up to one of its ends that no backslash precedes, without its backslashes.
-    pub(super) fn name(&mut self, is_end: impl Fn(u8) -> bool) -> Cow<'a, str> {
-        let rest = self.rest();
-        let length = rest.bytes().position(|byte| byte == b'\\' || is_end(byte)).unwrap_or(rest.len());
-        if rest.as_bytes().get(length) == Some(&b'\\') {
-            return self.escaped_name(is_end);
+    pub(super) fn name(&mut self, ends: u8) -> Cow<'a, str> {
+        let start = self.at;
+        self.skip_to(ends | BACKSLASH);
+        if self.peek() == Some(b'\\') {
+            self.at = start;
+            return self.escaped_name(ends);
         }
-        self.at += length;
-        Cow::Borrowed(&rest[..length])
+        Cow::Borrowed(&self.text[start..self.at])
     }
 
     /// The same of a name that has a backslash, which few have.
     #[cold]
-    fn escaped_name(&mut self, is_end: impl Fn(u8) -> bool) -> Cow<'a, str> {
+    fn escaped_name(&mut self, ends: u8) -> Cow<'a, str> {
         let (bytes, from) = (self.text.as_bytes(), self.at);
-        while let Some(byte) = bytes.get(self.at).copied().filter(|byte| !is_end(*byte)) {
+        while let Some(byte) = bytes.get(self.at).copied().filter(|byte| !is_of(*byte, ends)) {
             let escapes = byte == b'\\' && bytes.get(self.at + 1).is_some_and(|next| is_special(char::from(*next)));
             self.at += if escapes { 2 } else { 1 };
         }
         Cow::Owned(unescape(&self.text[from..self.at]))
     }
 
+    /// A number of the short kind that [`number::short`] reads, where nothing else follows in its field.
+    pub(super) fn short_number(&mut self) -> Option<f64> {
+        let (number, length) = number::short(&self.text.as_bytes()[self.at..])?;
+        let is_whole = self.text.as_bytes().get(self.at + length).is_none_or(|byte| is_of(*byte, COMMA | SPACE));
+        is_whole.then(|| {
+            self.at += length;
+            number
+        })
+    }
+
     /// Everything up to a comma or a space.
     pub(super) fn value(&mut self) -> &'a str {
-        let rest = self.rest();
-        let length = rest.bytes().position(|byte| matches!(byte, b',' | b' ')).unwrap_or(rest.len());
-        self.at += length;
-        &rest[..length]
+        let start = self.at;
+        self.skip_to(COMMA | SPACE);
+        &self.text[start..self.at]
+    }
+
+    fn skip_to(&mut self, ends: u8) {
+        while self.peek().is_some_and(|byte| !is_of(byte, ends)) {
+            self.at += 1;
+        }
     }
 
     /// Goes past a quoted string.
@@ -82,9 +99,27 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Kinds of bytes that end something, a bit each.
+pub(super) const COMMA: u8 = 1;
+pub(super) const SPACE: u8 = 2;
+const EQUALS: u8 = 4;
+const BACKSLASH: u8 = 8;
+
 /// What ends the name of a tag or a field, and the value of a tag.
-pub(super) fn is_end_of_key(byte: u8) -> bool {
-    matches!(byte, b',' | b'=' | b' ')
+pub(super) const END_OF_KEY: u8 = COMMA | SPACE | EQUALS;
+
+/// The kind of each byte: a look at it costs the same for every set of ends.
+const KINDS: [u8; 256] = {
+    let mut kinds = [0; 256];
+    kinds[b',' as usize] = COMMA;
+    kinds[b' ' as usize] = SPACE;
+    kinds[b'=' as usize] = EQUALS;
+    kinds[b'\\' as usize] = BACKSLASH;
+    kinds
+};
+
+fn is_of(byte: u8, kinds: u8) -> bool {
+    KINDS[usize::from(byte)] & kinds != 0
 }
 
 /// What a backslash takes the meaning from.

@@ -110,7 +110,7 @@ mod tests {
         let epoch = |time: &str, precision: &str| {
             let line = format!("perf,host=h cpu=1 {time}");
             let precision = Precision::parse(precision).unwrap();
-            decode_line(line.as_bytes(), precision, 0).map(|line| line.sample.epoch).unwrap()
+            decode_line(&line, precision, 0).map(|line| line.sample.epoch).unwrap()
         };
         for (time, precision) in [
             ("1465001847", ""),
@@ -130,6 +130,6 @@ mod tests {
         assert_eq!((epoch("0", ""), epoch("-0", "ns"), epoch("1", "ns")), (0, 0, 1));
         assert_eq!((epoch("99999999999", ""), epoch("100000000000", "")), (99_999_999_999, 100_000_000));
         assert!(Precision::parse("d").unwrap_err().starts_with("precision: \"d\""));
-        assert!(decode_line(b"perf,host=h cpu=1 18446744073709551615", Precision::Hours, 0).is_err());
+        assert!(decode_line("perf,host=h cpu=1 18446744073709551615", Precision::Hours, 0).is_err());
     }
 }

@@ -12,7 +12,7 @@ use super::super::local::Local;
 use super::Tree;
 use super::format::{Chunk, FORGET, FORMAT, Fields, SAMPLE};
 use crate::sample::{EPOCH_MAX, Key, check_host, check_label, check_value};
-use crate::summary::is_chunk_expired;
+use crate::summary::{Moment, is_chunk_expired};
 
 /// What a directory held.
 pub(super) struct Restored {
@@ -184,7 +184,7 @@ fn apply_entry(bytes: &[u8], number: u64, store: &Local, applied: &HashMap<Box<s
                 let mut shard = store.shard(name);
                 let host = shard.entry(name.into()).or_default();
                 let before = host.series.len();
-                host.apply(epoch, &values, key, now);
+                host.apply(&Moment::new(epoch, now), &values, key);
                 store.series.fetch_add(host.series.len() - before, Ordering::Relaxed);
             }
         }
