@@ -1,12 +1,13 @@
 //! The one way in for samples, whatever they came by: who speaks, the last check, the store, and the counting.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::sample::line::{self, Decoder, Precision};
+use crate::sample::line::{self, Decoder, LineHead, Precision};
 use crate::sample::{AHEAD_SEC_MAX, Key, Sample, View};
 use crate::stats::Stats;
-use crate::store::{Recorded, Store, Unavailable};
+use crate::store::{Many, Recorded, Store, Unavailable};
 use crate::trust::{Gate, Refusal, Speaker};
 
 /// Lines of a text that are decoded before they are recorded, and values past which there are no more: they bound the
@@ -52,6 +53,15 @@ impl fmt::Display for Refused {
             }
         }
     }
+}
+
+/// How many lines there were, and how many of their values were stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Lines, whatever became of them.
+    pub lines: usize,
+    /// Values that were stored.
+    pub stored: usize,
 }
 
 /// Where samples go in.
@@ -164,15 +174,16 @@ impl Ingest {
         recorded.inspect_err(|refused| self.count_refused(refused))
     }
 
-    /// Stores lines, each as [`Ingest::submit_line`] does, and tells what became of each by its number. Each comes
-    /// with who says it.
+    /// Stores lines, each as [`Ingest::submit_line`] does, and tells what became of those that were not stored whole, by
+    /// their numbers. Each comes with who says it.
     pub fn submit_lines<'l>(
         &self,
         lines: impl Iterator<Item = (usize, &'l Speaker, Result<&'l str, String>)>,
         precision: Precision,
         now: u64,
         mut became: impl FnMut(usize, Result<Recorded, Refused>),
-    ) {
+    ) -> Tally {
+        let mut tally = Tally::default();
         let mut decoder = Decoder::new(precision, now);
         let (mut lines, mut heads) = (lines.peekable(), Vec::with_capacity(RUN_LINES));
         while lines.peek().is_some() {
@@ -180,6 +191,7 @@ impl Ingest {
             heads.clear();
             while heads.len() < RUN_LINES && decoder.values.len() < RUN_VALUES {
                 let Some((number, speaker, line)) = lines.next() else { break };
+                tally.lines += 1;
                 let first = decoder.values.len();
                 let head = line.and_then(|line| decoder.decode(line)).map_err(Refused::Malformed);
                 let checked = head.and_then(|head| {
@@ -195,31 +207,32 @@ impl Ingest {
                     }
                 }
             }
-            let samples: Vec<View<'_>> = heads
-                .iter()
-                .map(|(_, head, range)| View {
-                    host: &head.host,
-                    epoch: head.epoch,
-                    values: &decoder.values[range.clone()],
-                })
-                .collect();
-            let recorded = self.store.record_many(&samples, now);
-            let (mut sum, mut strings, mut capped) = (Recorded::default(), 0, 0);
-            for ((number, head, _), recorded) in heads.iter().zip(recorded) {
-                if let Ok(recorded) = &recorded {
-                    sum.stored += recorded.stored;
-                    sum.expired += recorded.expired;
-                    sum.refused += recorded.refused;
-                    strings += head.strings;
-                    capped += usize::from(is_capped(recorded));
+            let view = |place: usize| {
+                let (_, head, values): &(usize, LineHead<'_>, Range<usize>) = &heads[place];
+                View { host: &head.host, epoch: head.epoch, values: &decoder.values[values.clone()] }
+            };
+            let Many { stored, others } = self.store.record_many(heads.len(), view, now);
+            let mut sum = Recorded { stored, ..Recorded::default() };
+            let mut strings: usize = heads.iter().map(|(_, head, _)| head.strings).sum();
+            for (place, recorded) in others {
+                let (number, head, _) = &heads[place];
+                match &recorded {
+                    Ok(recorded) => {
+                        sum.stored += recorded.stored;
+                        sum.expired += recorded.expired;
+                        sum.refused += recorded.refused;
+                        self.stats.lines_refused.add(usize::from(is_capped(recorded)));
+                    }
+                    Err(_) => strings -= head.strings,
                 }
                 let recorded = recorded.map_err(Refused::Unavailable).and_then(|recorded| self.check_cap(recorded));
                 became(*number, recorded.inspect_err(|refused| self.count_refused(refused)));
             }
+            tally.stored += sum.stored;
             self.count(&sum);
             self.stats.strings.add(strings);
-            self.stats.lines_refused.add(capped);
         }
+        tally
     }
 
     /// Forgets a host, and says whether it was known.

@@ -96,6 +96,25 @@ pub struct Recorded {
     pub duplicate: bool,
 }
 
+/// What became of many samples.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Many {
+    /// How many values were stored of the samples that were stored whole.
+    pub stored: usize,
+    /// What became of the others, each with its place, in the order of these.
+    pub others: Vec<(usize, Result<Recorded, Unavailable>)>,
+}
+
+impl Many {
+    /// Adds what became of the sample at a place.
+    fn add(&mut self, place: usize, became: Result<Recorded, Unavailable>) {
+        match became {
+            Ok(Recorded { stored, duplicate: false, expired: 0, refused: 0 }) => self.stored += stored,
+            other => self.others.push((place, other)),
+        }
+    }
+}
+
 /// How a host is doing, by the age of its newest sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -268,13 +287,13 @@ impl Store {
         }
     }
 
-    /// Records many samples, each as [`Store::record`] does, and gives what became of each. Those of one host are
-    /// recorded in their order, but that Redis takes those last that its list of hosts is to be told of before.
-    pub fn record_many(&self, samples: &[View<'_>], now: u64) -> Vec<Result<Recorded, Unavailable>> {
+    /// Records `count` samples, each as [`Store::record`] does, of which `sample` gives the one at a place. Those of one
+    /// host are recorded in their order, but that Redis takes those last that its list of hosts is to be told of before.
+    pub fn record_many<'v>(&self, count: usize, sample: impl Fn(usize) -> View<'v>, now: u64) -> Many {
         match &self.0 {
-            Kind::Local(local) => local.record_many(samples, now),
+            Kind::Local(local) => local.record_many(count, sample, now),
             #[cfg(feature = "redis")]
-            Kind::Redis(redis) => redis.record_many(samples, now),
+            Kind::Redis(redis) => redis.record_many(&(0..count).map(sample).collect::<Vec<_>>(), now),
         }
     }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use lizm::sample::{Key, Sample};
-use lizm::store::{Location, Recorded, Store};
+use lizm::store::{Location, Many, Recorded, Store};
 use lizm::summary::{CHUNK_INTERVALS, Summaries, WINDOWS, Wanted, Window};
 use serde_json::Value;
 
@@ -147,8 +147,16 @@ impl Trial<'_> {
     fn record_many(&mut self) {
         let samples: Vec<_> = (0..10).map(|_| self.sample()).collect();
         let views: Vec<_> = samples.iter().map(Sample::view).collect();
-        let became = self.store().record_many(&views, self.now);
-        samples.iter().zip(became).for_each(|(sample, became)| self.keep(sample, became.unwrap()));
+        let Many { stored, others } = self.store().record_many(views.len(), |place| views[place], self.now);
+        let mut others = others.into_iter().peekable();
+        let mut stored_whole = 0;
+        for (place, sample) in samples.iter().enumerate() {
+            let whole = Recorded { stored: sample.values.len(), ..Recorded::default() };
+            let became = others.next_if(|(other, _)| *other == place).map_or(Ok(whole), |(_, became)| became).unwrap();
+            stored_whole += if became == whole { whole.stored } else { 0 };
+            self.keep(sample, became);
+        }
+        assert_eq!(stored, stored_whole);
     }
 
     fn keep(&mut self, sample: &Sample<'_>, became: Recorded) {

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Reply;
 use super::route::{Head, decode_form, pairs};
-use crate::ingest::{Ingest, Refused};
+use crate::ingest::{Ingest, Refused, Tally};
 use crate::sample::line::{self, LINES_BYTES_MAX, LINES_MAX, Precision};
 use crate::sample::{self, Key};
 use crate::store::{Recorded, Unavailable};
@@ -40,12 +40,11 @@ struct RefusedLine {
 /// What became of the lines of a body.
 #[derive(Debug, Default)]
 struct Written {
-    lines: usize,
-    stored: usize,
-    /// Whether the cap on series is the reason of every refusal.
-    all_capped: bool,
-    /// Whether all lines are of hosts that the speaker may not speak for.
-    all_untrusted: bool,
+    tally: Tally,
+    /// Lines that the cap on series has refused.
+    capped: usize,
+    /// Lines of hosts that the speaker may not speak for.
+    untrusted: usize,
     refused: Vec<RefusedLine>,
     /// Why the store takes nothing, if so.
     unavailable: Option<Unavailable>,
@@ -84,18 +83,21 @@ impl<'a> Write<'a> {
         if line::has_more_than(&text, LINES_MAX) {
             return Reply::error(413, &format!("body: more than {LINES_MAX} lines, the limit of one"));
         }
-        let mut written = Written { all_capped: true, all_untrusted: true, ..Written::default() };
+        let mut written = Written::default();
         match self.key {
             None => {
                 let lines = line::lines(&text).map(|(number, line)| (number, speaker, line));
-                ingest.submit_lines(lines, self.precision, now, |number, became| written.add(number, became));
+                let refused = |number, became| written.add(number, became);
+                written.tally = ingest.submit_lines(lines, self.precision, now, refused);
             }
             Some(_) if line::lines(&text).nth(1).is_some() => {
                 return Reply::error(400, "header Idempotency-Key: marks a body of one line, and this one has more");
             }
             Some(_) => {
                 for (number, line) in line::lines(&text) {
-                    written.add(number, ingest.submit_line(speaker, line, self.precision, self.key, now));
+                    let became = ingest.submit_line(speaker, line, self.precision, self.key, now);
+                    written.tally = Tally { lines: 1, stored: became.as_ref().map_or(0, |recorded| recorded.stored) };
+                    written.add(number, became);
                 }
             }
         }
@@ -126,13 +128,9 @@ impl<'a> Write<'a> {
 
 impl Written {
     fn add(&mut self, line: usize, became: Result<Recorded, Refused>) {
-        self.lines += 1;
         match became {
-            Ok(Recorded { stored, expired, refused, .. }) => {
-                self.stored += stored;
-                self.all_untrusted = false;
+            Ok(Recorded { expired, refused, .. }) => {
                 if expired > 0 {
-                    self.all_capped = false;
                     let error = "time: so long ago that no summary holds it any more".to_owned();
                     self.refused.push(RefusedLine { line, error });
                 }
@@ -143,27 +141,27 @@ impl Written {
             }
             Err(Refused::Unavailable(unavailable)) => self.unavailable = Some(unavailable),
             Err(refused) => {
-                self.all_capped &= matches!(refused, Refused::SeriesCap { .. });
-                self.all_untrusted &= matches!(refused, Refused::Untrusted(_));
+                self.capped += usize::from(matches!(refused, Refused::SeriesCap { .. }));
+                self.untrusted += usize::from(matches!(refused, Refused::Untrusted(_)));
                 self.refused.push(RefusedLine { line, error: refused.to_string() });
             }
         }
     }
 
     fn reply(mut self) -> Reply {
-        let Self { lines, stored, .. } = self;
+        let Tally { lines, stored } = self.tally;
         if let Some(unavailable) = self.unavailable {
             let before = format!("{stored} values of the {lines} lines may be stored all the same");
             return Reply::error(503, &format!("{unavailable}; {before}"));
         }
         self.refused.sort_unstable_by_key(|refused| refused.line);
         let Some(RefusedLine { line, error }) = self.refused.first() else { return Reply::nothing() };
+        let count = self.refused.len();
         let status = match stored {
-            0 if self.all_untrusted => 403,
-            0 if self.all_capped => 429,
+            0 if self.untrusted == lines => 403,
+            0 if self.capped == count => 429,
             _ => 400,
         };
-        let count = self.refused.len();
         let sentence = format!("{count} of {lines} lines were not stored whole; line {line}: {error}");
         let explained = &self.refused[..count.min(EXPLAINED_MAX)];
         let mut reply = Reply::json(status, &json!({ "error": sentence, "stored": stored, "lines": explained }));

@@ -20,7 +20,7 @@ use smol_str::SmolStr;
 #[cfg(feature = "disk")]
 use super::disk;
 use super::host::Host;
-use super::{Recorded, Status, Unavailable};
+use super::{Many, Recorded, Status, Unavailable};
 use crate::sample::{Key, View};
 use crate::summary::{Moment, Series, Wanted};
 
@@ -108,24 +108,21 @@ impl Local {
     /// When it could not be written to the journal; then nothing of it is recorded.
     pub(super) fn record(&self, sample: View<'_>, key: Option<Key<'_>>, now: u64) -> Result<Recorded, Unavailable> {
         let moment = Moment::new(sample.epoch, now);
-        if moment.is_expired() {
-            return Ok(Recorded { expired: sample.values.len(), ..Recorded::default() });
-        }
         let hash = self.hasher.hash_one(sample.host);
         let mut shard = locked(&self.shards[shard_of(hash)]);
         let place = place_of(&shard, hash, sample.host);
         self.record_at(&mut shard, place, sample, key, &moment)
     }
 
-    /// Records many samples, each as [`Local::record`] does, and gives what became of each. Those of one host are
-    /// recorded in their order, and each lock is taken once.
-    pub(super) fn record_many(&self, samples: &[View<'_>], now: u64) -> Vec<Result<Recorded, Unavailable>> {
-        let mut became = vec![Ok(Recorded::default()); samples.len()];
-        let hashes: Vec<u64> = samples.iter().map(|sample| self.hasher.hash_one(sample.host)).collect();
+    /// Records `count` samples, each as [`Local::record`] does. Those of one host are recorded in their order, and each
+    /// lock is taken once.
+    pub(super) fn record_many<'v>(&self, count: usize, sample: impl Fn(usize) -> View<'v>, now: u64) -> Many {
+        let mut became = Many::default();
+        let hashes: Vec<u64> = (0..count).map(|index| self.hasher.hash_one(sample(index).host)).collect();
         let mut ends = [0; SHARDS];
         hashes.iter().for_each(|hash| ends[shard_of(*hash)] += 1);
         (1..SHARDS).for_each(|place| ends[place] += ends[place - 1]);
-        let mut order = vec![0; samples.len()];
+        let mut order = vec![0; count];
         // Samples that come together are mostly of one second.
         let (mut starts, mut places, mut moment) = (ends, Vec::new(), Moment::new(now, now));
         for (index, hash) in hashes.iter().enumerate().rev() {
@@ -137,22 +134,19 @@ impl Local {
             let mut shard = locked(shard);
             // Looked at one after the other, with nothing else between, the hosts come into the cache side by side.
             places.clear();
-            places.extend(order[start..end].iter().map(|index| place_of(&shard, hashes[*index], samples[*index].host)));
+            places.extend(order[start..end].iter().map(|index| place_of(&shard, hashes[*index], sample(*index).host)));
             for place in places.iter().flatten() {
                 black_box(shard.get_index(*place).map(|(_, host)| host.series.touch()));
             }
             for (index, place) in order[start..end].iter().zip(&places) {
-                let sample = samples[*index];
+                let sample = sample(*index);
                 if sample.epoch != moment.epoch() {
                     moment = Moment::new(sample.epoch, now);
                 }
-                became[*index] = if moment.is_expired() {
-                    Ok(Recorded { expired: sample.values.len(), ..Recorded::default() })
-                } else {
-                    self.record_at(&mut shard, *place, sample, None, &moment)
-                };
+                became.add(*index, self.record_at(&mut shard, *place, sample, None, &moment));
             }
         }
+        became.others.sort_unstable_by_key(|(place, _)| *place);
         became
     }
 
@@ -165,6 +159,9 @@ impl Local {
         key: Option<Key<'_>>,
         moment: &Moment,
     ) -> Result<Recorded, Unavailable> {
+        if moment.is_expired() {
+            return Ok(Recorded { expired: sample.values.len(), ..Recorded::default() });
+        }
         let place = place.or_else(|| shard.get_index_of(sample.host));
         let mut known = place.and_then(|place| shard.get_index_mut(place)).map(|(_, host)| host);
         if known.as_deref().zip(key).is_some_and(|(host, key)| host.is_duplicate(key)) {

@@ -18,7 +18,7 @@ use std::time::Instant;
 use ::redis::Value;
 use smol_str::SmolStr;
 
-use super::{Recorded, Status, Unavailable};
+use super::{Many, Recorded, Status, Unavailable};
 use crate::sample::{Key, View};
 use crate::summary::{self, ANSWER_INTERVALS_MAX, RECENT, Series, Wanted, round2};
 pub use address::Address;
@@ -78,8 +78,11 @@ impl Redis {
         became.pop().unwrap_or_else(|| Ok(Recorded::default()))
     }
 
-    pub(super) fn record_many(&self, samples: &[View<'_>], now: u64) -> Vec<Result<Recorded, Unavailable>> {
-        self.record_all(samples, None, now)
+    pub(super) fn record_many(&self, samples: &[View<'_>], now: u64) -> Many {
+        let mut many = Many::default();
+        let became = self.record_all(samples, None, now);
+        became.into_iter().enumerate().for_each(|(place, became)| many.add(place, became));
+        many
     }
 
     /// Records samples, in one round trip where the index knows of them all, and in three where not.

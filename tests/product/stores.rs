@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use lizm::sample::{Key, Sample, decode_values};
-use lizm::store::{Location, Recorded, State, Store};
+use lizm::store::{Location, Many, Recorded, State, Store};
 use lizm::summary::{Summaries, Wanted};
 use serde_json::Value;
 use smol_str::SmolStr;
@@ -152,7 +152,8 @@ fn golden_vectors_of_the_reference(open: Open<'_>) {
         let samples: Vec<Sample<'_>> = samples.collect();
         let views: Vec<_> = samples.iter().map(Sample::view).collect();
         for run in views.chunks(1000) {
-            store.record_many(run, now).into_iter().for_each(|became| assert!(became.is_ok(), "{became:?}"));
+            let Many { others, .. } = store.record_many(run.len(), |place| run[place], now);
+            others.into_iter().for_each(|(_, became)| assert!(became.is_ok(), "{became:?}"));
         }
         for (host, expected) in vector["summaries"].as_object().unwrap() {
             let mut answer = answer(&store, host, now);
@@ -218,8 +219,9 @@ fn the_cap_refuses_new_series_and_serves_those_there_are(open: Open<'_>) {
     let together = [&["cpu", "mem"][..], &["mem", "cpu"], &["mem", "disk"], &["net"]];
     let samples: Vec<_> = together.iter().map(|labels| sample("b", NOW, labels)).collect();
     let views: Vec<_> = samples.iter().map(Sample::view).collect();
-    let became: Vec<_> = store.record_many(&views, NOW).into_iter().map(Result::unwrap).collect();
-    assert_eq!(became, [stored(2), stored(2), Recorded { stored: 1, refused: 1, ..Recorded::default() }, refused]);
+    let partly = Recorded { stored: 1, refused: 1, ..Recorded::default() };
+    let expected = Many { stored: 4, others: vec![(2, Ok(partly)), (3, Ok(refused))] };
+    assert_eq!(store.record_many(views.len(), |place| views[place], NOW), expected);
     assert_eq!(store.hosts(NOW).unwrap(), ["b"]);
 }
 
@@ -356,7 +358,8 @@ fn whatever_comes_in_any_order_is_answered_as_by_memory(open: Open<'_>) {
         }
         let views: Vec<_> = samples.iter().map(Sample::view).collect();
         if together {
-            assert_eq!(store.record_many(&views, now), memory.record_many(&views, now));
+            let many = |store: &Store| store.record_many(views.len(), |place| views[place], now);
+            assert_eq!(many(&store), many(&memory));
         } else {
             let source = format!("s{}", sequence.below(3));
             for (seq, view) in (0..).zip(&views) {
