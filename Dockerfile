@@ -10,7 +10,8 @@ WORKDIR /lizm
 # What is copied is named in .dockerignore.
 COPY . .
 RUN target=$(rustc -vV | sed -n 's/^host: //p') \
- && RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target "$target" \
+ && RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Tlayout.ld -C link-arg=-Wl,-z,pack-relative-relocs' \
+    cargo build --release --locked --target "$target" \
  && install -D "target/$target/release/lizm" /image/lizm \
  && install -d -o 65532 -g 65532 /image/var/lib/lizm
 

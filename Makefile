@@ -6,6 +6,10 @@ STATIC = target/$(TARGET)/release/lizm
 # Another with ZeroMQ in it, in a directory of its own, so that neither takes the other's place.
 STATIC_ZEROMQ = target/zeromq/$(TARGET)/release/lizm
 
+# Everything in one file, with its code in the order of layout.ld. What moves with the addresses of a program is listed
+# in the short form that glibc reads since 2.36.
+STATIC_FLAGS = -C target-feature=+crt-static -C link-arg=-Tlayout.ld -C link-arg=-Wl,-z,pack-relative-relocs
+
 # What the tests that are `#[ignore = "needs …"]` need, and the benchmarks: Debian packages, of which some have a command
 # of the same name. The feature zeromq is built by g++.
 TEST_TOOLS = collectd-core curl chromium-driver g++ influxdb nginx-full openssl procps prometheus python3 \
@@ -26,11 +30,11 @@ build:
 	cargo build --release
 
 static:
-	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target $(TARGET)
+	RUSTFLAGS='$(STATIC_FLAGS)' cargo build --release --target $(TARGET)
 	@ls -l $(STATIC)
 
 static-zeromq:
-	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --target $(TARGET) --features zeromq \
+	RUSTFLAGS='$(STATIC_FLAGS)' cargo build --release --target $(TARGET) --features zeromq \
 	  --target-dir target/zeromq
 	@ls -l $(STATIC_ZEROMQ)
 

@@ -15,6 +15,8 @@ mod linux;
 #[cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "the parsers are tested everywhere, and run on a Mac"))]
 mod macos;
 mod mounts;
+#[cfg(target_os = "linux")]
+mod proc;
 mod textfile;
 
 use std::path::PathBuf;
@@ -109,7 +111,7 @@ pub struct Reading {
     memory: Option<Memory>,
     swap: Option<Memory>,
     load1: Option<f64>,
-    processes: Option<usize>,
+    processes: Option<u64>,
     uptime_sec: Option<u64>,
     disks: Option<Vec<Traffic>>,
     interfaces: Option<Vec<Traffic>>,

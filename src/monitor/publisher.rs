@@ -21,6 +21,8 @@ const REPLAY_PAUSE: Duration = Duration::from_millis(4);
 /// Longest time for a connection, and for a whole request.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of each of a connection's two buffers. Requests and answers fit it; what is longer goes through it in parts.
+const BUFFER_BYTES: usize = 16 << 10;
 /// Longest wait for the first token.
 const TOKEN_WITHIN: Duration = Duration::from_secs(5);
 /// Most bytes read of an answer; the receiver's own are far shorter.
@@ -161,6 +163,8 @@ pub(super) fn http(credentials: &Credentials) -> Result<Http, String> {
             .proxy(None)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_global(Some(REQUEST_TIMEOUT))
+            .input_buffer_size(BUFFER_BYTES)
+            .output_buffer_size(BUFFER_BYTES)
             .user_agent(concat!("lizm/", env!("CARGO_PKG_VERSION")));
         let own = certificate.as_deref().zip(key.as_deref());
         let config = trust::with_tls(config, ca.as_deref(), own)?;

@@ -1,8 +1,6 @@
 //! Linux: the files of `/proc`; `stat` is parsed by the procfs crate.
 
-use std::fs::{self, File};
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 
 use procfs::{ExplicitSystemInfo, FromBufReadSI, KernelStats};
@@ -10,41 +8,55 @@ use procfs::{ExplicitSystemInfo, FromBufReadSI, KernelStats};
 use super::cgroup::Cgroup;
 use super::choice::Kind;
 use super::devices::{Traffic, parse_diskstats, parse_net_dev};
+use super::proc::{ProcFile, Processes};
 use super::{Cpu, CpuTimes, Memory, Options, Reading, Scope};
-
-/// Room for the files of most machines; those of a hundred processors and more take another call.
-const FILE_BYTES: usize = 8 << 10;
-/// Longest file in bytes: `/proc/stat` of the largest machines has a few hundred thousand.
-const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// The files of one mount of the proc file system.
 pub(super) struct System {
-    procfs: PathBuf,
+    stat: ProcFile,
+    meminfo: ProcFile,
+    loadavg: ProcFile,
+    uptime: ProcFile,
+    diskstats: ProcFile,
     /// Interfaces are those of a network namespace. In a mount of another one's `/proc` they are those of its first
     /// process, since `net` leads to this one's.
-    net_dev: PathBuf,
+    net_dev: ProcFile,
+    processes: Processes,
+    /// What is read of one file, and then of the next.
+    buffer: Vec<u8>,
     /// The cgroup of this process, where that is what is measured, and the processors it has without a quota.
     cgroup: Option<(Result<Cgroup, String>, usize)>,
 }
 
 impl System {
     pub(super) fn new(options: &Options) -> Self {
-        let procfs = options.procfs.clone();
+        let procfs = &options.procfs;
         let of_first = procfs.join("1/net/dev");
         let is_foreign = procfs != Path::new("/proc") && of_first.exists();
-        let net_dev = if is_foreign { of_first } else { procfs.join("net/dev") };
         let cgroup = (options.scope == Scope::Cgroup).then(|| {
             let processors = thread::available_parallelism().map_or(1, usize::from);
-            (Cgroup::find(&procfs), processors)
+            (Cgroup::find(procfs), processors)
         });
-        Self { procfs, net_dev, cgroup }
+        let file = |name: &str| ProcFile::new(procfs.join(name));
+        Self {
+            stat: file("stat"),
+            meminfo: file("meminfo"),
+            loadavg: file("loadavg"),
+            uptime: file("uptime"),
+            diskstats: file("diskstats"),
+            net_dev: if is_foreign { ProcFile::new(of_first) } else { file("net/dev") },
+            processes: Processes::new(procfs.clone()),
+            buffer: Vec::new(),
+            cgroup,
+        }
     }
 
     /// Reads the files that the probes need, each once.
     pub(super) fn read(&mut self, kinds: &[Kind], reading: &mut Reading) {
         let has = |kind: Kind| kinds.contains(&kind);
+        let buffer = &mut self.buffer;
         if has(Kind::CpuParts) || has(Kind::Cpu) && self.cgroup.is_none() {
-            reading.times = reading.keep(read_cpu(&self.procfs.join("stat")));
+            reading.times = reading.keep(read_cpu(&mut self.stat, buffer));
         }
         if has(Kind::Cpu) {
             reading.cpu = match &self.cgroup {
@@ -54,9 +66,8 @@ impl System {
             };
         }
         if has(Kind::Mem) || has(Kind::Swap) {
-            let path = self.procfs.join("meminfo");
-            let meminfo = reading.keep(read_text(&path));
-            let meminfo = meminfo.as_ref().map(|text| Meminfo { text, path: &path });
+            let text = reading.keep(self.meminfo.read_text(buffer));
+            let meminfo = text.map(|text| Meminfo { text, file: &self.meminfo });
             if let Some(meminfo) = meminfo.as_ref().filter(|_| has(Kind::Mem)) {
                 reading.memory = match &self.cgroup {
                     None => reading.keep(meminfo.memory()),
@@ -72,33 +83,23 @@ impl System {
             }
         }
         if has(Kind::Load) {
-            reading.load1 = reading.keep(self.first_number("loadavg"));
+            reading.load1 = reading.keep(first_number(&mut self.loadavg, buffer));
         }
         if has(Kind::Uptime) {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole seconds are kept of it")]
             let whole_sec = |sec: f64| sec as u64;
-            reading.uptime_sec = reading.keep(self.first_number("uptime")).map(whole_sec);
+            reading.uptime_sec = reading.keep(first_number(&mut self.uptime, buffer)).map(whole_sec);
         }
         if has(Kind::Processes) {
-            reading.processes = reading.keep(count_processes(&self.procfs));
+            reading.processes = reading.keep(self.processes.count());
         }
         if kinds.iter().any(|kind| matches!(kind, Kind::Io(_))) {
-            reading.disks = reading.keep(read_traffic(&self.procfs.join("diskstats"), parse_diskstats));
+            reading.disks = reading.keep(read_traffic(&mut self.diskstats, buffer, parse_diskstats));
         }
         if kinds.iter().any(|kind| matches!(kind, Kind::Net(_))) {
-            reading.interfaces = reading.keep(read_traffic(&self.net_dev, parse_net_dev));
+            reading.interfaces = reading.keep(read_traffic(&mut self.net_dev, buffer, parse_net_dev));
         }
         tell_missing(kinds, reading);
-    }
-
-    /// The number that a file begins with.
-    fn first_number(&self, name: &str) -> Result<f64, String> {
-        let path = self.procfs.join(name);
-        let text = read_text(&path)?;
-        let number = text.split_ascii_whitespace().next().and_then(|number| number.parse::<f64>().ok());
-        number
-            .filter(|number| number.is_finite() && *number >= 0.0)
-            .ok_or_else(|| format!("cannot parse {}: it begins with no number", path.display()))
     }
 }
 
@@ -116,12 +117,12 @@ fn tell_missing(kinds: &[Kind], reading: &mut Reading) {
     }
 }
 
-fn read_cpu(path: &Path) -> Result<CpuTimes, String> {
+fn read_cpu(file: &mut ProcFile, buffer: &mut Vec<u8>) -> Result<CpuTimes, String> {
     // Ratios of ticks are all that is used, so their length does not matter.
     let system =
         ExplicitSystemInfo { boot_time_secs: 0, ticks_per_second: 100, page_size: 4096, is_little_endian: true };
-    let stat = KernelStats::from_buf_read(&*read_file(path)?, &system);
-    let total = stat.map_err(|error| format!("cannot parse {}: {error}", path.display()))?.total;
+    let stat = KernelStats::from_buf_read(file.read(buffer)?, &system);
+    let total = stat.map_err(|error| file.wrong(&error.to_string()))?.total;
     let known = |ticks: Option<u64>| ticks.unwrap_or(0);
     Ok(CpuTimes {
         busy: [total.user, total.nice, total.system, known(total.irq), known(total.softirq), known(total.steal)],
@@ -129,11 +130,19 @@ fn read_cpu(path: &Path) -> Result<CpuTimes, String> {
     })
 }
 
+/// The number that a file begins with.
+fn first_number(file: &mut ProcFile, buffer: &mut Vec<u8>) -> Result<f64, String> {
+    let text = file.read_text(buffer)?;
+    let number = text.split_ascii_whitespace().next().and_then(|number| number.parse::<f64>().ok());
+    let number = number.filter(|number| number.is_finite() && *number >= 0.0);
+    number.ok_or_else(|| file.wrong("it begins with no number"))
+}
+
 /// `/proc/meminfo`. The fields that are used are read by name: the procfs crate wants others too, which the `/proc` of
 /// some sandboxes lacks.
 struct Meminfo<'a> {
     text: &'a str,
-    path: &'a Path,
+    file: &'a ProcFile,
 }
 
 impl Meminfo<'_> {
@@ -144,15 +153,11 @@ impl Meminfo<'_> {
         let kilobytes = line[name.len() + 1..].trim().strip_suffix(" kB").and_then(|number| number.parse::<u64>().ok());
         kilobytes
             .map(|kilobytes| Some(kilobytes.saturating_mul(1024)))
-            .ok_or_else(|| self.wrong(&format!("{name} is no number of kB")))
+            .ok_or_else(|| self.file.wrong(&format!("{name} is no number of kB")))
     }
 
     fn needed(&self, name: &str) -> Result<u64, String> {
-        self.field(name)?.ok_or_else(|| self.wrong(&format!("it has no {name}")))
-    }
-
-    fn wrong(&self, why: &str) -> String {
-        format!("cannot parse {}: {why}", self.path.display())
+        self.field(name)?.ok_or_else(|| self.file.wrong(&format!("it has no {name}")))
     }
 
     fn memory(&self) -> Result<Memory, String> {
@@ -180,37 +185,19 @@ impl Meminfo<'_> {
     }
 }
 
-/// Processes are the directories whose names are numbers.
-fn count_processes(procfs: &Path) -> Result<usize, String> {
-    let failed = |error: std::io::Error| format!("cannot read {}: {error}", procfs.display());
-    let mut count = 0;
-    for entry in fs::read_dir(procfs).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        count += usize::from(name.as_encoded_bytes().iter().all(u8::is_ascii_digit));
-    }
-    if count > 0 { Ok(count) } else { Err(format!("{} has no processes", procfs.display())) }
-}
-
-fn read_traffic(path: &Path, parse: fn(&str) -> Result<Vec<Traffic>, String>) -> Result<Vec<Traffic>, String> {
-    parse(&read_text(path)?).map_err(|why| format!("cannot parse {}: {why}", path.display()))
-}
-
-fn read_text(path: &Path) -> Result<String, String> {
-    String::from_utf8(read_file(path)?).map_err(|_| format!("cannot parse {}: it is not UTF-8", path.display()))
-}
-
-/// Reads a file of `/proc` in one call: the kernel does not tell its length beforehand.
-fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    let mut content = Vec::with_capacity(FILE_BYTES);
-    let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut content));
-    read.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    Ok(content)
+fn read_traffic(
+    file: &mut ProcFile,
+    buffer: &mut Vec<u8>,
+    parse: fn(&str) -> Result<Vec<Traffic>, String>,
+) -> Result<Vec<Traffic>, String> {
+    parse(file.read_text(buffer)?).map_err(|why| file.wrong(&why))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::probe::Probe;
+    use std::fs;
     use std::time::Duration;
 
     const MEMINFO: &str = include_str!("../../tests/procfs/round-numbers/meminfo");
