@@ -20,6 +20,7 @@ import time
 
 import servers
 from agents import agent_rows
+from answers import get_rows, lookup_rows
 from bulk import bulk_rows
 from core import core_rows, start_rows
 from datagrams import udp_rows, zmq_rows
@@ -58,6 +59,8 @@ JOBS = {
     "growth": growth_rows,
     "store": store_rows,
     "stall": stall_rows,
+    "get": get_rows,
+    "lookup": lookup_rows,
     "trust": trust_rows,
     "redis": redis_rows,
     "bulk": bulk_rows,
@@ -83,6 +86,9 @@ NOT_COMPARABLE = """\
 - nginx answers without reading what was posted into anything; it stands for what HTTP itself costs on this machine.
 - victoria-metrics keeps every sample, in a directory; lizm keeps averages of them, in memory where nothing else is said.
 - A single post is JSON to the host's own path for lizm, and a line to `/write` for victoria-metrics.
+- `query_range` of victoria-metrics gives any hour; `GET /api/perf/HOST` gives the last hour by minute and the last day by
+  hour. Both had one sample a minute, which spares victoria-metrics most of what agents send. Each was asked under its own
+  full ingest, and lizm took in more meanwhile.
 - The memory of a connection is that of the process; what the kernel holds for its socket comes on top for everybody.
 - collectd was told to do the least that its plugins can: one value of the CPU and the shares of memory. It gathers what it
   has in datagrams of 1,024 bytes, the least it offers, and so sends one every few seconds, where lizm sends one a second.
