@@ -5,10 +5,11 @@ import json
 import subprocess
 import time
 import urllib.request
+from functools import partial
 
 import servers
-from figures import LOAD_SEC, ROUNDS, Row
-from servers import ROOT, intake, process_cpu_sec, values_stored
+from figures import LOAD_SEC, ROUNDS, Row, in_turns, ratios
+from servers import ROOT, cpu_sec, intake, memory_mb, values_stored
 
 UDP_RATE = 125_000
 ZMQ_MESSAGES = 2_000_000  # of 1,000 hosts in turns
@@ -30,29 +31,26 @@ def sent_by(load, *arguments):
 
 
 def udp_round(load, rate):
-    """Datagrams that were sent, those of them that were stored, and the seconds of CPU this took the receiver."""
+    """Datagrams that were sent, those of them that were stored, and the CPU and the memory this took the receiver."""
     with intake(servers.LIZM, "--udp", "127.0.0.1:0") as (process, _, address):
         sent = sent_by(load, "udp", address.removeprefix("udp://"), rate, LOAD_SEC)
         time.sleep(0.5)  # for what waits in the kernel
-        cpu = process_cpu_sec(process.pid)
-        return sent, values_stored(process), cpu
+        cpu, memory = cpu_sec(process.pid), memory_mb(process.pid)
+        return sent, values_stored(process), cpu, memory
 
 
 def udp_rows():
     load = load_program()
-    per_cpu_sec, offered, lost = [], 0, 0
-    for _ in range(ROUNDS):
-        _, stored, cpu = udp_round(load, 0)
-        per_cpu_sec.append(stored / cpu)
-        sent, stored, _ = udp_round(load, UDP_RATE)
-        if sent < 0.99 * UDP_RATE * LOAD_SEC:
-            raise SystemExit(f"{sent} datagrams were sent in {LOAD_SEC} seconds, which is not {UDP_RATE} a second")
-        offered, lost = offered + sent, lost + sent - stored
-    fast = "datagrams of a line stored, offered as fast as it goes"
+    fast, steady = in_turns(partial(udp_round, load, 0), partial(udp_round, load, UDP_RATE))
+    _, stored, cpus, memories = zip(*fast)
+    offered, kept = (sum(figures) for figures in list(zip(*steady))[:2])
+    if offered < 0.99 * UDP_RATE * LOAD_SEC * ROUNDS:
+        raise SystemExit(f"{offered} datagrams were sent in {ROUNDS} rounds, which is not {UDP_RATE:,} a second")
+    job = "datagrams of a line stored, offered as fast as it goes"
     at_rate = f"datagrams lost, of {offered:,} that came at {UDP_RATE:,} a second"
     return [
-        Row(fast, per_cpu_sec, "a CPU-second", "≥ 250,000", lambda rate: rate >= 250_000),
-        Row(at_rate, [lost], "datagrams", "0", lambda lost: lost == 0),
+        Row(job, ratios(stored, cpus), "a CPU-second", least=250_000, cpu_sec=cpus, memory_mb=max(memories)),
+        Row(at_rate, [offered - kept], "datagrams", most=0, rounds=ROUNDS),
     ]
 
 
@@ -83,4 +81,4 @@ def zmq_rows():
     load = load_program()
     rounds = [zmq_round(load) for _ in range(ROUNDS)]
     job = f"messages of a line by ZeroMQ, {ZMQ_MESSAGES:,} of one peer until all are stored"
-    return [Row(job, rounds, "a second", "≥ 300,000", lambda rate: rate >= 300_000)]
+    return [Row(job, rounds, "a second", least=300_000)]

@@ -1,40 +1,92 @@
-"""Single posts: how many a second, and how long one takes."""
+"""Single posts: how many a second, by connections, hosts and stores; what a connection takes; how long a post takes."""
 
 import contextlib
-import re
 import socket
-import subprocess
 import tempfile
 import time
+from functools import partial
 
-from figures import LOAD_SEC, ROUNDS, Row, p99
-from servers import ROOT, nginx, receiver
+from figures import LOAD_SEC, ROUNDS, Row, in_turns, p99, ratios
+from load import LINES, SAMPLES, Posts, end_wrk, fill, posts_per_sec
+from servers import memory_mb, nginx, receiver, victoria_metrics
+
+CROWD = 2000
+CROWD_KB_MOST = 32  # of memory a connection
+# The least that lizm is to reach of victoria-metrics and of nginx, by connections.
+LEAST = {1: (None, None), 32: (1.2, 0.55), 256: (None, None), CROWD: (0.9, None)}
 
 
-def posts_per_sec(port, connections, scheme="http", token=()):
-    url = f"{scheme}://127.0.0.1:{port}"
-    command = ["wrk", "-t2", f"-c{connections}", f"-d{LOAD_SEC}", "-s", str(ROOT / "bench/post.lua"), url, "--", *token]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in output or "Socket errors" in output:
-        raise SystemExit(f"requests failed:\n{output}")
-    return float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1])
+def rates(rounds):
+    return [per_sec for per_sec, _ in rounds]
+
+
+def rate_row(job, server, rounds):
+    return Row(job, rates(rounds), "a second", cpu_sec=[cpu for _, cpu in rounds], memory_mb=memory_mb(server[0].pid))
 
 
 def post_rows():
-    with contextlib.ExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory())
-        memory, disk = (stack.enter_context(receiver(*options))[1] for options in ([], ["--store", directory]))
-        peer = stack.enter_context(nginx())[1]
-        for port in (memory, disk, peer):
-            posts_per_sec(port, 32)  # warm, and every series there is exists
-        rounds = [[posts_per_sec(port, 32) for port in (memory, disk, peer)] for _ in range(ROUNDS)]
-    return [
-        Row("posts of two labels for 1,000 hosts, 32 connections, lizm", [a for a, _, _ in rounds], "a second"),
-        Row("the same with `--store DIR`", [b for _, b, _ in rounds], "a second"),
-        Row("the same, nginx with one worker and `return 204`", [c for _, _, c in rounds], "a second"),
-        Row("ratio, lizm to nginx", [a / c for a, _, c in rounds], "×", "≥ 0.45", lambda ratio: ratio >= 0.45),
-        Row("ratio, `--store DIR` to memory", [b / a for a, b, _ in rounds], "×", "≥ 0.7", lambda ratio: ratio >= 0.7),
-    ]
+    """lizm beside victoria-metrics and nginx, at each number of connections."""
+    rows = []
+    with receiver() as lizm, victoria_metrics() as peer, nginx() as bare:
+        jobs = [(lizm, SAMPLES), (peer, LINES), (bare, SAMPLES)]
+        for server, posts in jobs:
+            posts_per_sec(server, 32, posts)  # warm, and every series there is exists
+        for connections, (least_of_peer, least_of_bare) in LEAST.items():
+            ours, theirs, bares = in_turns(*(partial(posts_per_sec, server, connections, posts) for server, posts in jobs))
+            many = "1 connection" if connections == 1 else f"{connections:,} connections"
+            rows += [
+                rate_row(f"posts of two labels for 1,000 hosts, {many}, lizm", lizm, ours),
+                rate_row("the same, victoria-metrics", peer, theirs),
+                rate_row("the same, nginx with one worker and `return 204`", bare, bares),
+                Row("ratio, lizm to victoria-metrics", ratios(rates(ours), rates(theirs)), "×", least=least_of_peer),
+                Row("ratio, lizm to nginx", ratios(rates(ours), rates(bares)), "×", least=least_of_bare),
+            ]
+    return rows
+
+
+def crowd_kb():
+    """Resident kilobytes that a receiver grows by for each connection of a crowd that posts."""
+    with receiver() as (process, port):
+        posts_per_sec((process, port))  # every series there is exists
+        before = memory_mb(process.pid, "VmRSS")
+        crowd = SAMPLES.start(port, CROWD, LOAD_SEC)
+        time.sleep(LOAD_SEC / 2)
+        during = memory_mb(process.pid, "VmRSS")
+        end_wrk(crowd)
+        return (during - before) * 1000 / CROWD
+
+
+def crowd_rows():
+    job = f"memory a connection, of {CROWD:,} that post, resident in lizm"
+    return [Row(job, [crowd_kb() for _ in range(ROUNDS)], "KB", most=CROWD_KB_MOST)]
+
+
+def growth_rows():
+    """A receiver with few hosts beside one with many, of which each is posted to in its turn."""
+    few, many = Posts(hosts=1000), Posts(hosts=100_000)
+    with receiver() as small, receiver() as large:
+        fill(small[1], 1000, minutes=1)
+        fill(large[1], 100_000, minutes=1)
+        of_few, of_many = in_turns(partial(posts_per_sec, small, 32, few), partial(posts_per_sec, large, 32, many))
+        return [
+            rate_row("posts of two labels for 1,000 hosts, 32 connections, lizm", small, of_few),
+            rate_row("the same for 100,000 hosts", large, of_many),
+            Row("ratio, 100,000 hosts to 1,000", ratios(rates(of_many), rates(of_few)), "×", least=0.8),
+        ]
+
+
+def store_rows():
+    """A store in a directory beside one in memory."""
+    with tempfile.TemporaryDirectory() as directory, receiver() as memory, receiver("--store", directory) as disk:
+        servers = [memory, disk]
+        for server in servers:
+            posts_per_sec(server)  # warm, and every series there is exists
+        in_memory, on_disk = in_turns(*(partial(posts_per_sec, server) for server in servers))
+        return [
+            rate_row("posts of two labels for 1,000 hosts, 32 connections, store in memory", memory, in_memory),
+            rate_row("the same with `--store DIR`", disk, on_disk),
+            Row("ratio, `--store DIR` to memory", ratios(rates(on_disk), rates(in_memory)), "×", least=0.7),
+        ]
 
 
 def post_ms(client, head):
@@ -55,4 +107,4 @@ def stall_rows():
         with socket.create_connection(("127.0.0.1", port)) as client:
             head = b"POST /api/perf/h/%d HTTP/1.1\r\n" % time.time()
             times = [post_ms(client, head) for _ in range(5000)]
-    return [Row("a post while 100 bodies stall half-way, p99 of 5,000", [p99(times)], "ms", "< 50 ms", lambda value: value < 50)]
+    return [Row("a post while 100 bodies stall half-way, p99 of 5,000", [p99(times)], "ms", most=50, rounds=1)]

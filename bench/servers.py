@@ -1,6 +1,7 @@
 """lizm and its peers as processes: started on free ports, ended with a block, and what they took of the machine."""
 
 import contextlib
+import ctypes
 import os
 import pathlib
 import re
@@ -10,6 +11,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+LIBC = ctypes.CDLL(None)
 # The static binaries that are measured; run.py says where they are.
 LIZM = LIZM_ZEROMQ = None
 
@@ -74,12 +76,12 @@ def values_stored(process):
 
 @contextlib.contextmanager
 def nginx():
-    """nginx with one worker that answers every request with 204."""
+    """nginx as one process, which is its worker, that answers every request with 204."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = pathlib.Path(folder, "nginx.conf")
         config.write_text(
-            f"worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error;\n"
+            f"master_process off; daemon off; pid {folder}/pid; error_log {folder}/error;\n"
             "events { worker_connections 4096; }\n"
             "http { access_log off; keepalive_requests 1000000000;\n"
             f"  client_body_temp_path {folder}/body; server {{ listen 127.0.0.1:{port}; location / {{ return 204; }} }} }}\n"
@@ -111,17 +113,13 @@ def victoria_metrics():
 
 
 def cpu_sec(pid):
-    """CPU time of all threads, from the scheduler's nanoseconds."""
-    tasks = pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+    """CPU time of a process so far, with that of its threads that have ended, by the scheduler's nanoseconds."""
+    clock = ctypes.c_int()
+    if error := LIBC.clock_getcpuclockid(pid, ctypes.byref(clock)):
+        raise OSError(error, os.strerror(error))
+    return time.clock_gettime(clock.value)
 
 
-def process_cpu_sec(pid):
-    """CPU time of a process with that of its threads that have ended, in the kernel's hundredths of a second."""
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def resident_mb(pid):
-    """Highest resident memory so far."""
-    return int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) * 1024 / 1e6
+def memory_mb(pid, kind="VmHWM"):
+    """Resident memory: the most so far, or with VmRSS what it is now."""
+    return int(re.search(rf"{kind}:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) * 1024 / 1e6

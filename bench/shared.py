@@ -1,12 +1,13 @@
 """A receiver on Redis beside one in memory."""
 
-import contextlib
 import re
 import socket
 import time
+from functools import partial
 
-from figures import ROUNDS, Row
-from posts import posts_per_sec
+from figures import Row, in_turns, ratios
+from load import lines_request, posts_per_sec, send_lines
+from posts import rate_row, rates
 from servers import receiver, redis
 
 
@@ -17,7 +18,7 @@ def redis_memory_bytes(port):
         return int(re.search(rb"used_memory:(\d+)", b"".join(iter(lambda: client.recv(65536), b"")))[1])
 
 
-def fill(port, hosts, labels):
+def fill_windows(port, hosts, labels):
     """Writes samples into every interval of both windows."""
     now = int(time.time())
     fields = ",".join(f"label-{label}={label * 1.37 + 35.1}" for label in range(labels))
@@ -26,10 +27,7 @@ def fill(port, hosts, labels):
         for host in range(hosts):
             # Two of each, so that sums, least and most differ as those of real samples do.
             lines = [f"perf,host=full-{host} {fields} {epoch}\n" for epoch in epochs]
-            body = "".join(lines + [line.replace("35.", "34.5") for line in lines]).encode()
-            client.sendall(b"POST /write HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-            if not (answer := client.recv(4096)).startswith(b"HTTP/1.1 204"):
-                raise SystemExit(f"a body of lines was answered {answer}")
+            send_lines(client, lines_request(lines + [line.replace("35.", "34.5") for line in lines]))
 
 
 def summary_ms(port):
@@ -47,23 +45,26 @@ def summary_ms(port):
 
 def redis_rows():
     """A receiver on Redis beside one in memory, in turns; and a host of full windows in a Redis of its own."""
-    with redis() as (_, redis_port), contextlib.ExitStack() as stack:
-        stores = [[], ["--store", f"redis://127.0.0.1:{redis_port}"]]
-        memory, shared = (stack.enter_context(receiver(*options))[1] for options in stores)
-        for port in (memory, shared):
-            posts_per_sec(port, 32)  # warm, and every series there is exists
-        rounds = [[posts_per_sec(port, 32) for port in (memory, shared)] for _ in range(ROUNDS)]
+    with redis() as (_, redis_port), receiver() as memory, receiver("--store", f"redis://127.0.0.1:{redis_port}") as shared:
+        servers = [memory, shared]
+        for server in servers:
+            posts_per_sec(server)  # warm, and every series there is exists
+        in_memory, in_redis = in_turns(*(partial(posts_per_sec, server) for server in servers))
+        posts = [
+            rate_row("posts of two labels for 1,000 hosts, 32 connections, store in memory", memory, in_memory),
+            rate_row("the same with `--store redis://`; CPU and memory without those of Redis", shared, in_redis),
+        ]
     with redis() as (_, redis_port), receiver("--store", f"redis://127.0.0.1:{redis_port}") as (_, port):
-        fill(port, 1, 10)
+        fill_windows(port, 1, 10)
         times = summary_ms(port)
     with redis() as (_, redis_port), receiver("--store", f"redis://127.0.0.1:{redis_port}") as (_, port):
-        fill(port, 1, 2)
+        fill_windows(port, 1, 2)
         before = redis_memory_bytes(redis_port)
-        fill(port, 1001, 2)
+        fill_windows(port, 1001, 2)
         per_host = (redis_memory_bytes(redis_port) - before) / 1000
     return [
-        Row("posts of two labels for 1,000 hosts, 32 connections, with `--store redis://`", [b for _, b in rounds], "a second"),
-        Row("ratio, `--store redis://`, Redis included, to memory", [b / a for a, b in rounds], "×", "≥ 0.3", lambda ratio: ratio >= 0.3),
-        Row("`GET /api/perf/HOST` of 10 labels with full windows, through Redis", times, "ms", "≤ 5 ms", lambda value: value <= 5),
+        *posts,
+        Row("ratio, `--store redis://`, Redis included, to memory", ratios(rates(in_redis), rates(in_memory)), "×", least=0.3),
+        Row("`GET /api/perf/HOST` of 10 labels with full windows, through Redis", times, "ms", most=5),
         Row("memory of Redis for a host of two labels, windows full", [per_host], "B"),
     ]

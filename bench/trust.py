@@ -1,18 +1,19 @@
 """Tokens, certificates and HTTPS: what they cost, and what a crowd of bad clients costs a good one."""
 
 import contextlib
-import resource
 import select
 import socket
 import ssl
 import subprocess
 import tempfile
 import time
+from functools import partial
 
 import servers
-from figures import ROUNDS, Row, p99
-from posts import post_ms, posts_per_sec
-from servers import ROOT, await_port, free_port, process_cpu_sec, receiver
+from figures import ROUNDS, Row, in_turns, p99, ratios
+from load import Posts, posts_per_sec
+from posts import post_ms, rate_row, rates
+from servers import ROOT, await_port, cpu_sec, free_port, receiver
 
 HANDSHAKES = 500
 CROWD_SEC = 4  # within the five that the HTTPS door waits for a head, so that nobody of the crowd is sent away
@@ -46,20 +47,18 @@ def handshake_ms(process, port, tls):
 
     Only the answer shows that the receiver has verified the certificate.
     """
-    before = process_cpu_sec(process.pid)
+    before = cpu_sec(process.pid)
     for _ in range(HANDSHAKES):
         with tls_client(tls, port) as client:
             client.sendall(b"POST /api/token HTTP/1.1\r\nHost: bench\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             if not (answer := client.recv(4096)).startswith(b"HTTP/1.1 200"):
                 raise SystemExit(f"the owner of a certificate was answered {answer}")
-    return (process_cpu_sec(process.pid) - before) / HANDSHAKES * 1000
+    return (cpu_sec(process.pid) - before) / HANDSHAKES * 1000
 
 
 def crowd_ms(port, token, tls):
     """Milliseconds of each post of a good client among idle, slow and stalled ones, for as long as all of them last."""
     head = f"POST /api/perf/h.example.org/{int(time.time())} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n".encode()
-    # Descriptors for them; the receiver sees to its own.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     with contextlib.ExitStack() as stack:
         good, *crowd = (stack.enter_context(tls_client(tls, port)) for _ in range(1 + 1100))
         slow, stalled = crowd[500:1000], crowd[1000:]
@@ -84,17 +83,20 @@ def crowd_ms(port, token, tls):
 def trust_rows():
     """The HTTPS door beside the plain one of the same receiver; both need a token."""
     with guarded_receiver() as (process, plain, https, token, tls):
-        doors = [(plain, 32, "http", [token]), (https, 32, "https", [token])]
+        doors = [((process, plain), 32, Posts(token=token)), ((process, https), 32, Posts(scheme="https", token=token))]
         for door in doors:
             posts_per_sec(*door)  # warm, and every series there is exists
-        rounds = [[posts_per_sec(*door) for door in doors] for _ in range(ROUNDS)]
+        on_plain, on_https = in_turns(*(partial(posts_per_sec, *door) for door in doors))
+        posts = [
+            rate_row("posts of two labels for 1,000 hosts with a token, 32 connections, plain HTTP", (process, plain), on_plain),
+            rate_row("the same over HTTPS", (process, https), on_https),
+        ]
         handshakes = [handshake_ms(process, https, tls) for _ in range(ROUNDS)]
         crowded = [p99(crowd_ms(https, token, tls)) for _ in range(ROUNDS)]
     crowd = "500 idle connections, 500 of a byte a second and 100 stalled bodies"
     return [
-        Row("posts of two labels for 1,000 hosts with a token, 32 connections, plain HTTP", [a for a, _ in rounds], "a second"),
-        Row("the same over HTTPS", [b for _, b in rounds], "a second"),
-        Row("ratio, HTTPS to plain HTTP", [b / a for a, b in rounds], "×", "≥ 0.5", lambda ratio: ratio >= 0.5),
-        Row("a handshake with certificates on both sides, and a token issued, CPU of the receiver", handshakes, "ms", "≤ 2 ms", lambda value: value <= 2),
-        Row(f"a post over HTTPS among {crowd}, p99", crowded, "ms", "≤ 50 ms", lambda value: value <= 50),
+        *posts,
+        Row("ratio, HTTPS to plain HTTP", ratios(rates(on_https), rates(on_plain)), "×", least=0.5),
+        Row("a handshake with certificates on both sides, and a token issued, CPU of the receiver", handshakes, "ms", most=2),
+        Row(f"a post over HTTPS among {crowd}, p99", crowded, "ms", most=50),
     ]

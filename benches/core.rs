@@ -1,5 +1,5 @@
-//! Times and sizes of the core, without a network. `cargo bench --bench core` prints a line a figure: its name, the
-//! median of its rounds, the least and the most.
+//! Times and sizes of the core, without a network. `cargo bench --bench core` prints a line a figure: its name, and what
+//! each of its rounds gave.
 
 use std::borrow::Cow;
 use std::hint::black_box;
@@ -21,12 +21,17 @@ const NOW: u64 = 1_465_001_814;
 const ROUNDS: usize = 5;
 const SERIES_MAX: usize = 10_000_000;
 
-const JOBS: [(&str, fn()); 7] = [
+const JOBS: [(&str, fn()); 12] = [
     ("record", record_one_value),
     ("get", get_ten_labels),
     ("token", check_a_token),
     ("series", memory_of_series),
-    ("hosts", memory_of_hosts),
+    ("hosts-1000-2", || drop(memory_of_hosts(1000, 2))),
+    ("hosts-1000-10", || drop(memory_of_hosts(1000, 10))),
+    ("hosts-10000-2", || drop(memory_of_hosts(10_000, 2))),
+    ("hosts-10000-10", || drop(memory_of_hosts(10_000, 10))),
+    ("hosts-100000-10", || drop(memory_of_hosts(100_000, 10))),
+    ("sweep", sweep_hosts),
     ("restore", restore_hosts),
     ("churn", disk_use_under_churn),
 ];
@@ -61,9 +66,9 @@ fn fill(store: &Store, host: &str, labels: &[&str]) {
     }
 }
 
-fn report(name: &str, mut values: Vec<f64>) {
-    values.sort_by(f64::total_cmp);
-    println!("{name} {:.4} {:.4} {:.4}", values[values.len() / 2], values[0], values[values.len() - 1]);
+fn report(name: &str, values: impl IntoIterator<Item = f64>) {
+    let values: Vec<String> = values.into_iter().map(|value| format!("{value:.4}")).collect();
+    println!("{name} {}", values.join(" "));
 }
 
 /// Nanoseconds to record one value into an existing series, one after the other over 1,000 hosts.
@@ -80,7 +85,7 @@ fn record_one_value() {
         }
         start.elapsed().as_nanos() as f64 / (passes * samples.len()) as f64
     });
-    report("record_ns", rounds.collect());
+    report("record_ns", rounds);
 }
 
 /// Milliseconds for the answer to `GET /api/perf/HOST` with 10 labels and full windows.
@@ -99,7 +104,7 @@ fn get_ten_labels() {
         }
         start.elapsed().as_secs_f64() * 1000.0 / f64::from(passes)
     });
-    report("get_ms", rounds.collect());
+    report("get_ms", rounds);
 }
 
 /// Microseconds to find by a token of one host who speaks, and that it may for that host.
@@ -121,7 +126,7 @@ fn check_a_token() {
         }
         start.elapsed().as_secs_f64() * 1e6 / f64::from(passes)
     });
-    report("token_us", rounds.collect());
+    report("token_us", rounds);
     drop(std::fs::remove_file(&file));
 }
 
@@ -132,21 +137,28 @@ fn memory_of_series() {
     let before = resident_bytes();
     let store = Store::new(SERIES_MAX);
     hosts.iter().for_each(|host| assert_eq!(stored(&store, &sample(host, NOW - 86_000, &labels), None), 100));
-    report("series_young_bytes", vec![(resident_bytes() - before) / 100_000.0]);
+    report("series_young_bytes", [(resident_bytes() - before) / 100_000.0]);
     hosts.iter().for_each(|host| fill(&store, host, &labels));
-    report("series_full_bytes", vec![(resident_bytes() - before) / 100_000.0]);
+    report("series_full_bytes", [(resident_bytes() - before) / 100_000.0]);
 }
 
-/// Resident megabytes of 100,000 hosts of two labels with full windows, and milliseconds to sweep them.
-fn memory_of_hosts() {
-    let hosts = names("host", 100_000);
+/// Resident megabytes of so many hosts of so many labels, with full windows; and the store that holds them.
+fn memory_of_hosts(host_count: usize, label_count: usize) -> Store {
+    let (hosts, labels) = (names("host", host_count), names("label", label_count));
+    let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
     let before = resident_bytes();
     let store = Store::new(SERIES_MAX);
-    hosts.iter().for_each(|host| fill(&store, host, &["cpu", "mem"]));
-    report("hosts_100k_mb", vec![(resident_bytes() - before) / 1e6]);
+    hosts.iter().for_each(|host| fill(&store, host, &labels));
+    report(&format!("hosts_{host_count}_{label_count}_mb"), [(resident_bytes() - before) / 1e6]);
+    store
+}
+
+/// Milliseconds to sweep 100,000 hosts of two labels with full windows, after what they take of memory.
+fn sweep_hosts() {
+    let store = memory_of_hosts(100_000, 2);
     let start = Instant::now();
     store.sweep(NOW);
-    report("sweep_100k_hosts_ms", vec![start.elapsed().as_secs_f64() * 1000.0]);
+    report("sweep_100k_hosts_ms", [start.elapsed().as_secs_f64() * 1000.0]);
 }
 
 fn on_disk(path: &Path, now: u64) -> Store {
@@ -163,7 +175,7 @@ fn restore_hosts() {
         let start = Instant::now();
         let store = on_disk(Path::new(&path), NOW);
         assert_eq!(store.series_count(), 200_000);
-        report("restore_100k_sec", vec![start.elapsed().as_secs_f64()]);
+        report("restore_100k_sec", [start.elapsed().as_secs_f64()]);
         println!("peak {}", peak_bytes());
         return;
     }
@@ -178,7 +190,7 @@ fn restore_hosts() {
         output.map_or_else(|error| panic!("{error}"), |output| String::from_utf8_lossy(&output.stdout).into_owned());
     let peak: f64 = output.lines().find_map(|line| line.strip_prefix("peak ")?.parse().ok()).unwrap_or(f64::NAN);
     output.lines().filter(|line| line.starts_with("restore")).for_each(|line| println!("{line}"));
-    report("restore_memory_ratio", vec![peak / running]);
+    report("restore_memory_ratio", [peak / running]);
     drop(std::fs::remove_dir_all(&directory));
 }
 
@@ -204,8 +216,8 @@ fn disk_use_under_churn() {
     assert!(store.expire_disk(NOW + 3600).is_ok() && store.checkpoint().is_ok() && store.sync_now().is_ok());
     let used = disk_bytes(&directory);
     let live = 2000.0 * (61.0 + 2.0) * 29.0 + 2000.0 * 8.0 * 40.0;
-    report("churn_disk_mb", vec![used / 1e6]);
-    report("churn_disk_excess_mb", vec![(used - 3.0 * live) / 1e6]);
+    report("churn_disk_mb", [used / 1e6]);
+    report("churn_disk_excess_mb", [(used - 3.0 * live) / 1e6]);
     drop(store);
     drop(std::fs::remove_dir_all(&directory));
 }

@@ -1,8 +1,14 @@
 //! HTTP/1.1 as both doors speak it: which heads are refused whatever they ask for, and the bytes of an answer.
 
+use std::io::{self, Write};
 use std::time::SystemTime;
 
+use httpdate::HttpDate;
+
 use crate::api::{Reply, Route};
+
+/// Room for the head of an answer, which most fit into.
+const HEAD_BYTES_EXPECTED: usize = 256;
 
 /// A header of that name, the first of it.
 pub(crate) fn header<'a>(mut headers: impl Iterator<Item = (&'a str, &'a str)>, name: &str) -> Option<&'a str> {
@@ -78,25 +84,28 @@ pub(crate) fn connection(asked: Option<&str>, is_http_1_0: bool, close: bool) ->
 
 /// The bytes of an answer, in one piece, so that they leave in as few segments as they can.
 pub(crate) fn encode(reply: &Reply, head_only: bool, connection: Option<&str>) -> Vec<u8> {
-    let mut answer = Vec::with_capacity(256 + reply.body.len());
-    let date = httpdate::fmt_http_date(SystemTime::now());
-    answer.extend_from_slice(
-        format!("HTTP/1.1 {} {}\r\nDate: {date}\r\n", reply.status, reason(reply.status)).as_bytes(),
-    );
+    let body: &[u8] = if head_only { b"" } else { &reply.body };
+    let mut answer = Vec::with_capacity(HEAD_BYTES_EXPECTED + body.len());
+    let written = write_head(&mut answer, reply, connection);
+    debug_assert!(written.is_ok(), "memory takes what is written to it");
+    answer.extend_from_slice(body);
+    answer
+}
+
+fn write_head(answer: &mut Vec<u8>, reply: &Reply, connection: Option<&str>) -> io::Result<()> {
+    let date = HttpDate::from(SystemTime::now());
+    write!(answer, "HTTP/1.1 {} {}\r\nDate: {date}\r\n", reply.status, reason(reply.status))?;
     if !matches!(reply.status, 204 | 304) {
         if !reply.headers.iter().any(|(name, _)| *name == "Content-Type") {
             answer.extend_from_slice(b"Content-Type: application/json\r\n");
         }
-        answer.extend_from_slice(format!("Content-Length: {}\r\n", reply.body.len()).as_bytes());
+        write!(answer, "Content-Length: {}\r\n", reply.body.len())?;
     }
     for (name, value) in reply.headers.iter().copied().chain(connection.map(|value| ("Connection", value))) {
-        answer.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        write!(answer, "{name}: {value}\r\n")?;
     }
     answer.extend_from_slice(b"\r\n");
-    if !head_only {
-        answer.extend_from_slice(&reply.body);
-    }
-    answer
+    Ok(())
 }
 
 /// The phrase of a status (RFC 9110, 15).

@@ -287,13 +287,13 @@ impl Shared {
             return refuse(400, sentence.to_owned());
         }
         // The route borrows from the head, and reading the body borrows the whole request.
-        let (method, target) = (request.method().to_string(), request.url().to_owned());
+        let (method, target) = (request.method().clone(), request.url().to_owned());
         let idempotency_key = header(request.headers(), "Idempotency-Key").map(str::to_owned);
         let content_encoding = header(request.headers(), "Content-Encoding").map(str::to_owned);
         let authorization = header(request.headers(), "Authorization").map(str::to_owned);
         let if_none_match = header(request.headers(), "If-None-Match").map(str::to_owned);
         let head = Head {
-            method: &method,
+            method: method.as_str(),
             target: &target,
             idempotency_key: idempotency_key.as_deref(),
             content_encoding: content_encoding.as_deref(),
