@@ -328,9 +328,9 @@ impl Shared {
 /// The interim 100 that tiny_http writes here, which clients pass over (RFC 9110, 15.2), is the only way of 0.12 to
 /// get at the connection without reading the body first.
 fn answer_and_take(request: Request, reply: &Reply) -> Box<dyn ReadWrite + Send> {
-    let answer = http::encode(reply, request.method() == &Method::Head, Some("close"));
+    let (answer, rest) = http::encode(reply, request.method() == &Method::Head, Some("close"));
     let mut stream = request.upgrade("none", Response::empty(100));
-    give_up_quietly(stream.write_all(&answer).and_then(|()| stream.flush()));
+    give_up_quietly(stream.write_all(&answer).and_then(|()| stream.write_all(rest)).and_then(|()| stream.flush()));
     stream
 }
 
@@ -464,7 +464,7 @@ fn read_away(request: &mut Request) {
 fn send(request: Request, reply: &Reply, close: bool, answer_sec_max: u64) -> Served {
     let asked = header(request.headers(), "Connection");
     let connection = http::connection(asked, *request.http_version() == HTTPVersion(1, 0), close);
-    let answer = http::encode(reply, request.method() == &Method::Head, connection);
+    let (answer, mut rest) = http::encode(reply, request.method() == &Method::Head, connection);
     let mut writer = request.into_writer();
     let deadline = Instant::now() + Duration::from_secs(answer_sec_max);
     let mut left = &*answer;
@@ -474,6 +474,7 @@ fn send(request: Request, reply: &Reply, close: bool, answer_sec_max: u64) -> Se
             if is_late { Err(io::ErrorKind::TimedOut.into()) } else { Ok(written) }
         });
         match written {
+            Ok(written) if written == left.len() => left = std::mem::take(&mut rest),
             Ok(written) => left = &left[written..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
