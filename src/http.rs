@@ -9,6 +9,8 @@ use crate::api::{Reply, Route};
 
 /// Room for the head of an answer, which most fit into.
 const HEAD_BYTES_EXPECTED: usize = 256;
+/// Longest body in bytes that is copied behind its head: what a kernel takes at once.
+const COPIED_BYTES_MAX: usize = 32 << 10;
 
 /// A header of that name, the first of it.
 pub(crate) fn header<'a>(mut headers: impl Iterator<Item = (&'a str, &'a str)>, name: &str) -> Option<&'a str> {
@@ -82,14 +84,19 @@ pub(crate) fn connection(asked: Option<&str>, is_http_1_0: bool, close: bool) ->
     }
 }
 
-/// The bytes of an answer, in one piece, so that they leave in as few segments as they can.
-pub(crate) fn encode(reply: &Reply, head_only: bool, connection: Option<&str>) -> Vec<u8> {
-    let body: &[u8] = if head_only { b"" } else { &reply.body };
-    let mut answer = Vec::with_capacity(HEAD_BYTES_EXPECTED + body.len());
+/// The bytes of an answer: in one piece, so that they leave in as few segments as they can, but for a long body, which
+/// comes behind its head as it is.
+pub(crate) fn encode<'r>(reply: &'r Reply, head_only: bool, connection: Option<&str>) -> (Vec<u8>, &'r [u8]) {
+    let (first, rest): (&[u8], &[u8]) = match &*reply.body {
+        _ if head_only => (&[], &[]),
+        short if short.len() <= COPIED_BYTES_MAX => (short, &[]),
+        long => (&[], long),
+    };
+    let mut answer = Vec::with_capacity(HEAD_BYTES_EXPECTED + first.len());
     let written = write_head(&mut answer, reply, connection);
     debug_assert!(written.is_ok(), "memory takes what is written to it");
-    answer.extend_from_slice(body);
-    answer
+    answer.extend_from_slice(first);
+    (answer, rest)
 }
 
 fn write_head(answer: &mut Vec<u8>, reply: &Reply, connection: Option<&str>) -> io::Result<()> {
@@ -111,4 +118,25 @@ fn write_head(answer: &mut Vec<u8>, reply: &Reply, connection: Option<&str>) -> 
 /// The phrase of a status (RFC 9110, 15).
 fn reason(status: u16) -> &'static str {
     tiny_http::StatusCode(status).default_reason_phrase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_whole_behind_its_head_and_a_long_one_is_not_copied() {
+        for length in [0, 1, COPIED_BYTES_MAX, COPIED_BYTES_MAX + 1, 3 * COPIED_BYTES_MAX] {
+            let body: Vec<u8> = (0..length).map(|place| b'a' + (place % 26) as u8).collect();
+            let reply = Reply { status: 200, headers: Vec::new(), body };
+            let (first, rest) = encode(&reply, false, None);
+            let answer = [&first, rest].concat();
+            let (head, sent) = answer.split_at(answer.len() - length);
+            assert!(head.ends_with(format!("Content-Length: {length}\r\n\r\n").as_bytes()), "{length}");
+            assert_eq!(sent, reply.body, "{length}");
+            assert_eq!(rest.len(), if length > COPIED_BYTES_MAX { length } else { 0 }, "{length}");
+            let (head_only, nothing) = encode(&reply, true, None);
+            assert_eq!((head_only.len(), nothing.len()), (head.len(), 0), "{length}: the answer to HEAD");
+        }
+    }
 }

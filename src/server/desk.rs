@@ -99,6 +99,12 @@ enum Served {
 }
 
 impl Work {
+    fn request(&self) -> &Request {
+        match self {
+            Self::Serve(request) | Self::Send(request, _) => request,
+        }
+    }
+
     /// Memory that the answer takes while it waits.
     fn answer_bytes(&self) -> usize {
         match self {
@@ -141,6 +147,7 @@ impl Desk {
 
     fn work(&self, client: SocketAddr, mut work: Work, in_lane: bool) {
         loop {
+            let is_last = is_last(work.request());
             let served = match work {
                 // A request that a panic drops is answered by tiny_http with 500; the panic hook tells of it.
                 Work::Serve(request) => {
@@ -151,7 +158,8 @@ impl Desk {
             let has_ended = match served {
                 Served::ForLane(rest) => return self.go_to_lane(client, *rest),
                 Served::Done => false,
-                Served::Ended => true,
+                // Nothing comes behind it that would have to be let go; and its port is free for another connection.
+                Served::Ended => !is_last,
             };
             match self.0.turns.next(client, has_ended) {
                 // A client that waits for its answers has one request here, or one more that has just overtaken the end
@@ -328,9 +336,9 @@ impl Shared {
 /// The interim 100 that tiny_http writes here, which clients pass over (RFC 9110, 15.2), is the only way of 0.12 to
 /// get at the connection without reading the body first.
 fn answer_and_take(request: Request, reply: &Reply) -> Box<dyn ReadWrite + Send> {
-    let answer = http::encode(reply, request.method() == &Method::Head, Some("close"));
+    let (answer, rest) = http::encode(reply, request.method() == &Method::Head, Some("close"));
     let mut stream = request.upgrade("none", Response::empty(100));
-    give_up_quietly(stream.write_all(&answer).and_then(|()| stream.flush()));
+    give_up_quietly(stream.write_all(&answer).and_then(|()| stream.write_all(rest)).and_then(|()| stream.flush()));
     stream
 }
 
@@ -380,6 +388,13 @@ impl Unread {
             _ => Self::Nothing,
         }
     }
+}
+
+/// Whether tiny_http takes nothing more from a connection after this request.
+fn is_last(request: &Request) -> bool {
+    let asked = header(request.headers(), "Connection").unwrap_or_default().to_ascii_lowercase();
+    let is_kept = asked.contains("keep-alive") || *request.http_version() != HTTPVersion(1, 0);
+    asked.contains("close") || asked.contains("upgrade") || !is_kept
 }
 
 /// The headers of a request, as names and values.
@@ -464,7 +479,7 @@ fn read_away(request: &mut Request) {
 fn send(request: Request, reply: &Reply, close: bool, answer_sec_max: u64) -> Served {
     let asked = header(request.headers(), "Connection");
     let connection = http::connection(asked, *request.http_version() == HTTPVersion(1, 0), close);
-    let answer = http::encode(reply, request.method() == &Method::Head, connection);
+    let (answer, mut rest) = http::encode(reply, request.method() == &Method::Head, connection);
     let mut writer = request.into_writer();
     let deadline = Instant::now() + Duration::from_secs(answer_sec_max);
     let mut left = &*answer;
@@ -474,6 +489,7 @@ fn send(request: Request, reply: &Reply, close: bool, answer_sec_max: u64) -> Se
             if is_late { Err(io::ErrorKind::TimedOut.into()) } else { Ok(written) }
         });
         match written {
+            Ok(written) if written == left.len() => left = std::mem::take(&mut rest),
             Ok(written) => left = &left[written..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {

@@ -9,6 +9,7 @@
 mod checksums;
 mod format;
 mod restore;
+mod tree;
 
 use std::borrow::Cow;
 use std::fs;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::PersistMode;
 use smol_str::SmolStr;
 
 use super::Unavailable;
@@ -25,16 +26,14 @@ use super::host::Host;
 use super::local::{Local, Shard, locked};
 use crate::sample::Key;
 use crate::summary::is_chunk_expired;
-use checksums::check_tables;
-use format::{Chunk, FORGET, FORMAT, SAMPLE, host_key, host_record, put_changes, put_count, put_text};
+use format::{Chunk, FORGET, SAMPLE, host_key, host_record, put_changes, put_count, put_text};
 use restore::restore;
 pub(super) use restore::restore_record;
+use tree::Tree;
 
-/// Memory of fjall: blocks read (a restart reads each once), and writes of a keyspace that are not in tables yet.
-const CACHE_BYTES: u64 = 4 << 20;
-const MEMTABLE_BYTES: u64 = 16 << 20;
-/// Size of fjall's own journals at which what they hold is moved to tables; fjall writes 64 MiB of one ahead.
-const JOURNALS_BYTES_MAX: u64 = 96 << 20;
+/// Bytes of samples after which fjall is made to let go of logs that were cleared: with what it keeps beside each sample,
+/// twice as much memory.
+const CLEARED_BYTES_MAX: u64 = 8 << 20;
 /// Hosts of a checkpoint that are written while their shard is locked: about a millisecond.
 const CHECKPOINT_HOSTS: usize = 64;
 /// Expired keys that are removed at once.
@@ -65,6 +64,8 @@ struct Journal {
     active: usize,
     /// Whether the other log is known to be empty.
     spare_is_empty: bool,
+    /// Bytes of the samples that are in logs fjall has not let go of.
+    logged_bytes: u64,
 }
 
 #[derive(Default)]
@@ -73,59 +74,6 @@ struct Durable {
     number: u64,
     /// Batches that somebody waits for, if above `number`.
     wanted: u64,
-}
-
-#[derive(Clone)]
-struct Tree {
-    db: Database,
-    state: Keyspace,
-    logs: [Keyspace; 2],
-}
-
-impl Tree {
-    fn open(path: &Path) -> Result<Self, String> {
-        check_tables(&path.join("fjall"))?;
-        // fjall may panic on files that are damaged.
-        let opened = catch_unwind(AssertUnwindSafe(|| -> fjall::Result<Self> {
-            let db = Database::builder(path.join("fjall"))
-                .cache_size(CACHE_BYTES)
-                .max_journaling_size(JOURNALS_BYTES_MAX)
-                .worker_threads(1)
-                .open()?;
-            let keyspace =
-                |name| db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES));
-            let (state, logs) = (keyspace("state")?, [keyspace("log-0")?, keyspace("log-1")?]);
-            Ok(Self { db, state, logs })
-        }));
-        match opened {
-            Ok(Ok(tree)) => Ok(tree),
-            Ok(Err(fjall::Error::Locked)) => Err("it is held by another process".to_owned()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("it is damaged".to_owned()),
-        }
-    }
-}
-
-impl Tree {
-    /// Moves what fjall's journals hold to tables, where they have grown long. By itself it does so only for a keyspace
-    /// that is written much; and it keeps every journal since the newest table of each keyspace, of which a log that
-    /// was cleared has none. So each is given something to write: the format again, and batch 0, which is none.
-    fn let_go_of_journals(&self) -> fjall::Result<()> {
-        if self.db.journal_disk_space()? > JOURNALS_BYTES_MAX {
-            self.state.insert("f", FORMAT.to_string())?;
-            self.state.rotate_memtable_and_wait()?;
-            for log in &self.logs {
-                log.insert(0_u64.to_be_bytes(), [])?;
-                log.rotate_memtable_and_wait()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The batches of a log, the oldest first.
-    fn batches(&self, log: usize) -> fjall::Iter {
-        self.logs[log].range(1_u64.to_be_bytes()..)
-    }
 }
 
 impl Disk {
@@ -162,6 +110,8 @@ impl Disk {
             next: restored.newest.max(noted) + 1,
             active: restored.active,
             spare_is_empty: restored.spare_is_empty,
+            // Reading fjall's journals has filled and cleared the logs anew.
+            logged_bytes: CLEARED_BYTES_MAX,
         };
         Ok(Self {
             path: path.to_owned(),
@@ -204,12 +154,13 @@ impl Disk {
             put_text(&mut entry, label);
             entry.extend_from_slice(&value.to_le_bytes());
         }
-        self.write(|tree, active, number| tree.logs[active].insert(number.to_be_bytes(), entry))
+        let entry_bytes = entry.len() as u64;
+        self.write(entry_bytes, |tree, active, number| tree.logs[active].insert(number.to_be_bytes(), entry))
     }
 
     /// Removes all that is kept of a host.
     pub(super) fn forget(&self, host: &str) -> Result<(), Unavailable> {
-        self.write(|tree, active, number| {
+        self.write(0, |tree, active, number| {
             let mut batch = tree.db.batch();
             batch.remove(&tree.state, host_key(host));
             for guard in tree.state.prefix([b"b\0", host.as_bytes(), b"\0"].concat()) {
@@ -223,15 +174,20 @@ impl Disk {
     }
 
     /// Writes a batch under its number. After a failure nothing is written until the directory was opened anew.
-    fn write(&self, write: impl FnOnce(&Tree, usize, u64) -> fjall::Result<()>) -> Result<(), Unavailable> {
+    fn write(
+        &self,
+        sample_bytes: u64,
+        write: impl FnOnce(&Tree, usize, u64) -> fjall::Result<()>,
+    ) -> Result<(), Unavailable> {
         let mut journal = self.journal();
-        let Journal { tree, failed, next, active, .. } = &mut *journal;
+        let Journal { tree, failed, next, active, logged_bytes, .. } = &mut *journal;
         let Some(tree) = tree.as_ref().filter(|_| failed.is_none()) else {
             return Err(Unavailable(failed.clone().unwrap_or_default()));
         };
         match write(tree, *active, *next) {
             Ok(()) => {
                 *next += 1;
+                *logged_bytes += sample_bytes;
                 Ok(())
             }
             Err(error) => {
@@ -323,6 +279,7 @@ impl Disk {
             Ok(tree) => {
                 let mut journal = self.journal();
                 (journal.tree, journal.failed, journal.spare_is_empty) = (Some(tree), None, false);
+                journal.logged_bytes = CLEARED_BYTES_MAX;
                 log::info!("Store {} was opened anew", self.path.display());
                 true
             }
@@ -385,18 +342,28 @@ impl Disk {
             };
             tree.clone()
         };
-        let spare = self.journal().active ^ 1;
+        let (spare, logged_bytes) = {
+            let journal = self.journal();
+            (journal.active ^ 1, journal.logged_bytes)
+        };
+        let lets_go = logged_bytes >= CLEARED_BYTES_MAX;
         let ended = tree
             .state
             .insert("c", (mark - 1).to_le_bytes())
             .and_then(|()| tree.db.persist(PersistMode::SyncAll))
             .and_then(|()| tree.logs[spare].clear())
-            .and_then(|()| tree.let_go_of_journals());
+            .and_then(|()| tree.let_go_of_journals())
+            .and_then(|()| if lets_go { tree.let_go_of_cleared() } else { Ok(()) });
         ended.map_err(|error| {
             self.fail(&error);
             Unavailable(error.to_string())
         })?;
-        self.journal().spare_is_empty = true;
+        let mut journal = self.journal();
+        journal.spare_is_empty = true;
+        if lets_go {
+            // What came meanwhile is in the log that is next to be cleared.
+            journal.logged_bytes = journal.logged_bytes.saturating_sub(logged_bytes);
+        }
         Ok(())
     }
 

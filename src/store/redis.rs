@@ -25,8 +25,9 @@ pub use address::Address;
 use layout::{HostKeys, INDEX_PARTS, Said, Scripts};
 use nodes::{ANSWER_WITHIN, Command, Nodes};
 
-/// Hosts whose state is asked for at once: a few hundred kilobytes of answers.
-const STATUSES_AT_ONCE: usize = 256;
+/// Hosts whose state is asked for at once: with the last hour of a few series, some hundred kilobytes of replies, for
+/// each worker that asks.
+const STATUSES_AT_ONCE: usize = 16;
 
 /// Hosts in a shared Redis.
 pub(super) struct Redis {

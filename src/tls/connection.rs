@@ -330,7 +330,9 @@ impl<'a, S: Read + Write> Connection<'a, S> {
     fn answer(&mut self, reply: &Reply, head_only: bool, connection: Option<&str>) -> io::Result<()> {
         self.api.stats().answered(reply.status);
         self.deadline.set_with_silence(ANSWER_WITHIN, ANSWER_SILENCE_MAX);
-        self.stream.write_all(&http::encode(reply, head_only, connection))?;
+        let (answer, rest) = http::encode(reply, head_only, connection);
+        self.stream.write_all(&answer)?;
+        self.stream.write_all(rest)?;
         self.stream.flush()
     }
 

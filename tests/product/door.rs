@@ -326,3 +326,18 @@ fn a_port_is_served_again_soon_after_its_connection_was_ended() {
         answer.starts_with(b"HTTP/1.1 200").then_some(())
     });
 }
+
+#[test]
+fn a_port_is_served_again_at_once_where_nothing_could_follow_on_its_connection() {
+    let receiver = Served::start(&[]);
+    let kept = bound_to(0);
+    let port = socket::getsockname::<SockaddrIn>(kept.as_raw_fd()).unwrap().port();
+    for _ in 0..5 {
+        let mut stream = connect_from(port, &receiver);
+        let uncertain = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\nConnection: close";
+        stream
+            .write_all(format!("POST /write HTTP/1.1\r\nHost: x\r\n{uncertain}\r\n\r\n0\r\n\r\n").as_bytes())
+            .unwrap();
+        assert_eq!(Answer::read(&mut stream).status, 400);
+    }
+}
