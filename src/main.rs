@@ -1,5 +1,7 @@
 //! The program: it reads the command line, puts the rooms of the library together, and decides the exit code.
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod allocator;
 mod check;
 mod logging;
 mod options;
@@ -30,7 +32,7 @@ fn main() -> ExitCode {
     };
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     if matches!(command, Command::Receiver(_) | Command::Demo(_)) {
-        limit_arenas();
+        allocator::restrain();
     }
     logging::start(logging);
     notes.iter().for_each(|note| log::warn!("{note}"));
@@ -42,31 +44,6 @@ fn main() -> ExitCode {
         }
     }
 }
-
-/// Starts the program once more, with as many arenas of memory as processors.
-///
-/// glibc gives threads arenas of their own, up to eight a processor, and an arena keeps the most that it has ever held.
-/// Threads come and go with connections, so that each new crowd finds an arena that has not held one yet. The limit is
-/// read from the environment alone, before anything of this program runs. Where it cannot be started once more, it goes
-/// on as it is: it needs some megabytes more then.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn limit_arenas() {
-    use std::os::unix::process::CommandExt;
-
-    const LIMIT: &str = "MALLOC_ARENA_MAX";
-    let is_decided = [LIMIT, "GLIBC_TUNABLES"].into_iter().any(|name| std::env::var_os(name).is_some());
-    if let (false, Ok(program)) = (is_decided, std::env::current_exe()) {
-        let arenas = std::thread::available_parallelism().map_or(ARENAS_MIN, |processors| processors.get());
-        let mut again = std::process::Command::new(program);
-        again.args(std::env::args_os().skip(1)).env(LIMIT, arenas.max(ARENAS_MIN).to_string());
-        let error = again.exec();
-        eprintln!("lizm: cannot be started with fewer arenas of memory: {error}");
-    }
-}
-
-/// Fewest arenas: with one, threads would wait for each other's allocations.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-const ARENAS_MIN: usize = 2;
 
 fn run(command: &Command) -> Result<(), String> {
     let io_failed = |error: io::Error| error.to_string();

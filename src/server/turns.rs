@@ -15,9 +15,9 @@ use tiny_http::Request;
 /// Requests that may wait on one connection. What comes beyond is let go, and with it the connection.
 const WAITING_MAX: usize = 16_384;
 /// How long a connection that has ended is remembered: what was on its way when its last answer left has come by then,
-/// and a client that heeds the answer has closed it. Not longer, since the next connection of a busy client may come from
-/// the same port, and would be let go as well.
-const ENDED_KEPT: Duration = Duration::from_secs(2);
+/// and a client that heeds the answer has closed it. Not longer, since the next connection of a client may come from the
+/// same port, and would be let go as well: after a second at the earliest, where Linux has clients on its own loopback.
+const ENDED_KEPT: Duration = Duration::from_millis(900);
 /// Most ended connections that are remembered; past it, the one that ended first is forgotten.
 const ENDED_MAX: usize = 4096;
 

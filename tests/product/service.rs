@@ -137,13 +137,14 @@ fn without_a_manager_that_can_be_told_it_serves_all_the_same() {
 /// The process that a manager has started is the one that serves, by its number and its name.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[test]
-fn a_receiver_has_as_many_arenas_of_memory_as_processors() {
+fn a_receiver_is_started_anew_with_an_allocator_that_keeps_less() {
     let receiver = Served::start(&[]);
     let of_process = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", receiver.process.pid())).unwrap();
     let processors = std::thread::available_parallelism().unwrap().get().max(2);
     let environment = of_process("environ");
     assert!(
-        environment.split('\0').any(|variable| variable == format!("MALLOC_ARENA_MAX={processors}")),
+        environment.split('\0').any(|variable| variable.starts_with("GLIBC_TUNABLES=")
+            && variable.contains(&format!("arena_max={processors}:"))),
         "{environment}"
     );
     assert!(of_process("cmdline").split('\0').nth(1) == Some("receiver"), "{}", of_process("cmdline"));
