@@ -43,6 +43,8 @@ const BEAT: Duration = Duration::from_millis(50);
 const NUDGE_EVERY: Duration = Duration::from_secs(1);
 /// Most nudges of a beat.
 const NUDGES_MAX: u64 = 16;
+/// The most for connections that have bytes unread, which the next count finds again if it was too few.
+const UNREAD_NUDGES_MAX: usize = 256;
 /// How often it asks for `/health`, and how long it waits for the answer.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -52,7 +54,7 @@ const PROBE_TIMEOUT_IN_DOUBT: Duration = Duration::from_millis(250);
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Unanswered probes in a row that tell that the door is dead, if there are workers to answer; in doubt it is one.
 const PROBES_MISSED_MAX: u32 = 2;
-/// How often it counts the connections that tiny_http does not let go.
+/// How often it counts the connections that tiny_http does not let go, or does not read.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// First and longest wait before another rebuild, doubled while the door does not come to life.
 const REBUILD_FIRST: Duration = Duration::from_millis(250);
@@ -342,7 +344,8 @@ fn take_care(shared: &Shared, old: &Queue) {
 ///
 /// It also nudges. tiny_http gives a connection to an idle thread even where that thread has just been given another
 /// one, or dies of it; the connection then waits until some thread is done with its own. One that comes and goes makes
-/// such a thread, for one that waits. How many wait cannot be known: about as many as have just come and were served.
+/// such a thread, for one that waits. How many wait is not known at once: about as many as have just come and were served.
+/// Those that wait behind threads which never come back are seen by what they have unread.
 fn watch(shared: &Arc<Shared>, address: SocketAddr) {
     let (mut nudged, mut probed, mut rebuilt) = (Instant::now(), None::<Instant>, Instant::now());
     let (mut missed, mut wait) = (0, Duration::ZERO);
@@ -352,16 +355,18 @@ fn watch(shared: &Arc<Shared>, address: SocketAddr) {
         thread::sleep(BEAT);
         if counted.elapsed() >= COUNT_EVERY {
             counted = Instant::now();
+            let connections = left_behind::count(address.port());
             // The less of two: what is only about to be let go is not there the next time.
-            let before = std::mem::replace(&mut left_behind, left_behind::count(address.port()));
+            let before = std::mem::replace(&mut left_behind, connections.left);
             shared.desk.stats().left_behind.set(before.min(left_behind));
+            nudge(address, connections.unread.min(UNREAD_NUDGES_MAX));
         }
         let new_panics = PANICS.get() - panics;
         let signs = shared.newcomers.count.load(Ordering::Relaxed) - newcomers + new_panics;
         (newcomers, panics) = (newcomers + signs - new_panics, panics + new_panics);
         if signs > 0 || nudged.elapsed() >= NUDGE_EVERY {
             nudged = Instant::now();
-            (0..signs.clamp(1, NUDGES_MAX)).for_each(|_| drop(TcpStream::connect_timeout(&address, PROBE_TIMEOUT)));
+            nudge(address, signs.clamp(1, NUDGES_MAX) as usize);
         }
         in_doubt |= new_panics > 0;
         if in_doubt || missed > 0 || probed.is_none_or(|probed| probed.elapsed() >= PROBE_EVERY) {
@@ -396,6 +401,10 @@ fn watch(shared: &Arc<Shared>, address: SocketAddr) {
             }
         }
     }
+}
+
+fn nudge(address: SocketAddr, times: usize) {
+    (0..times).for_each(|_| drop(TcpStream::connect_timeout(&address, PROBE_TIMEOUT)));
 }
 
 enum Probed {
