@@ -146,7 +146,8 @@ impl Ingest {
         counter.add(1);
     }
 
-    /// Stores a line of line protocol, as [`line::lines`] gives it. [`Ingest::settle`] makes it, and those before it, durable.
+    /// Stores a line of line protocol, as [`line::lines`] gives it. [`Ingest::settle`] makes it, and those before it,
+    /// durable.
     ///
     /// # Errors
     /// When nothing of the line was stored, because of what it says, of a limit, or of the store.
