@@ -5,6 +5,7 @@
 //! the door dead when it is, and builds another on the same socket; and what each worker does with a request is
 //! the desk's. Routes and bodies are [`crate::api`]'s.
 
+mod cookie;
 mod desk;
 mod left_behind;
 mod turns;
@@ -147,7 +148,7 @@ impl Door {
         let listener = listen(address, RECEIVE_SEC_MAX)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
-            desk: Desk::new(api.clone(), workers),
+            desk: Desk::new(api.clone(), address, workers),
             current: Mutex::new(Current::new(serve_on(&listener)?)),
             listener,
             workers,

@@ -92,10 +92,19 @@ enum Work {
 enum Served {
     /// The connection can have another.
     Done,
-    /// What follows on the connection is not to be trusted, or could not be answered.
-    Ended,
+    /// Its client did not take the answer, and is not going to take others.
+    Lost,
+    /// What follows on the connection is not to be trusted, which is still to be answered.
+    Refused(Box<Refusal>),
     /// The rest takes a client's time.
     ForLane(Box<Work>),
+}
+
+/// The answer to a request of which it is not certain where it ends, or how much of it is still to come.
+struct Refusal {
+    request: Request,
+    unread: Unread,
+    reply: Reply,
 }
 
 impl Work {
@@ -115,10 +124,10 @@ impl Work {
 }
 
 impl Desk {
-    /// A desk for `workers` threads that take requests.
-    pub(super) fn new(api: Arc<Api>, workers: usize) -> Self {
+    /// A desk for `workers` threads that take the requests of the door at an address.
+    pub(super) fn new(api: Arc<Api>, server: SocketAddr, workers: usize) -> Self {
         let readers = Readers { count: AtomicUsize::new(0), most: workers / 2 };
-        Self(Arc::new(Shared { api, turns: Turns::new(), lane: Lane::default(), readers }))
+        Self(Arc::new(Shared { api, turns: Turns::new(server), lane: Lane::default(), readers }))
     }
 
     /// What the process counts.
@@ -151,17 +160,23 @@ impl Desk {
             let served = match work {
                 // A request that a panic drops is answered by tiny_http with 500; the panic hook tells of it.
                 Work::Serve(request) => {
-                    catch_unwind(AssertUnwindSafe(|| self.0.serve(request, in_lane))).unwrap_or(Served::Ended)
+                    catch_unwind(AssertUnwindSafe(|| self.0.serve(request, in_lane))).unwrap_or(Served::Lost)
                 }
                 Work::Send(request, reply) => send(request, &reply, false, ANSWER_SEC_MAX),
             };
-            let has_ended = match served {
+            match served {
                 Served::ForLane(rest) => return self.go_to_lane(client, *rest),
-                Served::Done => false,
-                // Nothing comes behind it that would have to be let go; and its port is free for another connection.
-                Served::Ended => !is_last,
-            };
-            match self.0.turns.next(client, has_ended) {
+                Served::Done => {}
+                // Nothing comes behind it that would have to be let go.
+                Served::Refused(refusal) if is_last => self.refuse(*refusal),
+                Served::Lost if is_last => {}
+                Served::Refused(refusal) => {
+                    self.0.turns.end(client);
+                    return self.refuse(*refusal);
+                }
+                Served::Lost => return self.0.turns.end(client),
+            }
+            match self.0.turns.next(client) {
                 // A client that waits for its answers has one request here, or one more that has just overtaken the end
                 // of this turn. One that does not may not read them either.
                 Some((request, waiting)) if waiting > 0 && !in_lane => {
@@ -173,27 +188,31 @@ impl Desk {
         }
     }
 
+    /// Answers a request that is the last one of its connection by what it is.
+    fn refuse(&self, refusal: Refusal) {
+        drop(catch_unwind(AssertUnwindSafe(|| self.0.refuse(refusal))));
+    }
+
     /// Has work done in the lane: by a new thread, or later by one that is done with what it has.
     fn go_to_lane(&self, client: SocketAddr, work: Work) {
         let mut lane = self.0.lane.lock();
         let waiting_bytes = lane.waiting_bytes + work.answer_bytes();
         if lane.waiting.len() >= LANE_WAITING_MAX || waiting_bytes > LANE_WAITING_BYTES_MAX {
             drop(lane);
+            // Those that wait on this connection are let go with it: there is no room for them either.
+            self.0.turns.end(client);
             match work {
                 Work::Serve(request) => {
                     let sentence = format!("body: {LANE_WAITING_MAX} long ones wait already, the limit of this door");
                     let busy = Reply::error(503, &sentence);
                     self.stats().answered(busy.status);
                     match Unread::of(&request) {
-                        Unread::Nothing => send(request, &busy, true, SEND_SEC_MAX),
+                        Unread::Nothing => drop(send(request, &busy, true, SEND_SEC_MAX)),
                         Unread::Bytes(_) | Unread::Chunks => self.0.park(request, &busy),
                     }
                 }
-                Work::Send(request, reply) => send(request, &reply, true, SEND_SEC_MAX),
-            };
-            // Those that wait on this connection are let go with it: there is no room for them either.
-            let ended = self.0.turns.next(client, true);
-            debug_assert!(ended.is_none(), "a connection that has ended has no next request");
+                Work::Send(request, reply) => drop(send(request, &reply, true, SEND_SEC_MAX)),
+            }
             return;
         }
         lane.waiting.push_back((client, work));
@@ -269,18 +288,41 @@ impl Shared {
                 Served::ForLane(Box::new(Work::Send(request, reply)))
             }
             (Ok(reply), _) => send(request, &reply, false, if in_lane { ANSWER_SEC_MAX } else { SEND_SEC_MAX }),
-            (Err(reply), Unread::Nothing) => {
-                let close = http::head_error(pairs(request.headers())).is_some();
-                send(request, &reply, close, SEND_SEC_MAX)
+            (Err(reply), Unread::Nothing) if http::head_error(pairs(request.headers())).is_none() => {
+                send(request, &reply, false, SEND_SEC_MAX)
             }
-            (Err(reply), Unread::Bytes(length)) if length <= DROPPED_BYTES_MAX => refuse_unread(self, request, &reply),
-            (Err(reply), Unread::Chunks) => {
+            (Err(reply), unread) => Served::Refused(Box::new(Refusal { request, unread, reply })),
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal) {
+        let Refusal { mut request, unread, reply } = refusal;
+        match unread {
+            Unread::Nothing => drop(send(request, &reply, true, SEND_SEC_MAX)),
+            Unread::Bytes(length) if length <= DROPPED_BYTES_MAX => self.refuse_unread(request, &reply),
+            Unread::Bytes(_) => self.park(request, &reply),
+            Unread::Chunks => {
                 // tiny_http takes what is left of the chunks for the next requests, which have no turn any more.
                 read_away(&mut request);
-                send(request, &reply, true, SEND_SEC_MAX)
+                drop(send(request, &reply, true, SEND_SEC_MAX));
             }
-            (Err(reply), _) => self.park(request, &reply),
         }
+    }
+
+    /// Answers, and then reads the rest of the body away for as long as a body may take, so that a client that is still
+    /// sending gets to read the answer.
+    fn refuse_unread(&self, request: Request, reply: &Reply) {
+        let mut stream = answer_and_take(request, reply);
+        let deadline = Instant::now() + Duration::from_secs(BODY_SEC_MAX);
+        let mut scratch = [0; 16 << 10];
+        while Instant::now() < deadline {
+            match stream.read(&mut scratch) {
+                // The end of the body or of the connection, or 75 seconds of silence: tiny_http may see to the rest.
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+        self.forget(stream);
     }
 
     /// The reply to a request, or as an error the reply to one whose body was not read to its end.
@@ -319,15 +361,14 @@ impl Shared {
     }
 
     /// Answers a request that tiny_http must not drop, and then forgets it: a thread and two descriptors stay behind.
-    fn park(&self, request: Request, reply: &Reply) -> Served {
+    fn park(&self, request: Request, reply: &Reply) {
         let stream = answer_and_take(request, reply);
-        self.forget(stream)
+        self.forget(stream);
     }
 
-    fn forget(&self, stream: Box<dyn ReadWrite + Send>) -> Served {
+    fn forget(&self, stream: Box<dyn ReadWrite + Send>) {
         self.api.stats().parked.add(1);
         std::mem::forget(stream);
-        Served::Ended
     }
 }
 
@@ -340,22 +381,6 @@ fn answer_and_take(request: Request, reply: &Reply) -> Box<dyn ReadWrite + Send>
     let mut stream = request.upgrade("none", Response::empty(100));
     give_up_quietly(stream.write_all(&answer).and_then(|()| stream.write_all(rest)).and_then(|()| stream.flush()));
     stream
-}
-
-/// Answers, and then reads the rest of the body away for as long as a body may take, so that a client that is still
-/// sending gets to read the answer.
-fn refuse_unread(shared: &Shared, request: Request, reply: &Reply) -> Served {
-    let mut stream = answer_and_take(request, reply);
-    let deadline = Instant::now() + Duration::from_secs(BODY_SEC_MAX);
-    let mut scratch = [0; 16 << 10];
-    while Instant::now() < deadline {
-        match stream.read(&mut scratch) {
-            // The end of the body or of the connection, or 75 seconds of silence: tiny_http may see to the rest.
-            Ok(0) | Err(_) => return Served::Ended,
-            Ok(_) => {}
-        }
-    }
-    shared.forget(stream)
 }
 
 /// What tiny_http has not read of a body when it hands the request over.
@@ -494,16 +519,15 @@ fn send(request: Request, reply: &Reply, close: bool, answer_sec_max: u64) -> Se
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
                 give_up_quietly(Err(error));
-                return Served::Ended;
+                return Served::Lost;
             }
         }
     }
     match writer.flush() {
-        Ok(()) if close => Served::Ended,
         Ok(()) => Served::Done,
         Err(error) => {
             give_up_quietly(Err(error));
-            Served::Ended
+            Served::Lost
         }
     }
 }

@@ -12,43 +12,57 @@ use std::time::{Duration, Instant};
 use foldhash::{HashMap, HashMapExt};
 use tiny_http::Request;
 
+use super::cookie;
+
 /// Requests that may wait on one connection. What comes beyond is let go, and with it the connection.
 const WAITING_MAX: usize = 16_384;
-/// How long a connection that has ended is remembered: what was on its way when its last answer left has come by then,
-/// and a client that heeds the answer has closed it. Not longer, since the next connection of a client may come from the
-/// same port, and would be let go as well: after a second at the earliest, where Linux has clients on its own loopback.
+/// How long what comes from the port of a connection that has ended is taken for that connection's, where the kernel
+/// does not tell whose it is: what was on its way when the last answer left has come by then, and a client that heeds
+/// the answer has closed. Linux gives a port to the next connection after a second, unless the last one was reset.
 const ENDED_KEPT: Duration = Duration::from_millis(900);
 /// Most ended connections that are remembered; past it, the one that ended first is forgotten.
 const ENDED_MAX: usize = 4096;
 
 /// The connections that have something at the desk, or have ended.
-pub(super) struct Turns(Mutex<State>);
+pub(super) struct Turns {
+    /// Where the door listens.
+    server: SocketAddr,
+    state: Mutex<State>,
+}
 
 struct State {
     busy: HashMap<SocketAddr, VecDeque<Request>>,
-    ended: HashMap<SocketAddr, Instant>,
-    /// In the order they ended.
-    ended_order: VecDeque<SocketAddr>,
+    ended: HashMap<SocketAddr, Ended>,
+    /// In the order they ended, with those that have been forgotten.
+    ended_order: VecDeque<(SocketAddr, Instant)>,
+}
+
+/// A connection that has ended: which one it was, unless it was gone already, and when.
+#[derive(Clone, Copy)]
+struct Ended {
+    cookie: Option<u64>,
+    at: Instant,
 }
 
 impl Turns {
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(State { busy: HashMap::new(), ended: HashMap::new(), ended_order: VecDeque::new() }))
+    /// Those of the door at an address.
+    pub(super) fn new(server: SocketAddr) -> Self {
+        let state = State { busy: HashMap::new(), ended: HashMap::new(), ended_order: VecDeque::new() };
+        Self { server, state: Mutex::new(state) }
     }
 
     /// Gives a request back that may come to the desk now. Another one of its connection is there otherwise, and it
     /// waits; or the connection has ended, and it is let go.
     pub(super) fn begin(&self, client: SocketAddr, request: Request) -> Option<Request> {
         let mut state = self.lock();
-        match state.ended.get(&client).map(Instant::elapsed) {
-            Some(since) if since < ENDED_KEPT => {
+        if let Some(ended) = state.ended.get(&client) {
+            if ended.is_of(cookie::of(self.server, client)) {
                 drop(state);
                 let_go(request);
                 return None;
             }
             // Another connection from the same port.
-            Some(_) => drop(state.ended.remove(&client)),
-            None => {}
+            state.ended.remove(&client);
         }
         match state.busy.get_mut(&client) {
             None => {
@@ -59,28 +73,19 @@ impl Turns {
                 waiting.push_back(request);
                 None
             }
-            Some(_) => {
-                state.end(client);
-                // Its turn never comes: it must not be dropped, which would wait for it.
-                std::mem::forget(request);
+            Some(waiting) => {
+                let waiting = std::mem::take(waiting);
+                state.end(client, cookie::of(self.server, client));
+                drop(state);
+                waiting.into_iter().chain([request]).for_each(let_go);
                 None
             }
         }
     }
 
-    /// The next request of a connection whose turn is done, if there is one, and how many wait after it. Where the
-    /// connection has ended with it, those that wait are let go.
-    pub(super) fn next(&self, client: SocketAddr, has_ended: bool) -> Option<(Request, usize)> {
+    /// The next request of a connection whose turn is done, if there is one, and how many wait after it.
+    pub(super) fn next(&self, client: SocketAddr) -> Option<(Request, usize)> {
         let mut state = self.lock();
-        if has_ended {
-            state.end(client);
-        }
-        if state.ended.contains_key(&client) {
-            let waiting = state.busy.remove(&client);
-            drop(state);
-            waiting.into_iter().flatten().for_each(let_go);
-            return None;
-        }
         let next = state.busy.get_mut(&client).and_then(|waiting| Some((waiting.pop_front()?, waiting.len())));
         if next.is_none() {
             state.busy.remove(&client);
@@ -88,25 +93,43 @@ impl Turns {
         next
     }
 
+    /// Ends a connection with the turn that it has: those that wait are let go, and what else comes on it.
+    ///
+    /// Before the last answer is on its way: with it, the client may have another connection from the same port.
+    pub(super) fn end(&self, client: SocketAddr) {
+        let mut state = self.lock();
+        state.end(client, cookie::of(self.server, client));
+        let waiting = state.busy.remove(&client);
+        drop(state);
+        waiting.into_iter().flatten().for_each(let_go);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    fn end(&mut self, client: SocketAddr) {
-        while self.ended_order.len() >= ENDED_MAX
-            || self
-                .ended_order
-                .front()
-                .is_some_and(|first| self.ended.get(first).is_none_or(|at| at.elapsed() >= ENDED_KEPT))
-        {
-            if let Some(first) = self.ended_order.pop_front() {
+    fn end(&mut self, client: SocketAddr, cookie: Option<u64>) {
+        let at = Instant::now();
+        while self.ended_order.len() >= ENDED_MAX {
+            let Some((first, at)) = self.ended_order.pop_front() else { break };
+            // It may have ended once more since.
+            if self.ended.get(&first).is_some_and(|ended| ended.at == at) {
                 self.ended.remove(&first);
             }
         }
-        if self.ended.insert(client, Instant::now()).is_none() {
-            self.ended_order.push_back(client);
+        self.ended_order.push_back((client, at));
+        self.ended.insert(client, Ended { cookie, at });
+    }
+}
+
+impl Ended {
+    /// Whether a request is of this connection, which comes from its port, where `now` is the connection.
+    fn is_of(self, now: Option<u64>) -> bool {
+        match now {
+            Some(now) => self.cookie == Some(now),
+            None => self.at.elapsed() < ENDED_KEPT,
         }
     }
 }
