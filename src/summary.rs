@@ -6,11 +6,12 @@
 //! samples cost the same. Nothing here touches files, sockets, clocks or locks.
 
 mod answer;
-
-use std::collections::VecDeque;
+mod ring;
 
 use crate::sample::AHEAD_SEC_MAX;
 pub use answer::{Summaries, Wanted, round2};
+pub use ring::Bucket;
+use ring::Ring;
 
 /// One kind of summary.
 #[derive(Debug)]
@@ -43,10 +44,6 @@ const CHUNKS_END: u64 = 1 << 40;
 
 /// Bytes of an interval within a chunk: its place in the chunk, then its bucket.
 const CHUNK_ENTRY_BYTES: usize = 1 + 28;
-
-/// How many intervals a ring may hold beyond its span: the two cut by its ends, and those of samples up to five
-/// minutes ahead of the clock. It bounds what epochs of any kind can make a ring grow to.
-const INTERVALS_SPARE: u64 = 8;
 
 impl Window {
     /// Number of the interval that holds `epoch`; interval `n` begins at `n * interval_sec`.
@@ -108,204 +105,6 @@ impl Moment {
     #[must_use]
     pub fn is_expired(&self) -> bool {
         self.is_expired
-    }
-}
-
-/// What is kept of the samples of one interval.
-///
-/// Packed to 28 bytes, an eighth less than its alignment asks for: a full series is 84 of these, and there may be a
-/// million series.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[repr(C, packed(4))]
-pub struct Bucket {
-    /// How many samples.
-    pub count: u32,
-    /// Their sum, held within the finite numbers.
-    pub sum: f64,
-    /// The smallest of them.
-    pub min: f64,
-    /// The largest of them.
-    pub max: f64,
-}
-
-impl Bucket {
-    /// The bucket of one sample.
-    #[must_use]
-    pub fn of(value: f64) -> Self {
-        Self { count: 1, sum: value, min: value, max: value }
-    }
-
-    /// Adds one sample, as [`Bucket::merge`] does.
-    fn add(&mut self, value: f64) {
-        if self.count == 0 {
-            *self = Self::of(value);
-        } else if self.count < u32::MAX {
-            self.count += 1;
-            self.sum = (self.sum + value).clamp(f64::MIN, f64::MAX);
-            if value < self.min {
-                self.min = value;
-            }
-            if value > self.max {
-                self.max = value;
-            }
-        }
-    }
-
-    /// Adds the samples of `other`. Past 2^32 samples, a million a second for an hour, the rest is left out.
-    pub fn merge(&mut self, other: Self) {
-        let (count, more) = (self.count, other.count);
-        if count == 0 {
-            *self = other;
-        } else if more > 0 && count.checked_add(more).is_some() {
-            *self = Self {
-                count: count + more,
-                sum: (self.sum + other.sum).clamp(f64::MIN, f64::MAX),
-                min: f64::min(self.min, other.min),
-                max: f64::max(self.max, other.max),
-            };
-        }
-    }
-
-    /// Mean of the samples; meaningless where there are none.
-    #[must_use]
-    pub fn mean(self) -> f64 {
-        self.sum / f64::from(self.count)
-    }
-}
-
-/// The buckets of one window. The newest stands apart from the others, so that recording a fresh sample touches
-/// nothing else.
-#[derive(Debug, Clone)]
-struct Ring {
-    /// Number of the interval of `running`.
-    newest: u64,
-    /// Number of the oldest interval that [`Series::take_changes`] has not seen as it is.
-    changed_from: u64,
-    running: Bucket,
-    /// The intervals before `newest` without a gap, the oldest first; one without samples has a count of 0.
-    history: VecDeque<Bucket>,
-}
-
-impl Default for Ring {
-    fn default() -> Self {
-        Self { newest: 0, changed_from: u64::MAX, running: Bucket::default(), history: VecDeque::new() }
-    }
-}
-
-impl Ring {
-    fn is_empty(&self) -> bool {
-        self.running.count == 0
-    }
-
-    /// Number of the oldest interval held.
-    fn first(&self) -> u64 {
-        self.newest - self.history.len() as u64
-    }
-
-    /// Adds one sample of interval `number`: mostly it is of the running one.
-    fn add(&mut self, window: &Window, number: u64, value: f64, now: u64) {
-        if number == self.newest {
-            self.changed_from = self.changed_from.min(number);
-            self.running.add(value);
-        } else {
-            self.merge(window, number, Bucket::of(value), now);
-        }
-    }
-
-    fn merge(&mut self, window: &Window, number: u64, bucket: Bucket, now: u64) {
-        if self.newest > number {
-            let newest_possible = window.number(now.saturating_add(AHEAD_SEC_MAX));
-            if self.newest > newest_possible && number <= newest_possible {
-                self.forget_after(newest_possible);
-            }
-        }
-        if self.is_empty() {
-            self.newest = number;
-        }
-        if number == self.newest {
-            self.changed_from = self.changed_from.min(number);
-            return self.running.merge(bucket);
-        }
-        let newest = self.newest.max(number);
-        // Where the clock has jumped ahead of the samples, what is old is told by the newest of them: a clock that
-        // is wrong for a while costs nothing that is already here.
-        let oldest = window
-            .oldest(now.min((newest + 1) * window.interval_sec))
-            .max((newest + 1).saturating_sub(window.intervals() + INTERVALS_SPARE));
-        if number > self.newest {
-            self.advance(window, number, oldest);
-            self.changed_from = self.changed_from.min(number);
-            self.running = bucket;
-        } else if number >= oldest {
-            self.changed_from = self.changed_from.min(number);
-            while self.first() > number {
-                self.reserve(window, self.first() - number);
-                self.history.push_front(Bucket::default());
-            }
-            let place = number - self.first();
-            if let Some(held) = usize::try_from(place).ok().and_then(|place| self.history.get_mut(place)) {
-                held.merge(bucket);
-            }
-        }
-    }
-
-    /// Lets go of the intervals after `number`: they were recorded while the clock was ahead, and would keep what comes
-    /// now that it was set back from being kept.
-    fn forget_after(&mut self, number: u64) {
-        while self.newest > number || self.running.count == 0 {
-            let Some(before) = self.history.pop_back() else {
-                *self = Self::default();
-                return;
-            };
-            self.running = before;
-            self.newest -= 1;
-        }
-    }
-
-    /// Makes `number` the newest interval and lets go of those before `oldest`.
-    fn advance(&mut self, window: &Window, number: u64, oldest: u64) {
-        self.trim(oldest);
-        if self.newest >= oldest {
-            self.reserve(window, number - self.newest);
-            self.history.push_back(self.running);
-            self.history.resize(self.history.len() + (number - self.newest - 1) as usize, Bucket::default());
-        }
-        self.newest = number;
-    }
-
-    /// Makes room by doubling up to the window's own length, and by what is needed past it.
-    fn reserve(&mut self, window: &Window, additional: u64) {
-        let needed = self.history.len() + additional as usize;
-        if needed > self.history.capacity() {
-            let roomy = needed.next_power_of_two().min(window.intervals() as usize).max(needed);
-            self.history.reserve_exact(roomy - self.history.len());
-        }
-    }
-
-    /// Lets go of the history before interval `oldest`, and of leading intervals without samples.
-    fn trim(&mut self, oldest: u64) {
-        while !self.history.is_empty()
-            && (self.first() < oldest || self.history.front().is_some_and(|bucket| bucket.count == 0))
-        {
-            self.history.pop_front();
-        }
-    }
-
-    /// Lets go of everything before interval `oldest`, and of the memory that held it.
-    fn expire(&mut self, oldest: u64) {
-        self.trim(oldest);
-        if self.newest < oldest {
-            *self = Self::default();
-        } else if self.history.len() < self.history.capacity() / 2 {
-            self.history.shrink_to_fit();
-        }
-    }
-
-    /// The intervals that hold samples, the oldest first: number and bucket.
-    fn held(&self) -> impl DoubleEndedIterator<Item = (u64, Bucket)> {
-        let first = self.first();
-        let history = self.history.iter().enumerate().map(move |(place, bucket)| (first + place as u64, *bucket));
-        history.chain([(self.newest, self.running)]).filter(|(_, bucket)| bucket.count > 0)
     }
 }
 
@@ -556,17 +355,6 @@ mod tests {
             }
             prop_assert!(series.expire(NOW + 2 * 86_400));
         }
-
-        #[test]
-        fn no_epoch_makes_a_ring_grow_past_its_window(epochs in proptest::collection::vec(any::<u64>().prop_map(|e| e % 1_000_000_000_000), 1..200), now in 0..2_000_000_000_u64) {
-            let mut series = Series::default();
-            for epoch in epochs {
-                series.record(&Moment::new(epoch, now), 1.0);
-                for (window, ring) in WINDOWS.iter().zip(&series.rings) {
-                    prop_assert!(ring.history.len() as u64 <= window.intervals() + INTERVALS_SPARE);
-                }
-            }
-        }
     }
 
     /// A series that went through its chunks.
@@ -675,17 +463,6 @@ mod tests {
             let counted = averages.as_array().unwrap().iter().map(|average| average["num-samples"].as_u64().unwrap());
             assert!(counted.sum::<u64>() >= 600, "{ahead}: {averages}");
         }
-    }
-
-    #[test]
-    fn sums_stay_finite() {
-        let mut bucket = Bucket::of(f64::MAX);
-        bucket.merge(Bucket::of(f64::MAX));
-        assert!(bucket.mean().is_finite());
-        let mut full = Bucket { count: u32::MAX, sum: 1.0, min: 0.0, max: 1.0 };
-        full.merge(Bucket::of(7.0));
-        assert_eq!({ full.count }, u32::MAX);
-        assert_eq!({ full.max }, 1.0);
     }
 
     #[test]

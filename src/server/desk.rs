@@ -89,22 +89,24 @@ enum Work {
 }
 
 /// How a request's turn ended.
-enum Served {
+enum Served<'a> {
     /// The connection can have another.
     Done,
     /// Its client did not take the answer, and is not going to take others.
     Lost,
     /// What follows on the connection is not to be trusted, which is still to be answered.
-    Refused(Box<Refusal>),
+    Refused(Box<Refusal<'a>>),
     /// The rest takes a client's time.
     ForLane(Box<Work>),
 }
 
 /// The answer to a request of which it is not certain where it ends, or how much of it is still to come.
-struct Refusal {
+struct Refusal<'a> {
     request: Request,
     unread: Unread,
     reply: Reply,
+    /// What is left of a body is read away by a worker that is counted as one that reads.
+    _reading: Option<Reading<'a>>,
 }
 
 impl Work {
@@ -189,7 +191,7 @@ impl Desk {
     }
 
     /// Answers a request that is the last one of its connection by what it is.
-    fn refuse(&self, refusal: Refusal) {
+    fn refuse(&self, refusal: Refusal<'_>) {
         drop(catch_unwind(AssertUnwindSafe(|| self.0.refuse(refusal))));
     }
 
@@ -275,7 +277,7 @@ impl Lane {
 }
 
 impl Shared {
-    fn serve(&self, mut request: Request, in_lane: bool) -> Served {
+    fn serve(&self, mut request: Request, in_lane: bool) -> Served<'_> {
         let unread = Unread::of(&request);
         let reading = if unread.is_to_be_read() && !in_lane { self.readers.begin() } else { None };
         if unread.is_to_be_read() && !in_lane && reading.is_none() {
@@ -291,12 +293,12 @@ impl Shared {
             (Err(reply), Unread::Nothing) if http::head_error(pairs(request.headers())).is_none() => {
                 send(request, &reply, false, SEND_SEC_MAX)
             }
-            (Err(reply), unread) => Served::Refused(Box::new(Refusal { request, unread, reply })),
+            (Err(reply), unread) => Served::Refused(Box::new(Refusal { request, unread, reply, _reading: reading })),
         }
     }
 
-    fn refuse(&self, refusal: Refusal) {
-        let Refusal { mut request, unread, reply } = refusal;
+    fn refuse(&self, refusal: Refusal<'_>) {
+        let Refusal { mut request, unread, reply, _reading } = refusal;
         match unread {
             Unread::Nothing => drop(send(request, &reply, true, SEND_SEC_MAX)),
             Unread::Bytes(length) if length <= DROPPED_BYTES_MAX => self.refuse_unread(request, &reply),
@@ -501,7 +503,7 @@ fn read_away(request: &mut Request) {
 }
 
 /// Writes an answer, for up to `answer_sec_max`, and gives its connection back to tiny_http.
-fn send(request: Request, reply: &Reply, close: bool, answer_sec_max: u64) -> Served {
+fn send(request: Request, reply: &Reply, close: bool, answer_sec_max: u64) -> Served<'static> {
     let asked = header(request.headers(), "Connection");
     let connection = http::connection(asked, *request.http_version() == HTTPVersion(1, 0), close);
     let (answer, mut rest) = http::encode(reply, request.method() == &Method::Head, connection);

@@ -238,13 +238,16 @@ fn long_bodies_of_many_clients_are_all_taken() {
 fn bodies_that_stall_hold_nobody() {
     let receiver = Served::start(&[]);
     let at = now();
-    let mut stalled: Vec<TcpStream> = (0..100)
-        .map(|_| {
-            let mut stream = receiver.connect();
-            stream.write_all(&post("/api/perf/h/1", "Content-Length: 100000\r\n", &"x".repeat(50_000))).unwrap();
-            stream
-        })
-        .collect();
+    let stall = |headers: &str, body: &str| {
+        let mut stream = receiver.connect();
+        stream.write_all(&post("/api/perf/h/1", headers, body)).unwrap();
+        stream
+    };
+    // What is left of a body that is refused is read away.
+    let refused = ["Content-Length: 2000000\r\n", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"];
+    let _refused: Vec<TcpStream> = refused.repeat(50).into_iter().map(|headers| stall(headers, "5\r\nx")).collect();
+    let mut stalled: Vec<TcpStream> =
+        (0..100).map(|_| stall("Content-Length: 100000\r\n", &"x".repeat(50_000))).collect();
     for _ in 0..200 {
         assert_eq!(receiver.post(&format!("/api/perf/h/{at}"), "{\"cpu\":1}").0, 200);
     }
