@@ -87,7 +87,7 @@ fn write_requests(text: &mut Text, stats: &Stats) {
     let help = "Connections that the HTTPS door had no room for.";
     text.counter("lizm_https_connections_turned_away_total", help, &stats.connections_turned_away);
     text.counter("lizm_http_requests_parked_total", "Requests that each keep a thread for good.", &stats.parked);
-    let help = "Connections of the plain door that their clients have closed and it never will, parked ones too.";
+    let help = "Connections of the plain door that their clients have ended and it never will, parked ones too.";
     text.gauge("lizm_http_connections_left_behind", help, stats.left_behind.get());
     let name = "lizm_http_responses_total";
     text.family(name, "counter", "Answers by status.");

@@ -357,7 +357,7 @@ fn watch(shared: &Arc<Shared>, address: SocketAddr) {
         if counted.elapsed() >= COUNT_EVERY {
             counted = Instant::now();
             let connections = left_behind::count(address.port());
-            // The less of two: what is only about to be let go is not there the next time.
+            // The less of two: few that are only about to be let go are still there the next time.
             let before = std::mem::replace(&mut left_behind, connections.left);
             shared.desk.stats().left_behind.set(before.min(left_behind));
             nudge(address, connections.unread.min(UNREAD_NUDGES_MAX));

@@ -1,20 +1,51 @@
 //! Which connection it is that has a client's address and port now.
 //!
-//! A client's port is free at once where its connection was reset, and the next one may have it within the second. The
-//! kernel gives each connection a number of its own, the cookie of `sock_diag(7)`, which anyone may ask for.
+//! A client's port is free at once where its connection was reset, or was closed by the door first, and its next connection
+//! may have it within the second. The kernel gives each connection a number of its own, the cookie of `sock_diag(7)`,
+//! which anyone may ask for.
 
 use std::net::SocketAddr;
 
-/// The cookie of a client's connection to `server`, while requests may come on it. `None` where there is none, and
-/// where the kernel does not tell: its `inet_diag` may be missing.
+/// Tells the connections of a door apart.
+pub(super) struct Cookies {
+    /// Where the door listens.
+    server: SocketAddr,
+    /// Whether the kernel answers at all. It may have no `inet_diag`, which it looks for whenever it is asked.
+    is_told: bool,
+}
+
+impl Cookies {
+    /// Those of the door that listens at an address.
+    pub(super) fn new(server: SocketAddr) -> Self {
+        // Where there is no such connection it tells of the listener.
+        Self { server, is_told: ask(server, server).is_some() }
+    }
+
+    /// The cookie of the connection that a client has now, while requests may come on it. `None` where it is gone, and
+    /// where the kernel does not tell: of a door on all addresses, it is asked for the one that this machine would
+    /// answer from by itself, which may not be the one that the client has called.
+    pub(super) fn of(&self, client: SocketAddr) -> Option<u64> {
+        let socket = self.is_told.then(|| ask(self.server, client)).flatten()?;
+        socket.is_open.then_some(socket.cookie)
+    }
+}
+
+/// A socket that the kernel has told of.
+struct Socket {
+    cookie: u64,
+    /// Whether requests may come on it.
+    is_open: bool,
+}
+
+/// What the kernel says of a client's connection to `server`.
 #[cfg(target_os = "linux")]
-pub(super) fn of(server: SocketAddr, client: SocketAddr) -> Option<u64> {
-    linux::of(server, client)
+fn ask(server: SocketAddr, client: SocketAddr) -> Option<Socket> {
+    linux::ask(server, client)
 }
 
 /// The same where there is no `sock_diag`.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn of(_server: SocketAddr, _client: SocketAddr) -> Option<u64> {
+fn ask(_server: SocketAddr, _client: SocketAddr) -> Option<Socket> {
     None
 }
 
@@ -23,6 +54,7 @@ mod linux {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
     use std::os::fd::AsRawFd;
 
+    use super::Socket;
     use nix::libc::{AF_INET, AF_INET6, IPPROTO_TCP, NLM_F_REQUEST};
     use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
@@ -35,10 +67,9 @@ mod linux {
     const STATE_AT: usize = HEADER_BYTES + 1;
     const COOKIE_AT: usize = HEADER_BYTES + 44;
     /// The states in which requests come: `TCP_ESTABLISHED` and `TCP_CLOSE_WAIT`, in which the client has sent its end.
-    /// Where there is no such connection the kernel tells of the listener, whose state is another.
     const OPEN: [u8; 2] = [1, 8];
 
-    pub(super) fn of(server: SocketAddr, client: SocketAddr) -> Option<u64> {
+    pub(super) fn ask(server: SocketAddr, client: SocketAddr) -> Option<Socket> {
         let diag = SockProtocol::NetlinkSockDiag;
         let kernel = socket(AddressFamily::Netlink, SockType::Datagram, SockFlag::SOCK_CLOEXEC, diag).ok()?;
         send(kernel.as_raw_fd(), &question(local(server, client)?, client), MsgFlags::empty()).ok()?;
@@ -46,12 +77,14 @@ mod linux {
         // It is there: the kernel answers while it is asked.
         let length = recv(kernel.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT).ok()?;
         let answer = &answer[..length];
-        let is_open = answer.get(4..6)? == SOCK_DIAG_BY_FAMILY.to_ne_bytes() && OPEN.contains(answer.get(STATE_AT)?);
-        let cookie = answer.get(COOKIE_AT..COOKIE_AT + 8)?.try_into().ok()?;
-        is_open.then_some(u64::from_ne_bytes(cookie))
+        if answer.get(4..6)? != SOCK_DIAG_BY_FAMILY.to_ne_bytes() {
+            return None;
+        }
+        let cookie = u64::from_ne_bytes(answer.get(COOKIE_AT..COOKIE_AT + 8)?.try_into().ok()?);
+        Some(Socket { cookie, is_open: OPEN.contains(answer.get(STATE_AT)?) })
     }
 
-    /// This end of the connection: where the door listens on all addresses, the one that this machine answers from.
+    /// This end of the connection: where the door listens on all addresses, the one that this machine answers from by itself.
     fn local(mut server: SocketAddr, client: SocketAddr) -> Option<SocketAddr> {
         if server.ip().is_unspecified() {
             let any: IpAddr =
@@ -105,22 +138,32 @@ mod tests {
 
     #[test]
     fn each_connection_has_its_own_for_as_long_as_it_is_open() {
-        for address in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
-            let listener = TcpListener::bind(address).unwrap();
+        // The last of them takes IPv4 as well.
+        for (door, from) in [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "::1"), ("::", "127.0.0.1")]
+        {
+            let listener = match TcpListener::bind((door, 0)) {
+                Ok(listener) => listener,
+                Err(error) => {
+                    assert!(door.contains(':'), "{door}: {error}");
+                    println!("there is no IPv6 here: {error}");
+                    continue;
+                }
+            };
             let server = listener.local_addr().unwrap();
             let connect = || {
-                let client = TcpStream::connect(server).unwrap();
+                let client = TcpStream::connect((from, server.port())).unwrap();
                 let accepted = listener.accept().unwrap();
                 (client, accepted.0, accepted.1)
             };
             let ((kept, first, first_client), (_second_kept, _second, second_client)) = (connect(), connect());
-            let cookie = of(server, first_client);
-            assert!(cookie.is_some(), "{address}: this kernel has no inet_diag");
-            assert_eq!(of(server, first_client), cookie);
-            assert_ne!(of(server, second_client), cookie);
+            let cookies = Cookies::new(server);
+            let cookie = cookies.of(first_client);
+            assert!(cookie.is_some(), "{door}: this kernel has no inet_diag");
+            assert_eq!(cookies.of(first_client), cookie);
+            assert_ne!(cookies.of(second_client), cookie);
             drop(first);
             drop(kept);
-            assert_eq!(of(server, first_client), None);
+            assert_eq!(cookies.of(first_client), None);
         }
     }
 }

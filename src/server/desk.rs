@@ -92,7 +92,7 @@ enum Work {
 enum Served<'a> {
     /// The connection can have another.
     Done,
-    /// Its client did not take the answer, and is not going to take others.
+    /// Its client has not taken the answer, and is there; or a panic has taken the request.
     Lost,
     /// What follows on the connection is not to be trusted, which is still to be answered.
     Refused(Box<Refusal<'a>>),
@@ -129,7 +129,8 @@ impl Desk {
     /// A desk for `workers` threads that take the requests of the door at an address.
     pub(super) fn new(api: Arc<Api>, server: SocketAddr, workers: usize) -> Self {
         let readers = Readers { count: AtomicUsize::new(0), most: workers / 2 };
-        Self(Arc::new(Shared { api, turns: Turns::new(server), lane: Lane::default(), readers }))
+        let turns = Turns::new(api.clone(), server);
+        Self(Arc::new(Shared { api, turns, lane: Lane::default(), readers }))
     }
 
     /// What the process counts.
@@ -172,11 +173,8 @@ impl Desk {
                 // Nothing comes behind it that would have to be let go.
                 Served::Refused(refusal) if is_last => self.refuse(*refusal),
                 Served::Lost if is_last => {}
-                Served::Refused(refusal) => {
-                    self.0.turns.end(client);
-                    return self.refuse(*refusal);
-                }
-                Served::Lost => return self.0.turns.end(client),
+                Served::Refused(refusal) => return self.0.turns.end(client, || self.refuse(*refusal)),
+                Served::Lost => return self.0.turns.end(client, || {}),
             }
             match self.0.turns.next(client) {
                 // A client that waits for its answers has one request here, or one more that has just overtaken the end
@@ -202,20 +200,7 @@ impl Desk {
         if lane.waiting.len() >= LANE_WAITING_MAX || waiting_bytes > LANE_WAITING_BYTES_MAX {
             drop(lane);
             // Those that wait on this connection are let go with it: there is no room for them either.
-            self.0.turns.end(client);
-            match work {
-                Work::Serve(request) => {
-                    let sentence = format!("body: {LANE_WAITING_MAX} long ones wait already, the limit of this door");
-                    let busy = Reply::error(503, &sentence);
-                    self.stats().answered(busy.status);
-                    match Unread::of(&request) {
-                        Unread::Nothing => drop(send(request, &busy, true, SEND_SEC_MAX)),
-                        Unread::Bytes(_) | Unread::Chunks => self.0.park(request, &busy),
-                    }
-                }
-                Work::Send(request, reply) => drop(send(request, &reply, true, SEND_SEC_MAX)),
-            }
-            return;
+            return self.0.turns.end(client, || self.0.answer_without_lane(work));
         }
         lane.waiting.push_back((client, work));
         lane.waiting_bytes = waiting_bytes;
@@ -294,6 +279,22 @@ impl Shared {
                 send(request, &reply, false, SEND_SEC_MAX)
             }
             (Err(reply), unread) => Served::Refused(Box::new(Refusal { request, unread, reply, _reading: reading })),
+        }
+    }
+
+    /// Answers what the lane has no room for.
+    fn answer_without_lane(&self, work: Work) {
+        match work {
+            Work::Serve(request) => {
+                let sentence = format!("body: {LANE_WAITING_MAX} long ones wait already, the limit of this door");
+                let busy = Reply::error(503, &sentence);
+                self.api.stats().answered(busy.status);
+                match Unread::of(&request) {
+                    Unread::Nothing => drop(send(request, &busy, true, SEND_SEC_MAX)),
+                    Unread::Bytes(_) | Unread::Chunks => self.park(request, &busy),
+                }
+            }
+            Work::Send(request, reply) => drop(send(request, &reply, true, SEND_SEC_MAX)),
         }
     }
 
@@ -519,19 +520,17 @@ fn send(request: Request, reply: &Reply, close: bool, answer_sec_max: u64) -> Se
             Ok(written) if written == left.len() => left = std::mem::take(&mut rest),
             Ok(written) => left = &left[written..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => {
-                give_up_quietly(Err(error));
-                return Served::Lost;
-            }
+            Err(error) => return not_taken(error),
         }
     }
-    match writer.flush() {
-        Ok(()) => Served::Done,
-        Err(error) => {
-            give_up_quietly(Err(error));
-            Served::Lost
-        }
-    }
+    writer.flush().map_or_else(not_taken, |()| Served::Done)
+}
+
+/// Where a client has gone, what it sent before is done all the same, and no answer to it waits for anybody.
+fn not_taken(error: io::Error) -> Served<'static> {
+    let has_gone = matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+    give_up_quietly(Err(error));
+    if has_gone { Served::Done } else { Served::Lost }
 }
 
 /// A client that has gone, or does not read, loses its answer, and nobody else anything.

@@ -1,9 +1,9 @@
 //! Connections of which tiny_http tells nobody: those that it never lets go, and those that wait for a thread.
 //!
 //! It answers a request of HTTP/2.0 or later with 505, and waits for itself for good before it does. Its thread looks like
-//! any other; but the kernel knows the connection as one that its client has closed or reset and this process has not
-//! closed. A connection that was given to such a thread while it was about to be lost waits for another one, with bytes
-//! that nobody reads.
+//! any other; but the kernel knows the connection as one that its client has closed and this process has not, or this
+//! process has a socket of the door that a reset has left without a client. A connection that was given to such a thread
+//! while it was about to be lost waits for another one, with bytes that nobody reads.
 
 /// What the kernel knows of the connections to a port of this machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -15,25 +15,35 @@ pub(super) struct Connections {
     pub(super) unread: usize,
 }
 
-/// Counts them; none where they cannot be known.
+/// Counts those of a door that listens; none where they cannot be known.
 #[cfg(target_os = "linux")]
 pub(super) fn count(port: u16) -> Connections {
-    use procfs::net::{TcpState, tcp, tcp6, udp, udp6};
+    use procfs::net::TcpState;
 
-    // A door of UDP may have the same port.
-    let datagrams = [udp(), udp6()].into_iter().flatten().flatten().filter(|entry| entry.local_address.port() == port);
-    let mut well: Vec<u64> = datagrams.map(|entry| entry.inode).collect();
-    let mut connections = Connections::default();
-    for entry in [tcp(), tcp6()].into_iter().flatten().flatten().filter(|entry| entry.local_address.port() == port) {
+    // The tables of this process, which it may see where it sees no others of `/proc`.
+    let Ok(process) = procfs::process::Process::myself() else { return Connections::default() };
+    let tables = [process.tcp(), process.tcp6()].into_iter().flatten().flatten();
+    let (mut connections, mut listeners) = (Connections::default(), Vec::new());
+    for entry in tables.filter(|entry| entry.local_address.port() == port) {
         if entry.state == TcpState::Listen {
-            well.push(entry.inode);
+            listeners.push(entry.inode);
             continue;
         }
         connections.left += usize::from(entry.state == TcpState::CloseWait);
         // The end that a client has sent counts as a byte.
         connections.unread += usize::from(entry.rx_queue > 1);
     }
-    connections.left += linux::unconnected(port).iter().filter(|inode| !well.contains(inode)).count();
+    if listeners.is_empty() {
+        return Connections::default();
+    }
+    // A door of UDP may have the same port.
+    let datagrams = [process.udp(), process.udp6()].into_iter().flatten().flatten();
+    let others: Vec<u64> = datagrams
+        .filter(|entry| entry.local_address.port() == port)
+        .map(|entry| entry.inode)
+        .chain(listeners)
+        .collect();
+    connections.left += linux::unconnected(port).iter().filter(|inode| !others.contains(inode)).count();
     connections
 }
 
@@ -94,7 +104,7 @@ mod tests {
         for address in ["127.0.0.1:0", "[::]:0"] {
             let listener = TcpListener::bind(address).unwrap();
             let port = listener.local_addr().unwrap().port();
-            let _datagrams = UdpSocket::bind(listener.local_addr().unwrap());
+            let _datagrams = UdpSocket::bind(listener.local_addr().unwrap()).unwrap();
             let connect = || (TcpStream::connect(("localhost", port)).unwrap(), listener.accept().unwrap().0);
             let await_count = |left, unread| {
                 let wanted = Connections { left, unread };

@@ -6,63 +6,56 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use foldhash::{HashMap, HashMapExt};
+use foldhash::HashMap;
 use tiny_http::Request;
 
-use super::cookie;
+use super::cookie::Cookies;
+use super::desk::Unread;
+use crate::api::Api;
 
 /// Requests that may wait on one connection. What comes beyond is let go, and with it the connection.
 const WAITING_MAX: usize = 16_384;
-/// How long what comes from the port of a connection that has ended is taken for that connection's, where the kernel
-/// does not tell whose it is: what was on its way when the last answer left has come by then, and a client that heeds
-/// the answer has closed. Linux gives a port to the next connection after a second, unless the last one was reset.
+/// How long after its last answer a connection that has ended is remembered: what was on its way has come by then, and a
+/// client that heeds the answer has closed. Not longer, since the client's next connection may come from the same port,
+/// and be let go as well where the kernel does not tell the two apart. On its own loopback Linux gives a port that was
+/// not reset to another connection after a second.
 const ENDED_KEPT: Duration = Duration::from_millis(900);
 /// Most ended connections that are remembered; past it, the one that ended first is forgotten.
 const ENDED_MAX: usize = 4096;
 
 /// The connections that have something at the desk, or have ended.
 pub(super) struct Turns {
-    /// Where the door listens.
-    server: SocketAddr,
+    api: Arc<Api>,
+    cookies: Cookies,
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
     busy: HashMap<SocketAddr, VecDeque<Request>>,
-    ended: HashMap<SocketAddr, Ended>,
-    /// In the order they ended, with those that have been forgotten.
-    ended_order: VecDeque<(SocketAddr, Instant)>,
-}
-
-/// A connection that has ended: which one it was, unless it was gone already, and when.
-#[derive(Clone, Copy)]
-struct Ended {
-    cookie: Option<u64>,
-    at: Instant,
+    ended: Ended,
 }
 
 impl Turns {
     /// Those of the door at an address.
-    pub(super) fn new(server: SocketAddr) -> Self {
-        let state = State { busy: HashMap::new(), ended: HashMap::new(), ended_order: VecDeque::new() };
-        Self { server, state: Mutex::new(state) }
+    pub(super) fn new(api: Arc<Api>, server: SocketAddr) -> Self {
+        Self { api, cookies: Cookies::new(server), state: Mutex::default() }
     }
 
-    /// Gives a request back that may come to the desk now. Another one of its connection is there otherwise, and it
-    /// waits; or the connection has ended, and it is let go.
+    /// Gives a request back that may come to the desk now. Otherwise another one of its connection is there, and it
+    /// waits; or the connection has ended, or ends because too many wait, and it is let go.
     pub(super) fn begin(&self, client: SocketAddr, request: Request) -> Option<Request> {
         let mut state = self.lock();
-        if let Some(ended) = state.ended.get(&client) {
-            if ended.is_of(cookie::of(self.server, client)) {
-                drop(state);
-                let_go(request);
+        if let Some(end) = state.ended.recent(client) {
+            drop(state);
+            if end.may_be_of(self.cookies.of(client)) {
+                self.let_go(request);
                 return None;
             }
-            // Another connection from the same port.
-            state.ended.remove(&client);
+            state = self.lock();
         }
         match state.busy.get_mut(&client) {
             None => {
@@ -75,9 +68,10 @@ impl Turns {
             }
             Some(waiting) => {
                 let waiting = std::mem::take(waiting);
-                state.end(client, cookie::of(self.server, client));
                 drop(state);
-                waiting.into_iter().chain([request]).for_each(let_go);
+                // It has no last answer: whatever comes would be taken for the answers to those that are let go.
+                self.remember(client);
+                waiting.into_iter().chain([request]).for_each(|request| self.let_go(request));
                 None
             }
         }
@@ -93,15 +87,33 @@ impl Turns {
         next
     }
 
-    /// Ends a connection with the turn that it has: those that wait are let go, and what else comes on it.
+    /// Ends a connection with the turn that it has: those that wait are let go, and what else comes on it while
+    /// `last_answer` is given, and soon after.
     ///
-    /// Before the last answer is on its way: with it, the client may have another connection from the same port.
-    pub(super) fn end(&self, client: SocketAddr) {
-        let mut state = self.lock();
-        state.end(client, cookie::of(self.server, client));
-        let waiting = state.busy.remove(&client);
-        drop(state);
-        waiting.into_iter().flatten().for_each(let_go);
+    /// The connection has ended before the client has its answer, since with that it may have another from the same port.
+    pub(super) fn end(&self, client: SocketAddr, last_answer: impl FnOnce()) {
+        let end = self.remember(client);
+        let waiting = self.lock().busy.remove(&client);
+        waiting.into_iter().flatten().for_each(|request| self.let_go(request));
+        last_answer();
+        self.lock().ended.was_answered(client, end);
+    }
+
+    fn remember(&self, client: SocketAddr) -> u64 {
+        let cookie = self.cookies.of(client);
+        self.lock().ended.remember(client, cookie)
+    }
+
+    /// Drops a request without an answer, and without its body being read. Where tiny_http would read that first, it is
+    /// parked.
+    fn let_go(&self, request: Request) {
+        match Unread::of(&request) {
+            Unread::Nothing => drop(request.into_writer()),
+            Unread::Bytes(_) | Unread::Chunks => {
+                self.api.stats().parked.add(1);
+                std::mem::forget(request);
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -109,35 +121,111 @@ impl Turns {
     }
 }
 
-impl State {
-    fn end(&mut self, client: SocketAddr, cookie: Option<u64>) {
-        let at = Instant::now();
-        while self.ended_order.len() >= ENDED_MAX {
-            let Some((first, at)) = self.ended_order.pop_front() else { break };
-            // It may have ended once more since.
-            if self.ended.get(&first).is_some_and(|ended| ended.at == at) {
-                self.ended.remove(&first);
-            }
-        }
-        self.ended_order.push_back((client, at));
-        self.ended.insert(client, Ended { cookie, at });
-    }
+/// The connections that have ended, by the ports of their clients.
+#[derive(Default)]
+struct Ended {
+    ends: HashMap<SocketAddr, End>,
+    /// In the order in which they ended, with those that another one of the same port has replaced.
+    order: VecDeque<(SocketAddr, u64)>,
+    /// The number of the next one.
+    next: u64,
+}
+
+/// The end of a connection.
+#[derive(Clone, Copy)]
+struct End {
+    number: u64,
+    /// Which connection it is, where that is known.
+    cookie: Option<u64>,
+    /// When the last answer had been given; none while it is.
+    answered: Option<Instant>,
 }
 
 impl Ended {
-    /// Whether a request is of this connection, which comes from its port, where `now` is the connection.
-    fn is_of(self, now: Option<u64>) -> bool {
-        match now {
-            Some(now) => self.cookie == Some(now),
-            None => self.at.elapsed() < ENDED_KEPT,
+    /// The end of the last connection of a port that ended, unless it was a while ago.
+    fn recent(&self, client: SocketAddr) -> Option<End> {
+        self.ends.get(&client).copied().filter(|end| end.is_recent())
+    }
+
+    /// Remembers that a connection ends, and gives the number of its end.
+    fn remember(&mut self, client: SocketAddr, cookie: Option<u64>) -> u64 {
+        while let Some((first, number)) = self.order.front() {
+            let held = self.ends.get(first).filter(|end| end.number == *number);
+            if held.is_some_and(End::is_recent) && self.order.len() < ENDED_MAX {
+                break;
+            }
+            if held.is_some() {
+                self.ends.remove(first);
+            }
+            self.order.pop_front();
+        }
+        let number = self.next;
+        self.next += 1;
+        self.order.push_back((client, number));
+        self.ends.insert(client, End { number, cookie, answered: None });
+        number
+    }
+
+    fn was_answered(&mut self, client: SocketAddr, number: u64) {
+        if let Some(end) = self.ends.get_mut(&client).filter(|end| end.number == number) {
+            end.answered = Some(Instant::now());
         }
     }
 }
 
-/// Drops a request without an answer. Its body may have to be read away, unless that would be dangerous.
-fn let_go(request: Request) {
-    match super::desk::Unread::of(&request) {
-        super::desk::Unread::Nothing => drop(request.into_writer()),
-        _ => std::mem::forget(request),
+impl End {
+    fn is_recent(&self) -> bool {
+        self.answered.is_none_or(|at| at.elapsed() < ENDED_KEPT)
+    }
+
+    /// Whether a request may be of the connection that has ended, where its port has the connection of a cookie now.
+    fn may_be_of(self, now: Option<u64>) -> bool {
+        self.cookie.zip(now).is_none_or(|(ended, now)| ended == now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
+    #[test]
+    fn an_end_is_recent_until_a_while_after_its_last_answer() {
+        let mut end = End { number: 0, cookie: None, answered: None };
+        assert!(end.is_recent());
+        end.answered = Some(Instant::now());
+        assert!(end.is_recent());
+        end.answered = Instant::now().checked_sub(ENDED_KEPT);
+        assert!(!end.is_recent());
+    }
+
+    #[test]
+    fn a_connection_is_another_only_where_both_are_known() {
+        let end = |cookie| End { number: 0, cookie, answered: None };
+        assert!(!end(Some(1)).may_be_of(Some(2)));
+        assert!(end(Some(1)).may_be_of(Some(1)));
+        assert!(end(Some(1)).may_be_of(None) && end(None).may_be_of(Some(1)) && end(None).may_be_of(None));
+    }
+
+    #[test]
+    fn the_newest_end_of_a_port_is_kept_and_the_oldest_of_too_many_is_not() {
+        let mut ended = Ended::default();
+        let first = ended.remember(client(1), Some(1));
+        let again = ended.remember(client(1), Some(2));
+        ended.was_answered(client(1), first);
+        assert!(ended.recent(client(1)).is_some_and(|end| end.cookie == Some(2) && end.answered.is_none()));
+        for port in 2..ENDED_MAX as u16 {
+            ended.remember(client(port), None);
+        }
+        assert!(ended.recent(client(1)).is_some());
+        ended.remember(client(10_000), None);
+        ended.remember(client(10_001), None);
+        assert!(ended.recent(client(1)).is_none() && ended.recent(client(2)).is_some());
+        assert!(ended.order.len() <= ENDED_MAX && ended.ends.len() <= ENDED_MAX);
+        ended.was_answered(client(1), again);
+        assert!(ended.recent(client(1)).is_none());
     }
 }
