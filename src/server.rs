@@ -24,7 +24,8 @@ use tiny_http::{Request, Server};
 
 use crate::api::Api;
 use crate::stats::{Counter, PANICS, Pulse};
-use desk::{Desk, Turn};
+use desk::Desk;
+use turns::{Begun, Turn};
 
 /// Longest silence of a connection in seconds, between requests and within one: above the keep-alive of 60 that
 /// nginx and most clients have, so that they close first.
@@ -119,12 +120,21 @@ impl Queue {
         shared: &Shared,
         receive: impl FnOnce(&Server) -> io::Result<Option<Request>>,
     ) -> io::Result<Option<Turn>> {
-        let _in_order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(request) = receive(&self.server)? else { return Ok(None) };
-        if shared.newcomers.see(request.remote_addr()) {
-            shared.desk.stats().connections.add(1);
+        let begun = {
+            let _in_order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(request) = receive(&self.server)? else { return Ok(None) };
+            if shared.newcomers.see(request.remote_addr()) {
+                shared.desk.stats().connections.add(1);
+            }
+            shared.desk.begin(request)
+        };
+        match begun {
+            Begun::Turn(turn) => return Ok(Some(turn)),
+            Begun::Waits => {}
+            // tiny_http may write what it still has for their client, for as long as a write may take.
+            Begun::LetGo(requests) => shared.desk.let_go(requests),
         }
-        Ok(shared.desk.begin(request))
+        Ok(None)
     }
 }
 

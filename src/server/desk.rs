@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tiny_http::{HTTPVersion, Header, Method, ReadWrite, Request, Response};
 
-use super::turns::Turns;
+use super::turns::{Begun, Turn, Turns};
 use super::{RECEIVE_SEC_MAX, SEND_SEC_MAX, unix_now_sec};
 use crate::api::{Api, HEAD_BYTES_MAX, Head, Peer, Reply};
 use crate::http::{self, Body};
@@ -75,12 +75,6 @@ impl Drop for Reading<'_> {
     }
 }
 
-/// A request that is the first of its connection, and holds the connection's turn.
-pub(super) struct Turn {
-    client: SocketAddr,
-    request: Request,
-}
-
 /// What is to be done for a request.
 enum Work {
     Serve(Request),
@@ -129,8 +123,7 @@ impl Desk {
     /// A desk for `workers` threads that take the requests of the door at an address.
     pub(super) fn new(api: Arc<Api>, server: SocketAddr, workers: usize) -> Self {
         let readers = Readers { count: AtomicUsize::new(0), most: workers / 2 };
-        let turns = Turns::new(api.clone(), server);
-        Self(Arc::new(Shared { api, turns, lane: Lane::default(), readers }))
+        Self(Arc::new(Shared { api, turns: Turns::new(server), lane: Lane::default(), readers }))
     }
 
     /// What the process counts.
@@ -146,10 +139,16 @@ impl Desk {
 
     /// Gives a request its place on its connection, and its turn where it is the first. The requests of a connection
     /// must come here in their order.
-    pub(super) fn begin(&self, request: Request) -> Option<Turn> {
-        let client = request.remote_addr().copied()?;
-        let request = self.0.turns.begin(client, request)?;
-        Some(Turn { client, request })
+    pub(super) fn begin(&self, request: Request) -> Begun {
+        match request.remote_addr().copied() {
+            Some(client) => self.0.turns.begin(client, request),
+            None => Begun::LetGo(vec![request]),
+        }
+    }
+
+    /// Drops requests without answers, and without their bodies being read.
+    pub(super) fn let_go(&self, requests: Vec<Request>) {
+        requests.into_iter().for_each(|request| self.0.let_go(request));
     }
 
     /// Answers a request, and those of its connection that came meanwhile; or sends it to the lane.
@@ -160,21 +159,19 @@ impl Desk {
     fn work(&self, client: SocketAddr, mut work: Work, in_lane: bool) {
         loop {
             let is_last = is_last(work.request());
-            let served = match work {
-                // A request that a panic drops is answered by tiny_http with 500; the panic hook tells of it.
-                Work::Serve(request) => {
-                    catch_unwind(AssertUnwindSafe(|| self.0.serve(request, in_lane))).unwrap_or(Served::Lost)
-                }
+            let serve = || match work {
+                Work::Serve(request) => self.0.serve(request, in_lane),
                 Work::Send(request, reply) => send(request, &reply, false, ANSWER_SEC_MAX),
             };
-            match served {
+            // A request that a panic drops is answered by tiny_http with 500; the panic hook tells of it.
+            match catch_unwind(AssertUnwindSafe(serve)).unwrap_or(Served::Lost) {
                 Served::ForLane(rest) => return self.go_to_lane(client, *rest),
                 Served::Done => {}
                 // Nothing comes behind it that would have to be let go.
-                Served::Refused(refusal) if is_last => self.refuse(*refusal),
+                Served::Refused(refusal) if is_last => unless_it_panics(|| self.0.refuse(*refusal)),
                 Served::Lost if is_last => {}
-                Served::Refused(refusal) => return self.0.turns.end(client, || self.refuse(*refusal)),
-                Served::Lost => return self.0.turns.end(client, || {}),
+                Served::Refused(refusal) => return self.end(client, || self.0.refuse(*refusal)),
+                Served::Lost => return self.end(client, || {}),
             }
             match self.0.turns.next(client) {
                 // A client that waits for its answers has one request here, or one more that has just overtaken the end
@@ -188,9 +185,9 @@ impl Desk {
         }
     }
 
-    /// Answers a request that is the last one of its connection by what it is.
-    fn refuse(&self, refusal: Refusal<'_>) {
-        drop(catch_unwind(AssertUnwindSafe(|| self.0.refuse(refusal))));
+    /// Ends a connection with its last answer.
+    fn end(&self, client: SocketAddr, last_answer: impl FnOnce()) {
+        self.let_go(self.0.turns.end(client, || unless_it_panics(last_answer)));
     }
 
     /// Has work done in the lane: by a new thread, or later by one that is done with what it has.
@@ -200,7 +197,7 @@ impl Desk {
         if lane.waiting.len() >= LANE_WAITING_MAX || waiting_bytes > LANE_WAITING_BYTES_MAX {
             drop(lane);
             // Those that wait on this connection are let go with it: there is no room for them either.
-            return self.0.turns.end(client, || self.0.answer_without_lane(work));
+            return self.end(client, || self.0.answer_without_lane(work));
         }
         lane.waiting.push_back((client, work));
         lane.waiting_bytes = waiting_bytes;
@@ -304,11 +301,9 @@ impl Shared {
             Unread::Nothing => drop(send(request, &reply, true, SEND_SEC_MAX)),
             Unread::Bytes(length) if length <= DROPPED_BYTES_MAX => self.refuse_unread(request, &reply),
             Unread::Bytes(_) => self.park(request, &reply),
-            Unread::Chunks => {
-                // tiny_http takes what is left of the chunks for the next requests, which have no turn any more.
-                read_away(&mut request);
-                drop(send(request, &reply, true, SEND_SEC_MAX));
-            }
+            // tiny_http would take what is left of them for the next requests.
+            Unread::Chunks if !read_away(&mut request) => self.park(request, &reply),
+            Unread::Chunks => drop(send(request, &reply, true, SEND_SEC_MAX)),
         }
     }
 
@@ -361,6 +356,17 @@ impl Shared {
             Body::Chunks => read_chunks(request, route.body_bytes_max(), route.is_packed())?,
         };
         Ok(self.api.reply(&route, &body, unix_now_sec()))
+    }
+
+    /// Drops a request without an answer. One of which tiny_http would read the body first is parked.
+    fn let_go(&self, request: Request) {
+        match Unread::of(&request) {
+            Unread::Nothing => drop(request.into_writer()),
+            Unread::Bytes(_) | Unread::Chunks => {
+                self.api.stats().parked.add(1);
+                std::mem::forget(request);
+            }
+        }
     }
 
     /// Answers a request that tiny_http must not drop, and then forgets it: a thread and two descriptors stay behind.
@@ -495,12 +501,22 @@ fn read_chunks(request: &mut Request, bytes_max: usize, is_packed: bool) -> Resu
     }
 }
 
-/// Reads the chunks of a refused request away, for as long as a body may take, so that a client that is still sending
-/// gets to read the answer.
-fn read_away(request: &mut Request) {
+/// Reads the chunks of a refused request away, so that a client that is still sending gets to read the answer, and says
+/// whether none were left after as long as a body may take.
+fn read_away(request: &mut Request) -> bool {
     let deadline = Instant::now() + Duration::from_secs(BODY_SEC_MAX);
     let mut scratch = [0; 16 << 10];
-    while Instant::now() < deadline && request.as_reader().read(&mut scratch).is_ok_and(|read| read > 0) {}
+    while Instant::now() < deadline {
+        if !request.as_reader().read(&mut scratch).is_ok_and(|read| read > 0) {
+            return true;
+        }
+    }
+    false
+}
+
+/// A panic is told of by its hook, and takes nothing else with it.
+fn unless_it_panics(answer: impl FnOnce()) {
+    drop(catch_unwind(AssertUnwindSafe(answer)));
 }
 
 /// Writes an answer, for up to `answer_sec_max`, and gives its connection back to tiny_http.
@@ -526,9 +542,10 @@ fn send(request: Request, reply: &Reply, close: bool, answer_sec_max: u64) -> Se
     writer.flush().map_or_else(not_taken, |()| Served::Done)
 }
 
-/// Where a client has gone, what it sent before is done all the same, and no answer to it waits for anybody.
+/// Where a client has gone, what it sent before is done all the same, and no answer to it waits for anybody. It is there
+/// where its time is over, by the timeout of a write or the one of an answer, which is no error of the kernel's.
 fn not_taken(error: io::Error) -> Served<'static> {
-    let has_gone = matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+    let has_gone = error.raw_os_error().is_some() && error.kind() != io::ErrorKind::WouldBlock;
     give_up_quietly(Err(error));
     if has_gone { Served::Done } else { Served::Lost }
 }

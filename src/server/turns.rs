@@ -6,29 +6,26 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
 use tiny_http::Request;
 
 use super::cookie::Cookies;
-use super::desk::Unread;
-use crate::api::Api;
 
 /// Requests that may wait on one connection. What comes beyond is let go, and with it the connection.
 const WAITING_MAX: usize = 16_384;
-/// How long after its last answer a connection that has ended is remembered: what was on its way has come by then, and a
-/// client that heeds the answer has closed. Not longer, since the client's next connection may come from the same port,
-/// and be let go as well where the kernel does not tell the two apart. On its own loopback Linux gives a port that was
-/// not reset to another connection after a second.
+/// How long after its last answer a connection that has ended is remembered where the kernel does not tell it from the
+/// next one of its port: what was on its way has come by then, and a client that heeds the answer has closed. Not longer,
+/// since the next one is let go as well. On its own loopback Linux gives a port that was not reset to another connection
+/// after a second.
 const ENDED_KEPT: Duration = Duration::from_millis(900);
 /// Most ended connections that are remembered; past it, the one that ended first is forgotten.
 const ENDED_MAX: usize = 4096;
 
 /// The connections that have something at the desk, or have ended.
 pub(super) struct Turns {
-    api: Arc<Api>,
     cookies: Cookies,
     state: Mutex<State>,
 }
@@ -39,40 +36,62 @@ struct State {
     ended: Ended,
 }
 
+/// A request that is the first of its connection, and holds the connection's turn.
+pub(super) struct Turn {
+    pub(super) client: SocketAddr,
+    pub(super) request: Request,
+}
+
+/// What becomes of a request.
+pub(super) enum Begun {
+    /// It may come to the desk now.
+    Turn(Turn),
+    /// Another one of its connection is there.
+    Waits,
+    /// Its connection has ended, or ends because too many wait, which are let go with it.
+    LetGo(Vec<Request>),
+}
+
 impl Turns {
     /// Those of the door at an address.
-    pub(super) fn new(api: Arc<Api>, server: SocketAddr) -> Self {
-        Self { api, cookies: Cookies::new(server), state: Mutex::default() }
+    pub(super) fn new(server: SocketAddr) -> Self {
+        Self { cookies: Cookies::new(server), state: Mutex::default() }
     }
 
-    /// Gives a request back that may come to the desk now. Otherwise another one of its connection is there, and it
-    /// waits; or the connection has ended, or ends because too many wait, and it is let go.
-    pub(super) fn begin(&self, client: SocketAddr, request: Request) -> Option<Request> {
-        let mut state = self.lock();
-        if let Some(end) = state.ended.recent(client) {
+    /// Gives a request its place on its connection.
+    ///
+    /// One that is still under way from a connection that was reset counts as one of the next connection from its port:
+    /// nothing tells the two apart.
+    pub(super) fn begin(&self, client: SocketAddr, request: Request) -> Begun {
+        let mut another = None;
+        let mut state = loop {
+            let state = self.lock();
+            let Some(end) = state.ended.last(client).filter(|end| another != Some(end.number)) else { break state };
             drop(state);
-            if end.may_be_of(self.cookies.of(client)) {
-                self.let_go(request);
-                return None;
+            match end.cookie.zip(self.cookies.of(client)) {
+                Some((ended, now)) if ended != now => self.lock().ended.forget(client, end.number),
+                None if !end.is_recent => {}
+                _ => return self.lock().ended.hold(client, end.number, request),
             }
-            state = self.lock();
-        }
+            another = Some(end.number);
+        };
         match state.busy.get_mut(&client) {
             None => {
                 state.busy.insert(client, VecDeque::new());
-                Some(request)
+                Begun::Turn(Turn { client, request })
             }
             Some(waiting) if waiting.len() < WAITING_MAX => {
                 waiting.push_back(request);
-                None
+                Begun::Waits
             }
             Some(waiting) => {
-                let waiting = std::mem::take(waiting);
+                let mut let_go = Vec::from(std::mem::take(waiting));
+                let_go.push(request);
                 drop(state);
-                // It has no last answer: whatever comes would be taken for the answers to those that are let go.
-                self.remember(client);
-                waiting.into_iter().chain([request]).for_each(|request| self.let_go(request));
-                None
+                let cookie = self.cookies.of(client);
+                let ended = &mut self.lock().ended;
+                let number = ended.remember(client, cookie, let_go);
+                Begun::LetGo(ended.was_answered(client, number))
             }
         }
     }
@@ -87,33 +106,21 @@ impl Turns {
         next
     }
 
-    /// Ends a connection with the turn that it has: those that wait are let go, and what else comes on it while
-    /// `last_answer` is given, and soon after.
+    /// Ends a connection with the turn that it has, and gives those back that are to be let go: all that waited, and what
+    /// has come while `last_answer` was given.
     ///
     /// The connection has ended before the client has its answer, since with that it may have another from the same port.
-    pub(super) fn end(&self, client: SocketAddr, last_answer: impl FnOnce()) {
-        let end = self.remember(client);
-        let waiting = self.lock().busy.remove(&client);
-        waiting.into_iter().flatten().for_each(|request| self.let_go(request));
-        last_answer();
-        self.lock().ended.was_answered(client, end);
-    }
-
-    fn remember(&self, client: SocketAddr) -> u64 {
+    /// What follows is held until then: tiny_http writes answers of its own where those before them are let go.
+    #[must_use]
+    pub(super) fn end(&self, client: SocketAddr, last_answer: impl FnOnce()) -> Vec<Request> {
         let cookie = self.cookies.of(client);
-        self.lock().ended.remember(client, cookie)
-    }
-
-    /// Drops a request without an answer, and without its body being read. Where tiny_http would read that first, it is
-    /// parked.
-    fn let_go(&self, request: Request) {
-        match Unread::of(&request) {
-            Unread::Nothing => drop(request.into_writer()),
-            Unread::Bytes(_) | Unread::Chunks => {
-                self.api.stats().parked.add(1);
-                std::mem::forget(request);
-            }
-        }
+        let number = {
+            let mut state = self.lock();
+            let waiting = state.busy.remove(&client).unwrap_or_default();
+            state.ended.remember(client, cookie, waiting.into())
+        };
+        last_answer();
+        self.lock().ended.was_answered(client, number)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -125,33 +132,70 @@ impl Turns {
 #[derive(Default)]
 struct Ended {
     ends: HashMap<SocketAddr, End>,
-    /// In the order in which they ended, with those that another one of the same port has replaced.
+    /// Those that have had their last answers, in that order, with some that are forgotten.
     order: VecDeque<(SocketAddr, u64)>,
     /// The number of the next one.
     next: u64,
 }
 
+/// What is remembered of the last connection of a port that has ended.
+struct Last {
+    number: u64,
+    cookie: Option<u64>,
+    /// Whether it tells something where a cookie is not known.
+    is_recent: bool,
+}
+
 /// The end of a connection.
-#[derive(Clone, Copy)]
 struct End {
     number: u64,
     /// Which connection it is, where that is known.
     cookie: Option<u64>,
-    /// When the last answer had been given; none while it is.
-    answered: Option<Instant>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Its last answer is given, behind which these wait to be let go.
+    Answering(Vec<Request>),
+    Answered(Instant),
 }
 
 impl Ended {
-    /// The end of the last connection of a port that ended, unless it was a while ago.
-    fn recent(&self, client: SocketAddr) -> Option<End> {
-        self.ends.get(&client).copied().filter(|end| end.is_recent())
+    /// The last connection of a port that has ended, as long as that tells something.
+    fn last(&self, client: SocketAddr) -> Option<Last> {
+        let end = self.ends.get(&client).filter(|end| end.is_kept())?;
+        Some(Last { number: end.number, cookie: end.cookie, is_recent: end.is_recent() })
     }
 
-    /// Remembers that a connection ends, and gives the number of its end.
-    fn remember(&mut self, client: SocketAddr, cookie: Option<u64>) -> u64 {
+    /// Remembers that a connection ends, behind whose last answer requests wait, and gives the number of its end.
+    fn remember(&mut self, client: SocketAddr, cookie: Option<u64>, mut waiting: Vec<Request>) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        if let Some(Stage::Answering(more)) = self.ends.remove(&client).map(|end| end.stage) {
+            waiting.extend(more);
+        }
+        self.ends.insert(client, End { number, cookie, stage: Stage::Answering(waiting) });
+        number
+    }
+
+    /// Has a request of an ended connection wait for the last answer, or let go.
+    fn hold(&mut self, client: SocketAddr, number: u64, request: Request) -> Begun {
+        match self.ends.get_mut(&client).filter(|end| end.number == number).map(|end| &mut end.stage) {
+            Some(Stage::Answering(waiting)) if waiting.len() < WAITING_MAX => {
+                waiting.push(request);
+                Begun::Waits
+            }
+            _ => Begun::LetGo(vec![request]),
+        }
+    }
+
+    /// Gives those back that have waited for the last answer.
+    fn was_answered(&mut self, client: SocketAddr, number: u64) -> Vec<Request> {
+        let Some(end) = self.ends.get_mut(&client).filter(|end| end.number == number) else { return Vec::new() };
+        let stage = std::mem::replace(&mut end.stage, Stage::Answered(Instant::now()));
         while let Some((first, number)) = self.order.front() {
             let held = self.ends.get(first).filter(|end| end.number == *number);
-            if held.is_some_and(End::is_recent) && self.order.len() < ENDED_MAX {
+            if held.is_some_and(End::is_kept) && self.order.len() < ENDED_MAX {
                 break;
             }
             if held.is_some() {
@@ -159,28 +203,33 @@ impl Ended {
             }
             self.order.pop_front();
         }
-        let number = self.next;
-        self.next += 1;
         self.order.push_back((client, number));
-        self.ends.insert(client, End { number, cookie, answered: None });
-        number
+        match stage {
+            Stage::Answering(waiting) => waiting,
+            Stage::Answered(_) => Vec::new(),
+        }
     }
 
-    fn was_answered(&mut self, client: SocketAddr, number: u64) {
-        if let Some(end) = self.ends.get_mut(&client).filter(|end| end.number == number) {
-            end.answered = Some(Instant::now());
+    /// Forgets a connection that was answered: another has its port.
+    fn forget(&mut self, client: SocketAddr, number: u64) {
+        let is_it = |end: &End| end.number == number && matches!(end.stage, Stage::Answered(_));
+        if self.ends.get(&client).is_some_and(is_it) {
+            self.ends.remove(&client);
         }
     }
 }
 
 impl End {
-    fn is_recent(&self) -> bool {
-        self.answered.is_none_or(|at| at.elapsed() < ENDED_KEPT)
+    /// Whether it may tell whose a request is.
+    fn is_kept(&self) -> bool {
+        self.cookie.is_some() || self.is_recent()
     }
 
-    /// Whether a request may be of the connection that has ended, where its port has the connection of a cookie now.
-    fn may_be_of(self, now: Option<u64>) -> bool {
-        self.cookie.zip(now).is_none_or(|(ended, now)| ended == now)
+    fn is_recent(&self) -> bool {
+        match self.stage {
+            Stage::Answering(_) => true,
+            Stage::Answered(at) => at.elapsed() < ENDED_KEPT,
+        }
     }
 }
 
@@ -192,40 +241,47 @@ mod tests {
         ([127, 0, 0, 1], port).into()
     }
 
-    #[test]
-    fn an_end_is_recent_until_a_while_after_its_last_answer() {
-        let mut end = End { number: 0, cookie: None, answered: None };
-        assert!(end.is_recent());
-        end.answered = Some(Instant::now());
-        assert!(end.is_recent());
-        end.answered = Instant::now().checked_sub(ENDED_KEPT);
-        assert!(!end.is_recent());
+    fn end(ended: &mut Ended, port: u16, cookie: Option<u64>) {
+        let number = ended.remember(client(port), cookie, Vec::new());
+        assert!(ended.was_answered(client(port), number).is_empty());
     }
 
     #[test]
-    fn a_connection_is_another_only_where_both_are_known() {
-        let end = |cookie| End { number: 0, cookie, answered: None };
-        assert!(!end(Some(1)).may_be_of(Some(2)));
-        assert!(end(Some(1)).may_be_of(Some(1)));
-        assert!(end(Some(1)).may_be_of(None) && end(None).may_be_of(Some(1)) && end(None).may_be_of(None));
+    fn an_end_is_kept_for_a_while_after_its_last_answer_and_longer_where_its_cookie_is_known() {
+        let mut end = End { number: 0, cookie: None, stage: Stage::Answering(Vec::new()) };
+        assert!(end.is_kept() && end.is_recent());
+        end.stage = Stage::Answered(Instant::now());
+        assert!(end.is_kept() && end.is_recent());
+        end.stage = Stage::Answered(Instant::now().checked_sub(ENDED_KEPT).unwrap());
+        assert!(!end.is_kept());
+        end.cookie = Some(1);
+        assert!(end.is_kept() && !end.is_recent());
     }
 
     #[test]
-    fn the_newest_end_of_a_port_is_kept_and_the_oldest_of_too_many_is_not() {
+    fn what_is_remembered_is_the_newest_end_of_a_port() {
         let mut ended = Ended::default();
-        let first = ended.remember(client(1), Some(1));
-        let again = ended.remember(client(1), Some(2));
-        ended.was_answered(client(1), first);
-        assert!(ended.recent(client(1)).is_some_and(|end| end.cookie == Some(2) && end.answered.is_none()));
-        for port in 2..ENDED_MAX as u16 {
-            ended.remember(client(port), None);
-        }
-        assert!(ended.recent(client(1)).is_some());
-        ended.remember(client(10_000), None);
-        ended.remember(client(10_001), None);
-        assert!(ended.recent(client(1)).is_none() && ended.recent(client(2)).is_some());
-        assert!(ended.order.len() <= ENDED_MAX && ended.ends.len() <= ENDED_MAX);
-        ended.was_answered(client(1), again);
-        assert!(ended.recent(client(1)).is_none());
+        let first = ended.remember(client(1), Some(1), Vec::new());
+        end(&mut ended, 1, Some(2));
+        assert!(ended.was_answered(client(1), first).is_empty());
+        assert_eq!(ended.last(client(1)).unwrap().cookie, Some(2));
+        ended.forget(client(1), first);
+        assert!(ended.last(client(1)).is_some());
+        ended.forget(client(1), first + 1);
+        assert!(ended.last(client(1)).is_none());
+    }
+
+    #[test]
+    fn of_too_many_that_were_answered_the_first_is_forgotten() {
+        let mut ended = Ended::default();
+        let answering = ended.remember(client(1), Some(1), Vec::new());
+        let ports = 2..=ENDED_MAX as u16 + 1;
+        ports.clone().for_each(|port| end(&mut ended, port, Some(u64::from(port))));
+        assert!(ports.clone().all(|port| ended.last(client(port)).is_some()));
+        end(&mut ended, 10_000, None);
+        assert!(ended.last(client(2)).is_none() && ended.last(client(3)).is_some());
+        assert!(ended.last(client(1)).is_some());
+        ended.was_answered(client(1), answering);
+        assert_eq!((ended.order.len(), ended.ends.len()), (ENDED_MAX, ENDED_MAX));
     }
 }

@@ -217,17 +217,21 @@ fn nothing_is_done_after_a_body_of_uncertain_end() {
     assert_eq!(receiver.get("/api/hosts").1["count"], 1);
 }
 
-/// The end is remembered from before the answer on, however long the body takes that comes before what follows.
+/// However long the body takes that comes before what follows, and however long after the answer that is.
 #[test]
-fn nothing_is_done_after_a_body_of_uncertain_end_that_takes_its_time() {
+fn nothing_is_done_after_a_body_of_uncertain_end_whenever_it_comes() {
     let receiver = Served::start(&[]);
     assert_eq!(receiver.post(&format!("/api/perf/h/{}", now()), "{\"cpu\":1}").0, 200);
     let mut stream = receiver.connect();
     stream.write_all(&post("/api/perf/h/1", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "")).unwrap();
-    // Longer than an end is remembered after its answer.
-    thread::sleep(Duration::from_millis(1200));
-    stream.write_all(b"0\r\n\r\nDELETE /api/perf/h HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    // Longer than an end is remembered where the kernel does not tell connections apart.
+    let longer = Duration::from_millis(1200);
+    thread::sleep(longer);
+    let follower = b"DELETE /api/perf/h HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(&[b"0\r\n\r\n", &follower[..]].concat()).unwrap();
     assert_eq!(Answer::read(&mut stream).status, 400);
+    thread::sleep(longer);
+    stream.write_all(follower).unwrap();
     assert_eq!(rest_of(stream), "", "what follows is not answered");
     assert_eq!(receiver.get("/api/hosts").1["count"], 1);
 }
