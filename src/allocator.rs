@@ -3,8 +3,8 @@
 //! A connection is a thread. glibc gives threads arenas of their own, up to eight a processor, of which each keeps the
 //! most that it has ever held, so that each new crowd finds one that has not held a crowd yet; and it keeps up to 20 KB
 //! of what a thread has freed for that thread alone, half of all that a connection takes. And once a long answer is
-//! freed, it has answers of that length from the heap, among which small things lie that keep it from shrinking. All of
-//! this can be told otherwise in the environment alone, which is read before anything of this program runs.
+//! freed, it has answers of that length from the heap, among which small things lie that keep it from shrinking. Without
+//! unsafe code, all of this can be told otherwise in the environment alone, which is read before this program runs.
 
 use std::env;
 use std::os::unix::process::CommandExt;

@@ -315,8 +315,13 @@ impl Shared {
         let mut scratch = [0; 16 << 10];
         while Instant::now() < deadline {
             match stream.read(&mut scratch) {
-                // The end of the body or of the connection, or 75 seconds of silence: tiny_http may see to the rest.
-                Ok(0) | Err(_) => return,
+                Ok(0) => return,
+                // Silence: tiny_http reads the rest away, for as long as some of it comes now and then.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let spawned = thread::Builder::new().name("http-silence".into()).spawn(move || drop(stream));
+                    return give_up_quietly(spawned.map(drop));
+                }
+                Err(_) => return,
                 Ok(_) => {}
             }
         }
@@ -502,7 +507,7 @@ fn read_chunks(request: &mut Request, bytes_max: usize, is_packed: bool) -> Resu
 }
 
 /// Reads the chunks of a refused request away, so that a client that is still sending gets to read the answer, and says
-/// whether none were left after as long as a body may take.
+/// whether they, or what can be read of them, came within the time that a body may take.
 fn read_away(request: &mut Request) -> bool {
     let deadline = Instant::now() + Duration::from_secs(BODY_SEC_MAX);
     let mut scratch = [0; 16 << 10];

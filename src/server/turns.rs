@@ -17,11 +17,12 @@ use super::cookie::Cookies;
 /// Requests that may wait on one connection. What comes beyond is let go, and with it the connection.
 const WAITING_MAX: usize = 16_384;
 /// How long after its last answer a connection that has ended is remembered where the kernel does not tell it from the
-/// next one of its port: what was on its way has come by then, and a client that heeds the answer has closed. Not longer,
-/// since the next one is let go as well. On its own loopback Linux gives a port that was not reset to another connection
+/// next one of its port: what was on its way has mostly come by then, and a client that heeds the answer has closed. Not
+/// longer, since the next one is let go as well. On its own loopback Linux gives a port that was not reset to another connection
 /// after a second.
 const ENDED_KEPT: Duration = Duration::from_millis(900);
-/// Most ended connections that are remembered; past it, the one that ended first is forgotten.
+/// Most ended connections that are remembered beside those whose last answers are still given; past it, the one that was
+/// answered first is forgotten.
 const ENDED_MAX: usize = 4096;
 
 /// The connections that have something at the desk, or have ended.
@@ -46,7 +47,7 @@ pub(super) struct Turn {
 pub(super) enum Begun {
     /// It may come to the desk now.
     Turn(Turn),
-    /// Another one of its connection is there.
+    /// Another one of its connection is there, or the last answer to one, and it is seen to when that is done.
     Waits,
     /// Its connection has ended, or ends because too many wait, which are let go with it.
     LetGo(Vec<Request>),
@@ -60,8 +61,8 @@ impl Turns {
 
     /// Gives a request its place on its connection.
     ///
-    /// One that is still under way from a connection that was reset counts as one of the next connection from its port:
-    /// nothing tells the two apart.
+    /// One that is still under way from a connection that was reset counts as one of the next connection from its port, if
+    /// that is there: nothing tells the two apart.
     pub(super) fn begin(&self, client: SocketAddr, request: Request) -> Begun {
         let mut another = None;
         let mut state = loop {
@@ -70,7 +71,8 @@ impl Turns {
             drop(state);
             match end.cookie.zip(self.cookies.of(client)) {
                 Some((ended, now)) if ended != now => self.lock().ended.forget(client, end.number),
-                None if !end.is_recent => {}
+                // Where it is known it may be gone, and what it sent before is still to come.
+                None if end.cookie.is_none() && !end.is_recent => {}
                 _ => return self.lock().ended.hold(client, end.number, request),
             }
             another = Some(end.number);
@@ -110,7 +112,7 @@ impl Turns {
     /// has come while `last_answer` was given.
     ///
     /// The connection has ended before the client has its answer, since with that it may have another from the same port.
-    /// What follows is held until then: tiny_http writes answers of its own where those before them are let go.
+    /// What follows is held until then, within bounds: tiny_http writes answers of its own where those before them are let go.
     #[must_use]
     pub(super) fn end(&self, client: SocketAddr, last_answer: impl FnOnce()) -> Vec<Request> {
         let cookie = self.cookies.of(client);
@@ -220,7 +222,7 @@ impl Ended {
 }
 
 impl End {
-    /// Whether it may tell whose a request is.
+    /// Whether it may still tell whose a request is.
     fn is_kept(&self) -> bool {
         self.cookie.is_some() || self.is_recent()
     }

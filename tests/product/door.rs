@@ -236,6 +236,29 @@ fn nothing_is_done_after_a_body_of_uncertain_end_whenever_it_comes() {
     assert_eq!(receiver.get("/api/hosts").1["count"], 1);
 }
 
+/// Its client does not read the answer, so that the end of its connection is a reset, behind which it is not there.
+#[test]
+fn nothing_is_done_that_comes_just_before_a_reset() {
+    let receiver = Served::start(&[]);
+    assert_eq!(receiver.post(&format!("/api/perf/h/{}", now()), "{\"cpu\":1}").0, 200);
+    let uncertain = post("/api/perf/h/1", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n");
+    let streams: Vec<TcpStream> = (0..20)
+        .map(|_| {
+            let mut stream = receiver.connect();
+            stream.write_all(&uncertain).unwrap();
+            assert_eq!(stream.peek(&mut [0]).unwrap(), 1);
+            stream
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(1200));
+    for mut stream in streams {
+        stream.write_all(b"DELETE /api/perf/h HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    }
+    // Nothing tells that they have come.
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(receiver.get("/api/hosts").1["count"], 1);
+}
+
 /// What else comes on a connection of which this side has said that nothing follows.
 fn rest_of(mut stream: TcpStream) -> String {
     stream.shutdown(Shutdown::Write).unwrap();
