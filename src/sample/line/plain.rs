@@ -20,9 +20,8 @@ pub(super) fn read<'a>(line: &'a str, latest: &str, values: &mut Values<'a>, fir
         }
         values.push((Cow::Borrowed(label), value));
         let (end, after) = number.as_bytes()[length..].split_first()?;
-        rest = &number[length + 1..];
         match end {
-            b',' => {}
+            b',' => rest = &number[length + 1..],
             b' ' => return (after == latest.as_bytes() && !after.is_empty()).then_some(host),
             _ => return None,
         }
@@ -78,6 +77,7 @@ mod tests {
             "perf,host=a/b cpu=1 1465001847",
             "perf,host=a\\ b cpu=1 1465001847",
             "perf,host=ü cpu=1 1465001847",
+            "perf,host=h cpu=1ü 1465001847",
             "perf,host=h,rack=a cpu=1 1465001847",
             "load,host=h cpu=1 1465001847",
             &format!("perf,host={long} cpu=1 1465001847"),
@@ -93,7 +93,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_read_is_what_the_grammar_reads(
-            line in "perf,host=[a-b,/ \\\\ü]{0,3} ([a-b,\\\\]{0,2}=[0-9.,=i-]{0,3},?){1,3} (1465001847)?[ 1]?"
+            line in "perf,host=[a-b,/ \\\\ü]{0,3} ([a-bü,\\\\]{0,2}=[0-9ü.,=i-]{0,3},?){1,3} (1465001847)?[ 1ü]?"
         ) {
             let mut grammar = Decoder::new(Precision::ByMagnitude, 1);
             grammar.decode("perf,host=h cpu=1 1465001847").unwrap();
