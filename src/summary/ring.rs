@@ -77,7 +77,7 @@ impl Bucket {
 pub(super) struct Ring {
     /// Number of the interval of `running`.
     pub(super) newest: u64,
-    /// Number of the oldest interval that [`Series::take_changes`] has not seen as it is.
+    /// Number of the oldest interval that [`super::Series::take_changes`] has not seen as it is.
     pub(super) changed_from: u64,
     pub(super) running: Bucket,
     /// The intervals before `newest` without a gap, the oldest first; one without samples has a count of 0.
