@@ -81,6 +81,13 @@ impl Intake {
         &self.descriptions
     }
 
+    /// Why the open sockets are not well, if so: one of them is not read any more.
+    #[must_use]
+    pub fn ailment(&self) -> Option<String> {
+        let has_ended = self.threads.iter().any(JoinHandle::is_finished);
+        has_ended.then(|| "datagrams or messages are not taken any more".to_owned())
+    }
+
     fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
         self.threads.push(thread::Builder::new().name(name.to_owned()).spawn(run)?);
         Ok(())
@@ -191,5 +198,23 @@ impl Trouble {
         said.extend(failed.take());
         log::warn!("{address}: {}", said.join("; "));
         *self = Self { told_at: Some(Instant::now()), ..Self::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_is_not_read_any_more_is_an_ailment() {
+        let mut intake = Intake { closing: Arc::default(), threads: Vec::new(), descriptions: Vec::new() };
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        intake.spawn("reads", move || assert!(stopped.recv().is_err())).unwrap();
+        assert_eq!(intake.ailment(), None);
+        drop(stop);
+        while intake.ailment().is_none() {
+            thread::yield_now();
+        }
+        intake.close();
     }
 }

@@ -152,7 +152,7 @@ impl Receiver {
         #[cfg(feature = "tls")]
         let door = door.or_else(|| self.https.as_ref().and_then(tls::Door::ailment));
         let upkeep = || self.upkeep.is_finished().then(|| "the upkeep of the store has ended".to_owned());
-        door.or_else(upkeep).or_else(|| self.api.worn_out())
+        door.or_else(upkeep).or_else(|| self.intake.ailment()).or_else(|| self.api.worn_out())
     }
 
     /// Finishes what was taken, and says in the log what was counted.
