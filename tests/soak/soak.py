@@ -2,7 +2,9 @@
 
 Three receivers are posted to in equal parts. `disk` keeps a directory on a small file system of its own; it is killed and
 started again. `memory` and `redis` are never started again, and suffer only what comes from outside, so that a slope of
-their memory means something. Their windows are full from the beginning: the last hour and day are sent first.
+their memory means something. Their windows are full from the beginning: the last hour and day are sent first. Then
+come some minutes in which one fault follows the other, before the hour begins: an allocator keeps the most that it has
+ever held, and has held the most of each fault by then, so that what memory still grows by is not that.
 
 Each sender has hosts of its own and does as a monitor does: one request at a time, a key on each, and the same again
 until it is answered. So in the end the summaries must have each post exactly once. A line a minute says how the
@@ -12,6 +14,7 @@ receivers are; the bars at the end are those of the issue. Latency is of posts t
 import argparse
 import collections
 import http.client
+import itertools
 import json
 import multiprocessing
 import os
@@ -30,6 +33,7 @@ POSTS_PER_SEC = 1000
 SENDERS = 4  # for each receiver
 HOSTS = 30  # of each sender
 LABELS = ("cpu", "mem", "disk /", "net eth0")
+REHEARSAL_SEC = 300
 FAULT_EVERY_SEC = 30
 FAULT_SEC = 5
 CALM_SEC = 3  # after a fault, before latencies count again
@@ -169,6 +173,14 @@ class Faults:
     def __init__(self, receivers, redis, disk):
         self.receivers, self.redis, self.disk = receivers, redis, disk
         self.all = [self.kill, self.stop, self.fill_disk, self.take_descriptors, self.sip, self.lose_redis]
+
+    def bring_about(self, turn):
+        """One of them, until all is well after it; gives its name."""
+        fault = self.all[turn % len(self.all)]
+        fault()
+        for receiver in self.receivers.values():
+            await_true(receiver.is_well, f"{receiver.name} to be well after {fault.__name__}")
+        return fault.__name__
 
     def kill(self):
         disk = self.receivers["disk"]
@@ -314,12 +326,18 @@ def soak(lizm, minutes, directory):
             receiver.await_listening()
             await_true(receiver.is_well, f"{receiver.name} to be well")
         is_faulted, reports = multiprocessing.Value("b", 0), multiprocessing.Queue()
-        begun_sec, ends = int(time.time()), time.monotonic() + 60 * minutes
+        begun_sec, begins = int(time.time()), time.monotonic() + REHEARSAL_SEC
+        ends = begins + 60 * minutes
         for name, receiver in receivers.items():
             for number in range(SENDERS):
                 arguments = (name, receiver.port, number, begun_sec, ends, is_faulted, reports)
                 multiprocessing.Process(target=send, args=arguments, daemon=True).start()
-        return watch(receivers, Faults(receivers, redis, disk), is_faulted, reports, ends)
+        faults = Faults(receivers, redis, disk)
+        is_faulted.value = 1
+        for turn in itertools.takewhile(lambda _: time.monotonic() < begins, itertools.count()):
+            faults.bring_about(turn)
+        is_faulted.value = 0
+        return watch(receivers, faults, is_faulted, reports, ends)
     finally:
         for each in started:
             each.process.kill()
@@ -350,15 +368,11 @@ def watch(receivers, faults, is_faulted, reports, ends):
                 measured.add(receivers, latencies, seen)
                 latencies.clear()
                 seen.clear()
-            fault = faults.all[turn % len(faults.all)]
-            turn, next_fault = turn + 1, next_fault + FAULT_EVERY_SEC
-            seen.append(fault.__name__)
             is_faulted.value = 1
-            fault()
-            for receiver in receivers.values():
-                await_true(receiver.is_well, f"{receiver.name} to be well after {fault.__name__}")
+            seen.append(faults.bring_about(turn))
             time.sleep(CALM_SEC)
             is_faulted.value = 0
+            turn, next_fault = turn + 1, next_fault + FAULT_EVERY_SEC
         time.sleep(0.2)
     now, bars = int(time.time()), list(measured.bars())
     for name, hosts in posted.items():
