@@ -102,7 +102,14 @@ mod tests {
     #[test]
     fn clients_that_have_gone_are_seen_until_their_connections_are_closed_here_too() {
         for address in ["127.0.0.1:0", "[::]:0"] {
-            let listener = TcpListener::bind(address).unwrap();
+            let listener = match TcpListener::bind(address) {
+                Ok(listener) => listener,
+                Err(error) => {
+                    assert!(address.contains("::"), "{address}: {error}");
+                    println!("there is no IPv6 here: {error}");
+                    continue;
+                }
+            };
             let port = listener.local_addr().unwrap().port();
             let _datagrams = UdpSocket::bind(listener.local_addr().unwrap()).unwrap();
             let connect = || (TcpStream::connect(("localhost", port)).unwrap(), listener.accept().unwrap().0);

@@ -18,8 +18,8 @@ use super::cookie::Cookies;
 const WAITING_MAX: usize = 16_384;
 /// How long after its last answer a connection that has ended is remembered where the kernel does not tell it from the
 /// next one of its port: what was on its way has mostly come by then, and a client that heeds the answer has closed. Not
-/// longer, since the next one is let go as well. On its own loopback Linux gives a port that was not reset to another connection
-/// after a second.
+/// longer, since the next one is let go as well. On its own loopback Linux gives a port that was not reset to another
+/// connection after a second.
 const ENDED_KEPT: Duration = Duration::from_millis(900);
 /// Most ended connections that are remembered beside those whose last answers are still given; past it, the one that was
 /// answered first is forgotten.
@@ -112,7 +112,8 @@ impl Turns {
     /// has come while `last_answer` was given.
     ///
     /// The connection has ended before the client has its answer, since with that it may have another from the same port.
-    /// What follows is held until then, within bounds: tiny_http writes answers of its own where those before them are let go.
+    /// What follows is held until then, within bounds: tiny_http writes answers of its own where those before them are
+    /// let go.
     #[must_use]
     pub(super) fn end(&self, client: SocketAddr, last_answer: impl FnOnce()) -> Vec<Request> {
         let cookie = self.cookies.of(client);

@@ -14,7 +14,6 @@ receivers are; the bars at the end are those of the issue. Latency is of posts t
 import argparse
 import collections
 import http.client
-import itertools
 import json
 import multiprocessing
 import os
@@ -334,8 +333,10 @@ def soak(lizm, minutes, directory):
                 multiprocessing.Process(target=send, args=arguments, daemon=True).start()
         faults = Faults(receivers, redis, disk)
         is_faulted.value = 1
-        for turn in itertools.takewhile(lambda _: time.monotonic() < begins, itertools.count()):
+        turn = 0
+        while time.monotonic() < begins:
             faults.bring_about(turn)
+            turn += 1
         is_faulted.value = 0
         return watch(receivers, faults, is_faulted, reports, ends)
     finally:
