@@ -332,6 +332,8 @@ def soak(lizm, minutes, directory):
                 arguments = (name, receiver.port, number, begun_sec, ends, is_faulted, reports)
                 multiprocessing.Process(target=send, args=arguments, daemon=True).start()
         faults = Faults(receivers, redis, disk)
+        # The windows are being filled, which no fault is to cut short.
+        time.sleep(FAULT_EVERY_SEC)
         is_faulted.value = 1
         turn = 0
         while time.monotonic() < begins:
