@@ -25,6 +25,8 @@ pub const EPOCH_MAX: u64 = 10_u64.pow(EPOCH_DIGITS_MAX as u32) - 1;
 pub const VALUE_MAGNITUDE_MAX: f64 = 1e300;
 /// Longest JSON body in bytes: 256 labels of 128 bytes, every byte escaped, fit several times.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// Longest sentence in characters about a JSON body: serde's may quote all of a string, and ours have a label of 128 bytes.
+const SENTENCE_CHARS_MAX: usize = 300;
 /// How far in seconds an epoch may lie ahead of the receiver's clock: more is a wrong clock.
 pub const AHEAD_SEC_MAX: u64 = 300;
 /// Longest SOURCE of an idempotency key in bytes.
@@ -161,7 +163,7 @@ pub fn parse_key(text: &str) -> Result<Key<'_>, String> {
 pub fn decode_values(body: &[u8]) -> Result<Values<'_>, String> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let values = json.deserialize_map(ValuesVisitor).and_then(|values| json.end().map(|()| values));
-    values.map_err(|error| format!("body: {error}"))
+    values.map_err(|error| format!("body: {:.SENTENCE_CHARS_MAX$}", error.to_string()))
 }
 
 /// Writes the JSON body of a submission.
@@ -286,11 +288,13 @@ mod tests {
     fn bad_bodies_are_refused_by_a_sentence_that_names_the_field() {
         let many = format!("{{{}}}", (0..257).map(|i| format!("\"l{i}\":1")).collect::<Vec<_>>().join(","));
         let long = format!("{{\"{}\":1}}", "x".repeat(129));
+        let text = format!("\"{}\"", "\u{fc}".repeat(100_000));
         let deep = format!("{{\"cpu\":{}1{}}}", "[".repeat(1000), "]".repeat(1000));
         let cases: &[(&str, &str)] = &[
             ("", "EOF"),
             ("[]", "an object of labels and numbers"),
             ("null", "an object of labels and numbers"),
+            (&text, "invalid type: string"),
             ("{\"cpu\":1", "EOF"),
             ("{\"cpu\":1}{", "trailing characters"),
             ("{\"cpu\":}", "label \"cpu\": expected value"),
@@ -316,6 +320,7 @@ mod tests {
         for (body, part) in cases {
             let said = decode_values(body.as_bytes()).expect_err(body);
             assert!(said.starts_with("body: ") && said.contains(part), "{body}: {said}");
+            assert!(said.chars().count() <= SENTENCE_CHARS_MAX + "body: ".len(), "{said}");
         }
         assert!(decode_values(b"{\"\xff\":1}").is_err());
     }

@@ -2,6 +2,7 @@
 //! them to start.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io::Read;
 
 use flate2::bufread::MultiGzDecoder;
@@ -45,7 +46,10 @@ struct Written {
     capped: usize,
     /// Lines of hosts that the speaker may not speak for.
     untrusted: usize,
-    refused: Vec<RefusedLine>,
+    /// How often something of a line was not stored.
+    refused: usize,
+    /// The first of those, by the numbers of their lines; at most [`EXPLAINED_MAX`].
+    explained: Vec<RefusedLine>,
     /// Why the store takes nothing, if so.
     unavailable: Option<Unavailable>,
 }
@@ -87,7 +91,11 @@ impl<'a> Write<'a> {
         match self.key {
             None => {
                 let lines = line::lines(&text).map(|(number, line)| (number, speaker, line));
-                let refused = |number, became| written.add(number, became);
+                let refused = |number, became| {
+                    let is_unavailable = matches!(became, Err(Refused::Unavailable(_)));
+                    ingest.stats().refused_unavailable.add(usize::from(is_unavailable));
+                    written.add(number, became);
+                };
                 written.tally = ingest.submit_lines(lines, self.precision, now, refused);
             }
             Some(_) if line::lines(&text).nth(1).is_some() => {
@@ -131,40 +139,48 @@ impl Written {
         match became {
             Ok(Recorded { expired, refused, .. }) => {
                 if expired > 0 {
-                    let error = "time: so long ago that no summary holds it any more".to_owned();
-                    self.refused.push(RefusedLine { line, error });
+                    self.refuse(line, &"time: so long ago that no summary holds it any more");
                 }
                 if refused > 0 {
                     let error = format!("label: {refused} of its labels are new series, past --max-series");
-                    self.refused.push(RefusedLine { line, error });
+                    self.refuse(line, &error);
                 }
             }
             Err(Refused::Unavailable(unavailable)) => self.unavailable = Some(unavailable),
             Err(refused) => {
                 self.capped += usize::from(matches!(refused, Refused::SeriesCap { .. }));
                 self.untrusted += usize::from(matches!(refused, Refused::Untrusted(_)));
-                self.refused.push(RefusedLine { line, error: refused.to_string() });
+                self.refuse(line, &refused);
             }
         }
     }
 
-    fn reply(mut self) -> Reply {
+    /// Counts a refusal, and keeps it where it is one to explain. They do not come in the order of their lines: what is
+    /// malformed is known before what the store refuses.
+    fn refuse(&mut self, line: usize, error: &dyn fmt::Display) {
+        self.refused += 1;
+        let place = self.explained.partition_point(|before| before.line <= line);
+        if place < EXPLAINED_MAX {
+            self.explained.truncate(EXPLAINED_MAX - 1);
+            self.explained.insert(place, RefusedLine { line, error: error.to_string() });
+        }
+    }
+
+    fn reply(self) -> Reply {
         let Tally { lines, stored } = self.tally;
         if let Some(unavailable) = self.unavailable {
             let before = format!("{stored} values of the {lines} lines may be stored all the same");
             return Reply::error(503, &format!("{unavailable}; {before}"));
         }
-        self.refused.sort_unstable_by_key(|refused| refused.line);
-        let Some(RefusedLine { line, error }) = self.refused.first() else { return Reply::nothing() };
-        let count = self.refused.len();
+        let Some(RefusedLine { line, error }) = self.explained.first() else { return Reply::nothing() };
+        let count = self.refused;
         let status = match stored {
             0 if self.untrusted == lines => 403,
             0 if self.capped == count => 429,
             _ => 400,
         };
         let sentence = format!("{count} of {lines} lines were not stored whole; line {line}: {error}");
-        let explained = &self.refused[..count.min(EXPLAINED_MAX)];
-        let mut reply = Reply::json(status, &json!({ "error": sentence, "stored": stored, "lines": explained }));
+        let mut reply = Reply::json(status, &json!({ "error": sentence, "stored": stored, "lines": self.explained }));
         if status == 403 {
             reply.headers.push(("WWW-Authenticate", OTHER_HOST));
         }

@@ -16,7 +16,7 @@ mod time;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::{LABELS_MAX, Sample, Values, check_host, check_label, check_value};
+use super::{LABEL_BYTES_MAX, LABELS_MAX, Sample, Values, check_host, check_label, check_value};
 use cursor::{COMMA, Cursor, END_OF_KEY, SPACE, is_special};
 pub use time::Precision;
 
@@ -24,6 +24,8 @@ pub use time::Precision;
 pub const LINES_BYTES_MAX: usize = 8 << 20;
 /// Most lines in a body: twice what Telegraf sends at once when it is told to send much.
 pub const LINES_MAX: usize = 10_000;
+/// Most tags of a line besides `host`: each takes four bytes of the label at least, `,t=v`, and the field has one.
+const TAGS_MAX: usize = (LABEL_BYTES_MAX - 1) / 4;
 
 /// Values that a decoder has room for from the start: those of a thousand lines of two, so that they are not moved again
 /// and again.
@@ -113,7 +115,7 @@ fn utf8(line: &[u8]) -> Result<&str, String> {
 fn end_of_quoted_line(text: &[u8]) -> Option<usize> {
     let start = text.len() - text.trim_ascii_start().len();
     if text.get(start) == Some(&b'#') {
-        return None;
+        return Some(memchr::memchr(b'\n', text).unwrap_or(text.len()));
     }
     let (mut at, mut in_fields, mut in_string, mut is_value) = (start, false, false, false);
     while let Some(byte) = text.get(at) {
@@ -260,6 +262,9 @@ impl<'a> SeriesKey<'a> {
                 return Err(format!("tag {:?}: has no value", shown(&tag)));
             }
             if tag != HOST_TAG {
+                if tags.len() == TAGS_MAX {
+                    return Err(format!("tags: more than {TAGS_MAX} besides \"host\", the limit of one line"));
+                }
                 tags.push((tag, value));
             } else if host.replace(value).is_some() {
                 return Err("tag \"host\": given twice".to_owned());
@@ -399,11 +404,17 @@ mod tests {
         parts(line).2
     }
 
+    /// The shortest tags there are, in the order of their names.
+    fn tags(count: usize) -> String {
+        ('A'..='Z').chain('a'..='z').take(count).flat_map(|name| [',', name, '=', '1']).collect()
+    }
+
     /// Those of InfluxDB's documentation among them: its lines with the host where they lack one.
     #[test]
     fn malformed_lines_are_refused_by_a_sentence_that_names_the_part() {
         let many: Vec<String> = (0..257).map(|field| format!("f{field}=1")).collect();
         let many = format!("perf,host=h {}", many.join(","));
+        let many_tags = format!("perf{},host=h v=1", tags(TAGS_MAX + 1));
         let long_host = format!("perf,host={} cpu=1", "h".repeat(256));
         let long_label = format!("perf,host=h {}=1", "l".repeat(129));
         let cases: &[(&str, &str)] = &[
@@ -464,6 +475,7 @@ mod tests {
             (&long_host, "host: 256 bytes long, the limit is 1 to 255"),
             (&long_label, "label: 129 bytes long, the limit is 1 to 128"),
             (&many, "fields: more than 256"),
+            (&many_tags, "tags: more than 31 besides \"host\", the limit of one line"),
         ];
         for (line, part) in cases {
             let said = read(line).expect_err(line);
@@ -511,6 +523,14 @@ mod tests {
     }
 
     #[test]
+    fn a_label_has_room_for_the_most_tags_and_no_more() {
+        let most = tags(TAGS_MAX);
+        let label = format!("v{most}");
+        assert!(label.len() <= LABEL_BYTES_MAX && format!("v{}", tags(TAGS_MAX + 1)).len() > LABEL_BYTES_MAX);
+        assert_eq!(values(&format!("perf{most},host=h v=1")), [(label, 1.0)]);
+    }
+
+    #[test]
     fn lines_end_where_a_newline_is_not_in_a_string() {
         let split = |text: &'static str| {
             lines(text.as_bytes()).map(|(number, line)| (number, line.unwrap().to_owned())).collect()
@@ -523,6 +543,8 @@ mod tests {
             ("\n \n\r\n# a comment with \"one quote\n", &[]),
             ("a\nb", &[(1, "a"), (2, "b")]),
             ("\n a \r\n#c\nb\n", &[(2, "a"), (4, "b")]),
+            ("# \"x\"\nm s=\"a\nb\",v=1\nc", &[(2, "m s=\"a\nb\",v=1"), (4, "c")]),
+            (" #m s=\"\nm s=\"a\nb\"\n#\"", &[(2, "m s=\"a\nb\"")]),
             ("m,host=h s=\"a\nb\",v=1\nc", &[(1, "m,host=h s=\"a\nb\",v=1"), (3, "c")]),
             ("m,host=h s=\"a\\\"\nb\"\nc", &[(1, "m,host=h s=\"a\\\"\nb\""), (3, "c")]),
             ("m,host=h s=\"open\nc", &[(1, "m,host=h s=\"open"), (2, "c")]),
@@ -570,6 +592,15 @@ mod tests {
             let sample = Sample { host: host.into(), epoch: 7, values: vec![(label.into(), 1.0)] };
             let line = encode_line(&sample, Precision::Seconds);
             prop_assert_eq!(decode_line(&line, Precision::Seconds, 0).unwrap().sample, sample);
+        }
+
+        #[test]
+        fn a_comment_in_front_changes_nothing(
+            comment in "[ \\t]?#[ =,\"\\\\aü]{0,8}", text in "([#m] s=\"[a\\n]{0,2}\"?,v=1\\n?){0,4}"
+        ) {
+            let with_comment = format!("{comment}\n{text}");
+            let rest: Vec<_> = lines(with_comment.as_bytes()).map(|(number, line)| (number - 1, line)).collect();
+            prop_assert_eq!(rest, lines(text.as_bytes()).collect::<Vec<_>>());
         }
 
         #[test]
