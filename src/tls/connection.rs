@@ -27,6 +27,8 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 /// Longest body of a refused request that is read for the sake of the connection; bodies and answers up to this length
 /// are not asked whether there is memory for them.
 const SHORT_BYTES_MAX: usize = 64 << 10;
+/// Most bytes that one byte of gzip unpacks to: two bits make 258 at most, the longest match (RFC 1951, 3.2.5).
+const GZIP_RATIO_MAX: usize = 258 * 4;
 /// Most header lines: browsers send twenty, proxies a few more.
 const HEADERS_MAX: usize = 64;
 /// Longest line before a chunk, extensions included; nobody sends any.
@@ -190,9 +192,12 @@ impl<'a, S: Read + Write> Connection<'a, S> {
         expects: bool,
     ) -> Result<Reply, Failed> {
         let body = http::body(route, length, is_chunked).map_err(Failed::Refused)?;
+        let bytes_max = route.body_bytes_max();
         let bytes = match body {
+            // What is packed takes as much as it may become.
+            Body::Length(length) if route.is_packed() => length.saturating_mul(GZIP_RATIO_MAX).min(bytes_max),
             Body::Length(length) => length,
-            Body::Chunks => route.body_bytes_max(),
+            Body::Chunks => bytes_max,
         };
         let _memory = self.memory_for(bytes).ok_or_else(busy)?;
         if expects && self.buffer.is_empty() {
@@ -207,7 +212,7 @@ impl<'a, S: Read + Write> Connection<'a, S> {
                 Ok(reply)
             }
             Body::Chunks => {
-                let body = self.read_chunks(route.body_bytes_max())?;
+                let body = self.read_chunks(bytes_max)?;
                 Ok(self.api.reply(route, &body, unix_now_sec()))
             }
         }

@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -238,6 +239,12 @@ impl Served {
         stream.write_all(request).unwrap();
         Answer::read(&mut stream)
     }
+}
+
+/// Lets this process have as many descriptors as it may.
+pub(crate) fn raise_limit() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
 }
 
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {

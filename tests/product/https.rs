@@ -6,11 +6,10 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 
 use crate::certificates::{Secured, Tls, Trust, bearer, request, token};
-use crate::harness::{Answer, connect, now};
+use crate::harness::{Answer, await_some, connect, now, raise_limit};
 
 /// Longest wait for the door to be rid of a crowd: idle connections end after 30 seconds.
 const SHED_WITHIN: Duration = Duration::from_secs(60);
@@ -157,10 +156,28 @@ fn hostile_bytes_are_refused_and_leave_nothing_behind() {
     assert_eq!(receiver.served.samples("kept", "cpu"), 1);
 }
 
-/// Lets this process have as many descriptors as it may.
-fn raise_limit() {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+/// 64 bodies of 8 MiB are all that there is memory for at a time; ten thousand bytes of gzip may become one.
+#[test]
+fn a_packed_body_takes_the_memory_of_what_it_may_become() {
+    let trust = Trust::new();
+    let receiver = trust.receiver(&[]);
+    let token = bearer(&token(&["h"]));
+    let headers = "Content-Encoding: gzip\r\nContent-Length: 10000\r\nExpect: 100-continue\r\n";
+    let head = format!("POST /write HTTP/1.1\r\nHost: x\r\n{token}{headers}\r\n");
+    // A client that is told to go on has its memory, and keeps it while its body is awaited.
+    let ask = |stream: &mut Tls| {
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut begin = [0; 12];
+        stream.read_exact(&mut begin).unwrap();
+        String::from_utf8(begin.to_vec()).unwrap()
+    };
+    let mut streams: Vec<Tls> = (0..65).map(|_| receiver.connect()).collect();
+    let begins: Vec<String> = streams.iter_mut().map(ask).collect();
+    assert!(begins[..64].iter().all(|begin| begin == "HTTP/1.1 100"), "{begins:?}");
+    assert_eq!(begins[64], "HTTP/1.1 503");
+    assert_eq!(receiver.raw(&request("POST", "/write", &token, "perf,host=h cpu=1")).status, 204);
+    drop(streams);
+    await_some("memory that was given back", || (ask(&mut receiver.connect()) == "HTTP/1.1 100").then_some(()));
 }
 
 #[test]
