@@ -75,11 +75,28 @@ impl Location {
 
 /// Why the store cannot take a sample now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unavailable(pub String);
+pub struct Unavailable {
+    why: String,
+    /// Whether it may have taken it all the same: it was told of the sample, and has not answered.
+    pub is_uncertain: bool,
+}
+
+impl Unavailable {
+    /// The store has not taken the sample.
+    pub fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), is_uncertain: false }
+    }
+
+    /// The store may have taken the sample.
+    #[cfg(feature = "redis")]
+    fn uncertain(why: impl Into<String>) -> Self {
+        Self { is_uncertain: true, ..Self::new(why) }
+    }
+}
 
 impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "store: {}", self.0)
+        write!(f, "store: {}", self.why)
     }
 }
 

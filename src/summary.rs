@@ -179,7 +179,9 @@ impl Series {
         }
     }
 
-    /// Takes a chunk back that [`Series::take_changes`] gave. A window that is not known any more is left out.
+    /// Takes a chunk back that [`Series::take_changes`] gave. A window that is not known any more is left out, and so
+    /// is an interval that no sample can be in at `now`: it was written while the clock was ahead, and would take the
+    /// place of what came since.
     ///
     /// # Errors
     /// When the bytes are not a chunk.
@@ -201,6 +203,7 @@ impl Series {
         }
         let known = WINDOWS.iter().zip(&mut self.rings).find(|(w, _)| w.name == name && w.interval_sec == interval_sec);
         let Some((window, ring)) = known else { return Ok(()) };
+        let newest_possible = window.number(now.saturating_add(AHEAD_SEC_MAX));
         for entry in bytes.chunks(CHUNK_ENTRY_BYTES) {
             let float = |at: usize| f64::from_le_bytes(entry[at..at + 8].try_into().unwrap_or_default());
             let count = u32::from_le_bytes(entry[1..5].try_into().unwrap_or_default());
@@ -209,8 +212,11 @@ impl Series {
             if !is_sound {
                 return Err("a bucket without samples, or with numbers that are none");
             }
-            ring.merge(window, chunk * CHUNK_INTERVALS + u64::from(entry[0]), bucket, now);
-            ring.changed_from = u64::MAX;
+            let number = chunk * CHUNK_INTERVALS + u64::from(entry[0]);
+            if number <= newest_possible {
+                ring.merge(window, number, bucket, now);
+                ring.changed_from = u64::MAX;
+            }
         }
         Ok(())
     }
@@ -396,6 +402,16 @@ mod tests {
         fn no_bytes_make_a_wrong_chunk_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120), chunk in any::<u64>()) {
             let mut series = Series::default();
             let _ = series.restore("by-minute", 60, chunk, &bytes, NOW);
+        }
+    }
+
+    #[test]
+    fn chunks_of_a_clock_that_was_ahead_take_no_place() {
+        for ahead in [600, 7200, 3 * 86_400] {
+            let mut of_ahead = recorded(&[(NOW + ahead, 9.0)], NOW + ahead);
+            let real = recorded(&[(NOW - 3500, 1.0), (NOW, 2.0)], NOW);
+            let both = restored(&mut of_ahead, Some(real.clone()), NOW);
+            assert_eq!(answer(&both, NOW), answer(&real, NOW), "{ahead}");
         }
     }
 

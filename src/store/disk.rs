@@ -130,7 +130,7 @@ impl Disk {
     }
 
     pub(super) fn unavailable(&self) -> Option<Unavailable> {
-        self.journal().failed.clone().map(Unavailable)
+        self.journal().failed.clone().map(Unavailable::new)
     }
 
     /// Appends a sample to the log.
@@ -182,7 +182,7 @@ impl Disk {
         let mut journal = self.journal();
         let Journal { tree, failed, next, active, logged_bytes, .. } = &mut *journal;
         let Some(tree) = tree.as_ref().filter(|_| failed.is_none()) else {
-            return Err(Unavailable(failed.clone().unwrap_or_default()));
+            return Err(Unavailable::new(failed.clone().unwrap_or_default()));
         };
         match write(tree, *active, *next) {
             Ok(()) => {
@@ -194,7 +194,7 @@ impl Disk {
                 let why = format!("cannot be written: {error}");
                 log::error!("Store {} {why}; it will be opened anew", self.path.display());
                 *failed = Some(why.clone());
-                Err(Unavailable(why))
+                Err(Unavailable::new(why))
             }
         }
     }
@@ -295,7 +295,7 @@ impl Disk {
     fn begin_checkpoint(&self) -> Result<u64, Unavailable> {
         let mut journal = self.journal();
         if let Some(why) = &journal.failed {
-            return Err(Unavailable(why.clone()));
+            return Err(Unavailable::new(why.clone()));
         }
         if journal.spare_is_empty {
             journal.active ^= 1;
@@ -308,7 +308,7 @@ impl Disk {
     fn write_hosts(&self, shard: &mut Shard, names: &[SmolStr]) -> Result<(), Unavailable> {
         let journal = self.journal();
         let Some(tree) = journal.tree.as_ref().filter(|_| journal.failed.is_none()) else {
-            return Err(Unavailable(journal.failed.clone().unwrap_or_default()));
+            return Err(Unavailable::new(journal.failed.clone().unwrap_or_default()));
         };
         let mut batch = tree.db.batch();
         for name in names {
@@ -329,7 +329,7 @@ impl Disk {
         }
         committed.map_err(|error| {
             self.fail(&error);
-            Unavailable(error.to_string())
+            Unavailable::new(error.to_string())
         })
     }
 
@@ -338,7 +338,7 @@ impl Disk {
         let tree = {
             let journal = self.journal();
             let Some(tree) = journal.tree.as_ref().filter(|_| journal.failed.is_none()) else {
-                return Err(Unavailable(journal.failed.clone().unwrap_or_default()));
+                return Err(Unavailable::new(journal.failed.clone().unwrap_or_default()));
             };
             tree.clone()
         };
@@ -356,7 +356,7 @@ impl Disk {
             .and_then(|()| if lets_go { tree.let_go_of_cleared() } else { Ok(()) });
         ended.map_err(|error| {
             self.fail(&error);
-            Unavailable(error.to_string())
+            Unavailable::new(error.to_string())
         })?;
         let mut journal = self.journal();
         journal.spare_is_empty = true;
@@ -419,7 +419,7 @@ impl Local {
         let Some(tree) = disk.journal().tree.clone() else { return Ok(()) };
         let failed = |error: fjall::Error| {
             disk.fail(&error);
-            Unavailable(error.to_string())
+            Unavailable::new(error.to_string())
         };
         let mut expired = Vec::new();
         for guard in tree.state.prefix("b\0") {
@@ -555,6 +555,26 @@ mod tests {
             assert_eq!(put(&store, "forgotten", NOW, &[("cpu", 0.5)], round, NOW).stored, 1);
             assert!(store.remove("forgotten").unwrap());
             expected = answer(&store, "h", NOW);
+        }
+    }
+
+    #[test]
+    fn a_restart_keeps_the_last_hour_where_the_clock_was_ahead_or_is_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path(), NOW);
+        let ahead = NOW + 5 * 3600;
+        assert_eq!(put(&store, "h", ahead, &[("cpu", 9.0)], 1, ahead).stored, 1);
+        store.checkpoint().unwrap();
+        for minute in 0..60 {
+            let now = NOW - 60 * (59 - minute);
+            assert_eq!(put(&store, "h", now, &[("cpu", 1.0)], 2 + minute, now).stored, 1);
+        }
+        store.checkpoint().unwrap();
+        let expected = answer(&store, "h", NOW);
+        assert_eq!(expected["summary:by-minute:cpu"]["average-count"], 60);
+        drop(store);
+        for clock in [NOW, NOW - 2 * 3600] {
+            assert_eq!(answer(&open(dir.path(), clock), "h", NOW), expected, "opened at {clock}");
         }
     }
 

@@ -308,5 +308,5 @@ fn understood<T>(reply: Result<Value, Unavailable>, read: impl FnOnce(&Value) ->
 }
 
 fn not_understood(reply: &Value) -> Unavailable {
-    Unavailable(format!("Redis has answered {reply:?}, which is not understood"))
+    Unavailable::uncertain(format!("Redis has answered {reply:?}, which is not understood"))
 }

@@ -10,8 +10,8 @@ use foldhash::{HashMap, HashMapExt};
 use super::super::host::{Host, Skew, Source};
 use super::super::local::Local;
 use super::Tree;
-use super::format::{Chunk, FORGET, FORMAT, Fields, SAMPLE};
-use crate::sample::{EPOCH_MAX, Key, check_host, check_label, check_value};
+use super::format::{Chunk, FORGET, FORMAT, Fields, SAMPLE, host_key};
+use crate::sample::{AHEAD_SEC_MAX, EPOCH_MAX, Key, check_host, check_label, check_value};
 use crate::summary::{Moment, is_chunk_expired};
 
 /// What a directory held.
@@ -50,15 +50,38 @@ fn check_format(tree: &Tree) -> Result<(), String> {
 }
 
 fn restore_series(tree: &Tree, store: &mut Local, now: u64) -> Result<(), String> {
+    // The chunks of a host are side by side.
+    let (mut host, mut host_now) = (String::new(), now);
     for guard in tree.state.prefix("b\0") {
         let (key, bytes) = read(guard)?;
-        restore_chunk(&key, &bytes, store, now)?;
+        let chunk = parse_chunk(&key)?;
+        if chunk.host != host {
+            host = chunk.host.to_owned();
+            host_now = host_now_sec(tree, &host, now)?;
+        }
+        restore_chunk(&chunk, &bytes, store, now, host_now)?;
     }
     Ok(())
 }
 
-fn restore_chunk(key: &[u8], bytes: &[u8], store: &Local, now: u64) -> Result<(), String> {
-    let chunk = Chunk::parse(key).ok_or("it is damaged: a key is none of ours")?;
+/// The time that the chunks of a host are restored at. While its newest sample is further ahead than samples may be,
+/// nothing tells whether the clock was ahead then or is behind now, and what was written last is kept.
+fn host_now_sec(tree: &Tree, host: &str, now: u64) -> Result<u64, String> {
+    let record = tree.state.get(host_key(host)).map_err(cannot_read)?;
+    let last_epoch = record.and_then(|record| {
+        let mut fields = Fields(&record);
+        let _newest_batch = fields.number()?;
+        fields.number()
+    });
+    Ok(last_epoch.filter(|epoch| *epoch > now.saturating_add(AHEAD_SEC_MAX)).unwrap_or(now))
+}
+
+fn parse_chunk(key: &[u8]) -> Result<Chunk<'_>, String> {
+    Chunk::parse(key).ok_or_else(|| "it is damaged: a key is none of ours".to_owned())
+}
+
+/// Restores a chunk, unless it has expired at `now`.
+fn restore_chunk(chunk: &Chunk<'_>, bytes: &[u8], store: &Local, now: u64, host_now: u64) -> Result<(), String> {
     check_host(chunk.host).and_then(|()| check_label(chunk.label)).map_err(|why| format!("it is damaged: {why}"))?;
     if is_chunk_expired(chunk.window, chunk.interval_sec, chunk.number, now) {
         return Ok(());
@@ -68,7 +91,7 @@ fn restore_chunk(key: &[u8], bytes: &[u8], store: &Local, now: u64) -> Result<()
     let before = host.series.len();
     let (_, series) = host.series.get_or_make(chunk.label, before.saturating_sub(1));
     series
-        .restore(chunk.window, chunk.interval_sec, chunk.number, bytes, now)
+        .restore(chunk.window, chunk.interval_sec, chunk.number, bytes, host_now)
         .map_err(|why| format!("it is damaged: of {} {}: {why}", chunk.host, chunk.label))?;
     store.series.fetch_add(host.series.len() - before, Ordering::Relaxed);
     Ok(())
@@ -95,7 +118,7 @@ fn restore_state<'k>(key: &'k [u8], bytes: &[u8], store: &Local) -> Result<(&'k 
 /// Restores one record of a directory, as an opening one would: of the keyspace `state`, or by its number of a log.
 pub(in crate::store) fn restore_record(store: &Local, key: &[u8], bytes: &[u8], now: u64) -> Result<(), String> {
     if key.starts_with(b"b\0") {
-        restore_chunk(key, bytes, store, now)
+        restore_chunk(&parse_chunk(key)?, bytes, store, now, now)
     } else if key.starts_with(b"h\0") {
         restore_state(key, bytes, store).map(drop)
     } else {

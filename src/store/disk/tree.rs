@@ -2,8 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use super::checksums::check_tables;
 use super::format::FORMAT;
@@ -14,6 +16,10 @@ const MEMTABLE_BYTES: u64 = 16 << 20;
 /// Size of fjall's own journals at which what they hold is moved to tables, so that a restart need not read it. fjall
 /// makes one of 64 MiB ahead, and begins another only when that is full.
 const JOURNALS_BYTES_MAX: u64 = 64 << 20;
+/// Threads of fjall. One alone may wait for room in a queue that it alone empties.
+const WORKERS: usize = 2;
+/// Time between two looks at whether a table is written.
+const FLUSH_POLL: Duration = Duration::from_millis(5);
 
 /// The state of the hosts, and the two logs of samples.
 #[derive(Clone)]
@@ -32,7 +38,7 @@ impl Tree {
             let db = Database::builder(path.join("fjall"))
                 .cache_size(CACHE_BYTES)
                 .max_journaling_size(JOURNALS_BYTES_MAX)
-                .worker_threads(1)
+                .worker_threads(WORKERS)
                 .open()?;
             let keyspace =
                 |name| db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES));
@@ -53,10 +59,10 @@ impl Tree {
     pub(super) fn let_go_of_journals(&self) -> fjall::Result<()> {
         if self.db.journal_disk_space()? > JOURNALS_BYTES_MAX {
             self.state.insert("f", FORMAT.to_string())?;
-            self.state.rotate_memtable_and_wait()?;
+            self.flush(&self.state)?;
             for log in &self.logs {
                 log.insert(0_u64.to_be_bytes(), [])?;
-                log.rotate_memtable_and_wait()?;
+                self.flush(log)?;
             }
         }
         Ok(())
@@ -65,7 +71,20 @@ impl Tree {
     /// Frees the memory of logs that were cleared, which fjall keeps for readers of old until a keyspace next moves what
     /// it has in memory to a table; and ours may never have enough for that.
     pub(super) fn let_go_of_cleared(&self) -> fjall::Result<()> {
-        self.state.rotate_memtable_and_wait()
+        self.flush(&self.state)
+    }
+
+    /// Moves what a keyspace has in memory to a table, and waits until that is written. When it cannot be, fjall's
+    /// worker poisons the database and ends; fjall's own wait does not look at that, and would last for ever.
+    fn flush(&self, keyspace: &Keyspace) -> fjall::Result<()> {
+        if keyspace.rotate_memtable()? {
+            while keyspace.sealed_memtable_count() > 0 {
+                // Fails when the database is poisoned, and has nothing to do otherwise: every write has done it.
+                self.db.persist(PersistMode::Buffer)?;
+                thread::sleep(FLUSH_POLL);
+            }
+        }
+        Ok(())
     }
 
     /// The batches of a log, the oldest first.
@@ -76,6 +95,8 @@ impl Tree {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use fjall::AbstractTree;
 
     use super::super::CLEARED_BYTES_MAX;
@@ -88,6 +109,28 @@ mod tests {
     /// Bytes of samples that fjall has in memory: of the logs, and of those that were cleared.
     fn kept_bytes(tree: &Tree) -> u64 {
         tree.logs.iter().map(|log| log.tree.get_version_history_lock().memtable_size_sum()).sum()
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_written_fails_the_checkpoint_until_the_store_is_opened_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Local::open(dir.path(), false, 1000, NOW).unwrap();
+        let disk = store.disk.as_ref().unwrap();
+        let record = || {
+            let sample = Sample { host: "h".into(), epoch: NOW, values: vec![("cpu".into(), 1.0)] };
+            store.record(sample.view(), None, NOW).unwrap();
+        };
+        record();
+        let tables = disk.journal().tree.as_ref().unwrap().state.path().join("tables");
+        let away = tables.with_extension("away");
+        fs::rename(&tables, &away).unwrap();
+        // The first checkpoint since it was opened writes a table.
+        store.checkpoint().unwrap_err();
+        fs::rename(&away, &tables).unwrap();
+        assert!(disk.reopen(), "{:?}", disk.unavailable());
+        record();
+        store.checkpoint().unwrap();
+        assert!(fs::read_dir(&tables).unwrap().next().is_some(), "a table was written");
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl Answer {
         let within = deadline.saturating_duration_since(Instant::now());
         let waited = self.came.wait_timeout_while(replies, within, |replies| replies.is_none());
         let mut replies = waited.unwrap_or_else(PoisonError::into_inner).0;
-        let late = || Err(Unavailable("Redis has not answered in time".to_owned()));
+        let late = || Err(Unavailable::uncertain("Redis has not answered in time"));
         replies.take().unwrap_or_else(late)
     }
 }
@@ -134,7 +134,7 @@ impl Node {
     pub(super) fn unavailable(&self) -> Option<Unavailable> {
         match &self.state().condition {
             Condition::Well => None,
-            Condition::Refusing(why) | Condition::Away(why) => Some(Unavailable(why.clone())),
+            Condition::Refusing(why) | Condition::Away(why) => Some(Unavailable::new(why.clone())),
         }
     }
 
@@ -142,13 +142,16 @@ impl Node {
     pub(super) fn submit(&self, job: Job) -> Result<(), Unavailable> {
         let mut state = self.state();
         match &state.condition {
-            Condition::Away(why) => return Err(Unavailable(why.clone())),
-            Condition::Refusing(why) if job.writes => return Err(Unavailable(why.clone())),
-            _ if state.is_closing => return Err(Unavailable(format!("{} is not used any more", self.address))),
+            Condition::Away(why) => return Err(Unavailable::new(why.clone())),
+            Condition::Refusing(why) if job.writes => return Err(Unavailable::new(why.clone())),
+            _ if state.is_closing => return Err(Unavailable::new(format!("{} is not used any more", self.address))),
             _ => {}
         }
         if state.waiting_bytes + job.bytes.len() > WAITING_BYTES_MAX {
-            return Err(Unavailable(format!("{WAITING_BYTES_MAX} bytes wait for {} already, the limit", self.address)));
+            return Err(Unavailable::new(format!(
+                "{WAITING_BYTES_MAX} bytes wait for {} already, the limit",
+                self.address
+            )));
         }
         state.waiting_bytes += job.bytes.len();
         state.waiting.push_back(job);
@@ -210,8 +213,9 @@ impl Node {
             Err(error) => error,
         };
         let why = self.away(&error);
+        let told = if connection.is_some() { Unavailable::uncertain } else { Unavailable::new };
         if !was_there || error.is_timeout() {
-            fail(jobs, &Unavailable(why.clone()));
+            fail(jobs, &told(why.clone()));
             return Err((why, generation));
         }
         // It has ended, perhaps long ago, and the server may well be there: so are other connections from before. What
@@ -223,7 +227,7 @@ impl Node {
             state.generation
         };
         let (writes, reads): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.writes);
-        fail(writes, &Unavailable(why));
+        fail(writes, &told(why));
         if reads.is_empty() { Ok(()) } else { self.serve(connection, generation, reads) }
     }
 
@@ -236,7 +240,7 @@ impl Node {
             if state.is_closing {
                 let waiting = std::mem::take(&mut state.waiting);
                 drop(state);
-                fail(waiting, &Unavailable(format!("{} is not used any more", self.address)));
+                fail(waiting, &Unavailable::new(format!("{} is not used any more", self.address)));
                 return (Next::End, generation);
             }
             let probed = probed.filter(|_| state.condition != Condition::Well);
@@ -282,7 +286,7 @@ impl Node {
             return;
         }
         let (Condition::Away(why) | Condition::Refusing(why)) = &condition else { return };
-        let unavailable = Unavailable(why.clone());
+        let unavailable = Unavailable::new(why.clone());
         if state.condition == Condition::Well {
             log::error!("Store: {why}; it is tried again every {} ms", PROBE_EVERY.as_millis());
         }

@@ -105,7 +105,7 @@ impl Nodes {
     /// error that a server answers is given as why it is unavailable.
     pub(super) fn run(&self, commands: &[Command], deadline: Instant) -> Vec<Result<Value, Unavailable>> {
         let mut replies: Vec<Result<Value, Unavailable>> =
-            vec![Err(Unavailable("a slot moves on and on".to_owned())); commands.len()];
+            vec![Err(Unavailable::new("a slot moves on and on")); commands.len()];
         let mut pending: Vec<Pending> =
             (0..commands.len()).map(|place| Pending { place, node: None, is_asking: false }).collect();
         let mut loads_scripts = false;
@@ -219,11 +219,11 @@ impl Nodes {
             }
             "MOVED" => {
                 let why = format!("{} is a node of a cluster: --store redis+cluster://…", node.address());
-                return Ok(Err(Unavailable(why)));
+                return Ok(Err(Unavailable::new(why)));
             }
             _ => {}
         }
-        Ok(Err(Unavailable(format!("{} answers {} {details}", node.address(), error.code()))))
+        Ok(Err(Unavailable::new(format!("{} answers {} {details}", node.address(), error.code()))))
     }
 }
 
@@ -240,7 +240,7 @@ impl Drop for Nodes {
 
 impl Shared {
     fn incomplete(&self) -> Unavailable {
-        Unavailable(format!("{}: not every slot of the cluster is known to have a node", self.address))
+        Unavailable::new(format!("{}: not every slot of the cluster is known to have a node", self.address))
     }
 
     /// Has the slots of a cluster learned again soon.
