@@ -176,7 +176,8 @@ impl Ingest {
     }
 
     /// Stores lines, each as [`Ingest::submit_line`] does, and tells what became of those that were not stored whole, by
-    /// their numbers. Each comes with who says it.
+    /// their numbers. Each comes with who says it. Those that the store cannot take now are the caller's to count, who may
+    /// submit them again.
     pub fn submit_lines<'l>(
         &self,
         lines: impl Iterator<Item = (usize, &'l Speaker, Result<&'l str, String>)>,
@@ -227,7 +228,10 @@ impl Ingest {
                     Err(_) => strings -= head.strings,
                 }
                 let recorded = recorded.map_err(Refused::Unavailable).and_then(|recorded| self.check_cap(recorded));
-                became(*number, recorded.inspect_err(|refused| self.count_refused(refused)));
+                if let Err(capped @ Refused::SeriesCap { .. }) = &recorded {
+                    self.count_refused(capped);
+                }
+                became(*number, recorded);
             }
             tally.stored += sum.stored;
             self.count(&sum);

@@ -2,7 +2,8 @@
 //!
 //! Nothing is dropped here to make room. Past the high-water mark libzmq stops reading a peer's connection, and the
 //! peer's own queue fills until its send waits or fails. A store that takes nothing for a while holds the socket back
-//! in the same way: a line waits until it can be stored.
+//! in the same way: a line waits until it can be stored. One that it was told of, and may have stored without an answer,
+//! is not stored again: it would be counted twice.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -96,7 +97,7 @@ impl Socket {
             let mut again = Vec::new();
             ingest.submit_lines(lines, Precision::ByMagnitude, came_at, |number, became| match became {
                 Ok(_) => {}
-                Err(Refused::Unavailable(unavailable)) if !is_closing => {
+                Err(Refused::Unavailable(unavailable)) if !unavailable.is_uncertain && !is_closing => {
                     trouble.failed = Some(format!("messages wait: {unavailable}"));
                     again.push(number);
                 }

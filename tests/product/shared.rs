@@ -80,6 +80,34 @@ fn a_redis_that_stands_still_is_answered_503_within_a_second() {
     assert_eq!(receiver.get("/health").0, 200);
 }
 
+/// What the server was told before it stood still it does when it goes on: whoever tells it again counts it twice.
+#[cfg(feature = "zeromq")]
+#[test]
+#[ignore = "needs redis-server"]
+fn messages_that_a_redis_may_have_stored_are_not_stored_again() {
+    let redis = Redis::start(&[]);
+    let receiver = Served::start(&["--store", &redis.url(), "--zmq", "tcp://127.0.0.1:0"]);
+    let socket = zmq::Context::new().socket(zmq::PUSH).unwrap();
+    socket.connect(&receiver.zmq()).unwrap();
+    let (at, sent) = (now(), 100);
+    let send = || socket.send(&*format!("perf,host=h cpu=1 {at}"), 0).unwrap();
+    send();
+    receiver.await_samples("h", "cpu", 1);
+    redis.signal(Signal::SIGSTOP);
+    (1..sent).for_each(|_| send());
+    receiver.process.line_with("has not answered for 500 ms");
+    redis.signal(Signal::SIGCONT);
+    await_some("all messages to be stored, or counted as uncertain", || {
+        let metrics = receiver.raw(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").body;
+        let number = |name: &str| -> Option<u64> {
+            metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+        };
+        let uncertain = number("lizm_samples_refused_total{reason=\"store_unavailable\"}")?;
+        (number("lizm_values_stored_total")? + uncertain == sent).then_some(())
+    });
+    receiver.await_samples("h", "cpu", sent);
+}
+
 #[test]
 #[ignore = "needs redis-server"]
 fn a_redis_that_takes_nothing_is_told_of_and_read_all_the_same() {
