@@ -1,7 +1,10 @@
 -- Takes the hosts off a part of the index whose newest sample has left every window, and counts the series of the rest.
 --
 -- KEYS: the part of the index. ARGV: now. Gives how many series there are.
-local now, series = tonumber(ARGV[1]), 0
+--
+-- It is the earlier of the receiver's clock and of this server's that counts: a receiver whose clock is ahead takes no
+-- host off the list that the others have.
+local now, series = math.min(tonumber(ARGV[1]), tonumber(redis.call('TIME')[1])), 0
 local hosts = redis.call('HGETALL', KEYS[1])
 for i = 1, #hosts, 2 do
   local listed_until, labels = string.match(hosts[i + 1], '^(%d+) (%d+)$')
