@@ -10,11 +10,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::ingest::{Ingest, Refused};
 use crate::sample::line;
+use crate::threads::spawn_lasting;
 use crate::trust::{Refusal, Speaker, split_token};
 
 /// Longest datagram or message in bytes. A longer datagram would travel in more than 22 fragments, of which none may be
@@ -81,26 +82,15 @@ impl Intake {
         &self.descriptions
     }
 
-    /// Why the open sockets are not well, if so: one of them is not read any more.
-    #[must_use]
-    pub fn ailment(&self) -> Option<String> {
-        let has_ended = self.threads.iter().any(JoinHandle::is_finished);
-        has_ended.then(|| "datagrams or messages are not taken any more".to_owned())
-    }
-
-    fn spawn(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        self.threads.push(thread::Builder::new().name(name.to_owned()).spawn(run)?);
+    fn spawn(&mut self, name: &str, run: impl FnMut() + Send + 'static) -> io::Result<()> {
+        self.threads.push(spawn_lasting(name, run)?);
         Ok(())
     }
 
     /// Stores what has come, and closes the sockets.
     pub fn close(self) {
         self.closing.store(true, Ordering::Release);
-        for thread in self.threads {
-            if thread.join().is_err() {
-                log::error!("A thread that took datagrams or messages had panicked");
-            }
-        }
+        self.threads.into_iter().for_each(|thread| drop(thread.join()));
     }
 }
 
@@ -164,6 +154,7 @@ impl Trouble {
     /// A line is lost: nobody can be told of it, so that it is counted whatever the reason.
     fn refuse(&mut self, ingest: &Ingest, refused: &Refused) {
         if let Refused::Unavailable(_) = refused {
+            ingest.stats().refused_unavailable.add(1);
             ingest.stats().lines_refused.add(1);
         }
         self.lines += 1;
@@ -198,23 +189,5 @@ impl Trouble {
         said.extend(failed.take());
         log::warn!("{address}: {}", said.join("; "));
         *self = Self { told_at: Some(Instant::now()), ..Self::default() };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_socket_that_is_not_read_any_more_is_an_ailment() {
-        let mut intake = Intake { closing: Arc::default(), threads: Vec::new(), descriptions: Vec::new() };
-        let (stop, stopped) = std::sync::mpsc::channel::<()>();
-        intake.spawn("reads", move || assert!(stopped.recv().is_err())).unwrap();
-        assert_eq!(intake.ailment(), None);
-        drop(stop);
-        while intake.ailment().is_none() {
-            thread::yield_now();
-        }
-        intake.close();
     }
 }

@@ -28,6 +28,7 @@ pub mod server;
 pub mod stats;
 pub mod store;
 pub mod summary;
+mod threads;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod trust;

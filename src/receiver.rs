@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::api::{Api, Serve};
@@ -14,6 +14,7 @@ use crate::metrics;
 use crate::server::{Door, unix_now_sec};
 use crate::stats::Stats;
 use crate::store::{Location, Store, SweepGate, Unavailable};
+use crate::threads::spawn_lasting;
 #[cfg(feature = "tls")]
 use crate::tls;
 use crate::trust::{self, Gate, Readers};
@@ -109,7 +110,7 @@ impl Receiver {
         }
         let (stop_upkeep, stopped) = mpsc::channel();
         let (kept, is_shared) = (store.clone(), options.store.is_shared());
-        let upkeep = thread::Builder::new().name("upkeep".into()).spawn(move || {
+        let upkeep = spawn_lasting("upkeep", move || {
             if is_shared {
                 // Counts what others have stored.
                 kept.sweep(unix_now_sec());
@@ -119,7 +120,7 @@ impl Receiver {
         if store.is_synced() {
             let synced = store.clone();
             // Ends with the process: what is left is made durable by the stop.
-            thread::Builder::new().name("sync".into()).spawn(move || {
+            spawn_lasting("sync", move || {
                 loop {
                     synced.sync();
                 }
@@ -151,8 +152,7 @@ impl Receiver {
         let door = self.door.as_ref().and_then(Door::ailment);
         #[cfg(feature = "tls")]
         let door = door.or_else(|| self.https.as_ref().and_then(tls::Door::ailment));
-        let upkeep = || self.upkeep.is_finished().then(|| "the upkeep of the store has ended".to_owned());
-        door.or_else(upkeep).or_else(|| self.intake.ailment()).or_else(|| self.api.worn_out())
+        door.or_else(|| self.api.worn_out())
     }
 
     /// Finishes what was taken, and says in the log what was counted.
@@ -165,9 +165,7 @@ impl Receiver {
             log::warn!("Some requests were not answered within {} seconds", STOP_WITHIN.as_secs());
         }
         drop(self.stop_upkeep);
-        if self.upkeep.join().is_err() {
-            log::error!("The upkeep of the store had panicked");
-        }
+        drop(self.upkeep.join());
         if let Err(unavailable) = self.store.sync_now() {
             log::error!("What was received last may be lost: {unavailable}");
         }
