@@ -14,6 +14,8 @@ use std::thread;
 /// What glibc reads. Who has set one of them has decided.
 const TUNABLES: &str = "GLIBC_TUNABLES";
 const ARENA_MAX: &str = "MALLOC_ARENA_MAX";
+/// Says to a program that it was started anew: a glibc that does not trust whoever starts it hides what it has read.
+const STARTED_ANEW: &str = "LIZM_STARTED_ANEW";
 
 /// Fewest arenas: with one, threads would wait for each other's allocations.
 const ARENAS_MIN: usize = 2;
@@ -24,7 +26,7 @@ const LONG_BYTES: usize = 128 << 10;
 /// Starts this program anew in the same process, once: with an arena for each processor, nothing kept back for a thread,
 /// and what is long given back at once. Where it cannot be started anew it goes on as it is, and needs more memory.
 pub(crate) fn restrain() {
-    let is_decided = [TUNABLES, ARENA_MAX].into_iter().any(|name| env::var_os(name).is_some());
+    let is_decided = [TUNABLES, ARENA_MAX, STARTED_ANEW].into_iter().any(|name| env::var_os(name).is_some());
     let mut arguments = env::args_os();
     if !is_decided && let (Ok(program), Some(name)) = (env::current_exe(), arguments.next()) {
         let arenas = thread::available_parallelism().map_or(ARENAS_MIN, |processors| processors.get().max(ARENAS_MIN));
@@ -32,7 +34,8 @@ pub(crate) fn restrain() {
             "glibc.malloc.arena_max={arenas}:glibc.malloc.tcache_count=0:\
              glibc.malloc.mmap_threshold={LONG_BYTES}:glibc.malloc.trim_threshold={LONG_BYTES}"
         );
-        let error = Command::new(program).arg0(name).args(arguments).env(TUNABLES, tunables).exec();
+        let mut anew = Command::new(program);
+        let error = anew.arg0(name).args(arguments).env(TUNABLES, tunables).env(STARTED_ANEW, "1").exec();
         eprintln!("lizm: cannot be started anew with an allocator that keeps less: {error}");
     }
 }
