@@ -175,8 +175,7 @@ impl Door {
         });
         let threads = threads.collect::<io::Result<_>>()?;
         let watched = shared.clone();
-        let watchdog =
-            thread::Builder::new().name("http-watchdog".into()).spawn(move || watch(&watched, loopback(address)))?;
+        let watchdog = thread::Builder::new().name("http-watchdog".into()).spawn(move || watch(&watched, address))?;
         Ok(Self { address, shared, workers: threads, watchdog })
     }
 
@@ -357,7 +356,8 @@ fn take_care(shared: &Shared, old: &Queue) {
 /// one, or dies of it; the connection then waits until some thread is done with its own. One that comes and goes makes
 /// such a thread, for one that waits. How many wait is not known at once: about as many as have just come and were served.
 /// Those that wait behind threads which never come back are seen by what they have unread.
-fn watch(shared: &Arc<Shared>, address: SocketAddr) {
+fn watch(shared: &Arc<Shared>, door: SocketAddr) {
+    let address = loopback(door);
     let (mut nudged, mut probed, mut rebuilt) = (Instant::now(), None::<Instant>, Instant::now());
     let (mut missed, mut wait) = (0, Duration::ZERO);
     let (mut newcomers, mut panics, mut in_doubt) = (0, 0, false);
@@ -366,7 +366,7 @@ fn watch(shared: &Arc<Shared>, address: SocketAddr) {
         thread::sleep(BEAT);
         if counted.elapsed() >= COUNT_EVERY {
             counted = Instant::now();
-            let connections = left_behind::count(address.port());
+            let connections = left_behind::count(door);
             // The less of two: few that are only about to be let go are still there the next time.
             let before = std::mem::replace(&mut left_behind, connections.left);
             shared.desk.stats().left_behind.set(before.min(left_behind));
@@ -414,8 +414,14 @@ fn watch(shared: &Arc<Shared>, address: SocketAddr) {
     }
 }
 
+/// Connects and goes, some times. Where the kernel's queue is full, connections come by themselves.
 fn nudge(address: SocketAddr, times: usize) {
-    (0..times).for_each(|_| drop(TcpStream::connect_timeout(&address, PROBE_TIMEOUT)));
+    for _ in 0..times {
+        let nudged = TcpStream::connect_timeout(&address, PROBE_TIMEOUT);
+        if nudged.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return;
+        }
+    }
 }
 
 enum Probed {

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,9 @@ const LANE_IDLE_MAX: Duration = Duration::from_secs(2);
 const LANE_WAITING_MAX: usize = 4096;
 /// Most bytes of the answers among them.
 const LANE_WAITING_BYTES_MAX: usize = 256 << 20;
+/// Clients that are told at the same time that the lane has no room; each holds a thread, for as long as a body that is
+/// read away may take. What comes beyond is parked.
+const TURNED_AWAY_MAX: usize = 1024;
 /// Longest time for a long answer as a whole, if its client takes some of it every few seconds.
 const ANSWER_SEC_MAX: u64 = 300;
 /// Longest time for a body to come in.
@@ -49,27 +52,34 @@ struct Shared {
     api: Arc<Api>,
     turns: Turns,
     lane: Lane,
-    readers: Readers,
+    /// The workers that read a long body themselves, which spares the way to another thread: most are there already.
+    readers: Threads,
+    /// The threads that answer what the lane has no room for.
+    turning_away: Threads,
 }
 
-/// The workers that read a long body themselves, which spares the way to another thread: most bodies are there already.
-struct Readers {
+/// Threads that do something which takes a client's time, counted so that there are not too many.
+struct Threads {
     count: AtomicUsize,
     most: usize,
 }
 
-/// A worker that reads, for as long as it is held.
-struct Reading<'a>(&'a Readers);
+/// One of them, for as long as it is held.
+struct Counted<'a>(&'a Threads);
 
-impl Readers {
-    /// Lets a worker read, unless as many do as may.
-    fn begin(&self) -> Option<Reading<'_>> {
-        let reading = Reading(self);
-        (self.count.fetch_add(1, Ordering::AcqRel) < self.most).then_some(reading)
+impl Threads {
+    fn new(most: usize) -> Self {
+        Self { count: AtomicUsize::new(0), most }
+    }
+
+    /// Lets a thread begin, unless as many are at it as may.
+    fn begin(&self) -> Option<Counted<'_>> {
+        let counted = Counted(self);
+        (self.count.fetch_add(1, Ordering::AcqRel) < self.most).then_some(counted)
     }
 }
 
-impl Drop for Reading<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.count.fetch_sub(1, Ordering::AcqRel);
     }
@@ -100,7 +110,7 @@ struct Refusal<'a> {
     unread: Unread,
     reply: Reply,
     /// What is left of a body is read away by a worker that is counted as one that reads.
-    _reading: Option<Reading<'a>>,
+    _reading: Option<Counted<'a>>,
 }
 
 impl Work {
@@ -122,8 +132,8 @@ impl Work {
 impl Desk {
     /// A desk for `workers` threads that take the requests of the door at an address.
     pub(super) fn new(api: Arc<Api>, server: SocketAddr, workers: usize) -> Self {
-        let readers = Readers { count: AtomicUsize::new(0), most: workers / 2 };
-        Self(Arc::new(Shared { api, turns: Turns::new(server), lane: Lane::default(), readers }))
+        let (readers, turning_away) = (Threads::new(workers / 2), Threads::new(TURNED_AWAY_MAX));
+        Self(Arc::new(Shared { api, turns: Turns::new(server), lane: Lane::default(), readers, turning_away }))
     }
 
     /// What the process counts.
@@ -196,8 +206,7 @@ impl Desk {
         let waiting_bytes = lane.waiting_bytes + work.answer_bytes();
         if lane.waiting.len() >= LANE_WAITING_MAX || waiting_bytes > LANE_WAITING_BYTES_MAX {
             drop(lane);
-            // Those that wait on this connection are let go with it: there is no room for them either.
-            return self.end(client, || self.0.answer_without_lane(work));
+            return self.turn_away(client, work);
         }
         lane.waiting.push_back((client, work));
         lane.waiting_bytes = waiting_bytes;
@@ -210,9 +219,33 @@ impl Desk {
             let spawned = thread::Builder::new().name("http-lane".into()).spawn(move || desk.run_lane(LANE_IDLE_MAX));
             if let Err(error) = spawned {
                 log::error!("No thread for a long body or answer: {error}");
-                self.run_lane(Duration::ZERO);
+                self.run_lane_without_thread();
             }
         }
+    }
+
+    /// Answers what the lane has no room for by a thread of its own, and ends the connection: for what waits on it there
+    /// is no room either.
+    fn turn_away(&self, client: SocketAddr, work: Work) {
+        let desk = self.clone();
+        let turn_away = move |work| {
+            let counted = desk.0.turning_away.begin();
+            desk.end(client, || desk.0.answer_without_lane(work, counted.is_some()));
+        };
+        if let Err(work) = hand_over("http-no-room", work, turn_away) {
+            self.end(client, || self.0.answer_without_lane(work, false));
+        }
+    }
+
+    /// Leaves what waits to the threads that the lane has; without any, this one does it.
+    fn run_lane_without_thread(&self) {
+        let mut lane = self.0.lane.lock();
+        if lane.threads > 1 {
+            lane.threads -= 1;
+            return;
+        }
+        drop(lane);
+        self.run_lane(Duration::ZERO);
     }
 
     /// A thread of the lane, or one in its stead: does what waits, until nothing has for `idle_max`.
@@ -279,19 +312,18 @@ impl Shared {
         }
     }
 
-    /// Answers what the lane has no room for.
-    fn answer_without_lane(&self, work: Work) {
-        match work {
-            Work::Serve(request) => {
-                let sentence = format!("body: {LANE_WAITING_MAX} long ones wait already, the limit of this door");
-                let busy = Reply::error(503, &sentence);
-                self.api.stats().answered(busy.status);
-                match Unread::of(&request) {
-                    Unread::Nothing => drop(send(request, &busy, true, SEND_SEC_MAX)),
-                    Unread::Bytes(_) | Unread::Chunks => self.park(request, &busy),
-                }
-            }
-            Work::Send(request, reply) => drop(send(request, &reply, true, SEND_SEC_MAX)),
+    /// Answers what the lane has no room for, and with `in_time` reads the rest of a body away.
+    fn answer_without_lane(&self, work: Work, in_time: bool) {
+        let request = match work {
+            Work::Serve(request) => request,
+            Work::Send(request, reply) => return drop(send(request, &reply, true, SEND_SEC_MAX)),
+        };
+        let reply =
+            Reply::error(503, &format!("body: {LANE_WAITING_MAX} long ones wait already, the limit of this door"));
+        self.api.stats().answered(reply.status);
+        match Unread::of(&request) {
+            Unread::Bytes(_) | Unread::Chunks if !in_time => self.park(request, &reply),
+            unread => self.refuse(Refusal { request, unread, reply, _reading: None }),
         }
     }
 
@@ -318,8 +350,7 @@ impl Shared {
                 Ok(0) => return,
                 // Silence: tiny_http reads the rest away, for as long as some of it comes now and then.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let spawned = thread::Builder::new().name("http-silence".into()).spawn(move || drop(stream));
-                    return give_up_quietly(spawned.map(drop));
+                    return hand_over("http-silence", stream, drop).unwrap_or_else(|stream| self.forget(stream));
                 }
                 Err(_) => return,
                 Ok(_) => {}
@@ -517,6 +548,17 @@ fn read_away(request: &mut Request) -> bool {
         }
     }
     false
+}
+
+/// Has a new thread do something with a value, which is given back where there is no thread to be had.
+fn hand_over<T: Send + 'static>(name: &str, value: T, take: impl FnOnce(T) + Send + 'static) -> Result<(), T> {
+    let (give, given) = mpsc::channel();
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || given.recv().map(take));
+    if let Err(error) = spawned {
+        log::error!("No thread for {name}: {error}");
+        return Err(value);
+    }
+    give.send(value).map_err(|mpsc::SendError(value)| value)
 }
 
 /// A panic is told of by its hook, and takes nothing else with it.

@@ -5,7 +5,9 @@
 //! process has a socket of the door that a reset has left without a client. A connection that was given to such a thread
 //! while it was about to be lost waits for another one, with bytes that nobody reads.
 
-/// What the kernel knows of the connections to a port of this machine.
+use std::net::SocketAddr;
+
+/// What the kernel knows of the connections to a door.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Connections {
     /// Their clients have closed or reset them, and this process has not. Among them are for a moment those that are
@@ -15,16 +17,18 @@ pub(super) struct Connections {
     pub(super) unread: usize,
 }
 
-/// Counts those of a door that listens; none where they cannot be known.
+/// Counts those of the door that listens at an address; none where they cannot be known.
 #[cfg(target_os = "linux")]
-pub(super) fn count(port: u16) -> Connections {
+pub(super) fn count(door: SocketAddr) -> Connections {
     use procfs::net::TcpState;
 
     // The tables of this process, which it may see where it sees no others of `/proc`.
     let Ok(process) = procfs::process::Process::myself() else { return Connections::default() };
     let tables = [process.tcp(), process.tcp6()].into_iter().flatten().flatten();
     let (mut connections, mut listeners) = (Connections::default(), Vec::new());
-    for entry in tables.filter(|entry| entry.local_address.port() == port) {
+    // Another process may have the same port of another address.
+    let is_of_door = |local: SocketAddr| local.port() == door.port() && (door.ip().is_unspecified() || local == door);
+    for entry in tables.filter(|entry| is_of_door(entry.local_address)) {
         if entry.state == TcpState::Listen {
             listeners.push(entry.inode);
             continue;
@@ -39,17 +43,17 @@ pub(super) fn count(port: u16) -> Connections {
     // A door of UDP may have the same port.
     let datagrams = [process.udp(), process.udp6()].into_iter().flatten().flatten();
     let others: Vec<u64> = datagrams
-        .filter(|entry| entry.local_address.port() == port)
+        .filter(|entry| entry.local_address.port() == door.port())
         .map(|entry| entry.inode)
         .chain(listeners)
         .collect();
-    connections.left += linux::unconnected(port).iter().filter(|inode| !others.contains(inode)).count();
+    connections.left += linux::unconnected(door.port()).iter().filter(|inode| !others.contains(inode)).count();
     connections
 }
 
 /// The same where there is no `/proc`.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn count(_port: u16) -> Connections {
+pub(super) fn count(_door: SocketAddr) -> Connections {
     Connections::default()
 }
 
@@ -110,14 +114,14 @@ mod tests {
                     continue;
                 }
             };
-            let port = listener.local_addr().unwrap().port();
-            let _datagrams = UdpSocket::bind(listener.local_addr().unwrap()).unwrap();
-            let connect = || (TcpStream::connect(("localhost", port)).unwrap(), listener.accept().unwrap().0);
+            let door = listener.local_addr().unwrap();
+            let _datagrams = UdpSocket::bind(door).unwrap();
+            let connect = || (TcpStream::connect(("localhost", door.port())).unwrap(), listener.accept().unwrap().0);
             let await_count = |left, unread| {
                 let wanted = Connections { left, unread };
                 let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-                while count(port) != wanted {
-                    assert!(std::time::Instant::now() < deadline, "{:?}, not {wanted:?}", count(port));
+                while count(door) != wanted {
+                    assert!(std::time::Instant::now() < deadline, "{:?}, not {wanted:?}", count(door));
                 }
             };
             await_count(0, 0);

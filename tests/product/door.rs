@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, setsockopt, sockopt};
 use serde_json::json;
 
-use crate::harness::{Answer, Process, Served, await_some, connect, now};
+use crate::harness::{Answer, Process, Served, await_some, connect, now, raise_limit};
 
 fn post(path: &str, headers: &str, body: &str) -> Vec<u8> {
     format!("POST {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n{body}").into_bytes()
@@ -312,6 +312,40 @@ fn bodies_that_stall_hold_nobody() {
         stream.set_nonblocking(true).unwrap();
         assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock, "it still waits for the rest");
     }
+}
+
+#[test]
+fn those_that_the_lane_has_no_room_for_are_told_so_and_leave_nothing_behind() {
+    raise_limit();
+    let receiver = Served::start(&["--workers", "2"]);
+    let numbers = || receiver.raw(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").body;
+    // One is read by a worker, 256 by the threads of the lane, and 4,096 wait; those beyond are told already.
+    let held = post("/api/perf/h/1", "Content-Length: 100000\r\n", "{");
+    let beyond = 40;
+    let _held: Vec<TcpStream> = (0..1 + 256 + 4096 + beyond)
+        .map(|_| {
+            let mut stream = receiver.connect();
+            stream.write_all(&held).unwrap();
+            stream
+        })
+        .collect();
+    await_some("the first to be told", || {
+        let told = format!("lizm_http_responses_total{{code=\"503\"}} {beyond}\n");
+        numbers().contains(&told).then_some(())
+    });
+    let body = format!("{{\"cpu\":1{}}}", " ".repeat(20_000));
+    let in_bytes = post("/api/perf/h/1", &format!("Content-Length: {}\r\n", body.len()), &body);
+    let chunk = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let in_chunks = post("/write", "Transfer-Encoding: chunked\r\n", &chunk);
+    for request in [in_bytes, in_chunks].iter().cycle().take(100) {
+        let mut stream = receiver.connect();
+        stream.write_all(request).unwrap();
+        let answer = Answer::read(&mut stream);
+        assert!(answer.status == 503 && answer.error().contains("4096 long ones wait already"), "{answer:?}");
+        assert_eq!(answer.header("connection"), Some("close"));
+    }
+    assert!(numbers().contains("\nlizm_http_requests_parked_total 0\n"), "{}", numbers());
+    assert_eq!(receiver.post(&format!("/api/perf/h/{}", now()), "{\"cpu\":1}").0, 200);
 }
 
 #[test]
