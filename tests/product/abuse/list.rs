@@ -136,6 +136,7 @@ fn headers() -> Vec<Entry> {
         both("a header of 20,000 bytes", get("/health", &format!("X: {}\r\n", "x".repeat(20_000))), Answered(431)),
         both("a header of 10 MB", get("/health", &format!("X: {}\r\n", "x".repeat(10_000_000))), Cut(431)),
         both("half a head", "GET /health HTTP/1.1\r\nHost:", Closed),
+        both("10,000 requests at once", get("/ping", "").repeat(10_000), Answered(204)),
         both(
             "an upgrade to h2c",
             get("/health", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"),
