@@ -8,11 +8,12 @@ ever held, and has held the most of each fault by then, so that what memory stil
 
 Each sender has hosts of its own and does as a monitor does: one request at a time, a key on each, and the same again
 until it is answered. So in the end the summaries must have each post exactly once. A line a minute says how the
-receivers are; the bars at the end are those of the issue. Latency is of posts that no fault was near.
+receivers are: latency is of posts that no fault was near, and of these none may have had to be sent again.
 """
 
 import argparse
 import collections
+import dataclasses
 import http.client
 import json
 import multiprocessing
@@ -33,6 +34,7 @@ SENDERS = 4  # for each receiver
 HOSTS = 30  # of each sender
 LABELS = ("cpu", "mem", "disk /", "net eth0")
 REHEARSAL_SEC = 300
+MINUTES_MIN = 6
 FAULT_EVERY_SEC = 30
 FAULT_SEC = 5
 CALM_SEC = 3  # after a fault, before latencies count again
@@ -41,7 +43,10 @@ DISK_BYTES = 512 << 20
 SIPPERS = 100
 
 SLOPE_MAX_MB_PER_HOUR = 1.0
+RESTARTED_MAX_MB = 256  # of the receiver that is started again, whose memory has no slope
 LATENCY_DRIFT_MAX = 0.20
+# Of 1,000: what a receiver that stands still for five seconds of three minutes is not sent.
+POSTS_PER_SEC_MIN = 950
 
 
 class Receiver:
@@ -77,14 +82,14 @@ class Receiver:
 
 
 class Redis:
-    """A Redis that has written what it acknowledged."""
+    """A Redis that has written what it acknowledged, which outlives it: waiting for the disk, it would put writing off."""
 
     def __init__(self, directory):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(directory)]
-        self.command += ["--appendonly", "yes", "--save", "", "--logfile", str(directory / "redis-server.log")]
+        self.command += ["--appendonly", "yes", "--appendfsync", "no", "--save", "", "--logfile", str(directory / "redis-server.log")]
         self.start()
 
     def start(self):
@@ -110,14 +115,14 @@ def ask(port, method, path, body=None, timeout_sec=30):
 
 
 def send(name, port, number, begun_sec, ends, is_faulted, reports):
-    """A sender: posts until `ends`, and reports latencies, and at last how many posts each host has in each hour."""
+    """A sender: posts until `ends`, and reports what it saw, and at last how many posts each host has in each hour."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     hosts = [f"{name}-{number}-{host}" for host in range(HOSTS)]
     posted = {host: collections.Counter() for host in hosts}
     fill_windows(port, hosts, posted, begun_sec)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     period_sec = 3 * SENDERS / POSTS_PER_SEC
-    source, sequence, latencies, due = f"{name}{number}", 0, [], time.monotonic()
+    source, sequence, seen, due = f"{name}{number}", 0, Seen(), time.monotonic()
     reported = due
     while time.monotonic() < ends:
         host, epoch, sequence = hosts[sequence % HOSTS], int(time.time()), sequence + 1
@@ -136,19 +141,39 @@ def send(name, port, number, begun_sec, ends, is_faulted, reports):
                     return
             except (OSError, http.client.HTTPException):
                 connection.close()
+            seen.again += 1
+            seen.again_in_calm += is_calm and not is_faulted.value
             is_calm = False
             time.sleep(0.1)
         now = time.monotonic()
         posted[host][hour_of(epoch)] += 1
+        seen.posts += 1
         if is_calm and not is_faulted.value:
-            latencies.append(now - began)
+            seen.latencies.append(now - began)
         if now - reported > 10:
-            reports.put((name, "latencies", latencies))
-            reported, latencies = now, []
+            reports.put((name, "seen", seen))
+            reported, seen = now, Seen()
         # What a fault has held up is not made up for: the rate stays what it is.
         due = max(due + period_sec, now - 1)
         time.sleep(max(0, due - now))
+    reports.put((name, "seen", seen))
     reports.put((name, "posted", posted))
+
+
+@dataclasses.dataclass
+class Seen:
+    """What senders saw: posts that were answered, how often one was sent again, and seconds until a calm one's answer."""
+
+    posts: int = 0
+    again: int = 0
+    again_in_calm: int = 0
+    latencies: list = dataclasses.field(default_factory=list)
+
+    def add(self, more):
+        self.posts += more.posts
+        self.again += more.again
+        self.again_in_calm += more.again_in_calm
+        self.latencies += more.latencies
 
 
 def hour_of(epoch):
@@ -186,7 +211,6 @@ class Faults:
         disk.process.kill()
         disk.process.wait()
         disk.start()
-        disk.await_listening()
 
     def stop(self):
         for receiver in self.receivers.values():
@@ -253,14 +277,14 @@ class Measured:
     def __init__(self):
         self.minutes = []
 
-    def add(self, receivers, latencies, faults):
-        minute = {name: (*receiver.figures(), sorted(latencies[name])) for name, receiver in receivers.items()}
+    def add(self, receivers, seen, faults):
+        minute = {name: (*receiver.figures(), seen[name]) for name, receiver in receivers.items()}
         self.minutes.append(minute)
         parts = []
-        for name, (memory, descriptors, threads, latency) in minute.items():
-            p50, p99 = (percentile(latency, of) * 1000 for of in (50, 99))
+        for name, (memory, descriptors, threads, saw) in minute.items():
+            p50, p99 = (percentile(saw.latencies, of) * 1000 for of in (50, 99))
             parts.append(
-                f"{name} {memory:.1f} MB {descriptors} fds {threads} threads {len(latency)} calm posts "
+                f"{name} {memory:.1f} MB {descriptors} fds {threads} threads {saw.posts} posts {saw.again} again "
                 f"p50 {p50:.2f} p99 {p99:.2f} ms"
             )
         print(f"minute {len(self.minutes)}: {'; '.join(parts)}; faults: {', '.join(faults)}", flush=True)
@@ -269,30 +293,41 @@ class Measured:
         """Holds what was seen against the bars; the first quarter of memory is its warming up."""
         quarter = max(1, len(self.minutes) // 4)
         for name in self.minutes[0]:
-            memory = [minute[name][0] for minute in self.minutes][quarter:]
+            memory, descriptors, _, seen = zip(*(minute[name] for minute in self.minutes))
             if name == "disk":
-                print(f"disk: {min(memory):.1f} to {max(memory):.1f} MB, over its restarts")
+                sentence = f"{name}: {min(memory):.1f} to {max(memory):.1f} MB, over its restarts"
+                yield sentence, max(memory) < RESTARTED_MAX_MB
             else:
-                slope = slope_per_hour(memory)
-                yield f"{name}: memory grows by {slope:.2f} MB an hour", slope < SLOPE_MAX_MB_PER_HOUR
-            descriptors = [minute[name][1] for minute in self.minutes]
+                slope, step = slope_per_hour(memory[quarter:]), rise_per_hour(memory[quarter:])
+                sentence = f"{name}: memory grows by {slope:.2f} MB an hour, by {step:.2f} from third to third"
+                yield sentence, max(slope, step) < SLOPE_MAX_MB_PER_HOUR
             first, last = (statistics.median(part) for part in (descriptors[:quarter], descriptors[-quarter:]))
             yield f"{name}: {first:g} descriptors in the first quarter, {last:g} in the last", last <= first + 2
-            medians = [percentile(minute[name][3], 50) * 1000 for minute in self.minutes]
+            medians = [percentile(saw.latencies, 50) * 1000 for saw in seen]
             first, last = (statistics.median(part) for part in (medians[:quarter], medians[-quarter:]))
             drift = last / first - 1
             sentence = f"{name}: median latency {first:.2f} ms in the first quarter, {last:.2f} in the last ({drift:+.0%})"
             yield sentence, drift <= LATENCY_DRIFT_MAX
+            again = sum(saw.again_in_calm for saw in seen)
+            yield f"{name}: {again} posts had to be sent again where no fault was near", again == 0
 
 
-def percentile(ordered, of):
+def percentile(values, of):
+    ordered = sorted(values)
     return ordered[min(len(ordered) - 1, len(ordered) * of // 100)] if ordered else float("nan")
 
 
 def slope_per_hour(minutes):
     """The median of the slopes between all pairs (Theil and Sen): a few odd minutes do not bend it."""
     pairs = [(a, b) for a in range(len(minutes)) for b in range(a + 1, len(minutes))]
-    return statistics.median((minutes[b] - minutes[a]) / (b - a) for a, b in pairs) * 60 if pairs else 0.0
+    return statistics.median((minutes[b] - minutes[a]) / (b - a) for a, b in pairs) * 60
+
+
+def rise_per_hour(minutes):
+    """From the median of the first third to that of the last: a step between them does not hide."""
+    third = max(1, len(minutes) // 3)
+    rise = statistics.median(minutes[-third:]) - statistics.median(minutes[:third])
+    return rise / (len(minutes) - third) * 60
 
 
 def lost_or_doubled(port, posted, now):
@@ -350,29 +385,35 @@ def soak(lizm, minutes, directory):
 
 def watch(receivers, faults, is_faulted, reports, ends):
     """Brings the faults about, gathers what is reported, and says which bars do not hold."""
-    measured, latencies, seen = Measured(), collections.defaultdict(list), []
-    posted, wrong, turn = {name: {} for name in receivers}, [], 0
-    senders_done, next_fault = 0, time.monotonic() + FAULT_EVERY_SEC
+    while not reports.empty():
+        name, kind, what = reports.get()
+        if kind != "seen":
+            sys.exit(f"soak: {name} was answered {what} before the hour began")
+    measured, seen, brought_about = Measured(), collections.defaultdict(Seen), []
+    posted, wrong, turn, posts = {name: {} for name in receivers}, [], 0, 0
+    senders_done, began = 0, time.monotonic()
+    next_fault = began + FAULT_EVERY_SEC
     while senders_done < SENDERS * len(receivers):
         while not reports.empty() or time.monotonic() > ends:
             name, kind, what = reports.get(timeout=120)
-            if kind == "latencies":
-                latencies[name] += what
+            if kind == "seen":
+                seen[name].add(what)
+                posts += what.posts
             elif kind == "posted":
                 posted[name] |= what
             else:
                 wrong.append(f"{name} was answered {what}")
-            senders_done += kind != "latencies"
+            senders_done += kind != "seen"
             if senders_done == SENDERS * len(receivers):
                 break
         if FAULT_EVERY_SEC <= ends - time.monotonic() and time.monotonic() >= next_fault:
             # A minute ends with the calm before every second fault.
             if turn % 2 == 1:
-                measured.add(receivers, latencies, seen)
-                latencies.clear()
+                measured.add(receivers, seen, brought_about)
                 seen.clear()
+                brought_about.clear()
             is_faulted.value = 1
-            seen.append(faults.bring_about(turn))
+            brought_about.append(faults.bring_about(turn))
             time.sleep(CALM_SEC)
             is_faulted.value = 0
             turn, next_fault = turn + 1, next_fault + FAULT_EVERY_SEC
@@ -383,6 +424,8 @@ def watch(receivers, faults, is_faulted, reports, ends):
         differing = lost_or_doubled(receivers[name].port, hosts, now)
         bars.append((f"{name}: {count} posts were answered 200, and {len(differing)} hours of series differ", not differing))
     bars += [(sentence, False) for sentence in wrong]
+    rate = posts / (ends - began)
+    bars.append((f"{rate:.0f} posts a second were answered", rate >= POSTS_PER_SEC_MIN))
     for sentence, holds in bars:
         print(f"{'holds' if holds else 'FAILS'}: {sentence}")
     print(f"{turn} faults")
@@ -394,6 +437,8 @@ def main():
     parser.add_argument("lizm")
     parser.add_argument("--minutes", type=int, default=60)
     options = parser.parse_args()
+    if options.minutes < MINUTES_MIN:
+        parser.error(f"--minutes must be {MINUTES_MIN} or more, so that there are quarters to compare")
     directory = Path(tempfile.mkdtemp(prefix="lizm-soak-"))
     if not soak(options.lizm, options.minutes, directory):
         sys.exit(f"soak: a bar does not hold; the logs are in {directory}")
