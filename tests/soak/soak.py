@@ -13,11 +13,13 @@ receivers are: latency is of posts that no fault was near, and of these none may
 
 import argparse
 import collections
+import contextlib
 import dataclasses
 import http.client
 import json
 import multiprocessing
 import os
+import queue
 import resource
 import shutil
 import signal
@@ -385,10 +387,11 @@ def soak(lizm, minutes, directory):
 
 def watch(receivers, faults, is_faulted, reports, ends):
     """Brings the faults about, gathers what is reported, and says which bars do not hold."""
-    while not reports.empty():
-        name, kind, what = reports.get()
-        if kind != "seen":
-            sys.exit(f"soak: {name} was answered {what} before the hour began")
+    with contextlib.suppress(queue.Empty):
+        while True:
+            name, kind, what = reports.get(timeout=0.5)
+            if kind != "seen":
+                sys.exit(f"soak: {name} was answered {what} before the hour began")
     measured, seen, brought_about = Measured(), collections.defaultdict(Seen), []
     posted, wrong, turn, posts = {name: {} for name in receivers}, [], 0, 0
     senders_done, began = 0, time.monotonic()
