@@ -48,6 +48,8 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 const STACK_BYTES: usize = 512 << 10;
 /// Memory for bodies and answers on their way, beyond the little that each connection has: 64 bodies of the longest.
 const MEMORY_BYTES_MAX: usize = 512 << 20;
+/// Bodies that are unpacked, and answers that are found which may be long, at a time: as many as the plain door's workers.
+const TURNS: usize = 16;
 /// How often a closing door looks whether its connections are done.
 const CLOSE_POLL: Duration = Duration::from_millis(5);
 
@@ -72,8 +74,8 @@ pub struct Options {
 /// # Errors
 /// Those of the stream.
 pub fn answer(stream: impl Read + Write, api: &Api) -> io::Result<()> {
-    let memory = Budget::new(MEMORY_BYTES_MAX);
-    Connection::new(stream, &Deadline::default(), api, Peer::Tls(None), &memory).serve(|_| true)
+    let budget = Budget::new(MEMORY_BYTES_MAX, TURNS);
+    Connection::new(stream, &Deadline::default(), api, Peer::Tls(None), &budget).serve(|_| true)
 }
 
 /// An open door. Dropping it leaves it open: [`Door::close`] it.
@@ -89,7 +91,7 @@ struct Shared {
     config: Reread<ServerConfig>,
     connections: Mutex<HashMap<u64, Arc<Line>>>,
     connections_max: usize,
-    memory: Budget,
+    budget: Budget,
     /// Beats while connections are accepted, or waited for.
     pulse: Pulse,
     closing: AtomicBool,
@@ -121,7 +123,7 @@ impl Door {
             config,
             connections: Mutex::default(),
             connections_max: options.connections_max,
-            memory: Budget::new(MEMORY_BYTES_MAX),
+            budget: Budget::new(MEMORY_BYTES_MAX, TURNS),
             pulse: Pulse::default(),
             closing: AtomicBool::new(false),
         });
@@ -236,7 +238,7 @@ impl Shared {
         let mut stream = StreamOwned::new(tls, timed);
         let peer = Peer::Tls(source.as_ref());
         let verified_at = Instant::now();
-        let ended = Connection::new(&mut stream, &deadline, &self.api, peer, &self.memory).serve(|is_idle| {
+        let ended = Connection::new(&mut stream, &deadline, &self.api, peer, &self.budget).serve(|is_idle| {
             line.is_idle.store(is_idle, Ordering::SeqCst);
             let is_verified = source.is_none() || verified_at.elapsed() < VERIFIED_FOR;
             is_verified && !self.is_closing()

@@ -102,6 +102,12 @@ impl Route<'_> {
         matches!(&self.0, Action::Write(_, write) if write.is_packed())
     }
 
+    /// Whether the answer is read from the store, and may be long.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        matches!(self.0, Action::Summaries { .. } | Action::Hosts(_) | Action::Metrics)
+    }
+
     /// Whether the route needs a body of a declared length.
     #[must_use]
     pub fn needs_length(&self) -> bool {

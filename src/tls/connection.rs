@@ -27,8 +27,8 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 /// Longest body of a refused request that is read for the sake of the connection; bodies and answers up to this length
 /// are not asked whether there is memory for them.
 const SHORT_BYTES_MAX: usize = 64 << 10;
-/// Most bytes that one byte of gzip unpacks to: two bits make 258 at most, the longest match (RFC 1951, 3.2.5).
-const GZIP_RATIO_MAX: usize = 258 * 4;
+/// Longest wait for a turn to unpack a body, or to find an answer that may be long.
+const TURN_WITHIN: Duration = Duration::from_secs(10);
 /// Most header lines: browsers send twenty, proxies a few more.
 const HEADERS_MAX: usize = 64;
 /// Longest line before a chunk, extensions included; nobody sends any.
@@ -44,7 +44,7 @@ pub(super) struct Connection<'a, S> {
     deadline: &'a Deadline,
     api: &'a Api,
     peer: Peer<'a>,
-    memory: &'a Budget,
+    budget: &'a Budget,
     /// What has come and is not used yet.
     buffer: Vec<u8>,
 }
@@ -95,8 +95,8 @@ struct Answered {
 }
 
 impl<'a, S: Read + Write> Connection<'a, S> {
-    pub(super) fn new(stream: S, deadline: &'a Deadline, api: &'a Api, peer: Peer<'a>, memory: &'a Budget) -> Self {
-        Self { stream, deadline, api, peer, memory, buffer: Vec::new() }
+    pub(super) fn new(stream: S, deadline: &'a Deadline, api: &'a Api, peer: Peer<'a>, budget: &'a Budget) -> Self {
+        Self { stream, deadline, api, peer, budget, buffer: Vec::new() }
     }
 
     /// Answers requests until one ends the connection. `goes_on` is told when the connection begins and ends to be
@@ -112,6 +112,7 @@ impl<'a, S: Read + Write> Connection<'a, S> {
                 Ok(Answered { keeps: true }) if may_follow => {}
                 Ok(_) => return Ok(()),
                 Err(Failed::Refused(reply)) => {
+                    self.buffer = Vec::new();
                     self.answer(&reply, false, Some("close"))?;
                     return self.linger();
                 }
@@ -164,7 +165,7 @@ impl<'a, S: Read + Write> Connection<'a, S> {
             return Err(refused(417, "header Expect: only 100-continue is known here"));
         }
         self.deadline.set(BODY_WITHIN);
-        let reply = match self.api.route(&head, unix_now_sec()) {
+        let (reply, _memory) = match self.api.route(&head, unix_now_sec()) {
             Ok(route) => self.reply(&route, length, is_chunked, expects.is_some())?,
             Err(reply) => {
                 // A short body is on its way, most likely, and the connection good for another request.
@@ -174,53 +175,53 @@ impl<'a, S: Read + Write> Connection<'a, S> {
                 }
                 self.read_until(length).map_err(|error| too_slow(error, "body", BODY_WITHIN))?;
                 self.buffer.drain(..length);
-                reply
+                (reply, None)
             }
         };
         let connection = http::connection(header("Connection"), request.version == Some(0), !may_follow);
-        let _memory = self.memory_for(reply.body.len()).ok_or_else(busy)?;
         self.answer(&reply, method == "HEAD", connection)?;
         Ok(Answered { keeps: connection != Some("close") })
     }
 
-    /// Reads the body that a route takes, and replies.
+    /// Reads the body that a route takes, and replies, with the memory that the answer takes.
     fn reply(
         &mut self,
         route: &Route<'_>,
         length: Option<usize>,
         is_chunked: bool,
         expects: bool,
-    ) -> Result<Reply, Failed> {
+    ) -> Result<(Reply, Option<Taken<'a>>), Failed> {
         let body = http::body(route, length, is_chunked).map_err(Failed::Refused)?;
-        let bytes_max = route.body_bytes_max();
-        let bytes = match body {
-            // What is packed takes as much as it may become.
-            Body::Length(length) if route.is_packed() => length.saturating_mul(GZIP_RATIO_MAX).min(bytes_max),
-            Body::Length(length) => length,
-            Body::Chunks => bytes_max,
+        let (in_buffer, bytes_max) = match body {
+            Body::Length(length) => (length, length),
+            Body::Chunks => (0, route.body_bytes_max()),
         };
-        let _memory = self.memory_for(bytes).ok_or_else(busy)?;
+        let _memory = self.memory_for(bytes_max).ok_or_else(busy)?;
         if expects && self.buffer.is_empty() {
             self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
             self.stream.flush()?;
         }
-        match body {
+        let chunks = match body {
             Body::Length(length) => {
                 self.read_until(length).map_err(|error| too_slow(error, "body", BODY_WITHIN))?;
-                let reply = self.api.reply(route, &self.buffer[..length], unix_now_sec());
-                self.buffer.drain(..length);
-                Ok(reply)
+                None
             }
-            Body::Chunks => {
-                let body = self.read_chunks(bytes_max)?;
-                Ok(self.api.reply(route, &body, unix_now_sec()))
-            }
-        }
+            Body::Chunks => Some(self.read_chunks(bytes_max)?),
+        };
+        let needs_turn = route.is_packed() || route.is_read();
+        let _turn = needs_turn.then(|| self.budget.turn(TURN_WITHIN).ok_or_else(busy)).transpose()?;
+        let body = chunks.as_deref().unwrap_or(&self.buffer[..in_buffer]);
+        let reply = self.api.reply(route, body, unix_now_sec());
+        self.buffer.drain(..in_buffer);
+        self.buffer.shrink_to(READ_BYTES);
+        let memory = self.memory_for(reply.body.len());
+        // What was done is answered in any case.
+        if memory.is_none() && route.is_read() { Err(busy()) } else { Ok((reply, memory)) }
     }
 
     /// Takes memory for a body or an answer, where there is some left; a short one needs none.
     fn memory_for(&self, bytes: usize) -> Option<Taken<'a>> {
-        self.memory.take(if bytes > SHORT_BYTES_MAX { bytes } else { 0 })
+        self.budget.take(if bytes > SHORT_BYTES_MAX { bytes } else { 0 })
     }
 
     /// Takes the bytes of a head from the buffer, and from the client what is missing of it. Every line ends in CRLF:
@@ -295,7 +296,10 @@ impl<'a, S: Read + Write> Connection<'a, S> {
                 self.read_until(self.buffer.len() + 1).map_err(|error| too_slow(error, "body", BODY_WITHIN))?;
                 continue;
             };
-            let is_end = self.buffer[..=newline] == *b"\r\n";
+            let Some((b'\r', line)) = self.buffer[..newline].split_last() else {
+                return Err(refused(400, "trailers: a line ends in LF without CR"));
+            };
+            let is_end = line.is_empty();
             self.buffer.drain(..=newline);
             bytes += newline + 1;
             if is_end {

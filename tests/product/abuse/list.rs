@@ -196,6 +196,7 @@ fn codings() -> Vec<Entry> {
         both("a chunk longer than it says", chunks("1\r\nabc\r\n0\r\n\r\n"), Answered(400)),
         each("half a chunk", chunks("9\r\nperf"), Answered(400), Closed),
         both("10,000 chunks of a byte", chunks(&format!("{}0\r\n\r\n", "1\r\na\r\n".repeat(10_000))), Answered(400)),
+        both("a trailer that ends in LF", chunks("0\r\n\nX: y\r\n\r\n"), Answered(400)),
         each(
             "trailers without an end",
             chunks(&format!("0\r\n{}", "X: y\r\n".repeat(3000))),
