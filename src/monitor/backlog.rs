@@ -1,13 +1,14 @@
 //! The samples that wait for one destination, in memory and, where asked for, in a file that outlives the process.
 //!
 //! The spool is a line a sample: path, idempotency key and body. A sample is appended when it comes, and the file is
-//! emptied when nothing waits any more. Samples that were taken meanwhile are found again by a restart, and sent again
-//! under the keys they had, so that the receiver does not count them twice. There is no fsync: the spool survives the
-//! process, not a power cut.
+//! emptied when nothing waits any more. Samples that were taken meanwhile are found again by the restart of a process that
+//! was killed, and sent again under the keys they had, so that the receiver does not count them twice. There is no fsync:
+//! the spool survives the process, not a power cut.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::segment;
-use crate::sample::{Sample, decode_values, encode_values, parse_epoch};
+use crate::sample::{Sample, check_host, decode_values, encode_values, parse_epoch, parse_key};
 
 /// How often samples pushed out of a backlog, and faults of a spool, are told of.
 const TELL_EVERY: Duration = Duration::from_secs(60);
@@ -39,10 +40,15 @@ impl Outgoing {
         let mut fields = line.splitn(3, ' ');
         let (path, key, body) = (fields.next()?, fields.next()?, fields.next()?);
         let (host, epoch) = path.split_once('/')?;
-        let host = percent_decode_str(host).decode_utf8().ok()?.into_owned().into();
+        let host = percent_decode_str(host).decode_utf8().ok()?.into_owned();
+        check_host(&host).ok()?;
+        parse_key(key).ok()?;
         let values = decode_values(body.as_bytes()).ok()?;
         let values = values.into_iter().map(|(label, value)| (label.into_owned().into(), value)).collect();
-        Some(Self { sample: Sample { host, epoch: parse_epoch(epoch).ok()?, values }, key: key.to_owned() })
+        Some(Self {
+            sample: Sample { host: host.into(), epoch: parse_epoch(epoch).ok()?, values },
+            key: key.to_owned(),
+        })
     }
 }
 
@@ -148,11 +154,16 @@ impl Backlog {
         self.changed.notify_all();
     }
 
-    /// Says in the log what is left and what was lost.
+    /// Leaves what waits in the spool and nothing else, and says in the log what is left and what was lost.
     pub(super) fn tell_end(&self) {
         let mut waiting = self.lock();
-        let left = waiting.samples.len();
-        if left > 0 && waiting.spool.is_some() {
+        let Waiting { samples, spool, .. } = &mut *waiting;
+        let left = samples.len();
+        let rewritten = spool.as_mut().filter(|_| left > 0).map(|spool| spool.rewrite(samples));
+        if let Some(Err(error)) = rewritten {
+            log::error!("The spool for {} cannot be written: {error}", self.destination);
+        }
+        if left > 0 && spool.as_ref().is_some_and(|spool| spool.is_whole) {
             log::info!("Monitor stopped with {left} samples in the spool for {}", self.destination);
         } else if left > 0 {
             log::warn!("Monitor stopped with {left} samples not published to {}", self.destination);
@@ -167,6 +178,8 @@ struct Spool {
     path: PathBuf,
     file: File,
     lines: usize,
+    /// Whether what waits is in the file, each sample as a line: not once a write has failed.
+    is_whole: bool,
 }
 
 impl Spool {
@@ -174,8 +187,7 @@ impl Spool {
         let path = directory.join(utf8_percent_encode(destination, NON_ALPHANUMERIC).to_string());
         let failed = |error: io::Error| io::Error::new(error.kind(), format!("spool {}: {error}", path.display()));
         fs::create_dir_all(directory).map_err(failed)?;
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed)?;
-        file.try_lock().map_err(|error| failed(io::Error::other(error)))?;
+        let mut file = open_locked(&path).map_err(failed)?;
         let mut content = Vec::new();
         file.read_to_end(&mut content).map_err(failed)?;
         // What follows the last line's end was cut short by the end of the process.
@@ -183,34 +195,57 @@ impl Spool {
         let lines = String::from_utf8_lossy(&content[..whole]);
         let mut samples: VecDeque<_> = lines.lines().filter_map(Outgoing::from_line).map(Arc::new).collect();
         samples.drain(..samples.len().saturating_sub(samples_max));
-        let mut spool = Self { path: path.clone(), file, lines: 0 };
-        spool.rewrite(&samples).map_err(failed)?;
-        Ok((spool, samples))
+        let lines = lines.lines().count();
+        file.set_len(whole as u64).map_err(failed)?;
+        Ok((Self { path, file, lines, is_whole: true }, samples))
     }
 
-    /// Appends the newest of `samples`; where the file has grown to twice what may wait, writes them all anew.
+    /// Appends the newest of `samples`; where the file has grown to twice what may wait, or is not whole, writes them all
+    /// anew.
     fn append(&mut self, samples: &VecDeque<Arc<Outgoing>>, samples_max: usize) -> io::Result<()> {
-        if self.lines >= 2 * samples_max {
+        if self.lines >= 2 * samples_max || !self.is_whole {
             return self.rewrite(samples);
         }
         let Some(newest) = samples.back() else { return Ok(()) };
+        self.is_whole = false;
         self.file.write_all(&newest.to_line())?;
-        self.lines += 1;
+        (self.lines, self.is_whole) = (self.lines + 1, true);
         Ok(())
     }
 
     fn empty(&mut self) -> io::Result<()> {
-        self.lines = 0;
-        self.file.set_len(0)
+        self.file.set_len(0)?;
+        (self.lines, self.is_whole) = (0, true);
+        Ok(())
     }
 
+    /// Writes samples to a new file that takes the place of this one when it is whole.
     fn rewrite(&mut self, samples: &VecDeque<Arc<Outgoing>>) -> io::Result<()> {
         let lines: Vec<u8> = samples.iter().flat_map(|sample| sample.to_line()).collect();
-        self.file.set_len(0)?;
-        self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(&lines)?;
-        self.lines = samples.len();
+        let path = self.path.with_extension("new");
+        let mut file = open_locked(&path)?;
+        let written =
+            file.set_len(0).and_then(|()| file.write_all(&lines)).and_then(|()| fs::rename(&path, &self.path));
+        if let Err(error) = written {
+            // It would take room from what is to be written next.
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        (self.file, self.lines, self.is_whole) = (file, samples.len(), true);
         Ok(())
+    }
+}
+
+/// Opens a file to be read and appended to, and locks it against other processes.
+fn open_locked(path: &Path) -> io::Result<File> {
+    loop {
+        let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        file.try_lock().map_err(io::Error::other)?;
+        // Whoever held it may have put another in its place meanwhile.
+        let (locked, named) = (file.metadata()?, fs::metadata(path));
+        if named.is_ok_and(|named| (named.dev(), named.ino()) == (locked.dev(), locked.ino())) {
+            return Ok(file);
+        }
     }
 }
 
@@ -219,7 +254,7 @@ mod tests {
     use super::*;
 
     fn sample(seq: u64) -> Arc<Outgoing> {
-        let sample = Sample { host: "h /ü".into(), epoch: seq, values: vec![("a label".into(), 1.5)] };
+        let sample = Sample { host: "h ?ü".into(), epoch: seq, values: vec![("a label".into(), 1.5)] };
         Arc::new(Outgoing { sample, key: format!("s-{seq}") })
     }
 
@@ -268,5 +303,45 @@ mod tests {
         assert_eq!(left(&backlog), ["s-48", "s-49", "s-50"]);
         drop(backlog);
         assert!(left(&open().unwrap()).is_empty());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_spool_that_was_full_has_all_that_waits_when_there_is_room_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Backlog::open("http://r", 10, Some(dir.path())).unwrap();
+        let backlog = open();
+        backlog.push(sample(1));
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let written = std::mem::replace(&mut backlog.lock().spool.as_mut().unwrap().file, full);
+        backlog.push(sample(2));
+        // A line that there was no room for may have been begun.
+        (&written).write_all(b"h/2 s-2 {\"a").unwrap();
+        drop(written);
+        backlog.push(sample(3));
+        drop(backlog);
+        assert_eq!(left(&open()), ["s-1", "s-2", "s-3"]);
+    }
+
+    #[test]
+    fn an_end_leaves_what_waits_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Backlog::open("http://r", 10, Some(dir.path())).unwrap();
+        let backlog = open();
+        (1..=3).for_each(|seq| backlog.push(sample(seq)));
+        backlog.done(&backlog.front().unwrap());
+        backlog.tell_end();
+        drop(backlog);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(left(&open()), ["s-2", "s-3"]);
+    }
+
+    #[test]
+    fn what_is_no_sample_in_a_spool_is_left_out() {
+        for line in ["", "h/1 s-1", "h/1 s {\"a\":1}", "/1 s-1 {\"a\":1}", "a%2fb/1 s-1 {\"a\":1}", "h/x s-1 {\"a\":1}"]
+        {
+            assert_eq!(Outgoing::from_line(line), None, "{line}");
+        }
+        assert!(Outgoing::from_line("h/1 s-1 {\"a\":1}").is_some());
     }
 }
