@@ -25,6 +25,7 @@ use crate::probe::{self, Probe};
 use crate::sample::Sample;
 use crate::sample::line::{Precision, encode_line};
 use crate::stats::Pulse;
+use crate::threads::spawn_lasting;
 use crate::trust::TOKEN_LINE;
 use backlog::{Backlog, Outgoing};
 pub use destination::{Destination, segment};
@@ -109,8 +110,8 @@ impl Monitor {
                 continue;
             }
             let backlog = Arc::new(Backlog::open(&name, options.backlog_max, options.spool.as_deref())?);
-            let (publisher, queue) = (Publisher::new(destination, &tokens.http, token)?, backlog.clone());
-            let thread = thread::Builder::new().name("publish".into()).spawn(move || publisher.run(&queue))?;
+            let (mut publisher, queue) = (Publisher::new(destination, &tokens.http, token)?, backlog.clone());
+            let thread = spawn_lasting("publish", move || publisher.run(&queue))?;
             outlets.push(Outlet::Backlog(backlog.clone()));
             publishers.push((backlog, thread));
         }
@@ -125,9 +126,7 @@ impl Monitor {
     /// Why another process should take the place of this one, if so. A receiver that is gone is no reason.
     #[must_use]
     pub fn ailment(&self) -> Option<String> {
-        let has_ended = || self.publishers.iter().any(|(_, thread)| thread.is_finished());
-        let publishing = || has_ended().then(|| "a thread that publishes has ended".to_owned());
-        self.pulse.ailment("the reading of this host", SILENCE_MAX).or_else(publishing)
+        self.pulse.ailment("the reading of this host", SILENCE_MAX)
     }
 
     /// Stops reading, gives what waits a moment to be published, and says in the log what was not.

@@ -1,4 +1,4 @@
-//! Threads for as long as the process has something for them to do: a panic costs what they were at, and not the thread.
+//! Threads that are given what comes from outside: a panic costs what they were at, and not the thread.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

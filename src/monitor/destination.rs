@@ -114,7 +114,7 @@ impl Destination {
         before.starts_with("https://").then(|| format!("{before}/api/token"))
     }
 
-    /// Where a sample of `host` and `epoch` goes, as the log tells it.
+    /// Where a sample of `host` and `epoch` goes.
     pub(super) fn url_of(&self, host: &str, epoch: u64) -> String {
         match self {
             Self::Api(prefix) => format!("{prefix}/{}/{epoch}", segment(host)),
@@ -126,18 +126,23 @@ impl Destination {
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Api(url) => f.write_str(url),
-            Self::Lines { url, .. } => f.write_str(&without_password(url)),
+            Self::Api(url) | Self::Lines { url, .. } => f.write_str(&without_password(url)),
             Self::Udp { authority } => write!(f, "udp://{authority}"),
             Self::Zmq { authority } => write!(f, "zmq://{authority}"),
         }
     }
 }
 
-/// A URL whose query has the password of InfluxDB's `p=` taken out: the log has it for every sample.
-fn without_password(url: &str) -> String {
+/// A URL with its passwords taken out, that of its user and that of InfluxDB's `p=`: the log has it for every sample.
+pub(super) fn without_password(url: &str) -> String {
     let hidden = |pair: &str| if pair.starts_with("p=") { "p=***".to_owned() } else { pair.to_owned() };
-    url.split_once('?').map_or(url.to_owned(), |(path, query)| {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let url = match authority.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host))) {
+        Some((user, host)) => format!("{scheme}://{user}:***@{host}{path}"),
+        None => url.to_owned(),
+    };
+    url.split_once('?').map_or(url.clone(), |(path, query)| {
         format!("{path}?{}", query.split('&').map(hidden).collect::<Vec<_>>().join("&"))
     })
 }
@@ -169,6 +174,22 @@ mod tests {
             assert_eq!(token_url(without), None, "{without}");
         }
         assert!(token_url_of("http://r").is_err() && token_url_of("nonsense").is_err());
+    }
+
+    #[test]
+    fn what_is_shown_of_a_url_has_no_password() {
+        for (url, shown) in [
+            ("http://me:secret@r:8080/api/perf/h/7", "http://me:***@r:8080/api/perf/h/7"),
+            ("https://me:s:e@r/write?u=me&p=secret&db=a@b:c", "https://me:***@r/write?u=me&p=***&db=a@b:c"),
+            ("http://me:secret@[::1]?p=", "http://me:***@[::1]?p=***"),
+            ("http://me@r/a:b@c", "http://me@r/a:b@c"),
+            ("udp://r:8089", "udp://r:8089"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+        let given = Destination::parse("http://me:secret@r:8080").unwrap();
+        assert_eq!(given.to_string(), "http://me:***@r:8080/api/perf");
+        assert_eq!(given.url_of("h", 7), "http://me:secret@r:8080/api/perf/h/7");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Publishes what waits for one destination: strictly in order, one sample at a time, again where that may help.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::backlog::{Backlog, Outgoing};
-use super::destination::Destination;
+use super::destination::{Destination, without_password};
 use super::token::Token;
 use super::{Credentials, random};
 use crate::reread::Reread;
@@ -27,6 +28,8 @@ const BUFFER_BYTES: usize = 16 << 10;
 const TOKEN_WITHIN: Duration = Duration::from_secs(5);
 /// Most bytes read of an answer; the receiver's own are far shorter.
 pub(super) const ANSWER_BYTES_MAX: u64 = 64 << 10;
+/// Longest sentence in characters that the log has of an answer.
+const SENTENCE_CHARS_MAX: usize = 1000;
 /// Longest wait that a receiver's `Retry-After` is honoured for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
@@ -78,13 +81,16 @@ impl Publisher {
         Ok(Self { destination: destination.clone(), way, token })
     }
 
-    pub(super) fn run(mut self, backlog: &Backlog) {
+    pub(super) fn run(&mut self, backlog: &Backlog) {
         let (mut retry, mut kept_connection, mut had_no_room) = (Retry::default(), false, false);
         while let Some(sample) = backlog.front() {
             let url = self.destination.url_of(&sample.sample.host, sample.sample.epoch);
-            let again = match self.publish(&url, &sample) {
+            let shown = without_password(&url);
+            // The HTTP client panics where it can have no thread to look a name up.
+            let published = catch_unwind(AssertUnwindSafe(|| self.publish(&url, &sample)));
+            let again = match published.unwrap_or_else(|_| Outcome::Later("a panic".to_owned(), None)) {
                 Outcome::Published => {
-                    log::info!("Publish was successful to {url}");
+                    log::info!("Publish was successful to {shown}");
                     None
                 }
                 // A kept connection may have ended since the sample before: that alone is no failure.
@@ -97,14 +103,14 @@ impl Publisher {
                     Some((details, after))
                 }
                 Outcome::Refused(details) | Outcome::NoRoom(details, _) => {
-                    log::error!("Publish failed to {url}, details: {details}");
+                    log::error!("Publish failed to {shown}, details: {details}");
                     None
                 }
                 Outcome::Later(details, after) => Some((details, after)),
                 Outcome::Unanswered(details) => Some((details, None)),
             };
             if let Some((details, after)) = again {
-                log::error!("Publish failed to {url}, details: {details}");
+                log::error!("Publish failed to {shown}, details: {details}");
                 if backlog.closes_within(retry.next_wait(random()).max(after.unwrap_or_default())) {
                     return;
                 }
@@ -183,15 +189,18 @@ fn send(request: ureq::RequestBuilder<ureq::typestate::WithBody>, body: &[u8]) -
     let status = response.status().as_u16();
     let after = response.headers().get("Retry-After").and_then(|after| after.to_str().ok());
     let after = after.and_then(|after| retry_after(after, SystemTime::now()));
-    let answer = match response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string() {
-        Ok(answer) => answer,
-        Err(error) => return (Some(status), Outcome::Unanswered(format!("HTTP {status}, and its body: {error}"))),
+    let answer = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
+    // Of a refusal the status is enough: what a proxy says of it may be of any length, in any letters.
+    let details = match &answer {
+        Ok(answer) => format!("HTTP {status}{}", said(answer)),
+        Err(error) => format!("HTTP {status}, and its body: {error}"),
     };
-    let details = format!("HTTP {status}{}", said(&answer));
     let outcome = match status {
+        200..=299 if answer.is_err() => Outcome::Unanswered(details),
         200..=299 => Outcome::Published,
         429 => Outcome::NoRoom(details, after),
-        401 | 408 | 500..=599 => Outcome::Later(details, after),
+        // What leads elsewhere is a proxy's, for a while or by mistake.
+        300..=399 | 401 | 408 | 500..=599 => Outcome::Later(details, after),
         _ => Outcome::Refused(details),
     };
     (Some(status), outcome)
@@ -200,7 +209,8 @@ fn send(request: ureq::RequestBuilder<ureq::typestate::WithBody>, body: &[u8]) -
 /// The sentence of an error's JSON, as the end of another.
 pub(super) fn said(answer: &str) -> String {
     let answer = serde_json::from_str::<serde_json::Value>(answer).ok();
-    answer.as_ref().and_then(|answer| answer["error"].as_str()).map_or(String::new(), |said| format!(": {said}"))
+    let sentence = answer.as_ref().and_then(|answer| answer["error"].as_str());
+    sentence.map_or(String::new(), |sentence| format!(": {sentence:.SENTENCE_CHARS_MAX$}"))
 }
 
 /// Reads `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).

@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use super::destination::without_password;
 use super::publisher::{ANSWER_BYTES_MAX, Http};
 use crate::reread::Reread;
+use crate::threads::spawn_lasting;
 
 /// Longest token that is read from a file: a head has no room for more.
 const TOKEN_BYTES_MAX: usize = 4096;
@@ -56,9 +58,10 @@ impl Token {
 
     /// The token that the receiver at `url` gives, which is asked by `http`.
     pub(super) fn given_by(url: String, http: Http) -> std::io::Result<Self> {
-        let kept = Arc::new(Kept { url, state: Mutex::default(), changed: Condvar::new() });
+        let shown = without_password(&url);
+        let kept = Arc::new(Kept { url, shown, state: Mutex::default(), changed: Condvar::new() });
         let keeper = kept.clone();
-        thread::Builder::new().name("token".into()).spawn(move || keeper.keep(&http))?;
+        spawn_lasting("token", move || keeper.keep(&http))?;
         Ok(Self::Given(kept))
     }
 
@@ -82,6 +85,8 @@ impl Token {
 /// A token that a thread keeps.
 pub(super) struct Kept {
     url: String,
+    /// The same for the log.
+    shown: String,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -111,7 +116,7 @@ impl Kept {
         let state = self.lock();
         let waited = self.changed.wait_timeout_while(state, wait, |state| state.latest.is_none());
         let state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        state.latest.clone().unwrap_or_else(|| Err(format!("no token from {} yet", self.url)))
+        state.latest.clone().unwrap_or_else(|| Err(format!("no token from {} yet", self.shown)))
     }
 
     fn refused(&self, token: Option<&Arc<str>>) {
@@ -142,10 +147,10 @@ impl Kept {
                     NONE_NEEDED_FOR
                 }
                 Err(details) => {
-                    log::warn!("No token from {}, details: {details}", self.url);
+                    log::warn!("No token from {}, details: {details}", self.shown);
                     // One that is still good is shown until it is not.
                     if state.good_until.is_none_or(|until| Instant::now() >= until) {
-                        state.latest = Some(Err(format!("no token from {}: {details}", self.url)));
+                        state.latest = Some(Err(format!("no token from {}: {details}", self.shown)));
                     }
                     let wait = ask_again;
                     ask_again = (ask_again * 2).min(ASK_AGAIN_LONGEST);
