@@ -22,7 +22,10 @@ pub(crate) struct Reread<T> {
 /// The files as they were when they were last looked at.
 struct Seen {
     at: Instant,
+    /// What they were when they could be read.
     stamps: Vec<Stamp>,
+    /// Why they could not be read since.
+    failed: Option<String>,
 }
 
 /// What changes with a file: time of change, inode, length. Nothing of a file that is not there.
@@ -37,7 +40,7 @@ impl<T> Reread<T> {
         files: Vec<PathBuf>,
         read: impl Fn() -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, String> {
-        let seen = Seen { at: Instant::now(), stamps: stamps(&files) };
+        let seen = Seen { at: Instant::now(), stamps: stamps(&files), failed: None };
         let current = RwLock::new(Arc::new(read()?));
         Ok(Self { files, read: Box::new(read), current, seen: Mutex::new(seen) })
     }
@@ -56,16 +59,21 @@ impl<T> Reread<T> {
         seen.at = Instant::now();
         let stamps = stamps(&self.files);
         if stamps == seen.stamps {
+            seen.failed = None;
             return;
         }
-        // What changes while it is read has another stamp at the next look.
-        seen.stamps = stamps;
         match (self.read)() {
             Ok(value) => {
+                // What changes while it is read has another stamp at the next look.
+                (seen.stamps, seen.failed) = (stamps, None);
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
                 log::info!("{} was read again", self.names());
             }
-            Err(error) => log::error!("What {} said before stays in force: {error}", self.names()),
+            Err(error) if seen.failed.as_ref() == Some(&error) => {}
+            Err(error) => {
+                log::error!("What {} said before stays in force: {error}", self.names());
+                seen.failed = Some(error);
+            }
         }
     }
 

@@ -131,11 +131,12 @@ impl Directory {
             Ok(_) => fs::read_to_string(&path).map_err(|error| format!("cannot be read: {error}")),
             Err(error) => Err(format!("cannot be read: {error}")),
         };
-        let texts = match text {
-            Ok(text) => parse(&name, &text),
-            Err(why) => Texts { values: Vec::new(), problems: vec![format!("textfile {name:?} {why}")] },
+        // What could not be read is tried again, though it has not changed.
+        let (stamp, texts) = match text {
+            Ok(text) => (new, parse(&name, &text)),
+            Err(why) => ([0; 7], Texts { values: Vec::new(), problems: vec![format!("textfile {name:?} {why}")] }),
         };
-        self.files.insert(name, File { stamp: new, texts });
+        self.files.insert(name, File { stamp, texts });
         true
     }
 }
