@@ -224,7 +224,7 @@ impl Options {
 
     fn watch(&mut self) -> Result<Command, String> {
         let (host, label) = (self.text("--host")?, self.text("--label")?);
-        let once = self.arguments.contains("--once");
+        let once = self.flag("--once")?;
         let (ca, password_file) = (self.path("--ca")?, self.path("--password-file")?);
         let url = self.receiver_url()?;
         Ok(Command::Watch(watch::Options { url, host, label, once, ca, password_file }))

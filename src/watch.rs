@@ -12,7 +12,7 @@ mod view;
 use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,8 @@ use view::{Next, View};
 
 /// How often the receiver is asked, which is how often most hosts report.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+/// Most answers, keys and signals that wait until a slow terminal is drawn.
+const EVENTS_MAX: usize = 8;
 /// Columns of plain text where there is no terminal to tell how many fit.
 const PLAIN_COLUMNS: usize = 100;
 /// Series shown of each host when no label is named.
@@ -132,7 +134,7 @@ fn print(client: &Client, options: &Options, style: Style) -> Result<(), String>
 /// Shows pictures in the whole terminal, and obeys keys.
 fn show(client: Client, options: &Options, style: Style) -> Result<(), String> {
     let failed = |error: io::Error| format!("terminal: {error}");
-    let (events, happened) = mpsc::channel();
+    let (events, happened) = mpsc::sync_channel(EVENTS_MAX);
     // Signals are held before any thread starts, so that one thread gets them.
     terminal::spawn_signals(events.clone()).map_err(failed)?;
     let (wants, wanted) = mpsc::channel();
@@ -151,16 +153,19 @@ fn show(client: Client, options: &Options, style: Style) -> Result<(), String> {
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         };
-        match event {
-            Event::Quit => return Ok(()),
-            Event::Resized => {}
-            Event::Answer(answer) => view.take(answer, Instant::now()),
-            Event::Keys(keys) => {
-                for key in keys {
-                    match view.press(key, rows) {
-                        Next::Stay => {}
-                        Next::Ask(want) => drop(wants.send(want)),
-                        Next::Quit => return Ok(()),
+        // A terminal that is slower than what happens is shown the last of it.
+        for event in std::iter::once(event).chain(happened.try_iter()) {
+            match event {
+                Event::Quit => return Ok(()),
+                Event::Resized => {}
+                Event::Answer(answer) => view.take(answer, Instant::now()),
+                Event::Keys(keys) => {
+                    for key in keys {
+                        match view.press(key, rows) {
+                            Next::Stay => {}
+                            Next::Ask(want) => drop(wants.send(want)),
+                            Next::Quit => return Ok(()),
+                        }
                     }
                 }
             }
@@ -169,7 +174,7 @@ fn show(client: Client, options: &Options, style: Style) -> Result<(), String> {
 }
 
 /// Asks for what is wanted, once a second and at once where something else is.
-fn ask(client: &Client, mut want: Want, wanted: &Receiver<Want>, answers: &Sender<Event>) {
+fn ask(client: &Client, mut want: Want, wanted: &Receiver<Want>, answers: &SyncSender<Event>) {
     loop {
         let began = Instant::now();
         if answers.send(Event::Answer(client.ask(&want))).is_err() {

@@ -3,7 +3,7 @@
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::{panic, process, thread};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -100,7 +100,7 @@ pub(super) enum Key {
 }
 
 /// Reads keys in a thread of their own, until there are none to come.
-pub(super) fn spawn_keys(events: Sender<Event>) -> io::Result<()> {
+pub(super) fn spawn_keys(events: SyncSender<Event>) -> io::Result<()> {
     thread::Builder::new().name("keys".into()).spawn(move || {
         let mut typed = [0; 256];
         loop {
@@ -158,7 +158,7 @@ fn sequence(text: &str) -> Option<(Option<Key>, usize)> {
 
 /// Holds the signals that end a program or tell of another size, for this thread and those it starts, and waits for them
 /// in a thread.
-pub(super) fn spawn_signals(events: Sender<Event>) -> io::Result<()> {
+pub(super) fn spawn_signals(events: SyncSender<Event>) -> io::Result<()> {
     let mut signals = SigSet::empty();
     signals.extend([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGWINCH]);
     signals.thread_block()?;
