@@ -170,6 +170,9 @@ impl Api {
     /// Why another process should take its place, if so: of what it lacks a restart would help.
     #[must_use]
     pub fn worn_out(&self) -> Option<String> {
+        if self.ingest.stats().upkeep_ended.get() > 0 {
+            return Some("the upkeep of the store has ended by a panic".to_owned());
+        }
         let (parked, left) = (self.ingest.stats().parked.get(), self.ingest.stats().left_behind.get());
         if parked > PARKED_MAX {
             return Some(format!("{parked} requests are parked, and the limit is {PARKED_MAX}"));

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::api::{Api, Serve};
@@ -110,7 +111,7 @@ impl Receiver {
         }
         let (stop_upkeep, stopped) = mpsc::channel();
         let (kept, is_shared) = (store.clone(), options.store.is_shared());
-        let upkeep = spawn_lasting("upkeep", move || {
+        let upkeep = spawn_upkeep(&stats, move || {
             if is_shared {
                 // Counts what others have stored.
                 kept.sweep(unix_now_sec());
@@ -173,6 +174,17 @@ impl Receiver {
     }
 }
 
+/// Starts the thread of the upkeep. Where a panic ends it the process is not well: what it has left half done is not to be
+/// gone on with.
+fn spawn_upkeep(stats: &Arc<Stats>, keep: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let stats = stats.clone();
+    thread::Builder::new().name("upkeep".into()).spawn(move || {
+        if catch_unwind(AssertUnwindSafe(keep)).is_err() {
+            stats.upkeep_ended.add(1);
+        }
+    })
+}
+
 fn keep_up(stopped: &mpsc::Receiver<()>, store: &Store) {
     let tell = |written: Result<(), Unavailable>| {
         if let Err(unavailable) = written {
@@ -192,5 +204,19 @@ fn keep_up(stopped: &mpsc::Receiver<()>, store: &Store) {
                 tell(store.expire_disk(now));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_in_the_upkeep_is_counted() {
+        let stats = Arc::new(Stats::default());
+        spawn_upkeep(&stats, || ()).unwrap().join().unwrap();
+        assert_eq!(stats.upkeep_ended.get(), 0);
+        spawn_upkeep(&stats, || panic!("this is a test")).unwrap().join().unwrap();
+        assert_eq!(stats.upkeep_ended.get(), 1);
     }
 }

@@ -162,6 +162,8 @@ pub struct Stats {
     pub answers: [Counter; STATUSES.len()],
     /// Connections of the plain door, by their first requests.
     pub connections: Counter,
+    /// Whether a panic has ended the upkeep of the store: 1 then.
+    pub upkeep_ended: Counter,
     /// Requests of the plain door that could not be dropped safely: each keeps a thread and two descriptors.
     pub parked: Counter,
     /// Connections of the plain door whose clients have gone, and which it does not let go: those of parked requests,

@@ -158,7 +158,10 @@ impl Redis {
         let (mut places, mut commands) = (Vec::new(), Vec::new());
         for (place, of_host, command) in again {
             match listed.get(of_host) {
-                Some(Err(unavailable)) => became[place] = Err(unavailable.clone()),
+                // It was said before that the sample is not stored.
+                Some(Err(unavailable)) => {
+                    became[place] = Err(Unavailable { is_uncertain: false, ..unavailable.clone() });
+                }
                 _ => {
                     places.push(place);
                     commands.push(command);

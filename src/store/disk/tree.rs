@@ -2,8 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
@@ -16,10 +16,12 @@ const MEMTABLE_BYTES: u64 = 16 << 20;
 /// Size of fjall's own journals at which what they hold is moved to tables, so that a restart need not read it. fjall
 /// makes one of 64 MiB ahead, and begins another only when that is full.
 const JOURNALS_BYTES_MAX: u64 = 64 << 20;
-/// Threads of fjall. One alone may wait for room in a queue that it alone empties.
+/// Threads of fjall. One alone may wait for room in a queue that it alone empties; of two, one looks on busily while the
+/// other compacts.
 const WORKERS: usize = 2;
-/// Time between two looks at whether a table is written.
+/// Time between two looks at whether a table is written, and longest time until it is.
 const FLUSH_POLL: Duration = Duration::from_millis(5);
+const FLUSH_WITHIN: Duration = Duration::from_secs(300);
 
 /// The state of the hosts, and the two logs of samples.
 #[derive(Clone)]
@@ -75,10 +77,14 @@ impl Tree {
     }
 
     /// Moves what a keyspace has in memory to a table, and waits until that is written. When it cannot be, fjall's
-    /// worker poisons the database and ends; fjall's own wait does not look at that, and would last for ever.
+    /// worker poisons the database and ends, or panics; fjall's own wait does not look at that, and would last for ever.
     fn flush(&self, keyspace: &Keyspace) -> fjall::Result<()> {
         if keyspace.rotate_memtable()? {
+            let begun = Instant::now();
             while keyspace.sealed_memtable_count() > 0 {
+                if begun.elapsed() > FLUSH_WITHIN {
+                    return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+                }
                 // Fails when the database is poisoned, and has nothing to do otherwise: every write has done it.
                 self.db.persist(PersistMode::Buffer)?;
                 thread::sleep(FLUSH_POLL);

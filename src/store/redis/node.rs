@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use redis::io::tcp::TcpSettings;
@@ -14,6 +13,7 @@ use redis::{
 
 use super::super::Unavailable;
 use super::address::Address;
+use crate::threads::spawn_lasting;
 
 /// Connections to a server. While one waits for its answers, what comes is gathered for the other; with more of them,
 /// pipelines get shorter and cost more.
@@ -114,7 +114,7 @@ impl Node {
         let node = Arc::new(Self { address, client, state: Mutex::new(state), changed: Condvar::new() });
         for number in 0..CONNECTIONS {
             let node = node.clone();
-            let spawned = thread::Builder::new().name(format!("redis-{number}")).spawn(move || node.run(number == 0));
+            let spawned = spawn_lasting(&format!("redis-{number}"), move || node.run(number == 0));
             spawned.map_err(|error| format!("store: no thread for a connection to Redis: {error}"))?;
         }
         Ok(node)
