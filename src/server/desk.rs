@@ -36,8 +36,8 @@ const LANE_IDLE_MAX: Duration = Duration::from_secs(2);
 const LANE_WAITING_MAX: usize = 4096;
 /// Most bytes of the answers among them.
 const LANE_WAITING_BYTES_MAX: usize = 256 << 20;
-/// Clients that are told at the same time that the lane has no room; each holds a thread, for as long as a body that is
-/// read away may take. What comes beyond is parked.
+/// Clients with long bodies that are told at the same time that the lane has no room; each holds a thread, for as long as
+/// the body may take that is read away. What comes beyond is parked.
 const TURNED_AWAY_MAX: usize = 1024;
 /// Longest time for a long answer as a whole, if its client takes some of it every few seconds.
 const ANSWER_SEC_MAX: u64 = 300;
@@ -60,28 +60,32 @@ struct Shared {
 
 /// Threads that do something which takes a client's time, counted so that there are not too many.
 struct Threads {
-    count: AtomicUsize,
+    count: Arc<AtomicUsize>,
     most: usize,
 }
 
 /// One of them, for as long as it is held.
-struct Counted<'a>(&'a Threads);
+struct Counted(Arc<AtomicUsize>);
 
 impl Threads {
     fn new(most: usize) -> Self {
-        Self { count: AtomicUsize::new(0), most }
+        Self { count: Arc::default(), most }
     }
 
     /// Lets a thread begin, unless as many are at it as may.
-    fn begin(&self) -> Option<Counted<'_>> {
-        let counted = Counted(self);
+    fn begin(&self) -> Option<Counted> {
+        let counted = Counted(self.count.clone());
         (self.count.fetch_add(1, Ordering::AcqRel) < self.most).then_some(counted)
+    }
+
+    fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Ordering::AcqRel);
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -93,24 +97,24 @@ enum Work {
 }
 
 /// How a request's turn ended.
-enum Served<'a> {
+enum Served {
     /// The connection can have another.
     Done,
     /// Its client has not taken the answer, and is there; or a panic has taken the request.
     Lost,
     /// What follows on the connection is not to be trusted, which is still to be answered.
-    Refused(Box<Refusal<'a>>),
+    Refused(Box<Refusal>),
     /// The rest takes a client's time.
     ForLane(Box<Work>),
 }
 
 /// The answer to a request of which it is not certain where it ends, or how much of it is still to come.
-struct Refusal<'a> {
+struct Refusal {
     request: Request,
     unread: Unread,
     reply: Reply,
     /// What is left of a body is read away by a worker that is counted as one that reads.
-    _reading: Option<Counted<'a>>,
+    _reading: Option<Counted>,
 }
 
 impl Work {
@@ -144,7 +148,7 @@ impl Desk {
     /// Whether nothing long is on its way.
     pub(super) fn lane_is_empty(&self) -> bool {
         let lane = self.0.lane.lock();
-        lane.threads == lane.idle && lane.waiting.is_empty()
+        lane.threads == lane.idle && lane.waiting.is_empty() && self.0.turning_away.count() == 0
     }
 
     /// Gives a request its place on its connection, and its turn where it is the first. The requests of a connection
@@ -216,7 +220,7 @@ impl Desk {
             lane.threads += 1;
             drop(lane);
             let desk = self.clone();
-            let spawned = thread::Builder::new().name("http-lane".into()).spawn(move || desk.run_lane(LANE_IDLE_MAX));
+            let spawned = thread::Builder::new().name("http-lane".into()).spawn(move || desk.run_lane(false));
             if let Err(error) = spawned {
                 log::error!("No thread for a long body or answer: {error}");
                 self.run_lane_without_thread();
@@ -224,33 +228,41 @@ impl Desk {
         }
     }
 
-    /// Answers what the lane has no room for by a thread of its own, and ends the connection: for what waits on it there
-    /// is no room either.
-    fn turn_away(&self, client: SocketAddr, work: Work) {
-        let desk = self.clone();
-        let turn_away = move |work| {
-            let counted = desk.0.turning_away.begin();
-            desk.end(client, || desk.0.answer_without_lane(work, counted.is_some()));
-        };
-        if let Err(work) = hand_over("http-no-room", work, turn_away) {
-            self.end(client, || self.0.answer_without_lane(work, false));
+    /// Answers what the lane has no room for, a request by a thread of its own, and ends the connection: for what waits on
+    /// it there is no room either.
+    fn turn_away(&self, client: SocketAddr, mut work: Work) {
+        if let Work::Serve(_) = work
+            && let Some(counted) = self.0.turning_away.begin()
+        {
+            let desk = self.clone();
+            let turn_away = move |work| {
+                desk.end(client, || desk.0.answer_without_lane(work, true));
+                drop(counted);
+            };
+            match hand_over("http-no-room", work, turn_away) {
+                Ok(()) => return,
+                Err(back) => work = back,
+            }
         }
+        self.end(client, || self.0.answer_without_lane(work, false));
     }
 
-    /// Leaves what waits to the threads that the lane has; without any, this one does it.
+    /// Does what waits where no thread is to be had, unless another does so already: one worker at most.
     fn run_lane_without_thread(&self) {
         let mut lane = self.0.lane.lock();
-        if lane.threads > 1 {
+        if lane.has_worker {
             lane.threads -= 1;
             return;
         }
+        lane.has_worker = true;
         drop(lane);
-        self.run_lane(Duration::ZERO);
+        self.run_lane(true);
     }
 
-    /// A thread of the lane, or one in its stead: does what waits, until nothing has for `idle_max`.
-    fn run_lane(&self, idle_max: Duration) {
+    /// A thread of the lane, or a worker in its stead: does what waits, until nothing does any more.
+    fn run_lane(&self, is_worker: bool) {
         let Lane { has_work, .. } = &self.0.lane;
+        let idle_max = if is_worker { Duration::ZERO } else { LANE_IDLE_MAX };
         loop {
             let mut lane = self.0.lane.lock();
             lane.idle += 1;
@@ -259,6 +271,7 @@ impl Desk {
             lane.idle -= 1;
             let Some((client, work)) = lane.waiting.pop_front() else {
                 lane.threads -= 1;
+                lane.has_worker &= !is_worker;
                 return;
             };
             lane.waiting_bytes -= work.answer_bytes();
@@ -280,6 +293,8 @@ struct LaneState {
     threads: usize,
     /// Those of the threads that wait for work.
     idle: usize,
+    /// One of the threads is a worker, since none was to be had.
+    has_worker: bool,
     waiting: VecDeque<(SocketAddr, Work)>,
     /// Of the answers among them.
     waiting_bytes: usize,
@@ -292,7 +307,7 @@ impl Lane {
 }
 
 impl Shared {
-    fn serve(&self, mut request: Request, in_lane: bool) -> Served<'_> {
+    fn serve(&self, mut request: Request, in_lane: bool) -> Served {
         let unread = Unread::of(&request);
         let reading = if unread.is_to_be_read() && !in_lane { self.readers.begin() } else { None };
         if unread.is_to_be_read() && !in_lane && reading.is_none() {
@@ -316,6 +331,11 @@ impl Shared {
     fn answer_without_lane(&self, work: Work, in_time: bool) {
         let request = match work {
             Work::Serve(request) => request,
+            // What was read can be read again. It is counted as the answer that it was to be.
+            Work::Send(request, reply) if reply.status == 200 => {
+                let reply = Reply::error(503, "answer: as many long ones are on their way as this door has room for");
+                return drop(send(request, &reply, true, SEND_SEC_MAX));
+            }
             Work::Send(request, reply) => return drop(send(request, &reply, true, SEND_SEC_MAX)),
         };
         let reply =
@@ -327,7 +347,7 @@ impl Shared {
         }
     }
 
-    fn refuse(&self, refusal: Refusal<'_>) {
+    fn refuse(&self, refusal: Refusal) {
         let Refusal { mut request, unread, reply, _reading } = refusal;
         match unread {
             Unread::Nothing => drop(send(request, &reply, true, SEND_SEC_MAX)),
@@ -567,7 +587,7 @@ fn unless_it_panics(answer: impl FnOnce()) {
 }
 
 /// Writes an answer, for up to `answer_sec_max`, and gives its connection back to tiny_http.
-fn send(request: Request, reply: &Reply, close: bool, answer_sec_max: u64) -> Served<'static> {
+fn send(request: Request, reply: &Reply, close: bool, answer_sec_max: u64) -> Served {
     let asked = header(request.headers(), "Connection");
     let connection = http::connection(asked, *request.http_version() == HTTPVersion(1, 0), close);
     let (answer, mut rest) = http::encode(reply, request.method() == &Method::Head, connection);
@@ -591,7 +611,7 @@ fn send(request: Request, reply: &Reply, close: bool, answer_sec_max: u64) -> Se
 
 /// Where a client has gone, what it sent before is done all the same, and no answer to it waits for anybody. It is there
 /// where its time is over, by the timeout of a write or the one of an answer, which is no error of the kernel's.
-fn not_taken(error: io::Error) -> Served<'static> {
+fn not_taken(error: io::Error) -> Served {
     let has_gone = error.raw_os_error().is_some() && error.kind() != io::ErrorKind::WouldBlock;
     give_up_quietly(Err(error));
     if has_gone { Served::Done } else { Served::Lost }
