@@ -174,13 +174,18 @@ fn write_hosts(text: &mut Text, store: &Store, hosts_max: usize, now: u64) {
             break;
         }
         let Ok(kept) = store.series(host, &wanted, now) else { break };
-        written += 1;
-        for (label, series) in kept {
-            let Some(bucket) = series.running(now) else { continue };
-            for (stat, value) in [("avg", bucket.mean()), ("min", bucket.min), ("max", bucket.max)] {
-                text.sample(name, &[("host", host), ("label", &label), ("stat", stat)], value);
+        let is_whole = kept.iter().all(|(label, series)| {
+            if text.0.len() > BYTES_MAX {
+                return false;
             }
-        }
+            if let Some(bucket) = series.running(now) {
+                for (stat, value) in [("avg", bucket.mean()), ("min", bucket.min), ("max", bucket.max)] {
+                    text.sample(name, &[("host", host), ("label", label), ("stat", stat)], value);
+                }
+            }
+            true
+        });
+        written += usize::from(is_whole);
     }
     text.gauge("lizm_hosts_omitted", "Hosts whose values are left out here.", names.len() - written);
 }
