@@ -292,7 +292,7 @@ class Measured:
         print(f"minute {len(self.minutes)}: {'; '.join(parts)}; faults: {', '.join(faults)}", flush=True)
 
     def bars(self):
-        """Holds what was seen against the bars; the first quarter of memory is its warming up."""
+        """Holds what was seen against the bars, memory over the whole hour: the rehearsal was its warming up."""
         quarter = max(1, len(self.minutes) // 4)
         for name in self.minutes[0]:
             memory, descriptors, _, seen = zip(*(minute[name] for minute in self.minutes))
@@ -300,7 +300,7 @@ class Measured:
                 sentence = f"{name}: {min(memory):.1f} to {max(memory):.1f} MB, over its restarts"
                 yield sentence, max(memory) < RESTARTED_MAX_MB
             else:
-                slope, step = slope_per_hour(memory[quarter:]), rise_per_hour(memory[quarter:])
+                slope, step = slope_per_hour(memory), rise_per_hour(memory)
                 sentence = f"{name}: memory grows by {slope:.2f} MB an hour, by {step:.2f} from third to third"
                 yield sentence, max(slope, step) < SLOPE_MAX_MB_PER_HOUR
             first, last = (statistics.median(part) for part in (descriptors[:quarter], descriptors[-quarter:]))
