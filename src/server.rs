@@ -8,6 +8,7 @@
 mod cookie;
 mod desk;
 mod left_behind;
+mod request;
 mod turns;
 
 use std::io::{self, Read, Write};

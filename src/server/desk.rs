@@ -14,18 +14,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tiny_http::{HTTPVersion, Header, Method, ReadWrite, Request, Response};
+use tiny_http::{HTTPVersion, Method, ReadWrite, Request, Response};
 
+use super::request::{
+    BODY_SEC_MAX, DROPPED_BYTES_MAX, Unread, header, is_last, pairs, read_away, read_body, read_chunks,
+};
 use super::turns::{Begun, Turn, Turns};
-use super::{RECEIVE_SEC_MAX, SEND_SEC_MAX, unix_now_sec};
+use super::{SEND_SEC_MAX, unix_now_sec};
 use crate::api::{Api, HEAD_BYTES_MAX, Head, Peer, Reply};
 use crate::http::{self, Body};
 use crate::stats::Stats;
 
-/// Bodies up to this many bytes are in memory when tiny_http hands a request over (`tiny_http::request`).
-const BUFFERED_BYTES_MAX: usize = 1024;
-/// Longest unread body in bytes that may be dropped: tiny_http allocates its length to do so, and a petabyte aborts.
-const DROPPED_BYTES_MAX: usize = 64 << 20;
 /// Answers up to this many bytes are written by the worker: the kernel takes them at once.
 const SENT_INLINE_BYTES_MAX: usize = 32 << 10;
 /// Long bodies read and long answers written at the same time; each holds a thread.
@@ -41,9 +40,6 @@ const LANE_WAITING_BYTES_MAX: usize = 256 << 20;
 const TURNED_AWAY_MAX: usize = 1024;
 /// Longest time for a long answer as a whole, if its client takes some of it every few seconds.
 const ANSWER_SEC_MAX: u64 = 300;
-/// Longest time for a body to come in.
-const BODY_SEC_MAX: u64 = 30;
-
 /// Where requests are answered.
 #[derive(Clone)]
 pub(super) struct Desk(Arc<Shared>);
@@ -446,128 +442,6 @@ fn answer_and_take(request: Request, reply: &Reply) -> Box<dyn ReadWrite + Send>
     let mut stream = request.upgrade("none", Response::empty(100));
     give_up_quietly(stream.write_all(&answer).and_then(|()| stream.write_all(rest)).and_then(|()| stream.flush()));
     stream
-}
-
-/// What tiny_http has not read of a body when it hands the request over.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Unread {
-    Nothing,
-    Bytes(usize),
-    Chunks,
-}
-
-impl Unread {
-    /// Whether it takes a client's time. One that is refused by its length alone does not: nothing of it is read.
-    fn is_to_be_read(self) -> bool {
-        match self {
-            Self::Nothing => false,
-            Self::Bytes(length) => length <= DROPPED_BYTES_MAX,
-            Self::Chunks => true,
-        }
-    }
-
-    pub(super) fn of(request: &Request) -> Self {
-        let headers = request.headers();
-        match request.body_length() {
-            // The connection ends with such a request, so nothing after its head is read.
-            _ if http::asks_for_upgrade(pairs(headers)) => Self::Nothing,
-            None if header(headers, "Transfer-Encoding").is_some() => Self::Chunks,
-            Some(length) if length > BUFFERED_BYTES_MAX || length > 0 && header(headers, "Expect").is_some() => {
-                Self::Bytes(length)
-            }
-            _ => Self::Nothing,
-        }
-    }
-}
-
-/// Whether tiny_http takes nothing more from a connection after this request.
-fn is_last(request: &Request) -> bool {
-    let asked = header(request.headers(), "Connection").unwrap_or_default().to_ascii_lowercase();
-    let is_kept = asked.contains("keep-alive") || *request.http_version() != HTTPVersion(1, 0);
-    asked.contains("close") || asked.contains("upgrade") || !is_kept
-}
-
-/// The headers of a request, as names and values.
-fn pairs(headers: &[Header]) -> impl Iterator<Item = (&str, &str)> + Clone {
-    headers.iter().map(|header| (header.field.as_str().as_str(), header.value.as_str()))
-}
-
-fn header<'a>(headers: &'a [Header], name: &'static str) -> Option<&'a str> {
-    http::header(pairs(headers), name)
-}
-
-fn read_body(request: &mut Request, length: usize) -> Result<Vec<u8>, Reply> {
-    let deadline = Instant::now() + Duration::from_secs(BODY_SEC_MAX);
-    let mut body = vec![0; length];
-    let mut filled = 0;
-    while filled < length {
-        match request.as_reader().read(&mut body[filled..]) {
-            Ok(0) => return Err(Reply::error(400, &format!("body: ended after {filled} of {length} bytes"))),
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return Err(too_slow(filled, length, &format!("then none for {RECEIVE_SEC_MAX} seconds"))),
-        }
-        if filled < length && Instant::now() > deadline {
-            return Err(too_slow(filled, length, &format!("the limit is {BODY_SEC_MAX} seconds")));
-        }
-    }
-    Ok(body)
-}
-
-fn too_slow(filled: usize, length: usize, why: &str) -> Reply {
-    Reply::error(408, &format!("body: {filled} of {length} bytes came, {why}"))
-}
-
-/// Reads a body in chunks.
-///
-/// tiny_http does not tell one that was cut short within a chunk from a whole one. What is packed tells by itself; of
-/// lines the last must have its newline, so that those that came are whole.
-fn read_chunks(request: &mut Request, bytes_max: usize, is_packed: bool) -> Result<Vec<u8>, Reply> {
-    let deadline = Instant::now() + Duration::from_secs(BODY_SEC_MAX);
-    let (mut body, mut scratch) = (Vec::new(), [0; 16 << 10]);
-    loop {
-        let read = match request.as_reader().read(&mut scratch) {
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                let sentence = format!("body: after {} bytes of it a chunk is malformed, or cut short", body.len());
-                return Err(Reply::error(400, &sentence));
-            }
-            Err(_) => {
-                let (came, silent) = (body.len(), RECEIVE_SEC_MAX);
-                let sentence = format!("body: {came} bytes of it came, then none for {silent} seconds");
-                return Err(Reply::error(408, &sentence));
-            }
-        };
-        body.extend_from_slice(&scratch[..read]);
-        if body.len() > bytes_max {
-            return Err(Reply::error(413, &format!("body: longer than {bytes_max} bytes, the limit")));
-        }
-        if read == 0 && !is_packed && body.last().is_some_and(|last| *last != b'\n') {
-            let sentence = "body: the last line has no newline, so it may be cut short; in chunks it needs one";
-            return Err(Reply::error(400, sentence));
-        }
-        if read == 0 {
-            return Ok(body);
-        }
-        if Instant::now() > deadline {
-            let sentence = format!("body: {} bytes of it came, the limit is {BODY_SEC_MAX} seconds", body.len());
-            return Err(Reply::error(408, &sentence));
-        }
-    }
-}
-
-/// Reads the chunks of a refused request away, so that a client that is still sending gets to read the answer, and says
-/// whether they, or what can be read of them, came within the time that a body may take.
-fn read_away(request: &mut Request) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(BODY_SEC_MAX);
-    let mut scratch = [0; 16 << 10];
-    while Instant::now() < deadline {
-        if !request.as_reader().read(&mut scratch).is_ok_and(|read| read > 0) {
-            return true;
-        }
-    }
-    false
 }
 
 /// Has a new thread do something with a value, which is given back where there is no thread to be had.
