@@ -446,3 +446,14 @@ fn probe(address: SocketAddr, timeout: Duration) -> Probed {
         .and_then(|()| stream.read_exact(&mut answer));
     if asked.is_ok() { Probed::Answered } else { Probed::Missed }
 }
+
+/// Listens on a port of an address, unless it is one of IPv6 where there is none.
+#[cfg(all(test, target_os = "linux"))]
+fn bind_where_there_is(address: &str) -> Option<TcpListener> {
+    let bound = TcpListener::bind((address, 0));
+    if let Err(error) = &bound {
+        assert!(address.contains(':'), "{address}: {error}");
+        println!("there is no IPv6 here: {error}");
+    }
+    bound.ok()
+}

@@ -96,24 +96,18 @@ mod linux {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::io::Write;
-    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::net::{TcpStream, UdpSocket};
 
     use nix::libc::linger;
     use nix::sys::socket::{setsockopt, sockopt};
 
+    use super::super::bind_where_there_is;
     use super::*;
 
     #[test]
     fn clients_that_have_gone_are_seen_until_their_connections_are_closed_here_too() {
-        for address in ["127.0.0.1:0", "[::]:0"] {
-            let listener = match TcpListener::bind(address) {
-                Ok(listener) => listener,
-                Err(error) => {
-                    assert!(address.contains("::"), "{address}: {error}");
-                    println!("there is no IPv6 here: {error}");
-                    continue;
-                }
-            };
+        for address in ["127.0.0.1", "::"] {
+            let Some(listener) = bind_where_there_is(address) else { continue };
             let door = listener.local_addr().unwrap();
             let _datagrams = UdpSocket::bind(door).unwrap();
             let connect = || (TcpStream::connect(("localhost", door.port())).unwrap(), listener.accept().unwrap().0);
