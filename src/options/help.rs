@@ -15,7 +15,8 @@ Usage:
 
 'lizm COMMAND --help' explains the options of a command; 'lizm --version' prints the version.
 
-Every option --some-name can be given as LIZM_SOME_NAME in the environment too; the command line wins.
+Every option --some-name can be given as LIZM_SOME_NAME in the environment too, but for the
+--host of lizm token; the command line wins.
 Exit codes: 0 done, 1 failed, 2 wrong usage.
 "
 );

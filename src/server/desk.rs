@@ -1,9 +1,9 @@
-//! Where the requests of the plain door are answered: framing, the body, the answer on the wire.
+//! Where the requests of the plain door are answered, each in its turn: by a worker, or in the lane.
 //!
 //! tiny_http hands over a request with a body of up to 1 KiB in memory. A longer one is read by the worker that has it
 //! while no more than half of the workers do so, and else in the lane, as a long answer is written: on a bounded number
-//! of threads of its own. So half of the workers never wait for a client. A request that must not be dropped, because
-//! tiny_http would allocate its declared length to read it away, is parked.
+//! of threads of its own. What it has no room for is answered 503. So half of the workers never wait for a client. A
+//! request that must not be dropped, because tiny_http would allocate its declared length to read it away, is parked.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
