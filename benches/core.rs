@@ -9,12 +9,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lizm::api::{Api, Head};
+use lizm::api::{Api, RequestHead};
+use lizm::auth::{self, Authorizer, Identity, ReadAccess};
 use lizm::ingest::Ingest;
-use lizm::sample::{Key, Sample};
+use lizm::sample::{IdempotencyKey, Sample};
 use lizm::stats::Stats;
 use lizm::store::{Location, Store};
-use lizm::trust::{self, Gate, Readers, Source};
 
 /// The clock of all rounds; nothing here depends on the real one.
 const NOW: u64 = 1_465_001_814;
@@ -52,7 +52,7 @@ fn sample<'a>(host: &'a str, epoch: u64, labels: &[&'a str]) -> Sample<'a> {
     Sample { host: Cow::Borrowed(host), epoch, values: labels.iter().map(|l| (Cow::Borrowed(*l), 35.1)).collect() }
 }
 
-fn stored(store: &Store, sample: &Sample<'_>, key: Option<Key<'_>>) -> usize {
+fn stored(store: &Store, sample: &Sample<'_>, key: Option<IdempotencyKey<'_>>) -> usize {
     store.record(sample.view(), key, NOW).map_or(0, |recorded| recorded.stored)
 }
 
@@ -61,7 +61,7 @@ fn fill(store: &Store, host: &str, labels: &[&str]) {
     let hours = (0..25).rev().map(|hour| NOW - 3600 * hour);
     let minutes = (0..61).rev().map(|minute| NOW - 60 * minute);
     for (seq, epoch) in (0..).zip(hours.chain(minutes)) {
-        let key = Key { source: "0123456789abcdef", seq };
+        let key = IdempotencyKey { source: "0123456789abcdef", seq };
         assert_eq!(stored(store, &sample(host, epoch, labels), Some(key)), labels.len());
     }
 }
@@ -93,8 +93,9 @@ fn get_ten_labels() {
     let store = Arc::new(Store::new(SERIES_MAX));
     let labels = ["cpu", "mem", "swap", "load1", "disk", "read", "write", "in", "out", "procs"];
     fill(&store, "host", &labels);
-    let api = Api::new(Arc::new(Ingest::new(store, Gate::wide_open(), Arc::new(Stats::default()))), Readers::Anyone);
-    let head = Head { method: "GET", target: "/api/perf/host", ..Head::default() };
+    let api =
+        Api::new(Arc::new(Ingest::new(store, Authorizer::wide_open(), Arc::new(Stats::default()))), ReadAccess::Anyone);
+    let head = RequestHead { method: "GET", target: "/api/perf/host", ..RequestHead::default() };
     let passes = 500;
     let rounds = (0..ROUNDS).map(|_| {
         let start = Instant::now();
@@ -111,10 +112,10 @@ fn get_ten_labels() {
 fn check_a_token() {
     let file = std::env::temp_dir().join(format!("lizm-bench-{}.key", std::process::id()));
     let options =
-        trust::Options { token_key: Some(file.clone()), token_valid: Duration::from_secs(300), read_password: None };
-    let gate = Gate::open(&options).unwrap_or_else(|error| panic!("{error}"));
+        auth::Options { token_key: Some(file.clone()), token_valid: Duration::from_secs(300), read_password: None };
+    let gate = Authorizer::open(&options).unwrap_or_else(|error| panic!("{error}"));
     let fingerprint = Some(format!("sha256:{}", "0123456789abcdef".repeat(4)));
-    let source = Source { hosts: vec!["jarvis.example.org".to_owned()], fingerprint };
+    let source = Identity { hosts: vec!["jarvis.example.org".to_owned()], fingerprint };
     let issued = gate.tokens().and_then(|tokens| tokens.issue(source, NOW).ok());
     let token = issued.as_ref().map(|issued| issued.token());
     let passes = 200_000;
@@ -203,7 +204,7 @@ fn disk_use_under_churn() {
     for second in 0..3600 {
         let now = NOW + second;
         for host in &hosts {
-            let key = Key { source: "0123456789abcdef", seq: second };
+            let key = IdempotencyKey { source: "0123456789abcdef", seq: second };
             assert!(
                 store.record(sample(host, now, &["cpu", "mem"]).view(), Some(key), now).is_ok_and(|r| r.stored == 2)
             );

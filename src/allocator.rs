@@ -25,7 +25,7 @@ const LONG_BYTES: usize = 128 << 10;
 
 /// Starts this program anew in the same process, once: with an arena for each processor, nothing kept back for a thread,
 /// and what is long given back at once. Where it cannot be started anew it goes on as it is, and needs more memory.
-pub(crate) fn restrain() {
+pub(crate) fn reexec_with_malloc_tunables() {
     let is_decided = [TUNABLES, ARENA_MAX, STARTED_ANEW].into_iter().any(|name| env::var_os(name).is_some());
     let mut arguments = env::args_os();
     if !is_decided && let (Ok(program), Some(name)) = (env::current_exe(), arguments.next()) {

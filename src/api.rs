@@ -3,9 +3,9 @@
 //! A door first asks for the [`Route`] of a head, before it reads the body, and then for the reply to both. What needs
 //! a token or a password is refused by the head alone.
 
+mod dashboard;
 mod hosts;
 mod influx;
-mod page;
 mod route;
 
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::ingest::{Ingest, Refused};
+use crate::auth::{AuthError, Authorizer, Principal, ReadAccess};
+use crate::ingest::{Ingest, IngestError};
 use crate::metrics;
 use crate::sample::{self, Sample};
 use crate::stats::Stats;
-use crate::store::Recorded;
+use crate::store::RecordOutcome;
 use crate::summary::Summaries;
-use crate::trust::{Gate, Readers, Refusal, Speaker};
 use route::Action;
-pub use route::{Head, Peer, Route, Serve};
+pub use route::{ClientTransport, RequestHead, Role, Route};
 
 /// Longest request line and header lines together, in bytes: the longest host and label, escaped, fit several times.
 pub const HEAD_BYTES_MAX: usize = 8 << 10;
@@ -50,7 +50,7 @@ impl Reply {
     }
 
     /// The answer to one that is not trusted, with its challenge.
-    fn untrusted(refusal: &Refusal) -> Self {
+    fn untrusted(refusal: &AuthError) -> Self {
         let (status, challenge) = refusal.status();
         let mut reply = Self::error(status, &refusal.to_string());
         reply.headers.push(("WWW-Authenticate", challenge));
@@ -72,21 +72,21 @@ impl Reply {
 /// The answers of one receiver.
 pub struct Api {
     ingest: Arc<Ingest>,
-    readers: Readers,
+    readers: ReadAccess,
     metrics: metrics::Options,
-    serve: Serve,
+    serve: Role,
 }
 
 impl Api {
     /// The API over what `ingest` leads to, for `readers`.
     #[must_use]
-    pub fn new(ingest: Arc<Ingest>, readers: Readers) -> Self {
-        Self { ingest, readers, metrics: metrics::Options::default(), serve: Serve::All }
+    pub fn new(ingest: Arc<Ingest>, readers: ReadAccess) -> Self {
+        Self { ingest, readers, metrics: metrics::Options::default(), serve: Role::All }
     }
 
     /// The same, of which only `serve` is served here.
     #[must_use]
-    pub fn serving(self, serve: Serve) -> Self {
+    pub fn serving(self, serve: Role) -> Self {
         Self { serve, ..self }
     }
 
@@ -104,7 +104,7 @@ impl Api {
 
     /// What stands before submitting and removing.
     #[must_use]
-    pub fn gate(&self) -> &Gate {
+    pub fn gate(&self) -> &Authorizer {
         self.ingest.gate()
     }
 
@@ -142,7 +142,7 @@ impl Api {
             Action::Hosts(query) => {
                 self.hosts(query, now).unwrap_or_else(|unavailable| Reply::error(503, &unavailable.to_string()))
             }
-            Action::Page { is_held } => page::reply(*is_held),
+            Action::Page { is_held } => dashboard::reply(*is_held),
             Action::Health => match self.failing() {
                 None => Reply::json(200, &json!({ "status": "ok" })),
                 Some(reason) => Reply::json(503, &json!({ "status": "failing", "reason": reason })),
@@ -164,13 +164,13 @@ impl Api {
         if let Some(unavailable) = self.ingest.store().unavailable() {
             return Some(unavailable.to_string());
         }
-        self.worn_out()
+        self.liveness_error()
     }
 
     /// Why another process should take its place, if so: of what it lacks a restart would help.
     #[must_use]
-    pub fn worn_out(&self) -> Option<String> {
-        if self.ingest.stats().upkeep_ended.get() > 0 {
+    pub fn liveness_error(&self) -> Option<String> {
+        if self.ingest.stats().maintenance_ended.get() > 0 {
             return Some("the upkeep of the store has ended by a panic".to_owned());
         }
         let (parked, left) = (self.ingest.stats().parked.get(), self.ingest.stats().left_behind.get());
@@ -182,9 +182,9 @@ impl Api {
 
     fn submit(
         &self,
-        speaker: &Speaker,
+        speaker: &Principal,
         sample: Result<Sample<'_>, String>,
-        key: Option<sample::Key<'_>>,
+        key: Option<sample::IdempotencyKey<'_>>,
         now: u64,
     ) -> Reply {
         let sample = match sample {
@@ -195,17 +195,17 @@ impl Api {
             }
         };
         match self.ingest.submit(speaker, &sample, key, now) {
-            Ok(Recorded { duplicate: true, .. }) => Reply::json(200, &json!({ "stored": 0, "duplicate": true })),
-            Ok(Recorded { stored, expired, refused, .. }) => {
+            Ok(RecordOutcome { duplicate: true, .. }) => Reply::json(200, &json!({ "stored": 0, "duplicate": true })),
+            Ok(RecordOutcome { stored, expired, refused, .. }) => {
                 Reply::json(200, &Submitted { stored, expired, refused: (refused > 0).then_some(refused) })
             }
-            Err(Refused::Untrusted(refusal)) => Reply::untrusted(&refusal),
+            Err(IngestError::Untrusted(refusal)) => Reply::untrusted(&refusal),
             Err(refused) => {
                 let status = match refused {
-                    Refused::Malformed(_) | Refused::Untrusted(_) => 400,
-                    Refused::Ahead { .. } => 422,
-                    Refused::Unavailable(_) => 503,
-                    Refused::SeriesCap { .. } => 429,
+                    IngestError::Malformed(_) | IngestError::Untrusted(_) => 400,
+                    IngestError::Ahead { .. } => 422,
+                    IngestError::Store(_) => 503,
+                    IngestError::SeriesCap { .. } => 429,
                 };
                 Reply::error(status, &refused.to_string())
             }
@@ -214,7 +214,7 @@ impl Api {
 
     /// Gives the owner of a certificate a token for the hosts that it names.
     #[cfg(feature = "tls")]
-    fn token(&self, peer: Peer<'_>, now: u64) -> Reply {
+    fn token(&self, peer: ClientTransport<'_>, now: u64) -> Reply {
         let gate = self.ingest.gate();
         let refuse = |status, sentence: &str, of: &str| {
             self.stats().untrusted.add(1);
@@ -224,7 +224,7 @@ impl Api {
             reply
         };
         let nobody = "subject not known";
-        let Peer::Tls(source) = peer else {
+        let ClientTransport::Tls(source) = peer else {
             return refuse(403, "token: given over HTTPS alone, to the owner of a certificate", nobody);
         };
         let Some(tokens) = gate.tokens() else {
@@ -245,8 +245,8 @@ impl Api {
 
     #[cfg(not(feature = "tls"))]
     #[expect(clippy::unused_self, reason = "with the feature tls it is used")]
-    fn token(&self, _: Peer<'_>, _: u64) -> Reply {
-        Reply::error(403, &format!("token: {}", crate::trust::WITHOUT_TLS))
+    fn token(&self, _: ClientTransport<'_>, _: u64) -> Reply {
+        Reply::error(403, &format!("token: {}", crate::auth::WITHOUT_TLS))
     }
 }
 
@@ -268,8 +268,8 @@ mod tests {
     const NOW: u64 = 1_465_001_814;
 
     fn api(series_max: usize) -> Api {
-        let ingest = Ingest::new(Arc::new(Store::new(series_max)), Gate::wide_open(), Arc::default());
-        Api::new(Arc::new(ingest), Readers::Anyone)
+        let ingest = Ingest::new(Arc::new(Store::new(series_max)), Authorizer::wide_open(), Arc::default());
+        Api::new(Arc::new(ingest), ReadAccess::Anyone)
     }
 
     fn ask(api: &Api, method: &str, target: &str, body: &str) -> (u16, Value) {
@@ -277,7 +277,7 @@ mod tests {
     }
 
     fn ask_with(api: &Api, method: &str, target: &str, body: &str, idempotency_key: Option<&str>) -> (u16, Value) {
-        let head = Head { method, target, idempotency_key, ..Head::default() };
+        let head = RequestHead { method, target, idempotency_key, ..RequestHead::default() };
         let reply = match api.route(&head, NOW) {
             Ok(route) => api.reply(&route, body.as_bytes(), NOW),
             Err(reply) => reply,
@@ -341,30 +341,30 @@ mod tests {
     #[test]
     fn each_of_two_services_names_the_other() {
         for (serve, target, methods, other) in [
-            (Serve::Intake, "/api/perf/h", &["GET", "HEAD"][..], "--serve summaries"),
-            (Serve::Intake, "/api/hosts", &["GET"], "--serve summaries"),
-            (Serve::Intake, "/", &["GET"], "--serve summaries"),
-            (Serve::Summaries, "/api/perf/h/1", &["POST"], "--serve intake"),
-            (Serve::Summaries, "/api/perf/h", &["DELETE"], "--serve intake"),
-            (Serve::Summaries, "/write", &["POST"], "--serve intake"),
-            (Serve::Summaries, "/ping", &["GET"], "--serve intake"),
+            (Role::Intake, "/api/perf/h", &["GET", "HEAD"][..], "--serve summaries"),
+            (Role::Intake, "/api/hosts", &["GET"], "--serve summaries"),
+            (Role::Intake, "/", &["GET"], "--serve summaries"),
+            (Role::Summaries, "/api/perf/h/1", &["POST"], "--serve intake"),
+            (Role::Summaries, "/api/perf/h", &["DELETE"], "--serve intake"),
+            (Role::Summaries, "/write", &["POST"], "--serve intake"),
+            (Role::Summaries, "/ping", &["GET"], "--serve intake"),
         ] {
             for method in methods {
-                let head = Head { method, target, ..Head::default() };
+                let head = RequestHead { method, target, ..RequestHead::default() };
                 let refused = api(1).serving(serve).route(&head, NOW).unwrap_err();
                 let said = String::from_utf8(refused.body).unwrap();
                 assert!(refused.status == 404 && said.contains(other), "{method} {target}: {said}");
-                let others = if serve == Serve::Intake { Serve::Summaries } else { Serve::Intake };
+                let others = if serve == Role::Intake { Role::Summaries } else { Role::Intake };
                 assert!(api(1).serving(others).route(&head, NOW).is_ok() && api(1).route(&head, NOW).is_ok());
             }
-            let head = Head { method: "GET", target: "/health", ..Head::default() };
+            let head = RequestHead { method: "GET", target: "/health", ..RequestHead::default() };
             assert!(api(1).serving(serve).route(&head, NOW).is_ok());
         }
     }
 
     #[test]
     fn a_405_says_what_is_allowed() {
-        let head = Head { method: "PATCH", target: "/api/perf/h/1", ..Head::default() };
+        let head = RequestHead { method: "PATCH", target: "/api/perf/h/1", ..RequestHead::default() };
         assert_eq!(api(1).route(&head, NOW).unwrap_err().headers, [("Allow", "GET, HEAD, POST")]);
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lizm::trust;
+use lizm::auth;
 use serde_json::Value;
 
 /// Longest time for the whole of one request: the default of a container's health check is half a minute.
@@ -15,7 +15,7 @@ const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
 /// What `lizm check` is told on its command line.
 #[derive(Debug)]
-pub(crate) struct Question {
+pub(crate) struct CheckOptions {
     pub(crate) url: String,
     /// A host that must be up.
     pub(crate) host: Option<String>,
@@ -26,9 +26,9 @@ pub(crate) struct Question {
 }
 
 /// Succeeds when the receiver is healthy and, where one is asked for, the host is up there.
-pub(crate) fn check(question: &Question) -> Result<(), String> {
+pub(crate) fn check(question: &CheckOptions) -> Result<(), String> {
     let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).timeout_global(Some(TIMEOUT));
-    let config = trust::with_tls(config, question.ca.as_deref(), None)?;
+    let config = auth::with_tls(config, question.ca.as_deref(), None)?;
     let agent = ureq::Agent::from(config.build());
     let url = question.url.trim_end_matches('/');
     if get(&agent, &format!("{url}/health"), None)?["status"] != "ok" {
@@ -38,7 +38,7 @@ pub(crate) fn check(question: &Question) -> Result<(), String> {
         log::info!("{url} is well");
         return Ok(());
     };
-    let password = question.password_file.as_deref().map(trust::basic).transpose()?;
+    let password = question.password_file.as_deref().map(auth::basic).transpose()?;
     let state = state_of(&agent, url, host, password.as_deref())?;
     if state == "up" {
         log::info!("{host} is up");

@@ -2,34 +2,35 @@
 //!
 //! - [`probe`] reads this host; [`monitor`] does so on every tick and publishes what it read.
 //! - [`server`] is the plain HTTP door; [`api`] decides what is answered to a request.
-//! - [`tls`] is the HTTPS door, over the same API; [`trust`] decides who may submit and who may read.
-//! - [`intake`] takes datagrams and messages, which are not answered.
+//! - [`tls`] is the HTTPS door, over the same API; [`auth`] decides who may submit and who may read.
+//! - [`listeners`] takes datagrams and messages, which are not answered.
 //! - [`ingest`] is the one way in for samples; [`sample`] decodes them and holds every limit on input.
 //! - [`store`] keeps the hosts; [`summary`] is the arithmetic of their averages.
 //! - [`stats`] is what the process counts about itself; [`metrics`] writes it, and the hosts, as Prometheus reads them.
 //! - [`watch`] shows in a terminal what a receiver serves.
 //! - [`receiver`] puts the rooms of the receiving side together.
-//! - [`notify`] tells a service manager how the process is.
+//! - [`sd_notify`] tells a service manager how the process is.
 //!
 //! Below the doors time is an argument, in seconds since the Unix epoch. `ARCHITECTURE.md` says what may import what.
 
 pub mod api;
+pub mod auth;
+pub mod clock;
 mod http;
 pub mod ingest;
-pub mod intake;
+pub mod listeners;
 pub mod metrics;
 pub mod monitor;
-pub mod notify;
 pub mod probe;
 pub mod receiver;
-mod reread;
+mod reload;
 pub mod sample;
+pub mod sd_notify;
 pub mod server;
 pub mod stats;
 pub mod store;
 pub mod summary;
-mod threads;
+mod supervisor;
 #[cfg(feature = "tls")]
 pub mod tls;
-pub mod trust;
 pub mod watch;

@@ -1,8 +1,8 @@
 //! The log: a line a record on standard output, as `LEVEL: message` or as JSON.
 
+use lizm::clock::unix_now;
 use std::io::{self, Write};
 use std::panic;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use lizm::stats::PANICS;
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -68,7 +68,7 @@ fn text_line(record: &Record<'_>) -> String {
 }
 
 fn json_line(record: &Record<'_>) -> String {
-    let ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    let ms = unix_now().as_millis();
     let message = record.args().to_string();
     let level = level_name(record.level()).to_lowercase();
     format!("{}\n", serde_json::json!({ "ts": ms as f64 / 1000.0, "level": level, "message": message }))

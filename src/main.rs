@@ -11,11 +11,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 
 use lizm::monitor::{self, Destination, Monitor};
-use lizm::notify;
 use lizm::receiver::{self, Receiver};
+use lizm::sd_notify;
 use lizm::watch;
 #[cfg(feature = "tls")]
-use lizm::{server::unix_now_sec, trust};
+use lizm::{auth, clock::unix_now_sec};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     };
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     if matches!(command, Command::Receiver(_) | Command::Demo(_)) {
-        allocator::restrain();
+        allocator::reexec_with_malloc_tunables();
     }
     logging::start(logging);
     notes.iter().for_each(|note| log::warn!("{note}"));
@@ -56,14 +56,14 @@ fn run(command: &Command) -> Result<(), String> {
         Command::Receiver(options) => {
             let signals = hold_signals()?;
             let receiver = Receiver::start(options).map_err(io_failed)?;
-            notify::serving(|| receiver.ailment(), || wait(signals))?;
+            sd_notify::serving(|| receiver.liveness_error(), || wait(signals))?;
             receiver.stop();
             Ok(())
         }
         Command::Monitor(options) => {
             let signals = hold_signals()?;
             let monitor = Monitor::start(options).map_err(io_failed)?;
-            notify::serving(|| monitor.ailment(), || wait(signals))?;
+            sd_notify::serving(|| monitor.liveness_error(), || wait(signals))?;
             monitor.stop();
             Ok(())
         }
@@ -95,8 +95,8 @@ fn demo(receiver: &receiver::Options, monitor: &monitor::Options) -> Result<(), 
 /// Prints a token.
 #[cfg(feature = "tls")]
 fn token(options: &options::TokenOptions) -> Result<(), String> {
-    let source = trust::Source { hosts: options.hosts.clone(), fingerprint: None };
-    let issued = trust::Keys::read(&options.key_file)?.issue(source, options.valid, unix_now_sec())?;
+    let source = auth::Identity { hosts: options.hosts.clone(), fingerprint: None };
+    let issued = auth::Keys::read(&options.key_file)?.issue(source, options.valid, unix_now_sec())?;
     writeln!(io::stdout(), "{}", issued.token()).map_err(|error| error.to_string())
 }
 

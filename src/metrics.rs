@@ -5,8 +5,8 @@ use std::fmt::{Display, Write};
 
 use crate::ingest::Ingest;
 use crate::stats::{BOUNDS_SEC, Counter, PANICS, ROUTES, STATUSES, Stats};
-use crate::store::{State, Store};
-use crate::summary::Wanted;
+use crate::store::{HostState, Store};
+use crate::summary::KeyFilter;
 
 /// The type of what [`write()`] gives.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -85,10 +85,10 @@ fn write_requests(text: &mut Text, stats: &Stats) {
     let help = "Connections of the HTTPS door that ended before a request could be sent.";
     text.counter("lizm_https_handshakes_failed_total", help, &stats.handshakes_failed);
     let help = "Connections that the HTTPS door had no room for.";
-    text.counter("lizm_https_connections_turned_away_total", help, &stats.connections_turned_away);
-    text.counter("lizm_http_requests_parked_total", "Requests that each keep a thread for good.", &stats.parked);
+    text.counter("lizm_https_connections_rejected_total", help, &stats.connections_rejected);
+    text.counter("lizm_http_requests_leaked_total", "Requests that each keep a thread for good.", &stats.parked);
     let help = "Connections of the plain door that their clients have ended and it never will, parked ones too.";
-    text.gauge("lizm_http_connections_left_behind", help, stats.left_behind.get());
+    text.gauge("lizm_http_connections_stuck", help, stats.left_behind.get());
     let name = "lizm_http_responses_total";
     text.family(name, "counter", "Answers by status.");
     for (status, counter) in STATUSES.iter().zip(&stats.answers).filter(|(_, counter)| counter.get() > 0) {
@@ -156,7 +156,7 @@ fn write_hosts(text: &mut Text, store: &Store, hosts_max: usize, now: u64) {
     let known = || listed.iter().zip(&statuses).filter_map(|(host, status)| Some((host, status.as_ref()?)));
     for (host, status) in known() {
         if text.0.len() <= BYTES_MAX {
-            text.sample(name, &[("host", host)], u8::from(status.state(now) == State::Up));
+            text.sample(name, &[("host", host)], u8::from(status.state(now) == HostState::Up));
         }
     }
     let name = "lizm_host_clock_skew_seconds";
@@ -168,7 +168,7 @@ fn write_hosts(text: &mut Text, store: &Store, hosts_max: usize, now: u64) {
     }
     let name = "lizm_host_value";
     text.family(name, "gauge", "What the host has reported in the running minute.");
-    let (wanted, mut written) = (Wanted::containing(""), 0);
+    let (wanted, mut written) = (KeyFilter::containing(""), 0);
     for host in listed {
         if text.0.len() > BYTES_MAX {
             break;
@@ -240,8 +240,8 @@ impl Text {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::{Authorizer, Principal};
     use crate::sample::Sample;
-    use crate::trust::{Gate, Speaker};
     use std::sync::Arc;
 
     const NOW: u64 = 1_465_001_814;
@@ -251,11 +251,11 @@ mod tests {
     }
 
     fn ingest_of(hosts: &[&str], label: &'static str) -> Ingest {
-        let ingest = Ingest::new(Arc::new(Store::new(100)), Gate::wide_open(), Arc::default());
+        let ingest = Ingest::new(Arc::new(Store::new(100)), Authorizer::wide_open(), Arc::default());
         for (host, value) in hosts.iter().zip([1.0, 3.5, 1e300]) {
             for (epoch, value) in [(NOW - 60, 100.0), (NOW - 1, value), (NOW, value + 1.0)] {
                 let sample = Sample { host: (*host).into(), epoch, values: vec![(label.into(), value)] };
-                assert_eq!(ingest.submit(&Speaker::Anyone, &sample, None, NOW).unwrap().stored, 1);
+                assert_eq!(ingest.submit(&Principal::Anyone, &sample, None, NOW).unwrap().stored, 1);
             }
         }
         ingest

@@ -4,10 +4,10 @@
 //! destination gets the samples strictly in order, one request at a time; a sample leaves its backlog when it was
 //! taken, refused for good, or pushed out by newer ones. Datagrams alone have no backlog: they leave at once.
 
-mod backlog;
 mod destination;
 mod publisher;
-mod token;
+mod retry_queue;
+mod token_refresher;
 mod udp;
 #[cfg(feature = "zeromq")]
 mod zeromq;
@@ -19,18 +19,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use crate::clock::unix_now;
+
+use crate::auth::TOKEN_LINE;
 use crate::probe::{self, Probe};
 use crate::sample::Sample;
 use crate::sample::line::{Precision, encode_line};
-use crate::stats::Pulse;
-use crate::threads::spawn_lasting;
-use crate::trust::TOKEN_LINE;
-use backlog::{Backlog, Outgoing};
+use crate::stats::Heartbeat;
+use crate::supervisor::spawn_supervised;
 pub use destination::{Destination, segment};
 use publisher::{Http, Publisher};
-use token::Token;
+use retry_queue::{Backlog, QueuedSample};
+use token_refresher::Token;
 
 /// Longest sleep at once, so that a clock that was set is noticed.
 const SLEEP_LONGEST: Duration = Duration::from_secs(1);
@@ -77,7 +79,7 @@ pub struct Credentials {
 }
 
 /// Where a sample goes from the thread that has read it.
-enum Outlet {
+enum Sink {
     /// To wait for a thread that publishes it.
     Backlog(Arc<Backlog>),
     /// Away at once.
@@ -89,7 +91,7 @@ pub struct Monitor {
     stop_ticks: mpsc::Sender<()>,
     ticks: JoinHandle<()>,
     /// Beats when this host was read, and while the next tick is waited for.
-    pulse: Arc<Pulse>,
+    heartbeat: Arc<Heartbeat>,
     publishers: Vec<(Arc<Backlog>, JoinHandle<()>)>,
 }
 
@@ -106,27 +108,27 @@ impl Monitor {
             let name = destination.to_string();
             let token = tokens.token_for(destination)?;
             if let Destination::Udp { authority } = destination {
-                outlets.push(Outlet::Udp(udp::Sender::new(authority, name, token)));
+                outlets.push(Sink::Udp(udp::Sender::new(authority, name, token)));
                 continue;
             }
             let backlog = Arc::new(Backlog::open(&name, options.backlog_max, options.spool.as_deref())?);
             let (mut publisher, queue) = (Publisher::new(destination, &tokens.http, token)?, backlog.clone());
-            let thread = spawn_lasting("publish", move || publisher.run(&queue))?;
-            outlets.push(Outlet::Backlog(backlog.clone()));
+            let thread = spawn_supervised("publish", move || publisher.run(&queue))?;
+            outlets.push(Sink::Backlog(backlog.clone()));
             publishers.push((backlog, thread));
         }
         let (stop_ticks, stopped) = mpsc::channel();
-        let (options, pulse) = (options.clone(), Arc::new(Pulse::default()));
-        let beating = pulse.clone();
+        let (options, heartbeat) = (options.clone(), Arc::new(Heartbeat::default()));
+        let beating = heartbeat.clone();
         let run = move || read_until(&stopped, probe, &options, &mut outlets, &beating);
         let ticks = thread::Builder::new().name("tick".into()).spawn(run)?;
-        Ok(Self { stop_ticks, ticks, pulse, publishers })
+        Ok(Self { stop_ticks, ticks, heartbeat, publishers })
     }
 
     /// Why another process should take the place of this one, if so. A receiver that is gone is no reason.
     #[must_use]
-    pub fn ailment(&self) -> Option<String> {
-        self.pulse.ailment("the reading of this host", SILENCE_MAX)
+    pub fn liveness_error(&self) -> Option<String> {
+        self.heartbeat.liveness_error("the reading of this host", SILENCE_MAX)
     }
 
     /// Stops reading, gives what waits a moment to be published, and says in the log what was not.
@@ -195,11 +197,6 @@ fn message(sample: &Sample<'_>, token: Option<&str>) -> String {
     token.map_or_else(|| line.clone(), |token| format!("{TOKEN_LINE}{token}\n{line}"))
 }
 
-/// The wall clock since the Unix epoch.
-fn wall_clock() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
 /// The second of the first sample: a whole one, an interval from `now` to the nearest second.
 fn first_tick(now: Duration, interval_sec: u64) -> u64 {
     (now + Duration::from_secs(interval_sec) + Duration::from_millis(500)).as_secs()
@@ -211,10 +208,10 @@ fn latest_tick(tick: u64, now: Duration, interval_sec: u64) -> u64 {
 }
 
 /// Waits until the wall clock reaches `tick` and returns the tick to take, or `None` when told to stop.
-fn wait_for(mut tick: u64, interval_sec: u64, stopped: &mpsc::Receiver<()>, pulse: &Pulse) -> Option<u64> {
+fn wait_for(mut tick: u64, interval_sec: u64, stopped: &mpsc::Receiver<()>, heartbeat: &Heartbeat) -> Option<u64> {
     loop {
-        pulse.beat();
-        let now = wall_clock();
+        heartbeat.record();
+        let now = unix_now();
         let Some(wait) = Duration::from_secs(tick).checked_sub(now).filter(|wait| !wait.is_zero()) else {
             return Some(latest_tick(tick, now, interval_sec));
         };
@@ -231,15 +228,15 @@ fn read_until(
     stopped: &mpsc::Receiver<()>,
     mut probe: Probe,
     options: &Options,
-    outlets: &mut [Outlet],
-    pulse: &Pulse,
+    outlets: &mut [Sink],
+    heartbeat: &Heartbeat,
 ) {
     let (started, source) = (Instant::now(), format!("{:016x}", random()));
     let mut before = probe.read(started.elapsed());
     let mut problems = Vec::new();
-    let mut next = first_tick(wall_clock(), options.interval_sec);
+    let mut next = first_tick(unix_now(), options.interval_sec);
     for seq in 1_u64.. {
-        let Some(tick) = wait_for(next, options.interval_sec, stopped, pulse) else { return };
+        let Some(tick) = wait_for(next, options.interval_sec, stopped, heartbeat) else { return };
         let mut after = probe.read(started.elapsed());
         let values = probe.values(&before, &after);
         let found = std::mem::take(&mut after.problems);
@@ -248,10 +245,10 @@ fn read_until(
         problems = found;
         if !values.is_empty() {
             let sample = Sample { host: options.host.clone().into(), epoch: tick, values };
-            let outgoing = Arc::new(Outgoing { sample, key: format!("{source}-{seq}") });
+            let outgoing = Arc::new(QueuedSample { sample, key: format!("{source}-{seq}") });
             outlets.iter_mut().for_each(|outlet| match outlet {
-                Outlet::Backlog(backlog) => backlog.push(outgoing.clone()),
-                Outlet::Udp(sender) => sender.publish(&outgoing.sample),
+                Sink::Backlog(backlog) => backlog.push(outgoing.clone()),
+                Sink::Udp(sender) => sender.publish(&outgoing.sample),
             });
         }
         before = after;

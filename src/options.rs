@@ -1,7 +1,7 @@
 //! The command line: options, and their environment variables.
 
+mod auth;
 mod help;
-mod trust;
 
 use std::env;
 use std::fmt::Display;
@@ -11,17 +11,17 @@ use std::str::FromStr;
 #[cfg(feature = "tls")]
 use std::time::Duration;
 
-use lizm::api::Serve;
+use lizm::api::Role;
 use lizm::monitor::{self, Destination};
 use lizm::store::Location;
 #[cfg(feature = "redis")]
 use lizm::store::RedisAddress;
-use lizm::{intake, metrics, probe, receiver, sample, watch};
+use lizm::{listeners, metrics, probe, receiver, sample, watch};
 use log::LevelFilter;
 use pico_args::Arguments;
 
 use crate::DEMO_BIND;
-use crate::check::Question;
+use crate::check::CheckOptions;
 use crate::logging::Logging;
 use help::{CHECK_HELP, DEMO_HELP, HELP, MONITOR_HELP, RECEIVER_HELP, TOKEN_HELP, WATCH_HELP};
 
@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Print(String),
     Receiver(receiver::Options),
     Monitor(monitor::Options),
-    Check(Question),
+    Check(CheckOptions),
     Watch(watch::Options),
     #[cfg(feature = "tls")]
     Token(TokenOptions),
@@ -96,7 +96,7 @@ pub(crate) fn parse() -> Result<Parsed, String> {
             #[cfg(feature = "tls")]
             "token" => options.token()?,
             #[cfg(not(feature = "tls"))]
-            "token" => return Err(lizm::trust::WITHOUT_TLS.to_owned()),
+            "token" => return Err(lizm::auth::WITHOUT_TLS.to_owned()),
             "demo" => options.demo()?,
             "" => return Err("no command given; 'lizm --help' lists them".to_owned()),
             other => return Err(format!("command {other:?} is not known; 'lizm --help' lists them")),
@@ -119,34 +119,34 @@ impl Options {
             plain: !self.flag("--no-plain")?,
             #[cfg(feature = "tls")]
             https: self.https()?,
-            trust: self.trust()?,
+            auth: self.auth()?,
             workers: self.whole("--workers", 16, 1..=1024)?,
             series_max: self.whole("--max-series", 1_000_000, 1..=1_000_000_000)?,
             store: self.store()?,
             metrics_hosts_max: self.whole("--metrics-hosts", metrics::HOSTS_MAX, 0..=1_000_000)?,
-            serve: self.serve()?,
-            intake: self.intake()?,
+            role: self.serve()?,
+            listeners: self.listeners()?,
         };
-        if options.serve != Serve::All && !options.store.is_shared() {
+        if options.role != Role::All && !options.store.is_shared() {
             let why = "another receiver would not know what this one keeps; give both the same --store redis://…";
             return Err(format!("option --serve: {why}"));
         }
-        if options.serve == Serve::Summaries && options.intake != intake::Options::default() {
+        if options.role == Role::Summaries && options.listeners != listeners::Options::default() {
             return Err("option --serve: summaries takes no samples, by --udp and --zmq neither".to_owned());
         }
         #[cfg(feature = "tls")]
-        trust::check(&options)?;
+        auth::check(&options)?;
         self.no_more()?;
         Ok(Command::Receiver(options))
     }
 
-    fn intake(&mut self) -> Result<intake::Options, String> {
+    fn listeners(&mut self) -> Result<listeners::Options, String> {
         let form = "an IP address and a port such as 0.0.0.0:8089";
         let udp = self.text("--udp")?.map(|address| parsed("--udp", &address, form)).transpose()?;
         let zmq = self.text("--zmq")?;
         if let Some(endpoint) = &zmq {
             if !cfg!(feature = "zeromq") {
-                return Err(format!("option --zmq: {}", intake::WITHOUT_ZEROMQ));
+                return Err(format!("option --zmq: {}", listeners::WITHOUT_ZEROMQ));
             }
             // libzmq takes a port beyond 65535 for another one.
             let is_port = |port: &str| port == "*" || port.parse::<u16>().is_ok();
@@ -161,7 +161,7 @@ impl Options {
                 return Err(format!("option --zmq: {endpoint:?} is not an endpoint such as tcp://0.0.0.0:5557"));
             }
         }
-        Ok(intake::Options { udp, zmq })
+        Ok(listeners::Options { udp, zmq })
     }
 
     fn monitor(&mut self) -> Result<Command, String> {
@@ -219,7 +219,7 @@ impl Options {
 
     fn check(&mut self) -> Result<Command, String> {
         let (host, ca, password_file) = (self.text("--host")?, self.path("--ca")?, self.path("--password-file")?);
-        Ok(Command::Check(Question { url: self.receiver_url()?, host, ca, password_file }))
+        Ok(Command::Check(CheckOptions { url: self.receiver_url()?, host, ca, password_file }))
     }
 
     fn watch(&mut self) -> Result<Command, String> {
@@ -252,13 +252,13 @@ impl Options {
             plain: true,
             #[cfg(feature = "tls")]
             https: None,
-            trust: lizm::trust::Options::default(),
+            auth: lizm::auth::Options::default(),
             workers: 4,
             series_max: 1000,
             store: Location::Memory,
             metrics_hosts_max: metrics::HOSTS_MAX,
-            serve: Serve::All,
-            intake: intake::Options::default(),
+            role: Role::All,
+            listeners: listeners::Options::default(),
         };
         let monitor = monitor::Options {
             host,
@@ -302,11 +302,11 @@ impl Options {
         }
     }
 
-    fn serve(&mut self) -> Result<Serve, String> {
+    fn serve(&mut self) -> Result<Role, String> {
         match self.text("--serve")?.unwrap_or_default().as_str() {
-            "all" | "" => Ok(Serve::All),
-            "intake" => Ok(Serve::Intake),
-            "summaries" => Ok(Serve::Summaries),
+            "all" | "" => Ok(Role::All),
+            "intake" => Ok(Role::Intake),
+            "summaries" => Ok(Role::Summaries),
             other => Err(format!("option --serve: {other:?} is not all, intake or summaries")),
         }
     }

@@ -4,19 +4,19 @@
 //! never a zero. Linux reads `/proc`; macOS asks `sysctl`, `vm_stat` and `iostat`, which has not been run on a Mac.
 //! File systems and textfiles are read aside, so that one that hangs holds up nothing.
 
-mod aside;
+mod background;
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "the rules are tested everywhere, and used on Linux"))]
 mod cgroup;
-mod choice;
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "the parsers are tested everywhere, and used on Linux"))]
 mod devices;
+mod filesystem;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "the parsers are tested everywhere, and run on a Mac"))]
 mod macos;
-mod mounts;
 #[cfg(target_os = "linux")]
-mod proc;
+mod proc_file;
+mod selection;
 mod textfile;
 
 use std::path::PathBuf;
@@ -24,15 +24,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::sample::Values;
-use aside::ANSWER_WITHIN;
-use choice::Kind;
-pub use choice::{PROBES_MAX, Probes, Scope};
+use background::ANSWER_WITHIN;
 use devices::Traffic;
+use filesystem::Mount;
 #[cfg(target_os = "linux")]
 use linux as system;
 #[cfg(target_os = "macos")]
 use macos as system;
-use mounts::Mount;
+use selection::Kind;
+pub use selection::{PROBES_MAX, Probes, Scope};
 use textfile::{Textfiles, Texts};
 
 /// What to read, and where.

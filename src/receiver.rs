@@ -8,17 +8,18 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::api::{Api, Serve};
+use crate::api::{Api, Role};
+use crate::auth::{self, Authorizer, ReadAccess};
+use crate::clock::unix_now_sec;
 use crate::ingest::Ingest;
-use crate::intake::{self, Intake};
+use crate::listeners::{self, MessageListeners};
 use crate::metrics;
-use crate::server::{Door, unix_now_sec};
+use crate::server::Door;
 use crate::stats::Stats;
-use crate::store::{Location, Store, SweepGate, Unavailable};
-use crate::threads::spawn_lasting;
+use crate::store::{ClockStepGuard, Location, Store, StoreError};
+use crate::supervisor::spawn_supervised;
 #[cfg(feature = "tls")]
 use crate::tls;
-use crate::trust::{self, Gate, Readers};
 
 /// How often the store is swept and written to disk: what has left its window is gone half a minute later, and a
 /// restart reads half a minute of samples.
@@ -41,7 +42,7 @@ pub struct Options {
     #[cfg(feature = "tls")]
     pub https: Option<tls::Options>,
     /// Who may submit and who may read.
-    pub trust: trust::Options,
+    pub auth: auth::Options,
     /// Threads that answer requests.
     pub workers: usize,
     /// Most series, a label of a host each.
@@ -51,9 +52,9 @@ pub struct Options {
     /// Hosts whose values `/metrics` has.
     pub metrics_hosts_max: usize,
     /// What of it all to serve.
-    pub serve: Serve,
+    pub role: Role,
     /// Ways in besides HTTP.
-    pub intake: intake::Options,
+    pub listeners: listeners::Options,
 }
 
 /// A receiver that runs until it is stopped.
@@ -61,7 +62,7 @@ pub struct Receiver {
     door: Option<Door>,
     #[cfg(feature = "tls")]
     https: Option<tls::Door>,
-    intake: Intake,
+    intake: MessageListeners,
     api: Arc<Api>,
     store: Arc<Store>,
     stats: Arc<Stats>,
@@ -77,17 +78,17 @@ impl Receiver {
     pub fn start(options: &Options) -> io::Result<Self> {
         let store = Store::open(&options.store, options.series_max, unix_now_sec()).map_err(io::Error::other)?;
         let (store, stats) = (Arc::new(store), Arc::new(Stats::default()));
-        let gate = Gate::open(&options.trust).map_err(io::Error::other)?;
+        let gate = Authorizer::open(&options.auth).map_err(io::Error::other)?;
         let anyone_may_submit = gate.lets_anyone_in() && !options.bind.is_loopback();
-        let readers = Readers::of(&options.trust).map_err(io::Error::other)?;
+        let readers = ReadAccess::of(&options.auth).map_err(io::Error::other)?;
         let ingest = Arc::new(Ingest::new(store.clone(), gate, stats.clone()));
         // Of receivers that share a store, those that answer for hosts have their values.
-        let hosts_max = if options.serve == Serve::Intake { 0 } else { options.metrics_hosts_max };
+        let hosts_max = if options.role == Role::Intake { 0 } else { options.metrics_hosts_max };
         let metrics = metrics::Options { hosts_max, store_kind: options.store.kind() };
-        let api = Api::new(ingest.clone(), readers).with_metrics(metrics).serving(options.serve);
+        let api = Api::new(ingest.clone(), readers).with_metrics(metrics).serving(options.role);
         let api = Arc::new(api);
         // The doors come last: what they answer is lost where the process ends for want of another socket.
-        let intake = Intake::open(&options.intake, &ingest)?;
+        let intake = MessageListeners::open(&options.listeners, &ingest)?;
         #[cfg(feature = "tls")]
         let https = match &options.https {
             Some(https) => Some(tls::Door::open(SocketAddr::new(options.bind, https.port), https, &api)?),
@@ -111,17 +112,17 @@ impl Receiver {
         }
         let (stop_upkeep, stopped) = mpsc::channel();
         let (kept, is_shared) = (store.clone(), options.store.is_shared());
-        let upkeep = spawn_upkeep(&stats, move || {
+        let upkeep = spawn_maintenance(&stats, move || {
             if is_shared {
                 // Counts what others have stored.
                 kept.sweep(unix_now_sec());
             }
-            keep_up(&stopped, &kept);
+            maintain(&stopped, &kept);
         })?;
         if store.is_synced() {
             let synced = store.clone();
             // Ends with the process: what is left is made durable by the stop.
-            spawn_lasting("sync", move || {
+            spawn_supervised("sync", move || {
                 loop {
                     synced.sync();
                 }
@@ -149,11 +150,11 @@ impl Receiver {
     /// Why another process should take the place of this one, if so. That the store takes nothing is no reason: it is
     /// opened anew by itself, and can be read meanwhile.
     #[must_use]
-    pub fn ailment(&self) -> Option<String> {
-        let door = self.door.as_ref().and_then(Door::ailment);
+    pub fn liveness_error(&self) -> Option<String> {
+        let door = self.door.as_ref().and_then(Door::liveness_error);
         #[cfg(feature = "tls")]
-        let door = door.or_else(|| self.https.as_ref().and_then(tls::Door::ailment));
-        door.or_else(|| self.api.worn_out())
+        let door = door.or_else(|| self.https.as_ref().and_then(tls::Door::liveness_error));
+        door.or_else(|| self.api.liveness_error())
     }
 
     /// Finishes what was taken, and says in the log what was counted.
@@ -176,24 +177,24 @@ impl Receiver {
 
 /// Starts the thread of the upkeep. Where a panic ends it the process is not well: what it has left half done is not to be
 /// gone on with.
-fn spawn_upkeep(stats: &Arc<Stats>, keep: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+fn spawn_maintenance(stats: &Arc<Stats>, keep: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     let stats = stats.clone();
     thread::Builder::new().name("upkeep".into()).spawn(move || {
         if catch_unwind(AssertUnwindSafe(keep)).is_err() {
-            stats.upkeep_ended.add(1);
+            stats.maintenance_ended.add(1);
         }
     })
 }
 
-fn keep_up(stopped: &mpsc::Receiver<()>, store: &Store) {
-    let tell = |written: Result<(), Unavailable>| {
+fn maintain(stopped: &mpsc::Receiver<()>, store: &Store) {
+    let tell = |written: Result<(), StoreError>| {
         if let Err(unavailable) = written {
             log::error!("The upkeep of the store failed: {unavailable}");
         }
     };
     // What a restart has read again need not be read by the next.
     tell(store.checkpoint());
-    let (mut gate, started, mut sweeps) = (SweepGate::default(), Instant::now(), 0);
+    let (mut gate, started, mut sweeps) = (ClockStepGuard::default(), Instant::now(), 0);
     while stopped.recv_timeout(SWEEP_EVERY) == Err(RecvTimeoutError::Timeout) {
         let now = unix_now_sec();
         tell(store.checkpoint());
@@ -214,9 +215,9 @@ mod tests {
     #[test]
     fn a_panic_in_the_upkeep_is_counted() {
         let stats = Arc::new(Stats::default());
-        spawn_upkeep(&stats, || ()).unwrap().join().unwrap();
-        assert_eq!(stats.upkeep_ended.get(), 0);
-        spawn_upkeep(&stats, || panic!("this is a test")).unwrap().join().unwrap();
-        assert_eq!(stats.upkeep_ended.get(), 1);
+        spawn_maintenance(&stats, || ()).unwrap().join().unwrap();
+        assert_eq!(stats.maintenance_ended.get(), 0);
+        spawn_maintenance(&stats, || panic!("this is a test")).unwrap().join().unwrap();
+        assert_eq!(stats.maintenance_ended.get(), 1);
     }
 }

@@ -49,14 +49,14 @@ pub struct Sample<'a> {
 impl Sample<'_> {
     /// The sample as the store takes it.
     #[must_use]
-    pub fn view(&self) -> View<'_> {
-        View { host: &self.host, epoch: self.epoch, values: &self.values }
+    pub fn view(&self) -> SampleRef<'_> {
+        SampleRef { host: &self.host, epoch: self.epoch, values: &self.values }
     }
 }
 
 /// A [`Sample`] whose parts stand elsewhere, among those of other samples perhaps.
 #[derive(Debug, Clone, Copy)]
-pub struct View<'a> {
+pub struct SampleRef<'a> {
     /// Name of the host, checked by [`check_host`].
     pub host: &'a str,
     /// Seconds since the Unix epoch at which the measured second ends.
@@ -67,7 +67,7 @@ pub struct View<'a> {
 
 /// Marks one request, so that its retry is not counted again: the header `Idempotency-Key: SOURCE-SEQ`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Key<'a> {
+pub struct IdempotencyKey<'a> {
     /// Chosen at random by the sender at each of its starts, 1 to 64 of `[0-9A-Za-z]`.
     pub source: &'a str,
     /// Rises with each request of this source.
@@ -141,7 +141,7 @@ pub fn parse_epoch(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 /// A sentence that names the header and its grammar.
-pub fn parse_key(text: &str) -> Result<Key<'_>, String> {
+pub fn parse_key(text: &str) -> Result<IdempotencyKey<'_>, String> {
     let wrong = || {
         format!(
             "header Idempotency-Key: not SOURCE-SEQ, with a SOURCE of 1 to {SOURCE_BYTES_MAX} letters and digits and a SEQ below 2^64"
@@ -153,7 +153,7 @@ pub fn parse_key(text: &str) -> Result<Key<'_>, String> {
     if !source_is_good || seq.is_empty() || !seq.bytes().all(|b| b.is_ascii_digit()) {
         return Err(wrong());
     }
-    Ok(Key { source, seq: seq.parse().map_err(|_| wrong())? })
+    Ok(IdempotencyKey { source, seq: seq.parse().map_err(|_| wrong())? })
 }
 
 /// Reads the JSON body of a submission: one object of labels and numbers, a numeric string counting as its number.
@@ -347,7 +347,7 @@ mod tests {
         for bad in ["", "-1", "+1", "1.5", " 1", "1465001847000", "١"] {
             assert!(parse_epoch(bad).is_err(), "{bad:?}");
         }
-        assert_eq!(parse_key("a9Z-18446744073709551615"), Ok(Key { source: "a9Z", seq: u64::MAX }));
+        assert_eq!(parse_key("a9Z-18446744073709551615"), Ok(IdempotencyKey { source: "a9Z", seq: u64::MAX }));
         let long = format!("{}-1", "s".repeat(65));
         for bad in ["", "-", "a-", "-1", "a1", "a-b", "a-+1", "a-1-2", "a_b-1", "a-18446744073709551616", &long] {
             assert!(parse_key(bad).is_err(), "{bad:?}");

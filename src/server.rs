@@ -17,14 +17,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Backlog, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 use tiny_http::{Request, Server};
 
 use crate::api::Api;
-use crate::stats::{Counter, PANICS, Pulse};
+use crate::stats::{Counter, Heartbeat, PANICS};
 use desk::Desk;
 use turns::{Begun, Turn};
 
@@ -67,12 +67,6 @@ const CARETAKER_BEAT: Duration = Duration::from_millis(500);
 /// How often a closing door looks whether its threads are done.
 const CLOSE_POLL: Duration = Duration::from_millis(5);
 
-/// Seconds since the Unix epoch by this machine's clock; 0 before 1970.
-#[must_use]
-pub fn unix_now_sec() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 /// An open door. Dropping it leaves it open: [`Door::close`] it.
 pub struct Door {
     address: SocketAddr,
@@ -92,7 +86,7 @@ struct Shared {
     /// Requests that workers are done with.
     done: Counter,
     /// Beats when the door has answered a probe.
-    pulse: Pulse,
+    pulse: Heartbeat,
     newcomers: Newcomers,
     accept_failed: AtomicBool,
     closing: AtomicBool,
@@ -165,7 +159,7 @@ impl Door {
             workers,
             busy_workers: AtomicUsize::new(0),
             done: Counter::default(),
-            pulse: Pulse::default(),
+            pulse: Heartbeat::default(),
             newcomers: Newcomers::default(),
             accept_failed: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -188,8 +182,8 @@ impl Door {
 
     /// Why the door is not well, if so: it does not answer.
     #[must_use]
-    pub fn ailment(&self) -> Option<String> {
-        self.shared.pulse.ailment("the HTTP door", SILENCE_MAX)
+    pub fn liveness_error(&self) -> Option<String> {
+        self.shared.pulse.liveness_error("the HTTP door", SILENCE_MAX)
     }
 
     /// Answers what has been taken, for up to `within`, and says whether all of it was answered.
@@ -387,12 +381,12 @@ fn watch(shared: &Arc<Shared>, door: SocketAddr) {
             match probe(address, if in_doubt { PROBE_TIMEOUT_IN_DOUBT } else { PROBE_TIMEOUT }) {
                 Probed::Answered => {
                     (missed, wait, in_doubt) = (0, Duration::ZERO, false);
-                    shared.pulse.beat();
+                    shared.pulse.record();
                 }
                 // Where all workers are busy, the probe waits its turn like any other request.
                 Probed::Missed if shared.busy_workers.load(Ordering::Acquire) < shared.workers => missed += 1,
                 // So it does where they are busy with one request after the other.
-                Probed::Missed if shared.done.get() > done => shared.pulse.beat(),
+                Probed::Missed if shared.done.get() > done => shared.pulse.record(),
                 Probed::Missed | Probed::NotSent => {}
             }
         }

@@ -86,12 +86,12 @@ pub const STATUSES: [u16; 20] =
     [200, 204, 304, 400, 401, 403, 404, 405, 408, 411, 413, 415, 417, 422, 429, 431, 500, 503, 505, 0];
 /// When something that goes on and on was last seen to do so.
 #[derive(Debug)]
-pub struct Pulse {
+pub struct Heartbeat {
     since: Instant,
     last_ms: AtomicU64,
 }
 
-impl Default for Pulse {
+impl Default for Heartbeat {
     fn default() -> Self {
         Self { since: Instant::now(), last_ms: AtomicU64::new(NEVER) }
     }
@@ -100,16 +100,16 @@ impl Default for Pulse {
 /// The time of a beat that has not come.
 const NEVER: u64 = u64::MAX;
 
-impl Pulse {
+impl Heartbeat {
     /// It goes on.
-    pub fn beat(&self) {
+    pub fn record(&self) {
         self.last_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
     /// Why it does not go on as it should, in words with `what` it is: nothing was seen of it yet, or not for a time
     /// longer than `silence_max`.
     #[must_use]
-    pub fn ailment(&self, what: &str, silence_max: Duration) -> Option<String> {
+    pub fn liveness_error(&self, what: &str, silence_max: Duration) -> Option<String> {
         let last_ms = self.last_ms.load(Ordering::Relaxed);
         if last_ms == NEVER {
             return Some(format!("{what} has not begun"));
@@ -145,7 +145,7 @@ pub struct Stats {
     /// Connections of the HTTPS door that ended before a request could be sent.
     pub handshakes_failed: Counter,
     /// Connections that the HTTPS door had no room for.
-    pub connections_turned_away: Counter,
+    pub connections_rejected: Counter,
     /// Requests that were a retry of one already counted.
     pub duplicates: Counter,
     /// Samples and lines that were refused for what they say.
@@ -163,7 +163,7 @@ pub struct Stats {
     /// Connections of the plain door, by their first requests.
     pub connections: Counter,
     /// Whether a panic has ended the upkeep of the store: 1 then.
-    pub upkeep_ended: Counter,
+    pub maintenance_ended: Counter,
     /// Requests of the plain door that could not be dropped safely: each keeps a thread and two descriptors.
     pub parked: Counter,
     /// Connections of the plain door whose clients have gone, and which it does not let go: those of parked requests,
@@ -195,7 +195,7 @@ impl fmt::Display for Stats {
             (&self.duplicates, "requests duplicate"),
             (&self.untrusted, "not trusted"),
             (&self.handshakes_failed, "TLS handshakes failed"),
-            (&self.connections_turned_away, "connections turned away"),
+            (&self.connections_rejected, "connections turned away"),
             (&self.parked, "parked"),
             (&self.lines_refused, "lines refused"),
             (&self.strings, "strings passed over"),
@@ -215,13 +215,13 @@ mod tests {
 
     #[test]
     fn a_pulse_is_well_while_it_beats() {
-        let pulse = Pulse::default();
-        assert_eq!(pulse.ailment("the door", Duration::MAX).unwrap(), "the door has not begun");
-        pulse.beat();
-        assert_eq!(pulse.ailment("the door", Duration::from_secs(60)), None);
+        let heartbeat = Heartbeat::default();
+        assert_eq!(heartbeat.liveness_error("the door", Duration::MAX).unwrap(), "the door has not begun");
+        heartbeat.record();
+        assert_eq!(heartbeat.liveness_error("the door", Duration::from_secs(60)), None);
         let long_ago = Instant::now().checked_sub(Duration::from_secs(90)).unwrap();
-        let stopped = Pulse { since: long_ago, last_ms: AtomicU64::new(500) };
-        assert_eq!(stopped.ailment("it", Duration::from_secs(60)).unwrap(), "it has stood still for 89 seconds");
+        let stopped = Heartbeat { since: long_ago, last_ms: AtomicU64::new(500) };
+        assert_eq!(stopped.liveness_error("it", Duration::from_secs(60)).unwrap(), "it has stood still for 89 seconds");
     }
 
     #[test]

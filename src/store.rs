@@ -6,19 +6,19 @@
 #[cfg(feature = "disk")]
 mod disk;
 mod host;
-mod labels;
-mod local;
+mod memory;
 #[cfg(feature = "redis")]
 mod redis;
+mod series_table;
 
 use std::fmt;
 use std::path::PathBuf;
 
 use smol_str::SmolStr;
 
-use crate::sample::{Key, View};
-use crate::summary::{Series, Wanted};
-use local::Local;
+use crate::sample::{IdempotencyKey, SampleRef};
+use crate::summary::{KeyFilter, Series};
+use memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use redis::Address as RedisAddress;
 #[cfg(feature = "redis")]
@@ -75,13 +75,13 @@ impl Location {
 
 /// Why the store cannot take a sample now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unavailable {
+pub struct StoreError {
     why: String,
     /// Whether it may have taken it all the same: it was told of the sample, and has not answered.
     pub is_uncertain: bool,
 }
 
-impl Unavailable {
+impl StoreError {
     /// The store has not taken the sample.
     pub fn new(why: impl Into<String>) -> Self {
         Self { why: why.into(), is_uncertain: false }
@@ -94,7 +94,7 @@ impl Unavailable {
     }
 }
 
-impl fmt::Display for Unavailable {
+impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "store: {}", self.why)
     }
@@ -102,7 +102,7 @@ impl fmt::Display for Unavailable {
 
 /// What became of one sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Recorded {
+pub struct RecordOutcome {
     /// Values that are now part of the summaries.
     pub stored: usize,
     /// Values too old for every window, which are not kept.
@@ -115,18 +115,18 @@ pub struct Recorded {
 
 /// What became of many samples.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Many {
+pub struct BatchOutcome {
     /// How many values were stored of the samples that were stored whole.
     pub stored: usize,
     /// What became of the others, each with its place, in the order of these.
-    pub others: Vec<(usize, Result<Recorded, Unavailable>)>,
+    pub others: Vec<(usize, Result<RecordOutcome, StoreError>)>,
 }
 
-impl Many {
+impl BatchOutcome {
     /// Adds what became of the sample at a place.
-    fn add(&mut self, place: usize, became: Result<Recorded, Unavailable>) {
+    fn add(&mut self, place: usize, became: Result<RecordOutcome, StoreError>) {
         match became {
-            Ok(Recorded { stored, duplicate: false, expired: 0, refused: 0 }) => self.stored += stored,
+            Ok(RecordOutcome { stored, duplicate: false, expired: 0, refused: 0 }) => self.stored += stored,
             other => self.others.push((place, other)),
         }
     }
@@ -134,7 +134,7 @@ impl Many {
 
 /// How a host is doing, by the age of its newest sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum HostState {
     /// It reports as it did.
     Up,
     /// Three of its intervals went by without a sample.
@@ -143,7 +143,7 @@ pub enum State {
     Down,
 }
 
-impl State {
+impl HostState {
     /// Its name in the list of hosts.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -180,15 +180,15 @@ impl Status {
 
     /// How the host is doing. Where its interval is not known yet it is up for a minute, then down.
     #[must_use]
-    pub fn state(&self, now: u64) -> State {
+    pub fn state(&self, now: u64) -> HostState {
         let age_sec = self.age_sec(now);
         let interval_sec = self.interval_sec.unwrap_or(DOWN_SEC / 10);
         if age_sec > DOWN_SEC.max(10 * interval_sec) {
-            State::Down
+            HostState::Down
         } else if self.interval_sec.is_some() && age_sec > 3 * interval_sec {
-            State::Late
+            HostState::Late
         } else {
-            State::Up
+            HostState::Up
         }
     }
 }
@@ -198,7 +198,7 @@ pub struct Store(Kind);
 
 enum Kind {
     /// Kept by this process.
-    Local(Local),
+    MemoryStore(MemoryStore),
     #[cfg(feature = "redis")]
     Redis(Redis),
 }
@@ -214,7 +214,7 @@ impl Store {
     /// An empty store in memory for up to `series_max` series, a label of a host each.
     #[must_use]
     pub fn new(series_max: usize) -> Self {
-        Self(Kind::Local(Local::new(series_max)))
+        Self(Kind::MemoryStore(MemoryStore::new(series_max)))
     }
 
     /// Opens the store at `location` with all that it holds, at `now`.
@@ -227,7 +227,7 @@ impl Store {
             Location::Memory => Ok(Self::new(series_max)),
             #[cfg(feature = "disk")]
             Location::Directory { path, fsync_always } => {
-                Local::open(path, *fsync_always, series_max, now).map(|local| Self(Kind::Local(local)))
+                MemoryStore::open(path, *fsync_always, series_max, now).map(|local| Self(Kind::MemoryStore(local)))
             }
             #[cfg(not(feature = "disk"))]
             Location::Directory { path, .. } => {
@@ -255,7 +255,7 @@ impl Store {
     #[must_use]
     pub fn description(&self) -> String {
         match &self.0 {
-            Kind::Local(local) => local.description(),
+            Kind::MemoryStore(local) => local.description(),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.description(),
         }
@@ -265,7 +265,7 @@ impl Store {
     #[must_use]
     pub fn is_synced(&self) -> bool {
         match &self.0 {
-            Kind::Local(local) => local.is_durable(),
+            Kind::MemoryStore(local) => local.is_durable(),
             #[cfg(feature = "redis")]
             Kind::Redis(_) => false,
         }
@@ -275,7 +275,7 @@ impl Store {
     #[must_use]
     pub fn series_max(&self) -> usize {
         match &self.0 {
-            Kind::Local(local) => local.series_max(),
+            Kind::MemoryStore(local) => local.series_max(),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.series_max(),
         }
@@ -283,22 +283,27 @@ impl Store {
 
     /// Why it cannot take samples now, if so. What it holds may be read all the same.
     #[must_use]
-    pub fn unavailable(&self) -> Option<Unavailable> {
+    pub fn unavailable(&self) -> Option<StoreError> {
         match &self.0 {
-            Kind::Local(local) => local.unavailable(),
+            Kind::MemoryStore(local) => local.unavailable(),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.unavailable(),
         }
     }
 
-    /// Records a sample, unless `key` says that it was recorded before. [`Store::settle`] makes sure of it.
+    /// Records a sample, unless `key` says that it was recorded before. [`Store::wait_durable`] makes sure of it.
     ///
     /// # Errors
     /// When the store cannot take it; then nothing of it is recorded, but for one that Redis was given and has not
     /// answered in time.
-    pub fn record(&self, sample: View<'_>, key: Option<Key<'_>>, now: u64) -> Result<Recorded, Unavailable> {
+    pub fn record(
+        &self,
+        sample: SampleRef<'_>,
+        key: Option<IdempotencyKey<'_>>,
+        now: u64,
+    ) -> Result<RecordOutcome, StoreError> {
         match &self.0 {
-            Kind::Local(local) => local.record(sample, key, now),
+            Kind::MemoryStore(local) => local.record(sample, key, now),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.record(sample, key, now),
         }
@@ -306,9 +311,9 @@ impl Store {
 
     /// Records `count` samples, each as [`Store::record`] does, of which `sample` gives the one at a place. Those of one
     /// host are recorded in their order, but that Redis takes those last that its list of hosts is to be told of before.
-    pub fn record_many<'v>(&self, count: usize, sample: impl Fn(usize) -> View<'v>, now: u64) -> Many {
+    pub fn record_many<'v>(&self, count: usize, sample: impl Fn(usize) -> SampleRef<'v>, now: u64) -> BatchOutcome {
         match &self.0 {
-            Kind::Local(local) => local.record_many(count, sample, now),
+            Kind::MemoryStore(local) => local.record_many(count, sample, now),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.record_many(&(0..count).map(sample).collect::<Vec<_>>(), now),
         }
@@ -319,9 +324,9 @@ impl Store {
     ///
     /// # Errors
     /// When it could not be made so.
-    pub fn settle(&self) -> Result<(), Unavailable> {
+    pub fn wait_durable(&self) -> Result<(), StoreError> {
         match &self.0 {
-            Kind::Local(local) => local.settle(),
+            Kind::MemoryStore(local) => local.wait_durable(),
             #[cfg(feature = "redis")]
             Kind::Redis(_) => Ok(()),
         }
@@ -331,9 +336,9 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn series(&self, host: &str, wanted: &Wanted, now: u64) -> Result<Vec<(SmolStr, Series)>, Unavailable> {
+    pub fn series(&self, host: &str, wanted: &KeyFilter, now: u64) -> Result<Vec<(SmolStr, Series)>, StoreError> {
         match &self.0 {
-            Kind::Local(local) => Ok(local.series(host, wanted)),
+            Kind::MemoryStore(local) => Ok(local.series(host, wanted)),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.series(host, wanted, now),
         }
@@ -343,9 +348,9 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn hosts(&self, now: u64) -> Result<Vec<SmolStr>, Unavailable> {
+    pub fn hosts(&self, now: u64) -> Result<Vec<SmolStr>, StoreError> {
         match &self.0 {
-            Kind::Local(local) => Ok(local.hosts()),
+            Kind::MemoryStore(local) => Ok(local.hosts()),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.hosts(now),
         }
@@ -356,9 +361,9 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn statuses(&self, hosts: &[SmolStr], recent: &[&str], now: u64) -> Result<Vec<Option<Status>>, Unavailable> {
+    pub fn statuses(&self, hosts: &[SmolStr], recent: &[&str], now: u64) -> Result<Vec<Option<Status>>, StoreError> {
         match &self.0 {
-            Kind::Local(local) => Ok(hosts.iter().map(|host| local.status(host, recent, now)).collect()),
+            Kind::MemoryStore(local) => Ok(hosts.iter().map(|host| local.status(host, recent, now)).collect()),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.statuses(hosts, recent, now),
         }
@@ -368,9 +373,9 @@ impl Store {
     ///
     /// # Errors
     /// When that could not be made durable; then the host is still known.
-    pub fn remove(&self, host: &str, now: u64) -> Result<bool, Unavailable> {
+    pub fn remove(&self, host: &str, now: u64) -> Result<bool, StoreError> {
         match &self.0 {
-            Kind::Local(local) => local.remove(host),
+            Kind::MemoryStore(local) => local.remove(host),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.remove(host, now),
         }
@@ -379,7 +384,7 @@ impl Store {
     /// Lets go of the buckets, series, hosts and idempotency records whose windows have passed.
     pub fn sweep(&self, now: u64) {
         match &self.0 {
-            Kind::Local(local) => local.sweep(now),
+            Kind::MemoryStore(local) => local.sweep(now),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.sweep(now),
         }
@@ -389,7 +394,7 @@ impl Store {
     #[must_use]
     pub fn series_count(&self) -> usize {
         match &self.0 {
-            Kind::Local(local) => local.series_count(),
+            Kind::MemoryStore(local) => local.series_count(),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.series_count(),
         }
@@ -406,30 +411,30 @@ impl Store {
     ///
     /// # Errors
     /// When it could not be.
-    pub fn sync_now(&self) -> Result<(), Unavailable> {
-        self.local().map_or(Ok(()), Local::sync_now)
+    pub fn sync_now(&self) -> Result<(), StoreError> {
+        self.local().map_or(Ok(()), MemoryStore::sync_now)
     }
 
     /// Writes the hosts that have changed, so that a restart need not read their samples again.
     ///
     /// # Errors
     /// When the disk cannot be written; the samples stay in the log then.
-    pub fn checkpoint(&self) -> Result<(), Unavailable> {
-        self.local().map_or(Ok(()), Local::checkpoint)
+    pub fn checkpoint(&self) -> Result<(), StoreError> {
+        self.local().map_or(Ok(()), MemoryStore::checkpoint)
     }
 
     /// Removes from the disk what no answer lists any more.
     ///
     /// # Errors
     /// When the disk cannot be read or written.
-    pub fn expire_disk(&self, now: u64) -> Result<(), Unavailable> {
+    pub fn expire_disk(&self, now: u64) -> Result<(), StoreError> {
         self.local().map_or(Ok(()), |local| local.expire_disk(now))
     }
 
     /// What this process keeps itself, if it does: Redis makes durable and expires by itself.
-    fn local(&self) -> Option<&Local> {
+    fn local(&self) -> Option<&MemoryStore> {
         match &self.0 {
-            Kind::Local(local) => Some(local),
+            Kind::MemoryStore(local) => Some(local),
             #[cfg(feature = "redis")]
             Kind::Redis(_) => None,
         }
@@ -442,14 +447,14 @@ impl Store {
 /// since are wide together: a clock that is put right meanwhile has cost nothing that was there, and one that stays has
 /// let everything grow as old as it looks.
 #[derive(Debug, Default)]
-pub struct SweepGate {
+pub struct ClockStepGuard {
     last: Option<(u64, u64)>,
     /// All steps together since the gate was open, in seconds.
     stepped_sec: i64,
     closed_until_sec: u64,
 }
 
-impl SweepGate {
+impl ClockStepGuard {
     /// Whether a sweep may run at this reading of the wall clock and of a monotonic clock, both in seconds.
     pub fn is_open(&mut self, wall_sec: u64, monotonic_sec: u64) -> bool {
         if monotonic_sec >= self.closed_until_sec {
@@ -478,7 +483,7 @@ mod tests {
 
     #[test]
     fn a_clock_step_holds_the_sweep_for_as_long_as_it_is_wide() {
-        let mut gate = SweepGate::default();
+        let mut gate = ClockStepGuard::default();
         assert!(gate.is_open(NOW, 100));
         assert!(gate.is_open(NOW + 60, 160));
         assert!(gate.is_open(NOW + 420, 220), "a step of five minutes is let pass");
@@ -491,7 +496,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_put_right_holds_the_sweep_for_five_minutes_more() {
-        let mut gate = SweepGate::default();
+        let mut gate = ClockStepGuard::default();
         assert!(gate.is_open(NOW, 100));
         assert!(!gate.is_open(NOW + 86_430, 130), "a day ahead");
         assert!(!gate.is_open(NOW + 60, 160), "and back");

@@ -5,11 +5,11 @@
 //! No sample is kept: a [`Series`] holds a bucket an interval, so recording is O(1) and late, early and unordered
 //! samples cost the same. Nothing here touches files, sockets, clocks or locks.
 
-mod answer;
+mod json;
 mod ring;
 
 use crate::sample::AHEAD_SEC_MAX;
-pub use answer::{Summaries, Wanted, round2};
+pub use json::{KeyFilter, Summaries, round2};
 pub use ring::Bucket;
 use ring::Ring;
 
@@ -70,14 +70,14 @@ pub fn is_expired(epoch: u64, now: u64) -> bool {
 /// The epoch of a sample and the time it came at, with the intervals it is in: reckoned once for all its values, since
 /// that takes divisions.
 #[derive(Debug, Clone, Copy)]
-pub struct Moment {
+pub struct SampleTime {
     epoch: u64,
     now: u64,
     numbers: [u64; WINDOWS.len()],
     is_expired: bool,
 }
 
-impl Moment {
+impl SampleTime {
     /// The moment of a sample of `epoch` that came at `now`.
     #[must_use]
     pub fn new(epoch: u64, now: u64) -> Self {
@@ -116,7 +116,7 @@ pub struct Series {
 
 impl Series {
     /// Records a value of a moment. A value too old for a window is left out of it.
-    pub fn record(&mut self, moment: &Moment, value: f64) {
+    pub fn record(&mut self, moment: &SampleTime, value: f64) {
         for ((window, ring), number) in WINDOWS.iter().zip(&mut self.rings).zip(moment.numbers) {
             ring.add(window, number, value, moment.now);
         }
@@ -275,12 +275,12 @@ mod tests {
 
     fn answer(series: &Series, now: u64) -> Value {
         let series = [("cpu", series.clone())];
-        serde_json::to_value(Summaries { series: &series, wanted: &Wanted::containing(""), now }).unwrap()
+        serde_json::to_value(Summaries { series: &series, wanted: &KeyFilter::containing(""), now }).unwrap()
     }
 
     fn recorded(samples: &[(u64, f64)], now: u64) -> Series {
         let mut series = Series::default();
-        samples.iter().for_each(|(epoch, value)| series.record(&Moment::new(*epoch, now), *value));
+        samples.iter().for_each(|(epoch, value)| series.record(&SampleTime::new(*epoch, now), *value));
         series
     }
 
@@ -386,7 +386,7 @@ mod tests {
         fn the_newest_version_of_each_chunk_is_the_series(samples in samples(), every in 1..50_usize) {
             let (mut series, mut chunks) = (Series::default(), std::collections::BTreeMap::new());
             for batch in samples.chunks(every) {
-                batch.iter().for_each(|(epoch, value)| series.record(&Moment::new(*epoch, NOW), *value));
+                batch.iter().for_each(|(epoch, value)| series.record(&SampleTime::new(*epoch, NOW), *value));
                 series.take_changes(|window, chunk, bytes| {
                     chunks.insert((window.name, window.interval_sec, chunk), bytes.to_vec());
                 });
@@ -439,12 +439,12 @@ mod tests {
                 for sample in vector["samples"].as_array().unwrap().iter().filter(|sample| sample[0] == **host) {
                     let body = sample[2].to_string();
                     for (label, value) in crate::sample::decode_values(body.as_bytes()).unwrap() {
-                        let moment = Moment::new(sample[1].as_u64().unwrap(), now);
+                        let moment = SampleTime::new(sample[1].as_u64().unwrap(), now);
                         labels.entry(label.into_owned()).or_default().record(&moment, value);
                     }
                 }
                 let series: Vec<_> = labels.into_iter().collect();
-                let summaries = Summaries { series: &series, wanted: &Wanted::containing(""), now };
+                let summaries = Summaries { series: &series, wanted: &KeyFilter::containing(""), now };
                 let mut answer = serde_json::to_value(summaries).unwrap();
                 for average in
                     answer.as_object_mut().unwrap().values_mut().flat_map(|s| s["averages"].as_array_mut().unwrap())
@@ -462,8 +462,8 @@ mod tests {
         let minutes: Vec<(u64, f64)> = (0..61).map(|minute| (NOW - 60 * minute, 1.0)).collect();
         let mut series = recorded(&minutes, NOW);
         let before = answer(&series, NOW);
-        series.record(&Moment::new(NOW - 90, NOW + 86_400), 1.0);
-        series.record(&Moment::new(NOW + 1, NOW + 86_400), 1.0);
+        series.record(&SampleTime::new(NOW - 90, NOW + 86_400), 1.0);
+        series.record(&SampleTime::new(NOW + 1, NOW + 86_400), 1.0);
         let after = answer(&series, NOW);
         assert_eq!(after["summary:by-minute:cpu"]["average-count"], before["summary:by-minute:cpu"]["average-count"]);
     }
@@ -472,9 +472,9 @@ mod tests {
     fn what_comes_after_a_clock_was_set_back_is_kept() {
         for ahead in [600, 7200, 3 * 86_400] {
             let mut series = recorded(&[(NOW - 60, 5.0)], NOW - 60);
-            series.record(&Moment::new(NOW + ahead, NOW + ahead), 9.0);
+            series.record(&SampleTime::new(NOW + ahead, NOW + ahead), 9.0);
             let after: Vec<(u64, f64)> = (0..600).map(|second| (NOW + second, 1.0)).collect();
-            after.iter().for_each(|(epoch, value)| series.record(&Moment::new(*epoch, *epoch), *value));
+            after.iter().for_each(|(epoch, value)| series.record(&SampleTime::new(*epoch, *epoch), *value));
             let averages = &answer(&series, NOW + 600)["summary:by-hour:cpu"]["averages"];
             let counted = averages.as_array().unwrap().iter().map(|average| average["num-samples"].as_u64().unwrap());
             assert!(counted.sum::<u64>() >= 600, "{ahead}: {averages}");

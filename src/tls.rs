@@ -21,11 +21,12 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::{NoClientAuth, NoServerSessionStorage};
 use rustls::{CertificateError, ServerConfig, ServerConnection, StreamOwned};
 
-use crate::api::{Api, Peer};
-use crate::reread::Reread;
-use crate::server::{listen, unix_now_sec};
-use crate::stats::Pulse;
-use crate::trust::{Gate, certificates, client_verifier, private_key, sentence, source_of};
+use crate::api::{Api, ClientTransport};
+use crate::auth::{Authorizer, certificates, client_verifier, private_key, sentence, source_of};
+use crate::clock::unix_now_sec;
+use crate::reload::Reloaded;
+use crate::server::listen;
+use crate::stats::Heartbeat;
 use budget::Budget;
 use connection::Connection;
 use deadline::{Deadline, Timed};
@@ -75,7 +76,7 @@ pub struct Options {
 /// Those of the stream.
 pub fn answer(stream: impl Read + Write, api: &Api) -> io::Result<()> {
     let budget = Budget::new(MEMORY_BYTES_MAX, TURNS);
-    Connection::new(stream, &Deadline::default(), api, Peer::Tls(None), &budget).serve(|_| true)
+    Connection::new(stream, &Deadline::default(), api, ClientTransport::Tls(None), &budget).serve(|_| true)
 }
 
 /// An open door. Dropping it leaves it open: [`Door::close`] it.
@@ -88,12 +89,12 @@ pub struct Door {
 /// What the threads of the door share.
 struct Shared {
     api: Arc<Api>,
-    config: Reread<ServerConfig>,
+    config: Reloaded<ServerConfig>,
     connections: Mutex<HashMap<u64, Arc<Line>>>,
     connections_max: usize,
     budget: Budget,
     /// Beats while connections are accepted, or waited for.
-    pulse: Pulse,
+    pulse: Heartbeat,
     closing: AtomicBool,
 }
 
@@ -115,7 +116,7 @@ impl Door {
             let options = options.clone();
             move || server_config(&options)
         };
-        let config = Reread::new(files.into_iter().flatten().cloned().collect(), read).map_err(io::Error::other)?;
+        let config = Reloaded::new(files.into_iter().flatten().cloned().collect(), read).map_err(io::Error::other)?;
         let listener = listen(address, LOOK_EVERY_SEC)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
         let shared = Arc::new(Shared {
@@ -124,7 +125,7 @@ impl Door {
             connections: Mutex::default(),
             connections_max: options.connections_max,
             budget: Budget::new(MEMORY_BYTES_MAX, TURNS),
-            pulse: Pulse::default(),
+            pulse: Heartbeat::default(),
             closing: AtomicBool::new(false),
         });
         let address = listener.local_addr()?;
@@ -142,8 +143,8 @@ impl Door {
 
     /// Why the door is not well, if so: it accepts no connections.
     #[must_use]
-    pub fn ailment(&self) -> Option<String> {
-        self.shared.pulse.ailment("the HTTPS door", SILENCE_MAX)
+    pub fn liveness_error(&self) -> Option<String> {
+        self.shared.pulse.liveness_error("the HTTPS door", SILENCE_MAX)
     }
 
     /// Answers what has been taken, for up to `within`, and says whether all of it was answered.
@@ -181,7 +182,7 @@ impl Shared {
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
         let mut told_at: Option<Instant> = None;
         while !self.is_closing() {
-            self.pulse.beat();
+            self.pulse.record();
             let trouble = match listener.accept() {
                 Ok((stream, _)) => match self.begin(stream) {
                     Ok(()) => continue,
@@ -193,7 +194,7 @@ impl Shared {
                     error.to_string()
                 }
             };
-            self.api.stats().connections_turned_away.add(1);
+            self.api.stats().connections_rejected.add(1);
             if told_at.is_none_or(|told_at| told_at.elapsed() >= TELL_EVERY) {
                 log::warn!("A connection to the HTTPS door was turned away: {trouble}");
                 told_at = Some(Instant::now());
@@ -236,7 +237,7 @@ impl Shared {
         }
         let source = tls.peer_certificates().and_then(<[_]>::first).map(source_of);
         let mut stream = StreamOwned::new(tls, timed);
-        let peer = Peer::Tls(source.as_ref());
+        let peer = ClientTransport::Tls(source.as_ref());
         let verified_at = Instant::now();
         let ended = Connection::new(&mut stream, &deadline, &self.api, peer, &self.budget).serve(|is_idle| {
             line.is_idle.store(is_idle, Ordering::SeqCst);
@@ -268,7 +269,7 @@ fn is_for_another_time(kind: io::ErrorKind) -> bool {
 }
 
 /// Says in the log whose certificate was not trusted, and why.
-fn tell_of_certificate(gate: &Gate, error: &io::Error) {
+fn tell_of_certificate(gate: &Authorizer, error: &io::Error) {
     let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(why))) = error {
         gate.tell_of(&why.0.to_string(), unix_now_sec());

@@ -4,9 +4,9 @@
 //! standard output is not a terminal it prints plain text instead, again and again or once.
 
 mod client;
-mod drawing;
+mod format;
+mod render;
 mod terminal;
-mod text;
 mod view;
 
 use std::env;
@@ -16,8 +16,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use client::{Client, Picture};
-use drawing::Style;
+use client::{Client, Snapshot};
+use render::Style;
 use terminal::{Key, Terminal};
 use view::{Next, View};
 
@@ -51,7 +51,7 @@ pub struct Options {
 
 /// What to ask the receiver for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Want {
+enum Query {
     Hosts { labels: Vec<String> },
     Host { name: String, text: String },
 }
@@ -61,17 +61,17 @@ enum Event {
     Keys(Vec<Key>),
     Resized,
     Quit,
-    Answer(Result<Picture, String>),
+    Answer(Result<Snapshot, String>),
 }
 
 impl Options {
-    fn want(&self) -> Want {
+    fn want(&self) -> Query {
         let text = self.label.clone().unwrap_or_default();
         match &self.host {
-            Some(name) => Want::Host { name: name.clone(), text },
+            Some(name) => Query::Host { name: name.clone(), text },
             None => {
                 let labels = text.split(',').filter(|label| !label.is_empty()).take(LABELS_MAX).map(str::to_owned);
-                Want::Hosts {
+                Query::Hosts {
                     labels: if text.is_empty() { DEFAULT_LABELS.map(str::to_owned).into() } else { labels.collect() },
                 }
             }
@@ -110,11 +110,11 @@ fn print(client: &Client, options: &Options, style: Style) -> Result<(), String>
         }
         let problem = answer.as_ref().err().cloned();
         if let Some(why) = problem.as_ref().filter(|_| problem != trouble) {
-            eprintln!("lizm: {}", text::harmless(why));
+            eprintln!("lizm: {}", format::harmless(why));
         }
         trouble = problem;
         if let Ok(picture) = answer {
-            let lines = drawing::table(&picture, columns, style).join("\n");
+            let lines = render::table(&picture, columns, style).join("\n");
             let between = if is_first { "" } else { "\n" };
             is_first = false;
             let mut stdout = io::stdout().lock();
@@ -174,7 +174,7 @@ fn show(client: Client, options: &Options, style: Style) -> Result<(), String> {
 }
 
 /// Asks for what is wanted, once a second and at once where something else is.
-fn ask(client: &Client, mut want: Want, wanted: &Receiver<Want>, answers: &SyncSender<Event>) {
+fn ask(client: &Client, mut want: Query, wanted: &Receiver<Query>, answers: &SyncSender<Event>) {
     loop {
         let began = Instant::now();
         if answers.send(Event::Answer(client.ask(&want))).is_err() {

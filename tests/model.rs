@@ -10,9 +10,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use lizm::sample::{Key, Sample};
-use lizm::store::{Location, Many, Recorded, Store};
-use lizm::summary::{CHUNK_INTERVALS, Summaries, WINDOWS, Wanted, Window};
+use lizm::sample::{IdempotencyKey, Sample};
+use lizm::store::{BatchOutcome, Location, RecordOutcome, Store};
+use lizm::summary::{CHUNK_INTERVALS, KeyFilter, Summaries, WINDOWS, Window};
 use serde_json::Value;
 
 const BEGIN: u64 = 1_465_001_814;
@@ -134,7 +134,7 @@ impl Trial<'_> {
     fn record(&mut self) {
         let sample = self.sample();
         self.seq += 1;
-        let key = Some(Key { source: "monitor", seq: self.seq });
+        let key = Some(IdempotencyKey { source: "monitor", seq: self.seq });
         let became = self.store().record(sample.view(), key, self.now).unwrap();
         self.keep(&sample, became);
         if self.random.one_in(10) {
@@ -147,11 +147,11 @@ impl Trial<'_> {
     fn record_many(&mut self) {
         let samples: Vec<_> = (0..10).map(|_| self.sample()).collect();
         let views: Vec<_> = samples.iter().map(Sample::view).collect();
-        let Many { stored, others } = self.store().record_many(views.len(), |place| views[place], self.now);
+        let BatchOutcome { stored, others } = self.store().record_many(views.len(), |place| views[place], self.now);
         let mut others = others.into_iter().peekable();
         let mut stored_whole = 0;
         for (place, sample) in samples.iter().enumerate() {
-            let whole = Recorded { stored: sample.values.len(), ..Recorded::default() };
+            let whole = RecordOutcome { stored: sample.values.len(), ..RecordOutcome::default() };
             let became = others.next_if(|(other, _)| *other == place).map_or(Ok(whole), |(_, became)| became).unwrap();
             stored_whole += if became == whole { whole.stored } else { 0 };
             self.keep(sample, became);
@@ -159,10 +159,10 @@ impl Trial<'_> {
         assert_eq!(stored, stored_whole);
     }
 
-    fn keep(&mut self, sample: &Sample<'_>, became: Recorded) {
+    fn keep(&mut self, sample: &Sample<'_>, became: RecordOutcome) {
         let expired = WINDOWS.iter().all(|window| interval(window, sample.epoch) < oldest(window, self.now));
         let (stored, expired) = if expired { (0, sample.values.len()) } else { (sample.values.len(), 0) };
-        assert_eq!(became, Recorded { stored, expired, ..Recorded::default() }, "{sample:?} at {}", self.now);
+        assert_eq!(became, RecordOutcome { stored, expired, ..RecordOutcome::default() }, "{sample:?} at {}", self.now);
         if stored > 0 {
             for (label, value) in &sample.values {
                 let label = LABELS.iter().find(|known| *known == label).unwrap();
@@ -182,7 +182,7 @@ impl Trial<'_> {
 
     /// Compares all that the store says of a host with what the model has.
     fn compare(&self, host: &str) {
-        let wanted = Wanted::containing("");
+        let wanted = KeyFilter::containing("");
         let series = self.store().series(host, &wanted, self.now).unwrap();
         let answer = serde_json::to_value(Summaries { series: &series, wanted: &wanted, now: self.now }).unwrap();
         for label in LABELS {

@@ -7,8 +7,8 @@ use smol_str::SmolStr;
 
 use super::route::{decode_form, pairs};
 use super::{Api, Reply};
-use crate::store::Unavailable;
-use crate::summary::{self, Summaries, Wanted};
+use crate::store::StoreError;
+use crate::summary::{self, KeyFilter, Summaries};
 
 /// Most labels in `?series=`: what a page shows of a host at a glance.
 const LIST_SERIES_MAX: usize = 16;
@@ -51,7 +51,7 @@ impl HostsQuery {
 
 impl Api {
     /// The hosts that are asked for, in the order of their names.
-    pub(super) fn hosts(&self, query: &HostsQuery, now: u64) -> Result<Reply, Unavailable> {
+    pub(super) fn hosts(&self, query: &HostsQuery, now: u64) -> Result<Reply, StoreError> {
         let store = self.ingest.store();
         let names = store.hosts(now)?;
         let listed = match (&query.host, &query.after) {
@@ -64,7 +64,7 @@ impl Api {
         };
         let listed = &listed[..query.limit.unwrap_or(usize::MAX).min(listed.len())];
         let series: Vec<&str> = query.series.iter().map(String::as_str).collect();
-        let all = Wanted::containing("");
+        let all = KeyFilter::containing("");
         let kept = query.host.as_ref().map(|host| store.series(host, &all, now)).transpose()?;
         let statuses = store.statuses(listed, &series, now)?;
         let hosts = listed.iter().zip(statuses).filter_map(|(name, status)| {

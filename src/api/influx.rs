@@ -10,12 +10,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Reply;
-use super::route::{Head, decode_form, pairs};
-use crate::ingest::{Ingest, Refused, Tally};
+use super::route::{RequestHead, decode_form, pairs};
+use crate::auth::{OTHER_HOST, Principal};
+use crate::ingest::{Counts, Ingest, IngestError};
 use crate::sample::line::{self, LINES_BYTES_MAX, LINES_MAX, Precision};
-use crate::sample::{self, Key};
-use crate::store::{Recorded, Unavailable};
-use crate::trust::{OTHER_HOST, Speaker};
+use crate::sample::{self, IdempotencyKey};
+use crate::store::{RecordOutcome, StoreError};
 
 /// Most lines whose refusal an answer explains; the rest it counts.
 const EXPLAINED_MAX: usize = 100;
@@ -27,7 +27,7 @@ const VERSION_HEADER: (&str, &str) = ("X-Influxdb-Version", "1.8.10");
 #[derive(Debug)]
 pub(super) struct Write<'a> {
     precision: Precision,
-    key: Option<Key<'a>>,
+    key: Option<IdempotencyKey<'a>>,
     is_gzip: bool,
 }
 
@@ -41,7 +41,7 @@ struct RefusedLine {
 /// What became of the lines of a body.
 #[derive(Debug, Default)]
 struct Written {
-    tally: Tally,
+    tally: Counts,
     /// Lines that the cap on series has refused.
     capped: usize,
     /// Lines of hosts that the speaker may not speak for.
@@ -51,7 +51,7 @@ struct Written {
     /// The first of those, by the numbers of their lines; at most [`EXPLAINED_MAX`].
     explained: Vec<RefusedLine>,
     /// Why the store takes nothing, if so.
-    unavailable: Option<Unavailable>,
+    unavailable: Option<StoreError>,
 }
 
 impl<'a> Write<'a> {
@@ -62,7 +62,7 @@ impl<'a> Write<'a> {
 
     /// Reads the head of a write. What else InfluxDB knows in a query, such as the name of a database, means nothing
     /// here and is passed over.
-    pub(super) fn parse(head: &Head<'a>, query: &str) -> Result<Self, Reply> {
+    pub(super) fn parse(head: &RequestHead<'a>, query: &str) -> Result<Self, Reply> {
         let bad = |sentence: String| Reply::error(400, &sentence);
         let precision = pairs(query).find(|(name, _)| *name == "precision").map_or("", |(_, value)| value);
         let is_gzip = match head.content_encoding {
@@ -79,7 +79,7 @@ impl<'a> Write<'a> {
     }
 
     /// Stores the lines of a body that can be, and names the others.
-    pub(super) fn reply(&self, ingest: &Ingest, speaker: &Speaker, body: &[u8], now: u64) -> Reply {
+    pub(super) fn reply(&self, ingest: &Ingest, speaker: &Principal, body: &[u8], now: u64) -> Reply {
         let text = match self.text(body) {
             Ok(text) => text,
             Err(reply) => return reply,
@@ -92,7 +92,7 @@ impl<'a> Write<'a> {
             None => {
                 let lines = line::lines(&text).map(|(number, line)| (number, speaker, line));
                 let refused = |number, became| {
-                    let is_unavailable = matches!(became, Err(Refused::Unavailable(_)));
+                    let is_unavailable = matches!(became, Err(IngestError::Store(_)));
                     ingest.stats().refused_unavailable.add(usize::from(is_unavailable));
                     written.add(number, became);
                 };
@@ -104,12 +104,12 @@ impl<'a> Write<'a> {
             Some(_) => {
                 for (number, line) in line::lines(&text) {
                     let became = ingest.submit_line(speaker, line, self.precision, self.key, now);
-                    written.tally = Tally { lines: 1, stored: became.as_ref().map_or(0, |recorded| recorded.stored) };
+                    written.tally = Counts { lines: 1, stored: became.as_ref().map_or(0, |recorded| recorded.stored) };
                     written.add(number, became);
                 }
             }
         }
-        if let Err(unavailable) = ingest.settle() {
+        if let Err(unavailable) = ingest.wait_durable() {
             written.unavailable = Some(unavailable);
         }
         written.reply()
@@ -135,9 +135,9 @@ impl<'a> Write<'a> {
 }
 
 impl Written {
-    fn add(&mut self, line: usize, became: Result<Recorded, Refused>) {
+    fn add(&mut self, line: usize, became: Result<RecordOutcome, IngestError>) {
         match became {
-            Ok(Recorded { expired, refused, .. }) => {
+            Ok(RecordOutcome { expired, refused, .. }) => {
                 if expired > 0 {
                     self.refuse(line, &"time: so long ago that no summary holds it any more");
                 }
@@ -146,10 +146,10 @@ impl Written {
                     self.refuse(line, &error);
                 }
             }
-            Err(Refused::Unavailable(unavailable)) => self.unavailable = Some(unavailable),
+            Err(IngestError::Store(unavailable)) => self.unavailable = Some(unavailable),
             Err(refused) => {
-                self.capped += usize::from(matches!(refused, Refused::SeriesCap { .. }));
-                self.untrusted += usize::from(matches!(refused, Refused::Untrusted(_)));
+                self.capped += usize::from(matches!(refused, IngestError::SeriesCap { .. }));
+                self.untrusted += usize::from(matches!(refused, IngestError::Untrusted(_)));
                 self.refuse(line, &refused);
             }
         }
@@ -167,7 +167,7 @@ impl Written {
     }
 
     fn reply(self) -> Reply {
-        let Tally { lines, stored } = self.tally;
+        let Counts { lines, stored } = self.tally;
         if let Some(unavailable) = self.unavailable {
             let before = format!("{stored} values of the {lines} lines may be stored all the same");
             return Reply::error(503, &format!("{unavailable}; {before}"));

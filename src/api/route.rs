@@ -5,18 +5,18 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 use super::hosts::HostsQuery;
-use super::{Api, Reply, influx, page};
+use super::{Api, Reply, dashboard, influx};
+use crate::auth::{Identity, Principal, bearer};
 use crate::sample::line::LINES_BYTES_MAX;
 use crate::sample::{self, BODY_BYTES_MAX};
-use crate::summary::Wanted;
-use crate::trust::{Source, Speaker, bearer};
+use crate::summary::KeyFilter;
 
 /// Longest body in bytes where there is nothing to store: a statement of a client of InfluxDB, or one without meaning.
 const OTHER_BYTES_MAX: usize = 64 << 10;
 
 /// The request line and the headers that routes look at.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Head<'a> {
+pub struct RequestHead<'a> {
     /// The method, as sent.
     pub method: &'a str,
     /// The request target, as sent: path and query.
@@ -30,17 +30,17 @@ pub struct Head<'a> {
     /// The header `Authorization`.
     pub authorization: Option<&'a str>,
     /// The door it came by.
-    pub peer: Peer<'a>,
+    pub peer: ClientTransport<'a>,
 }
 
 /// The door a request came by, and who is on the other side.
 #[derive(Debug, Clone, Copy, Default)]
-pub enum Peer<'a> {
+pub enum ClientTransport<'a> {
     /// The plain door: anybody.
     #[default]
     Plain,
     /// The HTTPS door: the owner of a certificate that was verified, or anybody.
-    Tls(Option<&'a Source>),
+    Tls(Option<&'a Identity>),
 }
 
 /// What a request asks for, checked as far as its head goes.
@@ -49,14 +49,14 @@ pub struct Route<'a>(pub(super) Action<'a>);
 
 #[derive(Debug)]
 pub(super) enum Action<'a> {
-    Submit { speaker: Speaker, host: Cow<'a, str>, epoch: u64, key: Option<sample::Key<'a>> },
-    Summaries { host: Cow<'a, str>, wanted: Wanted },
+    Submit { speaker: Principal, host: Cow<'a, str>, epoch: u64, key: Option<sample::IdempotencyKey<'a>> },
+    Summaries { host: Cow<'a, str>, wanted: KeyFilter },
     Remove { host: Cow<'a, str> },
     Hosts(HostsQuery),
     Page { is_held: bool },
     Health,
-    Write(Speaker, influx::Write<'a>),
-    Token(Peer<'a>),
+    Write(Principal, influx::Write<'a>),
+    Token(ClientTransport<'a>),
     Metrics,
     Ping,
     Query { statement: Option<String> },
@@ -117,7 +117,7 @@ impl Route<'_> {
 
 /// What a receiver serves of all there is. Those that share a store may be two services, which scale each alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Serve {
+pub enum Role {
     /// Everything.
     #[default]
     All,
@@ -132,7 +132,7 @@ impl Api {
     ///
     /// # Errors
     /// The reply to a request that can be refused by its head.
-    pub fn route<'a>(&self, head: &Head<'a>, now: u64) -> Result<Route<'a>, Reply> {
+    pub fn route<'a>(&self, head: &RequestHead<'a>, now: u64) -> Result<Route<'a>, Reply> {
         let (path, query) = split_target(head.target);
         if path != "/health" && matches!(head.method, "GET" | "HEAD") && !self.readers.admit(head.authorization) {
             let mut reply = Reply::error(401, "password: needed to read here, by HTTP Basic; see --read-password-file");
@@ -142,7 +142,7 @@ impl Api {
         let action = match path {
             "/" => {
                 allow(head.method, "GET, HEAD")?;
-                Action::Page { is_held: head.if_none_match.is_some_and(page::is_held) }
+                Action::Page { is_held: head.if_none_match.is_some_and(dashboard::is_held) }
             }
             "/api/hosts" => {
                 allow(head.method, "GET, HEAD")?;
@@ -186,9 +186,9 @@ impl Api {
     /// Refuses what is another service's.
     fn check_served(&self, action: &Action<'_>) -> Result<(), Reply> {
         let other = match (self.serve, action) {
-            (Serve::Intake, Action::Summaries { .. } | Action::Hosts(_) | Action::Page { .. }) => "summaries",
+            (Role::Intake, Action::Summaries { .. } | Action::Hosts(_) | Action::Page { .. }) => "summaries",
             (
-                Serve::Summaries,
+                Role::Summaries,
                 Action::Submit { .. } | Action::Remove { .. } | Action::Write(..) | Action::Ping | Action::Query { .. },
             ) => "intake",
             _ => return Ok(()),
@@ -198,7 +198,7 @@ impl Api {
     }
 
     /// Routes what follows `/api/perf/`: a host, and after a slash an epoch or a label.
-    fn route_perf<'a>(&self, head: &Head<'a>, rest: &'a str, now: u64) -> Result<Action<'a>, Reply> {
+    fn route_perf<'a>(&self, head: &RequestHead<'a>, rest: &'a str, now: u64) -> Result<Action<'a>, Reply> {
         let bad = |sentence: String| Reply::error(400, &sentence);
         let (host, rest) = rest.split_once('/').unwrap_or((rest, ""));
         let allowed = match rest {
@@ -220,18 +220,18 @@ impl Api {
                 self.speaker_for(&host, head, now)?;
                 Ok(Action::Remove { host })
             }
-            _ => Ok(Action::Summaries { host, wanted: Wanted::containing(&decode("label", rest)?) }),
+            _ => Ok(Action::Summaries { host, wanted: KeyFilter::containing(&decode("label", rest)?) }),
         }
     }
 
     /// Who submits, by the token in the head.
-    fn speaker(&self, head: &Head<'_>, now: u64) -> Result<Speaker, Reply> {
+    fn speaker(&self, head: &RequestHead<'_>, now: u64) -> Result<Principal, Reply> {
         let token = head.authorization.and_then(bearer);
         self.ingest.admit(token, now).map_err(|refusal| Reply::untrusted(&refusal))
     }
 
     /// The same, where it may speak for `host`.
-    fn speaker_for(&self, host: &str, head: &Head<'_>, now: u64) -> Result<Speaker, Reply> {
+    fn speaker_for(&self, host: &str, head: &RequestHead<'_>, now: u64) -> Result<Principal, Reply> {
         let speaker = self.speaker(head, now)?;
         self.ingest.check(&speaker, host, now).map_err(|refusal| Reply::untrusted(&refusal))?;
         Ok(speaker)

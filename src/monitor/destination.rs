@@ -4,9 +4,9 @@ use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::intake::WITHOUT_ZEROMQ;
+use crate::auth::WITHOUT_TLS;
+use crate::listeners::WITHOUT_ZEROMQ;
 use crate::sample::line::Precision;
-use crate::trust::WITHOUT_TLS;
 
 /// What a path segment keeps as it is (RFC 3986, 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

@@ -5,14 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::backlog::{Backlog, Outgoing};
 use super::destination::{Destination, without_password};
-use super::token::Token;
+use super::retry_queue::{Backlog, QueuedSample};
+use super::token_refresher::Token;
 use super::{Credentials, random};
-use crate::reread::Reread;
+use crate::auth;
+use crate::reload::Reloaded;
 use crate::sample::encode_values;
 use crate::sample::line::encode_line;
-use crate::trust;
 
 /// First and longest wait before a sample is tried again; the wait doubles in between.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
@@ -48,17 +48,17 @@ enum Outcome {
 }
 
 /// The HTTP client, made anew when the files of its certificates change.
-pub(super) type Http = Arc<Reread<ureq::Agent>>;
+pub(super) type Http = Arc<Reloaded<ureq::Agent>>;
 
 /// Publishes the samples of one backlog to its destination.
 pub(super) struct Publisher {
     destination: Destination,
-    way: Way,
+    way: Transport,
     token: Arc<Token>,
 }
 
 /// What samples travel by.
-enum Way {
+enum Transport {
     Http(Http),
     #[cfg(feature = "zeromq")]
     Zmq(super::zeromq::Sender),
@@ -68,15 +68,15 @@ impl Publisher {
     /// Makes ready what the destination's scheme needs. Nothing is sent yet.
     pub(super) fn new(destination: &Destination, http: &Http, token: Arc<Token>) -> io::Result<Self> {
         let way = match destination {
-            Destination::Api(_) | Destination::Lines { .. } => Way::Http(http.clone()),
+            Destination::Api(_) | Destination::Lines { .. } => Transport::Http(http.clone()),
             Destination::Udp { .. } => return Err(io::Error::other("datagrams are not published from a backlog")),
             #[cfg(feature = "zeromq")]
             Destination::Zmq { authority } => {
                 let failed = |error| io::Error::other(format!("cannot publish to {destination}: {error}"));
-                Way::Zmq(super::zeromq::Sender::connect(authority).map_err(failed)?)
+                Transport::Zmq(super::zeromq::Sender::connect(authority).map_err(failed)?)
             }
             #[cfg(not(feature = "zeromq"))]
-            Destination::Zmq { .. } => return Err(io::Error::other(crate::intake::WITHOUT_ZEROMQ)),
+            Destination::Zmq { .. } => return Err(io::Error::other(crate::listeners::WITHOUT_ZEROMQ)),
         };
         Ok(Self { destination: destination.clone(), way, token })
     }
@@ -123,20 +123,20 @@ impl Publisher {
         }
     }
 
-    fn publish(&mut self, url: &str, outgoing: &Outgoing) -> Outcome {
+    fn publish(&mut self, url: &str, outgoing: &QueuedSample) -> Outcome {
         let sample = &outgoing.sample;
         let token = match self.token.current(TOKEN_WITHIN) {
             Ok(token) => token,
             Err(details) => return Outcome::Later(details, None),
         };
         let (http, url, content_type, body) = match (&mut self.way, &self.destination) {
-            (Way::Http(http), Destination::Lines { url, precision }) => {
+            (Transport::Http(http), Destination::Lines { url, precision }) => {
                 let line = encode_line(sample, *precision) + "\n";
                 (http, url.as_str(), "text/plain; charset=utf-8", line.into_bytes())
             }
-            (Way::Http(http), _) => (http, url, "application/json", encode_values(&sample.values)),
+            (Transport::Http(http), _) => (http, url, "application/json", encode_values(&sample.values)),
             #[cfg(feature = "zeromq")]
-            (Way::Zmq(sender), _) => {
+            (Transport::Zmq(sender), _) => {
                 let sent = sender.send(sample, token.as_deref());
                 return sent.map_or_else(|details| Outcome::Later(details, None), |()| Outcome::Published);
             }
@@ -173,10 +173,10 @@ pub(super) fn http(credentials: &Credentials) -> Result<Http, String> {
             .output_buffer_size(BUFFER_BYTES)
             .user_agent(concat!("lizm/", env!("CARGO_PKG_VERSION")));
         let own = certificate.as_deref().zip(key.as_deref());
-        let config = trust::with_tls(config, ca.as_deref(), own)?;
+        let config = auth::with_tls(config, ca.as_deref(), own)?;
         Ok(config.build().into())
     };
-    Reread::new(files, make).map(Arc::new)
+    Reloaded::new(files, make).map(Arc::new)
 }
 
 /// Sends a request, and says what came of it, with the status of its answer if there is one.

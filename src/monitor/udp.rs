@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::message;
-use super::token::Token;
+use super::token_refresher::Token;
 use crate::sample::Sample;
 
 /// How often a name is looked up again, since nothing tells that it has moved.

@@ -6,9 +6,9 @@ use std::thread;
 use procfs::{ExplicitSystemInfo, FromBufReadSI, KernelStats};
 
 use super::cgroup::Cgroup;
-use super::choice::Kind;
 use super::devices::{Traffic, parse_diskstats, parse_net_dev};
-use super::proc::{ProcFile, Processes};
+use super::proc_file::{ProcFile, Processes};
+use super::selection::Kind;
 use super::{Cpu, CpuTimes, Memory, Options, Reading, Scope};
 
 /// The files of one mount of the proc file system.

@@ -52,7 +52,7 @@ mod running {
     use std::sync::{Arc, Mutex, PoisonError};
     use std::thread;
 
-    use super::super::choice::Kind;
+    use super::super::selection::Kind;
     use super::super::{Cpu, CpuTimes, Options, Reading};
 
     pub(in super::super) struct System {

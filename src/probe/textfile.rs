@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::aside::Aside;
-use super::choice::{PROBES_MAX, is_of_a_probe};
+use super::background::BackgroundCall;
+use super::selection::{PROBES_MAX, is_of_a_probe};
 use crate::sample::{LABELS_MAX, check_label, check_value};
 
 /// Most files that are read.
@@ -34,13 +34,13 @@ pub(super) struct Texts {
 /// A directory of textfiles, read by a thread of its own since it may lie on any file system.
 pub(super) struct Textfiles {
     path: PathBuf,
-    aside: Aside<Arc<Texts>>,
+    aside: BackgroundCall<Arc<Texts>>,
 }
 
 impl Textfiles {
     pub(super) fn new(path: &Path) -> io::Result<Self> {
         let mut directory = Directory { path: path.to_owned(), files: BTreeMap::new(), texts: Arc::default() };
-        Ok(Self { path: path.to_owned(), aside: Aside::start("textfile", move || directory.read())? })
+        Ok(Self { path: path.to_owned(), aside: BackgroundCall::start("textfile", move || directory.read())? })
     }
 
     pub(super) fn ask(&mut self) {

@@ -9,8 +9,8 @@
 //! names.
 
 mod cursor;
+mod fast_path;
 mod number;
-mod plain;
 mod time;
 
 use std::borrow::Cow;
@@ -193,7 +193,7 @@ impl<'a> Decoder<'a> {
     /// As those of [`decode_line`]; nothing of the line is appended then.
     pub fn decode(&mut self, line: &'a str) -> Result<LineHead<'a>, String> {
         let first = self.values.len();
-        if let Some(host) = plain::read(line, self.latest.0, &mut self.values, first) {
+        if let Some(host) = fast_path::read(line, self.latest.0, &mut self.values, first) {
             return Ok(LineHead { host: Cow::Borrowed(host), epoch: self.latest.1, strings: 0 });
         }
         self.values.truncate(first);

@@ -16,12 +16,13 @@ use std::time::{Duration, Instant};
 
 use tiny_http::{HTTPVersion, Method, ReadWrite, Request, Response};
 
+use super::SEND_SEC_MAX;
 use super::request::{
     BODY_SEC_MAX, DROPPED_BYTES_MAX, Unread, header, is_last, pairs, read_away, read_body, read_chunks,
 };
 use super::turns::{Begun, Turn, Turns};
-use super::{SEND_SEC_MAX, unix_now_sec};
-use crate::api::{Api, HEAD_BYTES_MAX, Head, Peer, Reply};
+use crate::api::{Api, ClientTransport, HEAD_BYTES_MAX, Reply, RequestHead};
+use crate::clock::unix_now_sec;
 use crate::http::{self, Body};
 use crate::stats::Stats;
 
@@ -87,7 +88,7 @@ impl Drop for Counted {
 
 /// What is to be done for a request.
 enum Work {
-    Serve(Request),
+    Role(Request),
     /// Only the answer is left to write.
     Send(Request, Reply),
 }
@@ -116,14 +117,14 @@ struct Refusal {
 impl Work {
     fn request(&self) -> &Request {
         match self {
-            Self::Serve(request) | Self::Send(request, _) => request,
+            Self::Role(request) | Self::Send(request, _) => request,
         }
     }
 
     /// Memory that the answer takes while it waits.
     fn answer_bytes(&self) -> usize {
         match self {
-            Self::Serve(_) => 0,
+            Self::Role(_) => 0,
             Self::Send(_, reply) => reply.body.len(),
         }
     }
@@ -163,14 +164,14 @@ impl Desk {
 
     /// Answers a request, and those of its connection that came meanwhile; or sends it to the lane.
     pub(super) fn take(&self, turn: Turn) {
-        self.work(turn.client, Work::Serve(turn.request), false);
+        self.work(turn.client, Work::Role(turn.request), false);
     }
 
     fn work(&self, client: SocketAddr, mut work: Work, in_lane: bool) {
         loop {
             let is_last = is_last(work.request());
             let serve = || match work {
-                Work::Serve(request) => self.0.serve(request, in_lane),
+                Work::Role(request) => self.0.serve(request, in_lane),
                 Work::Send(request, reply) => send(request, &reply, false, ANSWER_SEC_MAX),
             };
             // A request that a panic drops is answered by tiny_http with 500; the panic hook tells of it.
@@ -187,9 +188,9 @@ impl Desk {
                 // A client that waits for its answers has one request here, or one more that has just overtaken the end
                 // of this turn. One that does not may not read them either.
                 Some((request, waiting)) if waiting > 0 && !in_lane => {
-                    return self.go_to_lane(client, Work::Serve(request));
+                    return self.go_to_lane(client, Work::Role(request));
                 }
-                Some((request, _)) => work = Work::Serve(request),
+                Some((request, _)) => work = Work::Role(request),
                 None => return,
             }
         }
@@ -227,7 +228,7 @@ impl Desk {
     /// Answers what the lane has no room for, a request by a thread of its own, and ends the connection: for what waits on
     /// it there is no room either.
     fn turn_away(&self, client: SocketAddr, mut work: Work) {
-        if let Work::Serve(_) = work
+        if let Work::Role(_) = work
             && let Some(counted) = self.0.turning_away.begin()
         {
             let desk = self.clone();
@@ -307,7 +308,7 @@ impl Shared {
         let unread = Unread::of(&request);
         let reading = if unread.is_to_be_read() && !in_lane { self.readers.begin() } else { None };
         if unread.is_to_be_read() && !in_lane && reading.is_none() {
-            return Served::ForLane(Box::new(Work::Serve(request)));
+            return Served::ForLane(Box::new(Work::Role(request)));
         }
         let answer = self.answer(&mut request, &unread);
         self.api.stats().answered(answer.as_ref().map_or_else(|refusal| refusal.status, |reply| reply.status));
@@ -326,7 +327,7 @@ impl Shared {
     /// Answers what the lane has no room for, and with `in_time` reads the rest of a body away.
     fn answer_without_lane(&self, work: Work, in_time: bool) {
         let request = match work {
-            Work::Serve(request) => request,
+            Work::Role(request) => request,
             // What was read can be read again. It is counted as the answer that it was to be.
             Work::Send(request, reply) if reply.status == 200 => {
                 let reply = Reply::error(503, "answer: as many long ones are on their way as this door has room for");
@@ -392,13 +393,13 @@ impl Shared {
         let content_encoding = header(request.headers(), "Content-Encoding").map(str::to_owned);
         let authorization = header(request.headers(), "Authorization").map(str::to_owned);
         let if_none_match = header(request.headers(), "If-None-Match").map(str::to_owned);
-        let head = Head {
+        let head = RequestHead {
             method: method.as_str(),
             target: &target,
             idempotency_key: idempotency_key.as_deref(),
             content_encoding: content_encoding.as_deref(),
             authorization: authorization.as_deref(),
-            peer: Peer::Plain,
+            peer: ClientTransport::Plain,
             if_none_match: if_none_match.as_deref(),
         };
         let route = self.api.route(&head, unix_now_sec())?;

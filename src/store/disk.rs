@@ -8,8 +8,8 @@
 
 mod checksums;
 mod format;
+mod keyspaces;
 mod restore;
-mod tree;
 
 use std::borrow::Cow;
 use std::fs;
@@ -21,15 +21,15 @@ use std::time::{Duration, Instant};
 use fjall::PersistMode;
 use smol_str::SmolStr;
 
-use super::Unavailable;
+use super::StoreError;
 use super::host::Host;
-use super::local::{Local, Shard, locked};
-use crate::sample::Key;
+use super::memory::{MemoryStore, Shard, locked};
+use crate::sample::IdempotencyKey;
 use crate::summary::is_chunk_expired;
 use format::{Chunk, FORGET, SAMPLE, host_key, host_record, put_changes, put_count, put_text};
+use keyspaces::Keyspaces;
 use restore::restore;
 pub(super) use restore::restore_record;
-use tree::Tree;
 
 /// Bytes of samples after which fjall is made to let go of logs that were cleared: with what it keeps beside each sample,
 /// twice as much memory.
@@ -55,7 +55,7 @@ pub(super) struct Disk {
 
 struct Journal {
     /// `None` while it is opened anew.
-    tree: Option<Tree>,
+    tree: Option<Keyspaces>,
     /// Why nothing can be written, until it is opened anew.
     failed: Option<String>,
     /// Number of the next batch.
@@ -78,11 +78,11 @@ struct Durable {
 
 impl Disk {
     /// Opens a directory and fills `store` with what it holds.
-    pub(super) fn open(path: &Path, fsync_always: bool, store: &mut Local, now: u64) -> Result<Self, String> {
+    pub(super) fn open(path: &Path, fsync_always: bool, store: &mut MemoryStore, now: u64) -> Result<Self, String> {
         let started = Instant::now();
         let failed = |why: String| format!("store {}: {why}", path.display());
         fs::create_dir_all(path).map_err(|error| failed(format!("cannot be made: {error}")))?;
-        let tree = Tree::open(path).map_err(failed)?;
+        let tree = Keyspaces::open(path).map_err(failed)?;
         let restored = catch_unwind(AssertUnwindSafe(|| restore(&tree, store, now)));
         let restored = restored.unwrap_or_else(|_| Err("it is damaged".to_owned())).map_err(failed)?;
         let noted = read_note(path);
@@ -129,8 +129,8 @@ impl Disk {
         self.description.clone()
     }
 
-    pub(super) fn unavailable(&self) -> Option<Unavailable> {
-        self.journal().failed.clone().map(Unavailable::new)
+    pub(super) fn unavailable(&self) -> Option<StoreError> {
+        self.journal().failed.clone().map(StoreError::new)
     }
 
     /// Appends a sample to the log.
@@ -139,9 +139,9 @@ impl Disk {
         host: &str,
         epoch: u64,
         values: &[(Cow<'_, str>, f64)],
-        key: Option<Key<'_>>,
+        key: Option<IdempotencyKey<'_>>,
         now: u64,
-    ) -> Result<(), Unavailable> {
+    ) -> Result<(), StoreError> {
         let mut entry = Vec::with_capacity(64 + host.len() + 24 * values.len());
         entry.push(SAMPLE);
         entry.extend_from_slice(&now.to_le_bytes());
@@ -159,7 +159,7 @@ impl Disk {
     }
 
     /// Removes all that is kept of a host.
-    pub(super) fn forget(&self, host: &str) -> Result<(), Unavailable> {
+    pub(super) fn forget(&self, host: &str) -> Result<(), StoreError> {
         self.write(0, |tree, active, number| {
             let mut batch = tree.db.batch();
             batch.remove(&tree.state, host_key(host));
@@ -177,12 +177,12 @@ impl Disk {
     fn write(
         &self,
         sample_bytes: u64,
-        write: impl FnOnce(&Tree, usize, u64) -> fjall::Result<()>,
-    ) -> Result<(), Unavailable> {
+        write: impl FnOnce(&Keyspaces, usize, u64) -> fjall::Result<()>,
+    ) -> Result<(), StoreError> {
         let mut journal = self.journal();
         let Journal { tree, failed, next, active, logged_bytes, .. } = &mut *journal;
         let Some(tree) = tree.as_ref().filter(|_| failed.is_none()) else {
-            return Err(Unavailable::new(failed.clone().unwrap_or_default()));
+            return Err(StoreError::new(failed.clone().unwrap_or_default()));
         };
         match write(tree, *active, *next) {
             Ok(()) => {
@@ -194,13 +194,13 @@ impl Disk {
                 let why = format!("cannot be written: {error}");
                 log::error!("Store {} {why}; it will be opened anew", self.path.display());
                 *failed = Some(why.clone());
-                Err(Unavailable::new(why))
+                Err(StoreError::new(why))
             }
         }
     }
 
     /// Where every batch is to be durable before it is acknowledged, waits until those written so far are.
-    pub(super) fn await_durable(&self) -> Result<(), Unavailable> {
+    pub(super) fn await_durable(&self) -> Result<(), StoreError> {
         if !self.fsync_always {
             return Ok(());
         }
@@ -275,7 +275,7 @@ impl Disk {
         };
         // Ends fjall's threads and lets go of its lock, which takes its time.
         drop(old);
-        match Tree::open(&self.path) {
+        match Keyspaces::open(&self.path) {
             Ok(tree) => {
                 let mut journal = self.journal();
                 (journal.tree, journal.failed, journal.spare_is_empty) = (Some(tree), None, false);
@@ -292,10 +292,10 @@ impl Disk {
 
     /// Begins a checkpoint: samples go to the other log from now on, if it is empty. Gives the number that every batch
     /// below is in a host that has changed.
-    fn begin_checkpoint(&self) -> Result<u64, Unavailable> {
+    fn begin_checkpoint(&self) -> Result<u64, StoreError> {
         let mut journal = self.journal();
         if let Some(why) = &journal.failed {
-            return Err(Unavailable::new(why.clone()));
+            return Err(StoreError::new(why.clone()));
         }
         if journal.spare_is_empty {
             journal.active ^= 1;
@@ -305,10 +305,10 @@ impl Disk {
     }
 
     /// Writes what has changed of some hosts of a shard.
-    fn write_hosts(&self, shard: &mut Shard, names: &[SmolStr]) -> Result<(), Unavailable> {
+    fn write_hosts(&self, shard: &mut Shard, names: &[SmolStr]) -> Result<(), StoreError> {
         let journal = self.journal();
         let Some(tree) = journal.tree.as_ref().filter(|_| journal.failed.is_none()) else {
-            return Err(Unavailable::new(journal.failed.clone().unwrap_or_default()));
+            return Err(StoreError::new(journal.failed.clone().unwrap_or_default()));
         };
         let mut batch = tree.db.batch();
         for name in names {
@@ -329,16 +329,16 @@ impl Disk {
         }
         committed.map_err(|error| {
             self.fail(&error);
-            Unavailable::new(error.to_string())
+            StoreError::new(error.to_string())
         })
     }
 
     /// Ends a checkpoint: once what was written is on the device, the log it came from is cleared.
-    fn end_checkpoint(&self, mark: u64) -> Result<(), Unavailable> {
+    fn end_checkpoint(&self, mark: u64) -> Result<(), StoreError> {
         let tree = {
             let journal = self.journal();
             let Some(tree) = journal.tree.as_ref().filter(|_| journal.failed.is_none()) else {
-                return Err(Unavailable::new(journal.failed.clone().unwrap_or_default()));
+                return Err(StoreError::new(journal.failed.clone().unwrap_or_default()));
             };
             tree.clone()
         };
@@ -356,7 +356,7 @@ impl Disk {
             .and_then(|()| if lets_go { tree.let_go_of_cleared() } else { Ok(()) });
         ended.map_err(|error| {
             self.fail(&error);
-            Unavailable::new(error.to_string())
+            StoreError::new(error.to_string())
         })?;
         let mut journal = self.journal();
         journal.spare_is_empty = true;
@@ -372,7 +372,7 @@ impl Disk {
     }
 }
 
-impl Local {
+impl MemoryStore {
     /// Makes durable what was recorded, in rounds: each call waits for its turn and is one.
     pub(super) fn sync(&self) {
         let Some(disk) = &self.disk else { return };
@@ -387,7 +387,7 @@ impl Local {
     ///
     /// # Errors
     /// When it could not be.
-    pub(super) fn sync_now(&self) -> Result<(), Unavailable> {
+    pub(super) fn sync_now(&self) -> Result<(), StoreError> {
         let Some(disk) = &self.disk else { return Ok(()) };
         disk.sync_now();
         disk.unavailable().map_or(Ok(()), Err)
@@ -397,7 +397,7 @@ impl Local {
     ///
     /// # Errors
     /// When the disk cannot be written; the samples stay in the log then.
-    pub(super) fn checkpoint(&self) -> Result<(), Unavailable> {
+    pub(super) fn checkpoint(&self) -> Result<(), StoreError> {
         let Some(disk) = &self.disk else { return Ok(()) };
         let mark = disk.begin_checkpoint()?;
         for shard in &self.shards {
@@ -414,12 +414,12 @@ impl Local {
     ///
     /// # Errors
     /// When the disk cannot be read or written.
-    pub(super) fn expire_disk(&self, now: u64) -> Result<(), Unavailable> {
+    pub(super) fn expire_disk(&self, now: u64) -> Result<(), StoreError> {
         let Some(disk) = &self.disk else { return Ok(()) };
         let Some(tree) = disk.journal().tree.clone() else { return Ok(()) };
         let failed = |error: fjall::Error| {
             disk.fail(&error);
-            Unavailable::new(error.to_string())
+            StoreError::new(error.to_string())
         };
         let mut expired = Vec::new();
         for guard in tree.state.prefix("b\0") {
@@ -462,23 +462,32 @@ fn read_note(path: &Path) -> u64 {
 mod tests {
     use super::*;
     use crate::sample::Sample;
-    use crate::store::Recorded;
-    use crate::summary::{Summaries, Wanted};
+    use crate::store::RecordOutcome;
+    use crate::summary::{KeyFilter, Summaries};
     use serde_json::{Value, json};
 
     const NOW: u64 = 1_465_001_814;
 
-    fn open(path: &Path, now: u64) -> Local {
-        Local::open(path, false, 1000, now).unwrap()
+    fn open(path: &Path, now: u64) -> MemoryStore {
+        MemoryStore::open(path, false, 1000, now).unwrap()
     }
 
-    fn put(store: &Local, host: &str, epoch: u64, values: &[(&'static str, f64)], seq: u64, now: u64) -> Recorded {
+    fn put(
+        store: &MemoryStore,
+        host: &str,
+        epoch: u64,
+        values: &[(&'static str, f64)],
+        seq: u64,
+        now: u64,
+    ) -> RecordOutcome {
         let values = values.iter().map(|(label, value)| (Cow::Borrowed(*label), *value)).collect();
-        store.record(Sample { host: host.into(), epoch, values }.view(), Some(Key { source: "s", seq }), now).unwrap()
+        store
+            .record(Sample { host: host.into(), epoch, values }.view(), Some(IdempotencyKey { source: "s", seq }), now)
+            .unwrap()
     }
 
-    fn answer(store: &Local, host: &str, now: u64) -> Value {
-        let wanted = Wanted::containing("");
+    fn answer(store: &MemoryStore, host: &str, now: u64) -> Value {
+        let wanted = KeyFilter::containing("");
         serde_json::to_value(Summaries { series: &store.series(host, &wanted), wanted: &wanted, now }).unwrap()
     }
 
@@ -520,7 +529,7 @@ mod tests {
         );
         assert_eq!(jarvis["summary:by-hour:load"]["averages"][0]["avg"], 0.12);
         assert_eq!(answer(&store, "b c", now)["summary:by-hour:disk /var"]["averages"][0]["avg"], -1e300);
-        let again = Key { source: "abc", seq: 5 };
+        let again = IdempotencyKey { source: "abc", seq: 5 };
         let sample = Sample { host: "jarvis".into(), epoch: now, values: vec![("cpu".into(), 1.0)] };
         assert!(store.record(sample.view(), Some(again), now).unwrap().duplicate);
     }
@@ -529,8 +538,8 @@ mod tests {
     fn a_newer_format_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         drop(open(dir.path(), NOW));
-        Tree::open(dir.path()).unwrap().state.insert("f", "2").unwrap();
-        let refused = Local::open(dir.path(), false, 1000, NOW).err().unwrap();
+        Keyspaces::open(dir.path()).unwrap().state.insert("f", "2").unwrap();
+        let refused = MemoryStore::open(dir.path(), false, 1000, NOW).err().unwrap();
         assert!(refused.contains("format 2") && refused.contains("knows 1"), "{refused}");
     }
 

@@ -4,9 +4,9 @@
 use std::borrow::Cow;
 use std::num::NonZeroU32;
 
-use super::labels::Labels;
-use crate::sample::{AHEAD_SEC_MAX, Key};
-use crate::summary::{Moment, WINDOWS};
+use super::series_table::SeriesTable;
+use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey};
+use crate::summary::{SampleTime, WINDOWS};
 
 /// Sources remembered for one host: more than ever publish for one at a time. The one longest unheard gives way, which
 /// is one of a monitor that was started anew since.
@@ -56,7 +56,7 @@ pub(super) struct Source {
 
 #[derive(Debug, Default)]
 pub(super) struct Host {
-    pub(super) series: Labels,
+    pub(super) series: SeriesTable,
     pub(super) sources: Vec<Source>,
     pub(super) last_epoch: u64,
     pub(super) gaps_sec: [u32; GAPS],
@@ -67,7 +67,12 @@ pub(super) struct Host {
 
 impl Host {
     /// Records values that are to be stored. The cap has been looked at.
-    pub(super) fn apply(&mut self, moment: &Moment, values: &[(Cow<'_, str>, f64)], key: Option<Key<'_>>) {
+    pub(super) fn apply(
+        &mut self,
+        moment: &SampleTime,
+        values: &[(Cow<'_, str>, f64)],
+        key: Option<IdempotencyKey<'_>>,
+    ) {
         let mut likely = 0;
         for (label, value) in values {
             let (place, series) = self.series.get_or_make(label, likely);
@@ -78,7 +83,7 @@ impl Host {
     }
 
     /// Notes that a sample was recorded.
-    pub(super) fn hear_of(&mut self, moment: &Moment, key: Option<Key<'_>>) {
+    pub(super) fn hear_of(&mut self, moment: &SampleTime, key: Option<IdempotencyKey<'_>>) {
         let (epoch, now) = (moment.epoch(), moment.now());
         self.hear(epoch, now);
         let skew = Skew::of(epoch, now);
@@ -91,11 +96,11 @@ impl Host {
         self.changed = true;
     }
 
-    pub(super) fn is_duplicate(&self, key: Key<'_>) -> bool {
+    pub(super) fn is_duplicate(&self, key: IdempotencyKey<'_>) -> bool {
         self.sources.iter().any(|source| *source.name == *key.source && source.seq >= key.seq)
     }
 
-    fn remember(&mut self, key: Key<'_>, now: u64) {
+    fn remember(&mut self, key: IdempotencyKey<'_>, now: u64) {
         if let Some(source) = self.sources.iter_mut().find(|source| *source.name == *key.source) {
             source.seq = key.seq;
             source.heard_sec = now;
@@ -162,8 +167,9 @@ mod tests {
     /// What is known after samples of which each came at a time, so many seconds after its epoch, below 0 before.
     fn skew_after(came: &[(u64, i64)]) -> i32 {
         let mut host = Host::default();
-        came.iter()
-            .for_each(|(now, late_sec)| host.hear_of(&Moment::new(now.saturating_sub_signed(*late_sec), *now), None));
+        came.iter().for_each(|(now, late_sec)| {
+            host.hear_of(&SampleTime::new(now.saturating_sub_signed(*late_sec), *now), None)
+        });
         host.skew.unwrap().ahead_sec
     }
 

@@ -18,11 +18,11 @@ use std::time::Instant;
 use ::redis::Value;
 use smol_str::SmolStr;
 
-use super::{Many, Recorded, Status, Unavailable};
-use crate::sample::{Key, View};
-use crate::summary::{self, ANSWER_INTERVALS_MAX, RECENT, Series, Wanted, round2};
+use super::{BatchOutcome, RecordOutcome, Status, StoreError};
+use crate::sample::{IdempotencyKey, SampleRef};
+use crate::summary::{self, ANSWER_INTERVALS_MAX, KeyFilter, RECENT, Series, round2};
 pub use address::Address;
-use layout::{HostKeys, INDEX_PARTS, Said, Scripts};
+use layout::{HostKeys, INDEX_PARTS, ScriptReply, Scripts};
 use nodes::{ANSWER_WITHIN, Command, Nodes};
 
 /// Hosts whose state is asked for at once: with the last hour of a few series, some hundred kilobytes of replies, for
@@ -44,7 +44,7 @@ pub(super) struct Redis {
 struct Listing<'a> {
     hour: u64,
     series: u64,
-    /// Labels that would be new, and whether there is room for them.
+    /// SeriesTable that would be new, and whether there is room for them.
     new: HashMap<&'a str, bool>,
     /// Places of samples, and in each of values whose series would be new.
     samples: Vec<(usize, Vec<usize>)>,
@@ -70,27 +70,38 @@ impl Redis {
         self.series.load(Ordering::Relaxed)
     }
 
-    pub(super) fn unavailable(&self) -> Option<Unavailable> {
+    pub(super) fn unavailable(&self) -> Option<StoreError> {
         self.nodes.unavailable()
     }
 
-    pub(super) fn record(&self, sample: View<'_>, key: Option<Key<'_>>, now: u64) -> Result<Recorded, Unavailable> {
+    pub(super) fn record(
+        &self,
+        sample: SampleRef<'_>,
+        key: Option<IdempotencyKey<'_>>,
+        now: u64,
+    ) -> Result<RecordOutcome, StoreError> {
         let mut became = self.record_all(&[sample], key, now);
-        became.pop().unwrap_or_else(|| Ok(Recorded::default()))
+        became.pop().unwrap_or_else(|| Ok(RecordOutcome::default()))
     }
 
-    pub(super) fn record_many(&self, samples: &[View<'_>], now: u64) -> Many {
-        let mut many = Many::default();
+    pub(super) fn record_many(&self, samples: &[SampleRef<'_>], now: u64) -> BatchOutcome {
+        let mut many = BatchOutcome::default();
         let became = self.record_all(samples, None, now);
         became.into_iter().enumerate().for_each(|(place, became)| many.add(place, became));
         many
     }
 
     /// Records samples, in one round trip where the index knows of them all, and in three where not.
-    fn record_all(&self, samples: &[View<'_>], key: Option<Key<'_>>, now: u64) -> Vec<Result<Recorded, Unavailable>> {
+    fn record_all(
+        &self,
+        samples: &[SampleRef<'_>],
+        key: Option<IdempotencyKey<'_>>,
+        now: u64,
+    ) -> Vec<Result<RecordOutcome, StoreError>> {
         let deadline = Instant::now() + ANSWER_WITHIN;
-        let expired = |sample: &View<'_>| Ok(Recorded { expired: sample.values.len(), ..Recorded::default() });
-        let mut became: Vec<Result<Recorded, Unavailable>> = samples.iter().map(expired).collect();
+        let expired =
+            |sample: &SampleRef<'_>| Ok(RecordOutcome { expired: sample.values.len(), ..RecordOutcome::default() });
+        let mut became: Vec<Result<RecordOutcome, StoreError>> = samples.iter().map(expired).collect();
         let places = (0..samples.len()).filter(|place| !summary::is_expired(samples[*place].epoch, now));
         let (places, keys): (Vec<usize>, Vec<HostKeys>) =
             places.map(|place| (place, HostKeys::of(samples[place].host))).unzip();
@@ -101,8 +112,8 @@ impl Redis {
         for (place, reply) in places.into_iter().zip(replies) {
             let sample = &samples[place];
             match understood(reply, layout::read_recorded) {
-                Ok(Said::Became(recorded)) => became[place] = Ok(recorded),
-                Ok(Said::Unlisted { series, hour, new }) => {
+                Ok(ScriptReply::Became(recorded)) => became[place] = Ok(recorded),
+                Ok(ScriptReply::Unlisted { series, hour, new }) => {
                     let listing = listings.entry(sample.host).or_default();
                     listing.hour = listing.hour.max(hour.unwrap_or(0)).max(layout::hour_of(sample.epoch));
                     listing.series = listing.series.max(series);
@@ -120,12 +131,12 @@ impl Redis {
     /// Tells the index of hosts, and then records those of their samples for which there is room.
     fn list_and_record<'a>(
         &self,
-        samples: &[View<'a>],
-        key: Option<Key<'_>>,
+        samples: &[SampleRef<'a>],
+        key: Option<IdempotencyKey<'_>>,
         now: u64,
         deadline: Instant,
         mut listings: BTreeMap<&'a str, Listing<'a>>,
-        became: &mut [Result<Recorded, Unavailable>],
+        became: &mut [Result<RecordOutcome, StoreError>],
     ) {
         let (mut commands, mut again) = (Vec::new(), Vec::new());
         for (host, Listing { hour, series, new, samples: waiting }) in &mut listings {
@@ -140,7 +151,7 @@ impl Redis {
                     }
                 }
                 if granted == " " && new_values.len() == values.len() {
-                    became[*place] = Ok(Recorded { refused: values.len(), ..Recorded::default() });
+                    became[*place] = Ok(RecordOutcome { refused: values.len(), ..RecordOutcome::default() });
                 } else {
                     again.push((
                         *place,
@@ -160,7 +171,7 @@ impl Redis {
             match listed.get(of_host) {
                 // It was said before that the sample is not stored.
                 Some(Err(unavailable)) => {
-                    became[place] = Err(Unavailable { is_uncertain: false, ..unavailable.clone() });
+                    became[place] = Err(StoreError { is_uncertain: false, ..unavailable.clone() });
                 }
                 _ => {
                     places.push(place);
@@ -170,8 +181,8 @@ impl Redis {
         }
         for (place, reply) in places.into_iter().zip(self.nodes.run(&commands, deadline)) {
             became[place] = understood(reply, |reply| match layout::read_recorded(reply)? {
-                Said::Became(recorded) => Some(recorded),
-                Said::Unlisted { .. } => None,
+                ScriptReply::Became(recorded) => Some(recorded),
+                ScriptReply::Unlisted { .. } => None,
             });
         }
     }
@@ -183,7 +194,12 @@ impl Redis {
     }
 
     /// In about four reads: the hashes of the hours and of the days that the answer lists something of.
-    pub(super) fn series(&self, host: &str, wanted: &Wanted, now: u64) -> Result<Vec<(SmolStr, Series)>, Unavailable> {
+    pub(super) fn series(
+        &self,
+        host: &str,
+        wanted: &KeyFilter,
+        now: u64,
+    ) -> Result<Vec<(SmolStr, Series)>, StoreError> {
         let (hashes, commands): (Vec<_>, Vec<_>) = HostKeys::of(host)
             .summaries(now)
             .into_iter()
@@ -203,7 +219,7 @@ impl Redis {
         Ok(series.into_iter().filter_map(|(label, series)| Some((label, series?))).collect())
     }
 
-    pub(super) fn hosts(&self, now: u64) -> Result<Vec<SmolStr>, Unavailable> {
+    pub(super) fn hosts(&self, now: u64) -> Result<Vec<SmolStr>, StoreError> {
         let commands: Vec<Command> = (0..INDEX_PARTS).map(layout::listed).collect();
         let mut hosts = Vec::new();
         for reply in self.ask(&commands) {
@@ -220,7 +236,7 @@ impl Redis {
         hosts: &[SmolStr],
         recent: &[&str],
         now: u64,
-    ) -> Result<Vec<Option<Status>>, Unavailable> {
+    ) -> Result<Vec<Option<Status>>, StoreError> {
         let mut statuses = Vec::with_capacity(hosts.len());
         for hosts in hosts.chunks(STATUSES_AT_ONCE) {
             let (mut commands, mut fields) = (Vec::new(), Vec::new());
@@ -242,7 +258,7 @@ impl Redis {
         Ok(statuses)
     }
 
-    pub(super) fn remove(&self, host: &str, now: u64) -> Result<bool, Unavailable> {
+    pub(super) fn remove(&self, host: &str, now: u64) -> Result<bool, StoreError> {
         let keys = HostKeys::of(host);
         // The list first: a sample that comes in between finds its host unknown, and lists it again.
         let unlisted = self.ask(&[layout::unlist(keys.index_part(), host)]);
@@ -268,7 +284,7 @@ impl Redis {
         }
     }
 
-    fn ask(&self, commands: &[Command]) -> Vec<Result<Value, Unavailable>> {
+    fn ask(&self, commands: &[Command]) -> Vec<Result<Value, StoreError>> {
         self.nodes.run(commands, Instant::now() + ANSWER_WITHIN)
     }
 }
@@ -306,10 +322,10 @@ fn status(
     })
 }
 
-fn understood<T>(reply: Result<Value, Unavailable>, read: impl FnOnce(&Value) -> Option<T>) -> Result<T, Unavailable> {
+fn understood<T>(reply: Result<Value, StoreError>, read: impl FnOnce(&Value) -> Option<T>) -> Result<T, StoreError> {
     reply.and_then(|reply| read(&reply).ok_or_else(|| not_understood(&reply)))
 }
 
-fn not_understood(reply: &Value) -> Unavailable {
-    Unavailable::uncertain(format!("Redis has answered {reply:?}, which is not understood"))
+fn not_understood(reply: &Value) -> StoreError {
+    StoreError::uncertain(format!("Redis has answered {reply:?}, which is not understood"))
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use super::budget::{Budget, Taken};
 use super::deadline::Deadline;
-use crate::api::{Api, HEAD_BYTES_MAX, Head, Peer, Reply, Route};
+use crate::api::{Api, ClientTransport, HEAD_BYTES_MAX, Reply, RequestHead, Route};
+use crate::clock::unix_now_sec;
 use crate::http::{self, Body};
-use crate::server::unix_now_sec;
 
 /// Longest silence between two requests.
 const IDLE_MAX: Duration = Duration::from_secs(30);
@@ -43,7 +43,7 @@ pub(super) struct Connection<'a, S> {
     stream: S,
     deadline: &'a Deadline,
     api: &'a Api,
-    peer: Peer<'a>,
+    peer: ClientTransport<'a>,
     budget: &'a Budget,
     /// What has come and is not used yet.
     buffer: Vec<u8>,
@@ -95,7 +95,13 @@ struct Answered {
 }
 
 impl<'a, S: Read + Write> Connection<'a, S> {
-    pub(super) fn new(stream: S, deadline: &'a Deadline, api: &'a Api, peer: Peer<'a>, budget: &'a Budget) -> Self {
+    pub(super) fn new(
+        stream: S,
+        deadline: &'a Deadline,
+        api: &'a Api,
+        peer: ClientTransport<'a>,
+        budget: &'a Budget,
+    ) -> Self {
         Self { stream, deadline, api, peer, budget, buffer: Vec::new() }
     }
 
@@ -146,7 +152,7 @@ impl<'a, S: Read + Write> Connection<'a, S> {
         }
         let header = |name| http::header(pairs(), name);
         let method = request.method.unwrap_or_default();
-        let head = Head {
+        let head = RequestHead {
             method,
             target: request.path.unwrap_or_default(),
             idempotency_key: header("Idempotency-Key"),

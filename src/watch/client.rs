@@ -7,9 +7,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{Options, Want};
+use super::{Options, Query};
+use crate::auth;
 use crate::monitor::segment;
-use crate::trust;
 
 /// Longest time for the whole of one request.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,9 +24,9 @@ const HOURS: usize = 24;
 
 /// What the receiver said.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Picture {
+pub(super) enum Snapshot {
     Hosts(Hosts),
-    Host(Host),
+    Host(HostDetail),
 }
 
 /// The list of hosts.
@@ -53,7 +53,7 @@ pub(super) struct HostRow {
 
 /// The summaries of one host.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Host {
+pub(super) struct HostDetail {
     pub(super) name: String,
     pub(super) rows: Vec<LabelRow>,
 }
@@ -109,8 +109,8 @@ impl Client {
     pub(super) fn new(options: &Options) -> Result<Self, String> {
         let config =
             ureq::Agent::config_builder().http_status_as_error(false).proxy(None).timeout_global(Some(TIMEOUT));
-        let config = trust::with_tls(config, options.ca.as_deref(), None)?;
-        let password = options.password_file.as_deref().map(trust::basic).transpose()?;
+        let config = auth::with_tls(config, options.ca.as_deref(), None)?;
+        let password = options.password_file.as_deref().map(auth::basic).transpose()?;
         Ok(Self { agent: config.build().into(), url: options.url.trim_end_matches('/').to_owned(), password })
     }
 
@@ -118,10 +118,10 @@ impl Client {
     ///
     /// # Errors
     /// Why there is no answer to show.
-    pub(super) fn ask(&self, want: &Want) -> Result<Picture, String> {
+    pub(super) fn ask(&self, want: &Query) -> Result<Snapshot, String> {
         match want {
-            Want::Hosts { labels } => self.hosts(labels).map(Picture::Hosts),
-            Want::Host { name, text } => self.host(name, text).map(Picture::Host),
+            Query::Hosts { labels } => self.hosts(labels).map(Snapshot::Hosts),
+            Query::Host { name, text } => self.host(name, text).map(Snapshot::Host),
         }
     }
 
@@ -139,12 +139,12 @@ impl Client {
         }
     }
 
-    fn host(&self, name: &str, text: &str) -> Result<Host, String> {
+    fn host(&self, name: &str, text: &str) -> Result<HostDetail, String> {
         let summaries: BTreeMap<String, Summary> = self.get(&format!("/api/perf/{}", segment(name)))?;
         if summaries.is_empty() {
             return Err(format!("{}: host {name} is not known there", self.url));
         }
-        Ok(Host { name: name.to_owned(), rows: rows(&summaries, text) })
+        Ok(HostDetail { name: name.to_owned(), rows: rows(&summaries, text) })
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use unicode_width::UnicodeWidthStr;
 
-use super::client::{HostRow, Hosts, LabelRow, Picture};
-use super::drawing::{HostLayout, HostsLayout, Style, Tone};
+use super::client::{HostRow, Hosts, LabelRow, Snapshot};
+use super::format::{age, fit, harmless};
+use super::render::{HostLayout, HostsLayout, Style, Tone};
 use super::terminal::Key;
-use super::text::{age, fit, harmless};
-use super::{DEFAULT_LABELS, Options, Want};
+use super::{DEFAULT_LABELS, Options, Query};
 
 /// Lines that are not rows of the picture: title, notice, heading, help.
 const FRAME_ROWS: usize = 4;
@@ -19,17 +19,17 @@ const FILTER_MAX: usize = 255;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Stay,
-    Ask(Want),
+    Ask(Query),
     Quit,
 }
 
 /// What is shown.
 pub(super) struct View {
     url: String,
-    want: Want,
+    want: Query,
     /// The list to go back to from a host.
     labels: Vec<String>,
-    picture: Option<Picture>,
+    picture: Option<Snapshot>,
     /// Why there is no newer picture, and since when.
     trouble: Option<(String, Instant)>,
     hosts_filter: String,
@@ -47,8 +47,8 @@ impl View {
     pub(super) fn new(options: &Options) -> Self {
         let want = options.want();
         let labels = match &want {
-            Want::Hosts { labels } => labels.clone(),
-            Want::Host { .. } => DEFAULT_LABELS.map(str::to_owned).into(),
+            Query::Hosts { labels } => labels.clone(),
+            Query::Host { .. } => DEFAULT_LABELS.map(str::to_owned).into(),
         };
         Self {
             url: options.url.clone(),
@@ -66,12 +66,12 @@ impl View {
     }
 
     /// Takes an answer that came at `now`. One to a question from before is left.
-    pub(super) fn take(&mut self, answer: Result<Picture, String>, now: Instant) {
+    pub(super) fn take(&mut self, answer: Result<Snapshot, String>, now: Instant) {
         match answer {
             Ok(picture) => {
                 let is_wanted = match (&self.want, &picture) {
-                    (Want::Hosts { .. }, Picture::Hosts(_)) => true,
-                    (Want::Host { name, .. }, Picture::Host(host)) => *name == host.name,
+                    (Query::Hosts { .. }, Snapshot::Hosts(_)) => true,
+                    (Query::Host { name, .. }, Snapshot::Host(host)) => *name == host.name,
                     _ => false,
                 };
                 if is_wanted {
@@ -109,8 +109,8 @@ impl View {
 
     fn filter(&mut self) -> &mut String {
         match self.want {
-            Want::Hosts { .. } => &mut self.hosts_filter,
-            Want::Host { .. } => &mut self.labels_filter,
+            Query::Hosts { .. } => &mut self.hosts_filter,
+            Query::Host { .. } => &mut self.labels_filter,
         }
     }
 
@@ -150,7 +150,7 @@ impl View {
         let Some(row) = self.shown_hosts().get(marked.unwrap_or(0)).copied() else { return Next::Stay };
         let name = row.host.clone();
         self.marked = Some(name.clone());
-        self.want_now(Want::Host { name, text: String::new() })
+        self.want_now(Query::Host { name, text: String::new() })
     }
 
     fn go_back(&mut self) -> Next {
@@ -160,15 +160,15 @@ impl View {
             return Next::Stay;
         }
         match &self.want {
-            Want::Hosts { .. } => Next::Stay,
-            Want::Host { name, .. } => {
+            Query::Hosts { .. } => Next::Stay,
+            Query::Host { name, .. } => {
                 self.marked = Some(name.clone());
-                self.want_now(Want::Hosts { labels: self.labels.clone() })
+                self.want_now(Query::Hosts { labels: self.labels.clone() })
             }
         }
     }
 
-    fn want_now(&mut self, want: Want) -> Next {
+    fn want_now(&mut self, want: Query) -> Next {
         (self.picture, self.trouble, self.top) = (None, None, 0);
         self.labels_filter.clear();
         self.want = want.clone();
@@ -177,7 +177,7 @@ impl View {
 
     /// The hosts that the filter lets through, in their order.
     fn shown_hosts(&self) -> Vec<&HostRow> {
-        let Some(Picture::Hosts(hosts)) = &self.picture else { return Vec::new() };
+        let Some(Snapshot::Hosts(hosts)) = &self.picture else { return Vec::new() };
         let filter = self.hosts_filter.to_lowercase();
         let mut shown: Vec<&HostRow> =
             hosts.rows.iter().filter(|row| row.host.to_lowercase().contains(&filter)).collect();
@@ -193,15 +193,15 @@ impl View {
 
     /// The labels that the filter lets through.
     fn shown_labels(&self) -> Vec<&LabelRow> {
-        let Some(Picture::Host(host)) = &self.picture else { return Vec::new() };
+        let Some(Snapshot::Host(host)) = &self.picture else { return Vec::new() };
         let filter = self.labels_filter.to_lowercase();
         host.rows.iter().filter(|row| row.label.to_lowercase().contains(&filter)).collect()
     }
 
     fn row_count(&self) -> usize {
         match self.want {
-            Want::Hosts { .. } => self.shown_hosts().len(),
-            Want::Host { .. } => self.shown_labels().len(),
+            Query::Hosts { .. } => self.shown_hosts().len(),
+            Query::Host { .. } => self.shown_labels().len(),
         }
     }
 
@@ -230,7 +230,7 @@ impl View {
         let mut lines = Vec::with_capacity(body + 1);
         match &self.picture {
             None => lines.push(format!("Asking {} …", harmless(&self.url))),
-            Some(Picture::Hosts(hosts)) => {
+            Some(Snapshot::Hosts(hosts)) => {
                 let layout = HostsLayout::new(hosts, columns);
                 lines.push(layout.heading(style));
                 let shown = self.shown_hosts();
@@ -240,7 +240,7 @@ impl View {
                     lines.push(layout.row(row, style, tone));
                 }
             }
-            Some(Picture::Host(host)) => {
+            Some(Snapshot::Host(host)) => {
                 let layout = HostLayout::new(host, columns);
                 lines.push(layout.heading(style));
                 let shown = self.shown_labels();
@@ -253,8 +253,8 @@ impl View {
     /// What is shown, and at the right how many of it there are.
     fn title(&self, columns: usize) -> String {
         let (left, right) = match (&self.want, &self.picture) {
-            (Want::Host { name, .. }, _) => (format!(" {}", harmless(name)), format!("{} ", harmless(&self.url))),
-            (_, Some(Picture::Hosts(hosts))) => (format!(" lizm {}", harmless(&self.url)), counts(hosts)),
+            (Query::Host { name, .. }, _) => (format!(" {}", harmless(name)), format!("{} ", harmless(&self.url))),
+            (_, Some(Snapshot::Hosts(hosts))) => (format!(" lizm {}", harmless(&self.url)), counts(hosts)),
             _ => (format!(" lizm {}", harmless(&self.url)), String::new()),
         };
         let gap = columns.saturating_sub(left.width() + right.width()).max(1);
@@ -269,8 +269,8 @@ impl View {
             return style.paint(Tone::Bad, fit(&text, columns).trim_end());
         }
         match &self.picture {
-            Some(Picture::Hosts(hosts)) if hosts.rows.is_empty() => "No host has reported yet.".to_owned(),
-            Some(Picture::Hosts(hosts)) if hosts.rows.len() < hosts.count => {
+            Some(Snapshot::Hosts(hosts)) if hosts.rows.is_empty() => "No host has reported yet.".to_owned(),
+            Some(Snapshot::Hosts(hosts)) if hosts.rows.len() < hosts.count => {
                 fit(&format!("The first {} of {} hosts.", hosts.rows.len(), hosts.count), columns)
             }
             Some(_) if self.row_count() == 0 => "Nothing has that in its name.".to_owned(),
@@ -280,19 +280,19 @@ impl View {
 
     fn help(&self) -> String {
         let filter = match self.want {
-            Want::Hosts { .. } => &self.hosts_filter,
-            Want::Host { .. } => &self.labels_filter,
+            Query::Hosts { .. } => &self.hosts_filter,
+            Query::Host { .. } => &self.labels_filter,
         };
         if self.is_typing {
             return format!("/{filter}▏  Enter keeps the filter, Esc clears it");
         }
         let filtered = if filter.is_empty() { "/ filter".to_owned() } else { format!("/ filter: {filter}") };
         match self.want {
-            Want::Hosts { .. } => {
+            Query::Hosts { .. } => {
                 let order = self.sorted_by.and_then(|place| self.labels.get(place)).map_or("name", String::as_str);
                 format!("q quit   {filtered}   s sorted by {order}   ↑↓ Enter open a host")
             }
-            Want::Host { .. } => format!("q quit   {filtered}   ↑↓ scroll   Esc back to the hosts"),
+            Query::Host { .. } => format!("q quit   {filtered}   ↑↓ scroll   Esc back to the hosts"),
         }
     }
 }
@@ -308,7 +308,7 @@ fn counts(hosts: &Hosts) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::client::Host;
+    use crate::watch::client::HostDetail;
 
     fn view() -> View {
         let options =
@@ -321,7 +321,7 @@ mod tests {
             series: [("cpu".to_owned(), vec![Some(f64::from(n * 7 % 30))])].into(),
         };
         let hosts = Hosts { labels: options_labels(), rows: (0..30).map(row).collect(), count: 30 };
-        view.take(Ok(Picture::Hosts(hosts)), Instant::now());
+        view.take(Ok(Snapshot::Hosts(hosts)), Instant::now());
         view
     }
 
@@ -379,16 +379,16 @@ mod tests {
     fn a_host_opens_and_closes() {
         let mut view = view();
         press(&mut view, "j");
-        let want = Want::Host { name: "host01".to_owned(), text: String::new() };
+        let want = Query::Host { name: "host01".to_owned(), text: String::new() };
         assert_eq!(view.press(Key::Enter, 14), Next::Ask(want));
         let late = Hosts { labels: options_labels(), rows: Vec::new(), count: 0 };
-        view.take(Ok(Picture::Hosts(late)), Instant::now());
+        view.take(Ok(Snapshot::Hosts(late)), Instant::now());
         assert!(screen(&mut view).contains("Asking http://r"), "the answer was to another question");
         let row = LabelRow { label: "cpu".to_owned(), minutes: vec![Some(12.5)], ..LabelRow::default() };
-        view.take(Ok(Picture::Host(Host { name: "host01".to_owned(), rows: vec![row] })), Instant::now());
+        view.take(Ok(Snapshot::Host(HostDetail { name: "host01".to_owned(), rows: vec![row] })), Instant::now());
         assert!(screen(&mut view).contains("12.5%"));
         view.press(Key::Down, 14);
-        assert_eq!(view.press(Key::Escape, 14), Next::Ask(Want::Hosts { labels: options_labels() }));
+        assert_eq!(view.press(Key::Escape, 14), Next::Ask(Query::Hosts { labels: options_labels() }));
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use lizm::api::{Api, Head, Reply};
+use lizm::api::{Api, Reply, RequestHead};
+use lizm::auth::{Authorizer, ReadAccess};
 use lizm::ingest::Ingest;
 use lizm::store::Store;
-use lizm::trust::{Gate, Readers};
 use serde_json::Value;
 
 /// A clock that stands still in the middle of an interval.
@@ -15,12 +15,12 @@ pub(crate) const NOW: u64 = 1_465_001_814;
 pub(crate) const SERIES_MAX: usize = 300;
 
 pub(crate) fn api() -> Api {
-    let ingest = Ingest::new(Arc::new(Store::new(SERIES_MAX)), Gate::wide_open(), Arc::default());
-    Api::new(Arc::new(ingest), Readers::Anyone)
+    let ingest = Ingest::new(Arc::new(Store::new(SERIES_MAX)), Authorizer::wide_open(), Arc::default());
+    Api::new(Arc::new(ingest), ReadAccess::Anyone)
 }
 
 /// What is answered to a request, as a door finds it.
-pub(crate) fn ask(api: &Api, head: &Head<'_>, body: &[u8]) -> Reply {
+pub(crate) fn ask(api: &Api, head: &RequestHead<'_>, body: &[u8]) -> Reply {
     let reply = match api.route(head, NOW) {
         Ok(route) => api.reply(&route, body, NOW),
         Err(reply) => reply,
@@ -31,7 +31,7 @@ pub(crate) fn ask(api: &Api, head: &Head<'_>, body: &[u8]) -> Reply {
 
 /// The JSON that `GET` answers for a target that is known to be good.
 pub(crate) fn get(api: &Api, target: &str) -> Value {
-    let reply = ask(api, &Head { method: "GET", target, ..Head::default() }, b"");
+    let reply = ask(api, &RequestHead { method: "GET", target, ..RequestHead::default() }, b"");
     assert_eq!(reply.status, 200, "{target}");
     json(&reply)
 }

@@ -1,7 +1,7 @@
 //! Any bytes as the body of `POST /api/perf/:host/:epoch`: what is answered 200 is in the summary to the last bit, and of
 //! what is refused nothing is.
 
-use lizm::api::Head;
+use lizm::api::RequestHead;
 use lizm::sample::{decode_values, encode_values};
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::asked::{NOW, api, ask, get};
 pub(crate) fn run(body: &[u8]) {
     let api = api();
     let target = format!("/api/perf/jarvis/{NOW}");
-    let reply = ask(&api, &Head { method: "POST", target: &target, ..Head::default() }, body);
+    let reply = ask(&api, &RequestHead { method: "POST", target: &target, ..RequestHead::default() }, body);
     let kept = get(&api, "/api/perf/jarvis");
     let Ok(values) = decode_values(body) else {
         assert_eq!((reply.status, kept), (400, json!({})));

@@ -1,19 +1,19 @@
 //! Any bytes as the body of `POST /write`: the lines of a body are stored as each would be alone, and a line that is
 //! written is read as the same.
 
-use lizm::api::Head;
+use lizm::api::RequestHead;
+use lizm::auth::Principal;
 use lizm::sample::line::{Precision, decode_line, encode_line, lines};
-use lizm::trust::Speaker;
 
 use crate::asked::{NOW, api, ask, get};
 
 pub(crate) fn run(text: &[u8]) {
     let precision = Precision::ByMagnitude;
     let (together, alone) = (api(), api());
-    let reply = ask(&together, &Head { method: "POST", target: "/write", ..Head::default() }, text);
+    let reply = ask(&together, &RequestHead { method: "POST", target: "/write", ..RequestHead::default() }, text);
     let mut whole = true;
     for (_, line) in lines(text) {
-        let stored = alone.ingest().submit_line(&Speaker::Anyone, line.clone(), precision, None, NOW);
+        let stored = alone.ingest().submit_line(&Principal::Anyone, line.clone(), precision, None, NOW);
         whole &= stored.is_ok_and(|stored| stored.expired + stored.refused == 0);
         if let Ok(read) = line.and_then(|line| decode_line(line, precision, NOW))
             && !read.sample.values.is_empty()

@@ -1,7 +1,7 @@
 //! Any head, a field a line: method, target, key, encoding, what is held, and the body. A refused request changes
 //! nothing, what is stored is found under the name it was sent to, and HEAD is answered as GET is.
 
-use lizm::api::Head;
+use lizm::api::RequestHead;
 
 use crate::asked::{api, ask};
 
@@ -11,13 +11,13 @@ pub(crate) fn run(input: &[u8]) {
     let [method, target, key, encoding, held] = [(); 5].map(|()| std::str::from_utf8(part()).unwrap_or_default());
     let body = part();
     let given = |text: &'static str, value| if value == text { None } else { Some(value) };
-    let head = Head {
+    let head = RequestHead {
         method,
         target,
         idempotency_key: given("", key),
         content_encoding: given("", encoding),
         if_none_match: given("", held),
-        ..Head::default()
+        ..RequestHead::default()
     };
     let api = api();
     let store = || (api.stats().stored.get(), api.ingest().store().series_count());
@@ -33,18 +33,18 @@ pub(crate) fn run(input: &[u8]) {
     {
         let host = path.split_once('/').map_or(path, |(host, _)| host);
         let target = format!("/api/perf/{host}");
-        let found = ask(&api, &Head { method: "GET", target: &target, ..Head::default() }, b"");
+        let found = ask(&api, &RequestHead { method: "GET", target: &target, ..RequestHead::default() }, b"");
         assert!(found.status == 200 && found.body.len() > b"{}".len());
         if head.idempotency_key.is_some() {
             assert_eq!(ask(&api, &head, body).status, 200);
             assert_eq!(store(), (stored, series), "a retry is not counted again");
         }
-        let removed = ask(&api, &Head { method: "DELETE", target: &target, ..Head::default() }, b"");
+        let removed = ask(&api, &RequestHead { method: "DELETE", target: &target, ..RequestHead::default() }, b"");
         assert_eq!((removed.status, store().1), (200, 0));
     }
     // What the process counts goes on from request to request.
     if matches!(method, "GET") && !target.contains("/metrics") {
-        let of_head = ask(&api, &Head { method: "HEAD", ..head }, body);
+        let of_head = ask(&api, &RequestHead { method: "HEAD", ..head }, body);
         assert_eq!(of_head, reply);
     }
 }

@@ -6,12 +6,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use lizm::api::{Api, Head};
+use lizm::api::{Api, RequestHead};
+use lizm::auth::{Authorizer, Principal, ReadAccess};
 use lizm::ingest::Ingest;
 use lizm::sample::Sample;
 use lizm::store::Store;
-use lizm::summary::{Series, Summaries, Wanted};
-use lizm::trust::{Gate, Readers, Speaker};
+use lizm::summary::{KeyFilter, Series, Summaries};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
@@ -25,10 +25,11 @@ pub(crate) fn run(mut input: &[u8]) {
             return;
         }
     }
-    let api = Api::new(Arc::new(Ingest::new(store.clone(), Gate::wide_open(), Arc::default())), Readers::Anyone);
+    let api =
+        Api::new(Arc::new(Ingest::new(store.clone(), Authorizer::wide_open(), Arc::default())), ReadAccess::Anyone);
     get(&api, "/api/hosts?series=cpu");
-    ask(&api, &Head { method: "GET", target: "/metrics", ..Head::default() }, b"");
-    let all = Wanted::containing("");
+    ask(&api, &RequestHead { method: "GET", target: "/metrics", ..RequestHead::default() }, b"");
+    let all = KeyFilter::containing("");
     for host in store.hosts(NOW).expect("memory is read") {
         let series = store.series(&host, &all, NOW).expect("memory is read");
         get(&api, &format!("/api/perf/{}", utf8_percent_encode(&host, NON_ALPHANUMERIC)));
@@ -36,7 +37,7 @@ pub(crate) fn run(mut input: &[u8]) {
             assert_eq!(shown(&rewritten(series)), shown(series), "{label:?} is not written as it was read");
         }
         let sample = Sample { host: Cow::Borrowed(&host), epoch: NOW, values: vec![("cpu".into(), 1.0)] };
-        assert_eq!(api.ingest().submit(&Speaker::Anyone, &sample, None, NOW).map(|became| became.stored), Ok(1));
+        assert_eq!(api.ingest().submit(&Principal::Anyone, &sample, None, NOW).map(|became| became.stored), Ok(1));
     }
     store.sweep(NOW);
     store.sweep(NOW + 3 * 86_400);
@@ -63,7 +64,7 @@ fn rewritten(series: &Series) -> Series {
 }
 
 fn shown(series: &Series) -> Value {
-    let all = Wanted::containing("");
+    let all = KeyFilter::containing("");
     let series = [("cpu", series.clone())];
     serde_json::to_value(Summaries { series: &series, wanted: &all, now: NOW }).expect("summaries are JSON")
 }

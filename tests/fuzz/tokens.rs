@@ -5,8 +5,8 @@ use std::fs;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use lizm::auth::{AuthError, Identity, Keys, Password, Principal, TOKEN_BYTES_MAX, bearer};
 use lizm::sample::check_host;
-use lizm::trust::{Keys, Password, Refusal, Source, Speaker, TOKEN_BYTES_MAX, bearer};
 
 use crate::asked::NOW;
 
@@ -37,13 +37,13 @@ pub(crate) fn run(input: &[u8]) {
 /// A text that no key has signed.
 fn strange(text: &str) {
     let token = bearer(text).unwrap_or(text);
-    assert!(matches!(KEYS.check(token, NOW), Err(Refusal::BadToken(_))), "{token:?}");
+    assert!(matches!(KEYS.check(token, NOW), Err(AuthError::BadToken(_))), "{token:?}");
     assert!(!PASSWORD.is_in(text), "{text:?}");
 }
 
 fn token(hosts: &str) -> Option<(String, Vec<String>)> {
     let hosts: Vec<String> = hosts.split('\n').map(str::to_owned).collect();
-    let issued = KEYS.issue(Source { hosts: hosts.clone(), fingerprint: None }, Duration::from_secs(300), NOW);
+    let issued = KEYS.issue(Identity { hosts: hosts.clone(), fingerprint: None }, Duration::from_secs(300), NOW);
     Some((issued.ok()?.token().to_owned(), hosts))
 }
 
@@ -57,8 +57,8 @@ fn issued(text: &str) {
     assert_eq!(bearer(&format!("Bearer {token}")), Some(&*token));
     let source = KEYS.check(&token, NOW + 299).expect("it is valid");
     assert_eq!(source.hosts, hosts);
-    assert!(matches!(KEYS.check(&token, NOW + 300), Err(Refusal::Expired { .. })));
-    let speaker = Speaker::Source(source.into());
+    assert!(matches!(KEYS.check(&token, NOW + 300), Err(AuthError::Expired { .. })));
+    let speaker = Principal::Identity(source.into());
     for host in hosts.iter().filter(|host| !host.starts_with("*.")) {
         assert!(speaker.check(host).is_ok(), "{host:?}");
     }

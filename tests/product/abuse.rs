@@ -165,11 +165,11 @@ fn the_plain_door_outlives_the_kill_list() {
     assert!(entries.len() >= 60);
     // What is parked keeps a thread and two descriptors each.
     await_let_go(&receiver, &before, parked + stuck, 2 * (parked + stuck));
-    assert_eq!(metrics(&receiver)["lizm_http_requests_parked_total"], parked as f64);
+    assert_eq!(metrics(&receiver)["lizm_http_requests_leaked_total"], parked as f64);
     let left = (parked + stuck) as f64;
     // Counted with them are for a while those of the last requests whose time is not over yet.
     await_some("all that is left behind to be counted", || {
-        let counted = metrics(&receiver)["lizm_http_connections_left_behind"];
+        let counted = metrics(&receiver)["lizm_http_connections_stuck"];
         (left..=left + HELD_MORE_MAX).contains(&counted).then_some(())
     });
     assert_kept_alone(&receiver);

@@ -345,7 +345,7 @@ fn those_that_the_lane_has_no_room_for_are_told_so_and_leave_nothing_behind() {
         assert!(answer.status == 503 && answer.error().contains("4096 long ones wait already"), "{answer:?}");
         assert_eq!(answer.header("connection"), Some("close"));
     }
-    assert!(numbers().contains("\nlizm_http_requests_parked_total 0\n"), "{}", numbers());
+    assert!(numbers().contains("\nlizm_http_requests_leaked_total 0\n"), "{}", numbers());
     assert_eq!(receiver.post(&format!("/api/perf/h/{}", now()), "{\"cpu\":1}").0, 200);
 }
 

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use lizm::sample::{Key, Sample, decode_values};
-use lizm::store::{Location, Many, Recorded, State, Store};
-use lizm::summary::{Summaries, Wanted};
+use lizm::sample::{IdempotencyKey, Sample, decode_values};
+use lizm::store::{BatchOutcome, HostState, Location, RecordOutcome, Store};
+use lizm::summary::{KeyFilter, Summaries};
 use serde_json::Value;
 use smol_str::SmolStr;
 
@@ -112,20 +112,20 @@ fn sample(host: &str, epoch: u64, labels: &[&str]) -> Sample<'static> {
     Sample { host: host.to_owned().into(), epoch, values }
 }
 
-fn put(store: &Store, sample: &Sample<'_>, key: Option<Key<'_>>, now: u64) -> Recorded {
+fn put(store: &Store, sample: &Sample<'_>, key: Option<IdempotencyKey<'_>>, now: u64) -> RecordOutcome {
     store.record(sample.view(), key, now).unwrap()
 }
 
-fn key(source: &str, seq: u64) -> Option<Key<'_>> {
-    Some(Key { source, seq })
+fn key(source: &str, seq: u64) -> Option<IdempotencyKey<'_>> {
+    Some(IdempotencyKey { source, seq })
 }
 
-fn stored(n: usize) -> Recorded {
-    Recorded { stored: n, ..Recorded::default() }
+fn stored(n: usize) -> RecordOutcome {
+    RecordOutcome { stored: n, ..RecordOutcome::default() }
 }
 
 fn answer_of(store: &Store, host: &str, text: &str, now: u64) -> Value {
-    let wanted = Wanted::containing(text);
+    let wanted = KeyFilter::containing(text);
     let series = store.series(host, &wanted, now).unwrap();
     serde_json::to_value(Summaries { series: &series, wanted: &wanted, now }).unwrap()
 }
@@ -152,7 +152,7 @@ fn golden_vectors_of_the_reference(open: Open<'_>) {
         let samples: Vec<Sample<'_>> = samples.collect();
         let views: Vec<_> = samples.iter().map(Sample::view).collect();
         for run in views.chunks(1000) {
-            let Many { others, .. } = store.record_many(run.len(), |place| run[place], now);
+            let BatchOutcome { others, .. } = store.record_many(run.len(), |place| run[place], now);
             others.into_iter().for_each(|(_, became)| assert!(became.is_ok(), "{became:?}"));
         }
         for (host, expected) in vector["summaries"].as_object().unwrap() {
@@ -173,7 +173,7 @@ fn a_retry_does_not_count_twice(open: Open<'_>) {
     assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key("a", 5), NOW), stored(1));
     for seq in [5, 4] {
         let again = put(&store, &sample("h", NOW, &["cpu"]), key("a", seq), NOW);
-        assert_eq!(again, Recorded { duplicate: true, ..Recorded::default() });
+        assert_eq!(again, RecordOutcome { duplicate: true, ..RecordOutcome::default() });
     }
     let most = u64::MAX;
     for (host, source, seq) in [("h", "a", 6), ("h", "b", 1), ("g", "a", 5), ("h", "a", most - 1), ("h", "a", most)] {
@@ -188,7 +188,7 @@ fn a_retry_does_not_count_twice(open: Open<'_>) {
     assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), None, NOW), stored(1));
     // A retry that is too old to count is answered so, whether it was counted or not.
     let late = put(&store, &sample("h", NOW, &["cpu"]), key("a", 5), NOW + 90_000);
-    assert_eq!(late, Recorded { expired: 1, ..Recorded::default() });
+    assert_eq!(late, RecordOutcome { expired: 1, ..RecordOutcome::default() });
 }
 
 fn sources_of_a_host_are_bounded_and_the_longest_unheard_gives_way(open: Open<'_>) {
@@ -204,11 +204,11 @@ fn sources_of_a_host_are_bounded_and_the_longest_unheard_gives_way(open: Open<'_
 fn the_cap_refuses_new_series_and_serves_those_there_are(open: Open<'_>) {
     let store = open(2);
     assert_eq!(put(&store, &sample("a", NOW, &["cpu", "mem"]), None, NOW), stored(2));
-    let refused = Recorded { refused: 1, ..Recorded::default() };
+    let refused = RecordOutcome { refused: 1, ..RecordOutcome::default() };
     assert_eq!(put(&store, &sample("b", NOW, &["cpu"]), key("s", 1), NOW), refused);
     assert_eq!(store.hosts(NOW).unwrap(), ["a"]);
     let mixed = put(&store, &sample("a", NOW, &["disk", "cpu", "net"]), key("s", 1), NOW);
-    assert_eq!(mixed, Recorded { stored: 1, refused: 2, ..Recorded::default() });
+    assert_eq!(mixed, RecordOutcome { stored: 1, refused: 2, ..RecordOutcome::default() });
     assert!(put(&store, &sample("a", NOW, &["cpu", "disk"]), key("s", 1), NOW).duplicate);
     assert!(store.remove("a", NOW).unwrap() && !store.remove("a", NOW).unwrap());
     assert!(store.hosts(NOW).unwrap().is_empty() && answer(&store, "a", NOW) == serde_json::json!({}));
@@ -219,8 +219,8 @@ fn the_cap_refuses_new_series_and_serves_those_there_are(open: Open<'_>) {
     let together = [&["cpu", "mem"][..], &["mem", "cpu"], &["mem", "disk"], &["net"]];
     let samples: Vec<_> = together.iter().map(|labels| sample("b", NOW, labels)).collect();
     let views: Vec<_> = samples.iter().map(Sample::view).collect();
-    let partly = Recorded { stored: 1, refused: 1, ..Recorded::default() };
-    let expected = Many { stored: 4, others: vec![(2, Ok(partly)), (3, Ok(refused))] };
+    let partly = RecordOutcome { stored: 1, refused: 1, ..RecordOutcome::default() };
+    let expected = BatchOutcome { stored: 4, others: vec![(2, Ok(partly)), (3, Ok(refused))] };
     assert_eq!(store.record_many(views.len(), |place| views[place], NOW), expected);
     assert_eq!(store.hosts(NOW).unwrap(), ["b"]);
 }
@@ -228,7 +228,7 @@ fn the_cap_refuses_new_series_and_serves_those_there_are(open: Open<'_>) {
 fn what_is_too_old_or_empty_makes_no_host(open: Open<'_>) {
     let store = open(2);
     let old = put(&store, &sample("a", NOW - 90_000, &["cpu", "mem"]), None, NOW);
-    assert_eq!(old, Recorded { expired: 2, ..Recorded::default() });
+    assert_eq!(old, RecordOutcome { expired: 2, ..RecordOutcome::default() });
     assert_eq!(put(&store, &sample("a", NOW, &[]), None, NOW), stored(0));
     assert!(store.hosts(NOW).unwrap().is_empty() && status(&store, "a", NOW).is_none());
 }
@@ -238,7 +238,7 @@ fn states_follow_the_learned_interval(open: Open<'_>) {
     let state = |host: &str, now| status(&store, host, now).unwrap().state(now);
     assert_eq!(put(&store, &sample("once", NOW, &["cpu"]), None, NOW), stored(1));
     assert_eq!(status(&store, "once", NOW).unwrap().interval_sec, None);
-    assert_eq!((state("once", NOW + 60), state("once", NOW + 61)), (State::Up, State::Down));
+    assert_eq!((state("once", NOW + 60), state("once", NOW + 61)), (HostState::Up, HostState::Down));
     for (host, interval) in [("second", 1), ("minute", 60)] {
         for tick in 0..4 {
             // One lost sample does not change what was learned.
@@ -251,7 +251,7 @@ fn states_follow_the_learned_interval(open: Open<'_>) {
     // After a clock that was hours ahead was set back, the host is heard anew.
     assert_eq!(put(&store, &sample("second", NOW + 7200, &["cpu"]), None, NOW + 7200), stored(1));
     assert_eq!(put(&store, &sample("second", NOW + 10, &["cpu"]), None, NOW + 10), stored(1));
-    assert_eq!((state("second", NOW + 10), state("second", NOW + 71)), (State::Up, State::Down));
+    assert_eq!((state("second", NOW + 10), state("second", NOW + 71)), (HostState::Up, HostState::Down));
 }
 
 fn the_skew_of_a_clock_is_the_greatest_difference_of_a_minute(open: Open<'_>) {

@@ -112,12 +112,12 @@ fn is_damaged(path: &Path) -> String {
 mod tests {
     use std::path::PathBuf;
 
-    use super::super::Tree;
+    use super::super::Keyspaces;
     use super::*;
 
     /// Every file a closed directory's lists and tables are made of, with `current` of each keyspace.
     fn made(directory: &Path) -> Vec<PathBuf> {
-        let tree = Tree::open(directory).unwrap();
+        let tree = Keyspaces::open(directory).unwrap();
         for number in 0..100_u64 {
             tree.state.insert(format!("key {number}"), [7; 100]).unwrap();
         }
@@ -165,6 +165,6 @@ mod tests {
         let table = files.iter().find(|file| file.parent().unwrap().ends_with("tables")).unwrap();
         fs::write(table.with_file_name("999"), b"the beginning of a table whose writer was killed").unwrap();
         check_tables(&directory.path().join("fjall")).unwrap();
-        assert!(Tree::open(directory.path()).is_ok());
+        assert!(Keyspaces::open(directory.path()).is_ok());
     }
 }

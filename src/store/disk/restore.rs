@@ -8,11 +8,11 @@ use fjall::{Guard, PersistMode};
 use foldhash::{HashMap, HashMapExt};
 
 use super::super::host::{Host, Skew, Source};
-use super::super::local::Local;
-use super::Tree;
+use super::super::memory::MemoryStore;
+use super::Keyspaces;
 use super::format::{Chunk, FORGET, FORMAT, Fields, SAMPLE, host_key};
-use crate::sample::{AHEAD_SEC_MAX, EPOCH_MAX, Key, check_host, check_label, check_value};
-use crate::summary::{Moment, is_chunk_expired};
+use crate::sample::{AHEAD_SEC_MAX, EPOCH_MAX, IdempotencyKey, check_host, check_label, check_value};
+use crate::summary::{SampleTime, is_chunk_expired};
 
 /// What a directory held.
 pub(super) struct Restored {
@@ -27,14 +27,14 @@ pub(super) struct Restored {
 }
 
 /// Fills `store` with what a directory holds.
-pub(super) fn restore(tree: &Tree, store: &mut Local, now: u64) -> Result<Restored, String> {
+pub(super) fn restore(tree: &Keyspaces, store: &mut MemoryStore, now: u64) -> Result<Restored, String> {
     check_format(tree)?;
     restore_series(tree, store, now)?;
     let applied = restore_hosts(tree, store)?;
     restore_logs(tree, store, &applied)
 }
 
-fn check_format(tree: &Tree) -> Result<(), String> {
+fn check_format(tree: &Keyspaces) -> Result<(), String> {
     match tree.state.get("f").map_err(cannot_read)? {
         Some(format) => match std::str::from_utf8(&format).ok().and_then(|format| format.parse::<u64>().ok()) {
             Some(FORMAT) => Ok(()),
@@ -49,7 +49,7 @@ fn check_format(tree: &Tree) -> Result<(), String> {
     }
 }
 
-fn restore_series(tree: &Tree, store: &mut Local, now: u64) -> Result<(), String> {
+fn restore_series(tree: &Keyspaces, store: &mut MemoryStore, now: u64) -> Result<(), String> {
     // The chunks of a host are side by side.
     let (mut host, mut host_now) = (String::new(), now);
     for guard in tree.state.prefix("b\0") {
@@ -66,7 +66,7 @@ fn restore_series(tree: &Tree, store: &mut Local, now: u64) -> Result<(), String
 
 /// The time that the chunks of a host are restored at. While its newest sample is further ahead than samples may be,
 /// nothing tells whether the clock was ahead then or is behind now, and what was written last is kept.
-fn host_now_sec(tree: &Tree, host: &str, now: u64) -> Result<u64, String> {
+fn host_now_sec(tree: &Keyspaces, host: &str, now: u64) -> Result<u64, String> {
     let record = tree.state.get(host_key(host)).map_err(cannot_read)?;
     let last_epoch = record.and_then(|record| {
         let mut fields = Fields(&record);
@@ -81,7 +81,7 @@ fn parse_chunk(key: &[u8]) -> Result<Chunk<'_>, String> {
 }
 
 /// Restores a chunk, unless it has expired at `now`.
-fn restore_chunk(chunk: &Chunk<'_>, bytes: &[u8], store: &Local, now: u64, host_now: u64) -> Result<(), String> {
+fn restore_chunk(chunk: &Chunk<'_>, bytes: &[u8], store: &MemoryStore, now: u64, host_now: u64) -> Result<(), String> {
     check_host(chunk.host).and_then(|()| check_label(chunk.label)).map_err(|why| format!("it is damaged: {why}"))?;
     if is_chunk_expired(chunk.window, chunk.interval_sec, chunk.number, now) {
         return Ok(());
@@ -98,7 +98,7 @@ fn restore_chunk(chunk: &Chunk<'_>, bytes: &[u8], store: &Local, now: u64, host_
 }
 
 /// Restores the states of hosts, and gives the number of the newest batch in each.
-fn restore_hosts(tree: &Tree, store: &Local) -> Result<HashMap<Box<str>, u64>, String> {
+fn restore_hosts(tree: &Keyspaces, store: &MemoryStore) -> Result<HashMap<Box<str>, u64>, String> {
     let mut applied = HashMap::new();
     for guard in tree.state.prefix("h\0") {
         let (key, bytes) = read(guard)?;
@@ -108,7 +108,7 @@ fn restore_hosts(tree: &Tree, store: &Local) -> Result<HashMap<Box<str>, u64>, S
     Ok(applied)
 }
 
-fn restore_state<'k>(key: &'k [u8], bytes: &[u8], store: &Local) -> Result<(&'k str, u64), String> {
+fn restore_state<'k>(key: &'k [u8], bytes: &[u8], store: &MemoryStore) -> Result<(&'k str, u64), String> {
     let name = std::str::from_utf8(&key[2..]).map_err(|_| "it is damaged: a key is none of ours")?;
     let number =
         restore_host(bytes, store.shard(name).get_mut(name)).ok_or("it is damaged: a host's state is cut short")?;
@@ -116,7 +116,7 @@ fn restore_state<'k>(key: &'k [u8], bytes: &[u8], store: &Local) -> Result<(&'k 
 }
 
 /// Restores one record of a directory, as an opening one would: of the keyspace `state`, or by its number of a log.
-pub(in crate::store) fn restore_record(store: &Local, key: &[u8], bytes: &[u8], now: u64) -> Result<(), String> {
+pub(in crate::store) fn restore_record(store: &MemoryStore, key: &[u8], bytes: &[u8], now: u64) -> Result<(), String> {
     if key.starts_with(b"b\0") {
         restore_chunk(&parse_chunk(key)?, bytes, store, now, now)
     } else if key.starts_with(b"h\0") {
@@ -147,7 +147,11 @@ fn restore_host(bytes: &[u8], host: Option<&mut Host>) -> Option<u64> {
 }
 
 /// Applies the batches that are in no host's state yet, the older log first.
-fn restore_logs(tree: &Tree, store: &mut Local, applied: &HashMap<Box<str>, u64>) -> Result<Restored, String> {
+fn restore_logs(
+    tree: &Keyspaces,
+    store: &mut MemoryStore,
+    applied: &HashMap<Box<str>, u64>,
+) -> Result<Restored, String> {
     let checkpoint = tree.state.get("c").map_err(cannot_read)?;
     let checkpoint = checkpoint
         .map_or(Ok(0), |bytes| Fields(&bytes).number().ok_or("it is damaged: its checkpoint is no number"))?;
@@ -181,19 +185,24 @@ fn restore_logs(tree: &Tree, store: &mut Local, applied: &HashMap<Box<str>, u64>
     Ok(restored)
 }
 
-fn restore_entry(bytes: &[u8], number: u64, store: &Local, applied: &HashMap<Box<str>, u64>) -> Result<(), String> {
+fn restore_entry(
+    bytes: &[u8],
+    number: u64,
+    store: &MemoryStore,
+    applied: &HashMap<Box<str>, u64>,
+) -> Result<(), String> {
     let applied = apply_entry(bytes, number, store, applied);
     applied.ok_or_else(|| "it is damaged: a batch of its log is none of ours".to_owned())
 }
 
-fn apply_entry(bytes: &[u8], number: u64, store: &Local, applied: &HashMap<Box<str>, u64>) -> Option<()> {
+fn apply_entry(bytes: &[u8], number: u64, store: &MemoryStore, applied: &HashMap<Box<str>, u64>) -> Option<()> {
     let mut fields = Fields(bytes);
     match fields.byte()? {
         SAMPLE => {
             let (now, epoch) = (fields.number()?, fields.number()?);
             let name = fields.text()?;
             let (source, seq) = (fields.text()?, fields.number()?);
-            let key = (!source.is_empty()).then_some(Key { source, seq });
+            let key = (!source.is_empty()).then_some(IdempotencyKey { source, seq });
             let count = fields.count()?;
             let values = (0..count).map(|_| Some((Cow::Borrowed(fields.text()?), f64::from_bits(fields.number()?))));
             let values = values.collect::<Option<Vec<_>>>()?;
@@ -207,7 +216,7 @@ fn apply_entry(bytes: &[u8], number: u64, store: &Local, applied: &HashMap<Box<s
                 let mut shard = store.shard(name);
                 let host = shard.entry(name.into()).or_default();
                 let before = host.series.len();
-                host.apply(&Moment::new(epoch, now), &values, key);
+                host.apply(&SampleTime::new(epoch, now), &values, key);
                 store.series.fetch_add(host.series.len() - before, Ordering::Relaxed);
             }
         }

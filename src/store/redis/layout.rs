@@ -7,10 +7,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use redis::{Cmd, Script, Value};
 use smol_str::SmolStr;
 
-use super::super::Recorded;
+use super::super::RecordOutcome;
 use super::super::host::{SKEW_KEPT_SEC, SOURCES_PER_HOST_MAX, source_kept_sec};
 use super::nodes::{Command, slot_of};
-use crate::sample::{AHEAD_SEC_MAX, Key, View};
+use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey, SampleRef};
 use crate::summary::{Bucket, RECENT, WINDOWS, Window, recent_start};
 
 /// Parts of the list of hosts: so many that a cluster spreads them, so few that they are read at once.
@@ -143,12 +143,12 @@ impl HostKeys {
     pub(super) fn record(
         &self,
         scripts: &Scripts,
-        sample: &View<'_>,
-        key: Option<Key<'_>>,
+        sample: &SampleRef<'_>,
+        key: Option<IdempotencyKey<'_>>,
         granted: &str,
         now: u64,
     ) -> Command {
-        let View { epoch, values, .. } = *sample;
+        let SampleRef { epoch, values, .. } = *sample;
         let windows = WINDOWS.iter().map(|window| (window, window.number(epoch)));
         let windows: Vec<_> = windows.filter(|(window, number)| *number >= window.oldest(now)).collect();
         let mut command = Cmd::with_capacity(16 + 2 * values.len(), 256 + 64 * values.len());
@@ -215,8 +215,8 @@ pub(super) fn sweep(scripts: &Scripts, part: u16, now: u64) -> Command {
 
 /// What the record script says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Said {
-    Became(Recorded),
+pub(super) enum ScriptReply {
+    Became(RecordOutcome),
     /// The index is to be told first: how many series the host has, the hour it is listed for, and the places of values
     /// whose series would be new, from 0.
     Unlisted {
@@ -227,16 +227,20 @@ pub(super) enum Said {
 }
 
 /// Reads the reply of the record script; `None` where it is none.
-pub(super) fn read_recorded(reply: &Value) -> Option<Said> {
+pub(super) fn read_recorded(reply: &Value) -> Option<ScriptReply> {
     let Value::Array(reply) = reply else { return None };
     let number = |at: usize| match reply.get(at) {
         Some(Value::Int(number)) => usize::try_from(*number).ok(),
         _ => None,
     };
     match text(reply.first()?)? {
-        "duplicate" => Some(Said::Became(Recorded { duplicate: true, ..Recorded::default() })),
-        "stored" => Some(Said::Became(Recorded { stored: number(1)?, refused: number(2)?, ..Recorded::default() })),
-        "unlisted" => Some(Said::Unlisted {
+        "duplicate" => Some(ScriptReply::Became(RecordOutcome { duplicate: true, ..RecordOutcome::default() })),
+        "stored" => Some(ScriptReply::Became(RecordOutcome {
+            stored: number(1)?,
+            refused: number(2)?,
+            ..RecordOutcome::default()
+        })),
+        "unlisted" => Some(ScriptReply::Unlisted {
             series: number(1)? as u64,
             hour: number(2).map(|hour| hour as u64),
             new: (3..reply.len()).map(|at| number(at)?.checked_sub(1)).collect::<Option<_>>()?,
@@ -314,11 +318,11 @@ mod tests {
         let reply = |values: &[Value]| read_recorded(&Value::Array(values.to_vec()));
         assert_eq!(
             reply(&[bulk("stored"), Value::Int(2), Value::Int(1)]),
-            Some(Said::Became(Recorded { stored: 2, refused: 1, ..Recorded::default() }))
+            Some(ScriptReply::Became(RecordOutcome { stored: 2, refused: 1, ..RecordOutcome::default() }))
         );
         assert_eq!(
             reply(&[bulk("unlisted"), Value::Int(4), Value::Int(-1), Value::Int(1), Value::Int(3)]),
-            Some(Said::Unlisted { series: 4, hour: None, new: vec![0, 2] })
+            Some(ScriptReply::Unlisted { series: 4, hour: None, new: vec![0, 2] })
         );
         for wrong in [&[bulk("stored")][..], &[bulk("unlisted"), Value::Int(0), Value::Int(0), Value::Int(0)], &[]] {
             assert_eq!(reply(wrong), None);

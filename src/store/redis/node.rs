@@ -11,9 +11,9 @@ use redis::{
     TlsCertificates, Value,
 };
 
-use super::super::Unavailable;
+use super::super::StoreError;
 use super::address::Address;
-use crate::threads::spawn_lasting;
+use crate::supervisor::spawn_supervised;
 
 /// Connections to a server. While one waits for its answers, what comes is gathered for the other; with more of them,
 /// pipelines get shorter and cost more.
@@ -40,7 +40,7 @@ pub(super) struct Node {
 struct State {
     waiting: VecDeque<Job>,
     waiting_bytes: usize,
-    condition: Condition,
+    condition: CircuitState,
     /// Counts the times the server came back: a connection from before is not used again.
     generation: u64,
     is_closing: bool,
@@ -51,7 +51,7 @@ struct State {
 
 /// How a server is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Condition {
+enum CircuitState {
     Well,
     /// It answers, and takes nothing: out of memory, read-only, or unable to save.
     Refusing(String),
@@ -69,23 +69,23 @@ pub(super) struct Job {
 /// Where the replies to a job come.
 #[derive(Default)]
 pub(super) struct Answer {
-    replies: Mutex<Option<Result<Vec<Value>, Unavailable>>>,
+    replies: Mutex<Option<Result<Vec<Value>, StoreError>>>,
     came: Condvar,
 }
 
 impl Answer {
-    fn give(&self, replies: Result<Vec<Value>, Unavailable>) {
+    fn give(&self, replies: Result<Vec<Value>, StoreError>) {
         *self.replies.lock().unwrap_or_else(PoisonError::into_inner) = Some(replies);
         self.came.notify_one();
     }
 
     /// Waits for the replies, until a deadline.
-    pub(super) fn wait(&self, deadline: Instant) -> Result<Vec<Value>, Unavailable> {
+    pub(super) fn wait(&self, deadline: Instant) -> Result<Vec<Value>, StoreError> {
         let replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
         let within = deadline.saturating_duration_since(Instant::now());
         let waited = self.came.wait_timeout_while(replies, within, |replies| replies.is_none());
         let mut replies = waited.unwrap_or_else(PoisonError::into_inner).0;
-        let late = || Err(Unavailable::uncertain("Redis has not answered in time"));
+        let late = || Err(StoreError::uncertain("Redis has not answered in time"));
         replies.take().unwrap_or_else(late)
     }
 }
@@ -105,7 +105,7 @@ impl Node {
         let state = State {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
-            condition: Condition::Well,
+            condition: CircuitState::Well,
             generation: 0,
             is_closing: false,
             probe_key,
@@ -114,7 +114,7 @@ impl Node {
         let node = Arc::new(Self { address, client, state: Mutex::new(state), changed: Condvar::new() });
         for number in 0..CONNECTIONS {
             let node = node.clone();
-            let spawned = spawn_lasting(&format!("redis-{number}"), move || node.run(number == 0));
+            let spawned = spawn_supervised(&format!("redis-{number}"), move || node.run(number == 0));
             spawned.map_err(|error| format!("store: no thread for a connection to Redis: {error}"))?;
         }
         Ok(node)
@@ -131,24 +131,24 @@ impl Node {
     }
 
     /// Why it takes no samples now, if so.
-    pub(super) fn unavailable(&self) -> Option<Unavailable> {
+    pub(super) fn unavailable(&self) -> Option<StoreError> {
         match &self.state().condition {
-            Condition::Well => None,
-            Condition::Refusing(why) | Condition::Away(why) => Some(Unavailable::new(why.clone())),
+            CircuitState::Well => None,
+            CircuitState::Refusing(why) | CircuitState::Away(why) => Some(StoreError::new(why.clone())),
         }
     }
 
     /// Hands over commands. Where the server is known not to answer, or to take nothing, that is said at once.
-    pub(super) fn submit(&self, job: Job) -> Result<(), Unavailable> {
+    pub(super) fn submit(&self, job: Job) -> Result<(), StoreError> {
         let mut state = self.state();
         match &state.condition {
-            Condition::Away(why) => return Err(Unavailable::new(why.clone())),
-            Condition::Refusing(why) if job.writes => return Err(Unavailable::new(why.clone())),
-            _ if state.is_closing => return Err(Unavailable::new(format!("{} is not used any more", self.address))),
+            CircuitState::Away(why) => return Err(StoreError::new(why.clone())),
+            CircuitState::Refusing(why) if job.writes => return Err(StoreError::new(why.clone())),
+            _ if state.is_closing => return Err(StoreError::new(format!("{} is not used any more", self.address))),
             _ => {}
         }
         if state.waiting_bytes + job.bytes.len() > WAITING_BYTES_MAX {
-            return Err(Unavailable::new(format!(
+            return Err(StoreError::new(format!(
                 "{WAITING_BYTES_MAX} bytes wait for {} already, the limit",
                 self.address
             )));
@@ -185,7 +185,7 @@ impl Node {
                 Next::Exchange(jobs) => {
                     if let Err((why, generation)) = self.serve(&mut connection, generation, jobs) {
                         connection = None;
-                        self.trip(Condition::Away(why), generation);
+                        self.trip(CircuitState::Away(why), generation);
                     }
                 }
             }
@@ -213,7 +213,7 @@ impl Node {
             Err(error) => error,
         };
         let why = self.away(&error);
-        let told = if connection.is_some() { Unavailable::uncertain } else { Unavailable::new };
+        let told = if connection.is_some() { StoreError::uncertain } else { StoreError::new };
         if !was_there || error.is_timeout() {
             fail(jobs, &told(why.clone()));
             return Err((why, generation));
@@ -240,10 +240,10 @@ impl Node {
             if state.is_closing {
                 let waiting = std::mem::take(&mut state.waiting);
                 drop(state);
-                fail(waiting, &Unavailable::new(format!("{} is not used any more", self.address)));
+                fail(waiting, &StoreError::new(format!("{} is not used any more", self.address)));
                 return (Next::End, generation);
             }
-            let probed = probed.filter(|_| state.condition != Condition::Well);
+            let probed = probed.filter(|_| state.condition != CircuitState::Well);
             // Before what waits: a server that takes nothing may be read on and on.
             if probed.is_some_and(|probed| probed.elapsed() >= PROBE_EVERY) {
                 return (Next::Probe, generation);
@@ -280,17 +280,17 @@ impl Node {
     }
 
     /// Opens the circuit: from now on everything is refused at once, until a probe succeeds.
-    fn trip(&self, condition: Condition, generation: u64) {
+    fn trip(&self, condition: CircuitState, generation: u64) {
         let mut state = self.state();
         if state.generation != generation || state.condition == condition {
             return;
         }
-        let (Condition::Away(why) | Condition::Refusing(why)) = &condition else { return };
-        let unavailable = Unavailable::new(why.clone());
-        if state.condition == Condition::Well {
+        let (CircuitState::Away(why) | CircuitState::Refusing(why)) = &condition else { return };
+        let unavailable = StoreError::new(why.clone());
+        if state.condition == CircuitState::Well {
             log::error!("Store: {why}; it is tried again every {} ms", PROBE_EVERY.as_millis());
         }
-        let is_away = matches!(condition, Condition::Away(_));
+        let is_away = matches!(condition, CircuitState::Away(_));
         let (failed, kept) = std::mem::take(&mut state.waiting).into_iter().partition(|job| is_away || job.writes);
         state.waiting = kept;
         state.waiting_bytes = state.waiting.iter().map(|job| job.bytes.len()).sum();
@@ -310,11 +310,11 @@ impl Node {
             connection.recv_response()
         });
         let condition = match probed {
-            Ok(reply) => self.trouble(&reply).unwrap_or(Condition::Well),
-            Err(error) => Condition::Away(self.away(&error)),
+            Ok(reply) => self.trouble(&reply).unwrap_or(CircuitState::Well),
+            Err(error) => CircuitState::Away(self.away(&error)),
         };
         let mut state = self.state();
-        if condition == Condition::Well {
+        if condition == CircuitState::Well {
             log::info!("Store: {} is back", self.address);
             state.generation += 1;
         }
@@ -324,17 +324,17 @@ impl Node {
     }
 
     /// What an answer tells of the server, where it is one that concerns every command.
-    fn trouble(&self, reply: &Value) -> Option<Condition> {
+    fn trouble(&self, reply: &Value) -> Option<CircuitState> {
         let Value::ServerError(error) = reply else { return None };
         let says = |code: &&str| {
             error.code() == *code || error.details().is_some_and(|text| text.contains(&format!("-{code} ")))
         };
         let why = || format!("{} answers {} {}", self.address, error.code(), error.details().unwrap_or_default());
         if ["OOM", "READONLY", "MISCONF", "NOREPLICAS"].iter().any(&says) {
-            return Some(Condition::Refusing(why()));
+            return Some(CircuitState::Refusing(why()));
         }
         let is_away = ["LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH", "NOPERM", "BUSY"].iter().any(says);
-        is_away.then(|| Condition::Away(why()))
+        is_away.then(|| CircuitState::Away(why()))
     }
 
     fn away(&self, error: &redis::RedisError) -> String {
@@ -405,7 +405,7 @@ fn client(address: &Address) -> RedisResult<Client> {
     Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })
 }
 
-fn fail(jobs: impl IntoIterator<Item = Job>, unavailable: &Unavailable) {
+fn fail(jobs: impl IntoIterator<Item = Job>, unavailable: &StoreError) {
     jobs.into_iter().for_each(|job| job.answer.give(Err(unavailable.clone())));
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
-use super::super::Unavailable;
+use super::super::StoreError;
 use super::address::Address;
 use super::node::{Answer, Job, Node, ask_once};
 
@@ -92,7 +92,7 @@ impl Nodes {
     }
 
     /// Why some samples cannot be taken now, if so.
-    pub(super) fn unavailable(&self) -> Option<Unavailable> {
+    pub(super) fn unavailable(&self) -> Option<StoreError> {
         let map = self.shared.map.read().unwrap_or_else(PoisonError::into_inner);
         let is_whole = map.owners.len() == usize::from(SLOTS) && map.owners.iter().all(Option::is_some);
         if !is_whole {
@@ -103,9 +103,9 @@ impl Nodes {
 
     /// Sends each command to the server that has its slot, and gives their replies, each within [`ANSWER_WITHIN`]. An
     /// error that a server answers is given as why it is unavailable.
-    pub(super) fn run(&self, commands: &[Command], deadline: Instant) -> Vec<Result<Value, Unavailable>> {
-        let mut replies: Vec<Result<Value, Unavailable>> =
-            vec![Err(Unavailable::new("a slot moves on and on")); commands.len()];
+    pub(super) fn run(&self, commands: &[Command], deadline: Instant) -> Vec<Result<Value, StoreError>> {
+        let mut replies: Vec<Result<Value, StoreError>> =
+            vec![Err(StoreError::new("a slot moves on and on")); commands.len()];
         let mut pending: Vec<Pending> =
             (0..commands.len()).map(|place| Pending { place, node: None, is_asking: false }).collect();
         let mut loads_scripts = false;
@@ -145,7 +145,7 @@ impl Nodes {
         commands: &[Command],
         pending: Vec<Pending>,
         loads_scripts: bool,
-        replies: &mut [Result<Value, Unavailable>],
+        replies: &mut [Result<Value, StoreError>],
     ) -> Vec<(Arc<Node>, Vec<usize>, Vec<usize>, Arc<Answer>)> {
         let mut by_node: BTreeMap<*const Node, (Arc<Node>, Vec<Pending>)> = BTreeMap::new();
         {
@@ -194,12 +194,7 @@ impl Nodes {
     }
 
     /// A reply as it is given; or as an error what to do instead, and whether for want of a script.
-    fn read(
-        &self,
-        reply: Value,
-        place: usize,
-        node: &Arc<Node>,
-    ) -> Result<Result<Value, Unavailable>, (Pending, bool)> {
+    fn read(&self, reply: Value, place: usize, node: &Arc<Node>) -> Result<Result<Value, StoreError>, (Pending, bool)> {
         let Value::ServerError(error) = reply else { return Ok(Ok(reply)) };
         let to = |address: &str| {
             let (host, port) = address.split_ascii_whitespace().nth(1)?.rsplit_once(':')?;
@@ -219,11 +214,11 @@ impl Nodes {
             }
             "MOVED" => {
                 let why = format!("{} is a node of a cluster: --store redis+cluster://…", node.address());
-                return Ok(Err(Unavailable::new(why)));
+                return Ok(Err(StoreError::new(why)));
             }
             _ => {}
         }
-        Ok(Err(Unavailable::new(format!("{} answers {} {details}", node.address(), error.code()))))
+        Ok(Err(StoreError::new(format!("{} answers {} {details}", node.address(), error.code()))))
     }
 }
 
@@ -239,8 +234,8 @@ impl Drop for Nodes {
 }
 
 impl Shared {
-    fn incomplete(&self) -> Unavailable {
-        Unavailable::new(format!("{}: not every slot of the cluster is known to have a node", self.address))
+    fn incomplete(&self) -> StoreError {
+        StoreError::new(format!("{}: not every slot of the cluster is known to have a node", self.address))
     }
 
     /// Has the slots of a cluster learned again soon.

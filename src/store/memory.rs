@@ -20,9 +20,9 @@ use smol_str::SmolStr;
 #[cfg(feature = "disk")]
 use super::disk;
 use super::host::Host;
-use super::{Many, Recorded, Status, Unavailable};
-use crate::sample::{Key, View};
-use crate::summary::{Moment, Series, Wanted};
+use super::{BatchOutcome, RecordOutcome, Status, StoreError};
+use crate::sample::{IdempotencyKey, SampleRef};
+use crate::summary::{KeyFilter, SampleTime, Series};
 
 /// Locks that hosts are spread over, up to 256: few posts meet at one, and the sweep holds each for a moment only.
 const SHARDS: usize = 128;
@@ -31,7 +31,7 @@ const SHARDS: usize = 128;
 pub(super) type Shard = IndexMap<SmolStr, Host, RandomState>;
 
 /// The hosts of one process.
-pub(super) struct Local {
+pub(super) struct MemoryStore {
     pub(super) shards: Vec<Mutex<Shard>>,
     /// That of every shard: a name is hashed once, for its shard and for its place there.
     hasher: RandomState,
@@ -41,7 +41,7 @@ pub(super) struct Local {
     pub(super) disk: Option<disk::Disk>,
 }
 
-impl Local {
+impl MemoryStore {
     /// An empty store in memory for up to `series_max` series, a label of a host each.
     pub(super) fn new(series_max: usize) -> Self {
         let hasher = RandomState::default();
@@ -81,7 +81,7 @@ impl Local {
         "Store is memory: what was received is gone when the receiver stops".to_owned()
     }
 
-    /// Whether it outlives this process, and [`Local::sync`] is to be called on and on.
+    /// Whether it outlives this process, and [`MemoryStore::sync`] is to be called on and on.
     pub(super) fn is_durable(&self) -> bool {
         #[cfg(feature = "disk")]
         return self.disk.is_some();
@@ -95,36 +95,46 @@ impl Local {
     }
 
     /// Why it cannot take samples now, if so. What it holds can be read all the same.
-    pub(super) fn unavailable(&self) -> Option<Unavailable> {
+    pub(super) fn unavailable(&self) -> Option<StoreError> {
         #[cfg(feature = "disk")]
         return self.disk.as_ref().and_then(disk::Disk::unavailable);
         #[cfg(not(feature = "disk"))]
         None
     }
 
-    /// Records a sample, unless `key` says that it was recorded before. [`Local::settle`] makes sure of it.
+    /// Records a sample, unless `key` says that it was recorded before. [`MemoryStore::wait_durable`] makes sure of it.
     ///
     /// # Errors
     /// When it could not be written to the journal; then nothing of it is recorded.
-    pub(super) fn record(&self, sample: View<'_>, key: Option<Key<'_>>, now: u64) -> Result<Recorded, Unavailable> {
-        let moment = Moment::new(sample.epoch, now);
+    pub(super) fn record(
+        &self,
+        sample: SampleRef<'_>,
+        key: Option<IdempotencyKey<'_>>,
+        now: u64,
+    ) -> Result<RecordOutcome, StoreError> {
+        let moment = SampleTime::new(sample.epoch, now);
         let hash = self.hasher.hash_one(sample.host);
         let mut shard = locked(&self.shards[shard_of(hash)]);
         let place = place_of(&shard, hash, sample.host);
         self.record_at(&mut shard, place, sample, key, &moment)
     }
 
-    /// Records `count` samples, each as [`Local::record`] does. Those of one host are recorded in their order, and each
+    /// Records `count` samples, each as [`MemoryStore::record`] does. Those of one host are recorded in their order, and each
     /// lock is taken once.
-    pub(super) fn record_many<'v>(&self, count: usize, sample: impl Fn(usize) -> View<'v>, now: u64) -> Many {
-        let mut became = Many::default();
+    pub(super) fn record_many<'v>(
+        &self,
+        count: usize,
+        sample: impl Fn(usize) -> SampleRef<'v>,
+        now: u64,
+    ) -> BatchOutcome {
+        let mut became = BatchOutcome::default();
         let hashes: Vec<u64> = (0..count).map(|index| self.hasher.hash_one(sample(index).host)).collect();
         let mut ends = [0; SHARDS];
         hashes.iter().for_each(|hash| ends[shard_of(*hash)] += 1);
         (1..SHARDS).for_each(|place| ends[place] += ends[place - 1]);
         let mut order = vec![0; count];
         // Samples that come together are mostly of one second.
-        let (mut starts, mut places, mut moment) = (ends, Vec::new(), Moment::new(now, now));
+        let (mut starts, mut places, mut moment) = (ends, Vec::new(), SampleTime::new(now, now));
         for (index, hash) in hashes.iter().enumerate().rev() {
             let start = &mut starts[shard_of(*hash)];
             *start -= 1;
@@ -141,7 +151,7 @@ impl Local {
             for (index, place) in order[start..end].iter().zip(&places) {
                 let sample = sample(*index);
                 if sample.epoch != moment.epoch() {
-                    moment = Moment::new(sample.epoch, now);
+                    moment = SampleTime::new(sample.epoch, now);
                 }
                 became.add(*index, self.record_at(&mut shard, *place, sample, None, &moment));
             }
@@ -155,17 +165,17 @@ impl Local {
         &self,
         shard: &mut Shard,
         place: Option<usize>,
-        sample: View<'_>,
-        key: Option<Key<'_>>,
-        moment: &Moment,
-    ) -> Result<Recorded, Unavailable> {
+        sample: SampleRef<'_>,
+        key: Option<IdempotencyKey<'_>>,
+        moment: &SampleTime,
+    ) -> Result<RecordOutcome, StoreError> {
         if moment.is_expired() {
-            return Ok(Recorded { expired: sample.values.len(), ..Recorded::default() });
+            return Ok(RecordOutcome { expired: sample.values.len(), ..RecordOutcome::default() });
         }
         let place = place.or_else(|| shard.get_index_of(sample.host));
         let mut known = place.and_then(|place| shard.get_index_mut(place)).map(|(_, host)| host);
         if known.as_deref().zip(key).is_some_and(|(host, key)| host.is_duplicate(key)) {
-            return Ok(Recorded { duplicate: true, ..Recorded::default() });
+            return Ok(RecordOutcome { duplicate: true, ..RecordOutcome::default() });
         }
         if let Some(host) = &mut known
             && let Some(place) = host.series.run(sample.values)
@@ -178,7 +188,7 @@ impl Local {
                 series.record(moment, *value);
             }
             host.hear_of(moment, key);
-            return Ok(Recorded { stored: sample.values.len(), ..Recorded::default() });
+            return Ok(RecordOutcome { stored: sample.values.len(), ..RecordOutcome::default() });
         }
         let is_new =
             |label: &str, likely: &mut usize| match known.as_deref().and_then(|h| h.series.place(label, *likely)) {
@@ -199,7 +209,7 @@ impl Local {
                 |label: &str| !is_new(label, &mut likely) || left.checked_sub(1).inspect(|less| left = *less).is_some();
             Cow::Owned(sample.values.iter().filter(|(label, _)| fits(label)).cloned().collect())
         };
-        let recorded = Recorded { stored: values.len(), refused: new - granted, ..Recorded::default() };
+        let recorded = RecordOutcome { stored: values.len(), refused: new - granted, ..RecordOutcome::default() };
         if values.is_empty() {
             return Ok(recorded);
         }
@@ -222,7 +232,7 @@ impl Local {
     ///
     /// # Errors
     /// When it could not be made so.
-    pub(super) fn settle(&self) -> Result<(), Unavailable> {
+    pub(super) fn wait_durable(&self) -> Result<(), StoreError> {
         #[cfg(feature = "disk")]
         if let Some(disk) = &self.disk {
             disk.await_durable()?;
@@ -231,7 +241,7 @@ impl Local {
     }
 
     /// Copies the series of `host` that are asked for, sorted by label. A host that is not known has none.
-    pub(super) fn series(&self, host: &str, wanted: &Wanted) -> Vec<(SmolStr, Series)> {
+    pub(super) fn series(&self, host: &str, wanted: &KeyFilter) -> Vec<(SmolStr, Series)> {
         let shard = self.shard(host);
         let Some(host) = shard.get(host) else { return Vec::new() };
         let mut series: Vec<_> = host.series.iter().filter(|(label, _)| wanted.any_of(label)).cloned().collect();
@@ -273,7 +283,7 @@ impl Local {
     ///
     /// # Errors
     /// When that could not be made durable; then the host is still known.
-    pub(super) fn remove(&self, host: &str) -> Result<bool, Unavailable> {
+    pub(super) fn remove(&self, host: &str) -> Result<bool, StoreError> {
         let mut shard = self.shard(host);
         if !shard.contains_key(host) {
             return Ok(false);
@@ -342,22 +352,22 @@ fn place_of(shard: &Shard, hash: u64, host: &str) -> Option<usize> {
 
 /// What a store in memory alone need not do.
 #[cfg(not(feature = "disk"))]
-impl Local {
+impl MemoryStore {
     /// Nothing is made durable.
     pub(super) fn sync(&self) {}
 
     /// Nothing is made durable.
-    pub(super) fn sync_now(&self) -> Result<(), Unavailable> {
+    pub(super) fn sync_now(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
     /// Nothing is written.
-    pub(super) fn checkpoint(&self) -> Result<(), Unavailable> {
+    pub(super) fn checkpoint(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
     /// Nothing is removed.
-    pub(super) fn expire_disk(&self, _now: u64) -> Result<(), Unavailable> {
+    pub(super) fn expire_disk(&self, _now: u64) -> Result<(), StoreError> {
         Ok(())
     }
 }
@@ -369,7 +379,7 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
+    use super::super::HostState;
     use super::super::host::{SOURCES_PER_HOST_MAX, source_kept_sec};
     use super::*;
     use crate::sample::Sample;
@@ -381,30 +391,30 @@ mod tests {
         Sample { host: host.to_owned().into(), epoch, values }
     }
 
-    fn put(store: &Local, sample: &Sample<'_>, key: Option<Key<'_>>, now: u64) -> Recorded {
+    fn put(store: &MemoryStore, sample: &Sample<'_>, key: Option<IdempotencyKey<'_>>, now: u64) -> RecordOutcome {
         store.record(sample.view(), key, now).unwrap()
     }
 
-    fn key(source: &str, seq: u64) -> Option<Key<'_>> {
-        Some(Key { source, seq })
+    fn key(source: &str, seq: u64) -> Option<IdempotencyKey<'_>> {
+        Some(IdempotencyKey { source, seq })
     }
 
-    fn stored(n: usize) -> Recorded {
-        Recorded { stored: n, ..Recorded::default() }
+    fn stored(n: usize) -> RecordOutcome {
+        RecordOutcome { stored: n, ..RecordOutcome::default() }
     }
 
-    fn means(store: &Local, host: &str, label: &str, now: u64) -> Vec<f64> {
+    fn means(store: &MemoryStore, host: &str, label: &str, now: u64) -> Vec<f64> {
         let status = store.status(host, &[label], now).unwrap();
         status.recent[0].1.iter().flatten().copied().collect()
     }
 
     #[test]
     fn a_retry_does_not_count_twice() {
-        let store = Local::new(10);
+        let store = MemoryStore::new(10);
         assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key("a", 5), NOW), stored(1));
         for seq in [5, 4] {
             let again = put(&store, &sample("h", NOW, &["cpu"]), key("a", seq), NOW);
-            assert_eq!(again, Recorded { duplicate: true, ..Recorded::default() });
+            assert_eq!(again, RecordOutcome { duplicate: true, ..RecordOutcome::default() });
         }
         assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key("a", 6), NOW), stored(1));
         assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key("b", 1), NOW), stored(1));
@@ -414,7 +424,7 @@ mod tests {
 
     #[test]
     fn sources_of_a_host_are_bounded_and_the_longest_unheard_gives_way() {
-        let store = Local::new(10);
+        let store = MemoryStore::new(10);
         for source in 0..=SOURCES_PER_HOST_MAX as u64 {
             let name = format!("s{source}");
             assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key(&name, 1), NOW + source), stored(1));
@@ -425,15 +435,15 @@ mod tests {
 
     #[test]
     fn the_cap_refuses_new_series_and_serves_those_there_are() {
-        let store = Local::new(2);
+        let store = MemoryStore::new(2);
         assert_eq!(put(&store, &sample("a", NOW, &["cpu", "mem"]), None, NOW), stored(2));
         assert_eq!(
             put(&store, &sample("b", NOW, &["cpu"]), key("s", 1), NOW),
-            Recorded { refused: 1, ..Recorded::default() }
+            RecordOutcome { refused: 1, ..RecordOutcome::default() }
         );
         assert_eq!(store.hosts(), ["a"]);
         let mixed = put(&store, &sample("a", NOW, &["cpu", "disk"]), key("s", 1), NOW);
-        assert_eq!(mixed, Recorded { stored: 1, refused: 1, ..Recorded::default() });
+        assert_eq!(mixed, RecordOutcome { stored: 1, refused: 1, ..RecordOutcome::default() });
         assert!(put(&store, &sample("a", NOW, &["cpu", "disk"]), key("s", 1), NOW).duplicate);
         assert!(store.remove("a").unwrap() && !store.remove("a").unwrap());
         // What was refused was not remembered as counted.
@@ -443,16 +453,16 @@ mod tests {
 
     #[test]
     fn what_is_too_old_or_empty_makes_no_host() {
-        let store = Local::new(2);
+        let store = MemoryStore::new(2);
         let old = put(&store, &sample("a", NOW - 90_000, &["cpu", "mem"]), None, NOW);
-        assert_eq!(old, Recorded { expired: 2, ..Recorded::default() });
+        assert_eq!(old, RecordOutcome { expired: 2, ..RecordOutcome::default() });
         assert_eq!(put(&store, &sample("a", NOW, &[]), None, NOW), stored(0));
         assert!(store.hosts().is_empty());
     }
 
     #[test]
     fn the_sweep_lets_go_of_what_has_left_its_windows() {
-        let store = Local::new(10);
+        let store = MemoryStore::new(10);
         assert_eq!(put(&store, &sample("a", NOW, &["cpu", "mem"]), key("s", 1), NOW), stored(2));
         assert_eq!(put(&store, &sample("b", NOW - 3600, &["cpu"]), None, NOW), stored(1));
         assert_eq!(put(&store, &sample("a", NOW + 7200, &["mem"]), None, NOW + 7200), stored(1));
@@ -472,11 +482,11 @@ mod tests {
 
     #[test]
     fn states_follow_the_learned_interval() {
-        let store = Local::new(10);
+        let store = MemoryStore::new(10);
         let state = |host: &str, now| store.status(host, &[], now).unwrap().state(now);
         assert_eq!(put(&store, &sample("once", NOW, &["cpu"]), None, NOW), stored(1));
         assert_eq!(store.status("once", &[], NOW).unwrap().interval_sec, None);
-        assert_eq!((state("once", NOW + 60), state("once", NOW + 61)), (State::Up, State::Down));
+        assert_eq!((state("once", NOW + 60), state("once", NOW + 61)), (HostState::Up, HostState::Down));
         for (host, interval) in [("second", 1), ("minute", 60)] {
             for tick in 0..4 {
                 // One lost sample does not change what was learned.
@@ -486,37 +496,37 @@ mod tests {
             assert_eq!(store.status(host, &[], NOW).unwrap().interval_sec, Some(interval));
         }
         let at = NOW + 4;
-        assert_eq!((state("second", at + 3), state("second", at + 4)), (State::Up, State::Late));
-        assert_eq!((state("second", at + 60), state("second", at + 61)), (State::Late, State::Down));
+        assert_eq!((state("second", at + 3), state("second", at + 4)), (HostState::Up, HostState::Late));
+        assert_eq!((state("second", at + 60), state("second", at + 61)), (HostState::Late, HostState::Down));
         let at = NOW + 240;
-        assert_eq!((state("minute", at + 180), state("minute", at + 181)), (State::Up, State::Late));
-        assert_eq!((state("minute", at + 600), state("minute", at + 601)), (State::Late, State::Down));
-        assert_eq!(state("second", NOW - 100), State::Up);
+        assert_eq!((state("minute", at + 180), state("minute", at + 181)), (HostState::Up, HostState::Late));
+        assert_eq!((state("minute", at + 600), state("minute", at + 601)), (HostState::Late, HostState::Down));
+        assert_eq!(state("second", NOW - 100), HostState::Up);
         // After a clock that was hours ahead was set back, the host is heard anew.
         assert_eq!(put(&store, &sample("second", NOW + 7200, &["cpu"]), None, NOW + 7200), stored(1));
         assert_eq!(put(&store, &sample("second", NOW + 10, &["cpu"]), None, NOW + 10), stored(1));
-        assert_eq!((state("second", NOW + 10), state("second", NOW + 71)), (State::Up, State::Down));
+        assert_eq!((state("second", NOW + 10), state("second", NOW + 71)), (HostState::Up, HostState::Down));
     }
 
     #[test]
     fn series_are_copied_sorted_and_filtered_by_their_key() {
-        let store = Local::new(10);
+        let store = MemoryStore::new(10);
         assert_eq!(put(&store, &sample("h", NOW, &["mem", "cpu", "CPU-idle"]), None, NOW), stored(3));
         let labels = |text| {
-            let series = store.series("h", &Wanted::containing(text));
+            let series = store.series("h", &KeyFilter::containing(text));
             series.into_iter().map(|(label, _)| label.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(labels(""), ["CPU-idle", "cpu", "mem"]);
         assert_eq!(labels("cPu"), ["CPU-idle", "cpu"]);
         assert_eq!(labels("by-minute:m"), ["mem"]);
         assert!(labels("disk").is_empty());
-        assert!(store.series("nobody", &Wanted::containing("")).is_empty());
+        assert!(store.series("nobody", &KeyFilter::containing("")).is_empty());
         assert_eq!(means(&store, "h", "cpu", NOW), [1.0]);
     }
 
     #[test]
     fn many_threads_record_every_sample_once() {
-        let store = Local::new(1000);
+        let store = MemoryStore::new(1000);
         std::thread::scope(|scope| {
             for thread in 0..4_u64 {
                 let store = &store;
@@ -533,10 +543,10 @@ mod tests {
         });
         let mut count = 0;
         for host in store.hosts() {
-            let series = store.series(&host, &Wanted::containing("by-minute"));
+            let series = store.series(&host, &KeyFilter::containing("by-minute"));
             let answer = serde_json::to_value(crate::summary::Summaries {
                 series: &series,
-                wanted: &Wanted::containing("by-minute"),
+                wanted: &KeyFilter::containing("by-minute"),
                 now: NOW,
             });
             count += answer.unwrap()["summary:by-minute:cpu"]["averages"][0]["num-samples"].as_u64().unwrap();

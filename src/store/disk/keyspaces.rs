@@ -25,13 +25,13 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(300);
 
 /// The state of the hosts, and the two logs of samples.
 #[derive(Clone)]
-pub(super) struct Tree {
+pub(super) struct Keyspaces {
     pub(super) db: Database,
     pub(super) state: Keyspace,
     pub(super) logs: [Keyspace; 2],
 }
 
-impl Tree {
+impl Keyspaces {
     /// Opens it, after a look at what fjall believes.
     pub(super) fn open(path: &Path) -> Result<Self, String> {
         check_tables(&path.join("fjall"))?;
@@ -108,19 +108,19 @@ mod tests {
     use super::super::CLEARED_BYTES_MAX;
     use super::*;
     use crate::sample::Sample;
-    use crate::store::local::Local;
+    use crate::store::memory::MemoryStore;
 
     const NOW: u64 = 1_465_001_814;
 
     /// Bytes of samples that fjall has in memory: of the logs, and of those that were cleared.
-    fn kept_bytes(tree: &Tree) -> u64 {
+    fn kept_bytes(tree: &Keyspaces) -> u64 {
         tree.logs.iter().map(|log| log.tree.get_version_history_lock().memtable_size_sum()).sum()
     }
 
     #[test]
     fn a_table_that_cannot_be_written_fails_the_checkpoint_until_the_store_is_opened_anew() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Local::open(dir.path(), false, 1000, NOW).unwrap();
+        let store = MemoryStore::open(dir.path(), false, 1000, NOW).unwrap();
         let disk = store.disk.as_ref().unwrap();
         let record = || {
             let sample = Sample { host: "h".into(), epoch: NOW, values: vec![("cpu".into(), 1.0)] };
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn neither_memory_nor_journals_keep_what_was_cleared() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Local::open(dir.path(), false, 1000, NOW).unwrap();
+        let mut store = MemoryStore::open(dir.path(), false, 1000, NOW).unwrap();
         let values: Vec<_> = (0..256).map(|place| (format!("{place:0128}").into(), 1.0)).collect();
         let (samples_each, sample_bytes) = (100, 256 * (128 + 8));
         let mut logged_bytes = 0;
@@ -163,13 +163,13 @@ mod tests {
             if logged_bytes % (10 * samples_each * sample_bytes) == 0 {
                 // A restart reads the journals anew, and lets go of it by its first checkpoint.
                 drop(store);
-                store = Local::open(dir.path(), false, 1000, NOW).unwrap();
+                store = MemoryStore::open(dir.path(), false, 1000, NOW).unwrap();
                 store.checkpoint().unwrap();
                 let tree = store.disk.as_ref().unwrap().journal().tree.clone().unwrap();
                 assert!(kept_bytes(&tree) < CLEARED_BYTES_MAX, "after a restart");
             }
         }
-        let (_, series) = store.series("h", &crate::summary::Wanted::containing("")).pop().unwrap();
+        let (_, series) = store.series("h", &crate::summary::KeyFilter::containing("")).pop().unwrap();
         assert_eq!(u64::from(series.running_samples() as u32), 2 * logged_bytes / sample_bytes, "in both windows");
     }
 }

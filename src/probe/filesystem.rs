@@ -10,14 +10,14 @@ use std::time::Instant;
 use nix::sys::statfs::{EXT4_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 
-use super::aside::Aside;
+use super::background::BackgroundCall;
 use super::percent;
 
 /// One file system: the one that holds a path.
 pub(super) struct Mount {
     path: PathBuf,
     /// Nothing where it is asked at once.
-    aside: Option<Aside<Result<f64, String>>>,
+    aside: Option<BackgroundCall<Result<f64, String>>>,
 }
 
 impl Mount {
@@ -28,12 +28,12 @@ impl Mount {
             return Ok(Self { path, aside: None });
         }
         let asked = path.clone();
-        let aside = Aside::start("statvfs", move || used_percent(&asked))?;
+        let aside = BackgroundCall::start("statvfs", move || used_percent(&asked))?;
         Ok(Self { path, aside: Some(aside) })
     }
 
     pub(super) fn ask(&mut self) {
-        self.aside.iter_mut().for_each(Aside::ask);
+        self.aside.iter_mut().for_each(BackgroundCall::ask);
     }
 
     /// Used space in percent.

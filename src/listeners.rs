@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::ingest::{Ingest, Refused};
+use crate::auth::{AuthError, Principal, split_token};
+use crate::ingest::{Ingest, IngestError};
 use crate::sample::line;
-use crate::threads::spawn_lasting;
-use crate::trust::{Refusal, Speaker, split_token};
+use crate::supervisor::spawn_supervised;
 
 /// Longest datagram or message in bytes. A longer datagram would travel in more than 22 fragments, of which none may be
 /// lost; of messages it bounds what waits for one peer.
@@ -43,13 +43,13 @@ pub struct Options {
 }
 
 /// Open sockets, each read by a thread of its own.
-pub struct Intake {
+pub struct MessageListeners {
     closing: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     descriptions: Vec<String>,
 }
 
-impl Intake {
+impl MessageListeners {
     /// Opens the sockets asked for, and stores what comes by them through `ingest`.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl Intake {
     }
 
     fn spawn(&mut self, name: &str, run: impl FnMut() + Send + 'static) -> io::Result<()> {
-        self.threads.push(spawn_lasting(name, run)?);
+        self.threads.push(spawn_supervised(name, run)?);
         Ok(())
     }
 
@@ -100,12 +100,12 @@ impl Intake {
 struct Together {
     text: Vec<u8>,
     /// Who says each of them, and where it ends.
-    texts: Vec<(Speaker, usize)>,
+    texts: Vec<(Principal, usize)>,
 }
 
 impl Together {
     /// Takes a datagram or a message that came at `now`. What nobody says that is trusted is lost.
-    fn push(&mut self, message: &[u8], ingest: &Ingest, now: u64, trouble: &mut Trouble) {
+    fn push(&mut self, message: &[u8], ingest: &Ingest, now: u64, trouble: &mut DropReporter) {
         let (token, text) = split_token(message);
         match ingest.admit(token, now) {
             Ok(speaker) => {
@@ -127,7 +127,7 @@ impl Together {
     }
 
     /// The lines of each text, numbered through, and who says them.
-    fn lines(&self) -> impl Iterator<Item = (usize, &Speaker, Result<&str, String>)> {
+    fn lines(&self) -> impl Iterator<Item = (usize, &Principal, Result<&str, String>)> {
         let starts = [0].into_iter().chain(self.texts.iter().map(|(_, end)| *end));
         let texts = starts.zip(&self.texts).map(|(start, (speaker, end))| (speaker, &self.text[start..*end]));
         let lines = texts.flat_map(|(speaker, text)| line::lines(text).map(move |(_, line)| (speaker, line)));
@@ -141,7 +141,7 @@ fn named(address: &str, error: &io::Error) -> io::Error {
 
 /// What could not be stored of what came by one socket, since it was last told of.
 #[derive(Default)]
-struct Trouble {
+struct DropReporter {
     lines: u64,
     latest: String,
     truncated: u64,
@@ -150,10 +150,10 @@ struct Trouble {
     told_at: Option<Instant>,
 }
 
-impl Trouble {
+impl DropReporter {
     /// A line is lost: nobody can be told of it, so that it is counted whatever the reason.
-    fn refuse(&mut self, ingest: &Ingest, refused: &Refused) {
-        if let Refused::Unavailable(_) = refused {
+    fn refuse(&mut self, ingest: &Ingest, refused: &IngestError) {
+        if let IngestError::Store(_) = refused {
             ingest.stats().refused_unavailable.add(1);
             ingest.stats().lines_refused.add(1);
         }
@@ -162,7 +162,7 @@ impl Trouble {
     }
 
     /// All lines of a text are lost, since nobody that is trusted says them.
-    fn refuse_all(&mut self, ingest: &Ingest, text: &[u8], refusal: &Refusal) {
+    fn refuse_all(&mut self, ingest: &Ingest, text: &[u8], refusal: &AuthError) {
         let lines = line::lines(text).count();
         ingest.stats().lines_refused.add(lines);
         self.lines += lines as u64;

@@ -8,10 +8,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::{DRAIN_WITHIN, FAILED_PAUSE, LOOK_EVERY, MESSAGE_BYTES_MAX, Together, Trouble};
-use crate::ingest::{Ingest, Refused};
+use super::{DRAIN_WITHIN, DropReporter, FAILED_PAUSE, LOOK_EVERY, MESSAGE_BYTES_MAX, Together};
+use crate::clock::unix_now_sec;
+use crate::ingest::{Ingest, IngestError};
 use crate::sample::line::Precision;
-use crate::server::unix_now_sec;
 
 /// Messages of one peer that wait in this process: 32 MB of the longest, and a millisecond of the fastest. It is whole
 /// messages that libzmq counts: the parts of one that is never ended have no limit.
@@ -47,7 +47,7 @@ impl Socket {
     /// Stores what comes, until `closing` is set and nothing waits any more.
     pub(super) fn run(&self, ingest: &Ingest, closing: &AtomicBool) {
         let (mut message, mut together) = (zmq::Message::new(), Together::default());
-        let mut trouble = Trouble::default();
+        let mut trouble = DropReporter::default();
         while !closing.load(Ordering::Acquire) {
             match self.receive(&mut message, &mut together, ingest, &mut trouble) {
                 Ok(()) => self.store(ingest, &together, &mut trouble, closing),
@@ -73,7 +73,7 @@ impl Socket {
         message: &mut zmq::Message,
         together: &mut Together,
         ingest: &Ingest,
-        trouble: &mut Trouble,
+        trouble: &mut DropReporter,
     ) -> zmq::Result<()> {
         together.clear();
         self.socket.recv(message, 0)?;
@@ -86,7 +86,7 @@ impl Socket {
     }
 
     /// Stores the lines of messages that can be; where the store takes none, waits until it does, or `closing` is set.
-    fn store(&self, ingest: &Ingest, together: &Together, trouble: &mut Trouble, closing: &AtomicBool) {
+    fn store(&self, ingest: &Ingest, together: &Together, trouble: &mut DropReporter, closing: &AtomicBool) {
         let came_at = unix_now_sec();
         let mut waiting: Option<Vec<usize>> = None;
         loop {
@@ -97,7 +97,7 @@ impl Socket {
             let mut again = Vec::new();
             ingest.submit_lines(lines, Precision::ByMagnitude, came_at, |number, became| match became {
                 Ok(_) => {}
-                Err(Refused::Unavailable(unavailable)) if !unavailable.is_uncertain && !is_closing => {
+                Err(IngestError::Store(unavailable)) if !unavailable.is_uncertain && !is_closing => {
                     trouble.failed = Some(format!("messages wait: {unavailable}"));
                     again.push(number);
                 }

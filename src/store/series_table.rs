@@ -19,13 +19,13 @@ const TOUCHED_MAX: usize = 8;
 
 /// The series of one host.
 #[derive(Debug, Default)]
-pub(super) struct Labels {
+pub(super) struct SeriesTable {
     row: Vec<(SmolStr, Series)>,
     /// The places of all labels, where there are more than are searched.
     index: Option<Box<HashMap<SmolStr, u32>>>,
 }
 
-impl Labels {
+impl SeriesTable {
     pub(super) fn len(&self) -> usize {
         self.row.len()
     }
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_label_is_found_wherever_it_stands() {
-        let mut labels = Labels::default();
+        let mut labels = SeriesTable::default();
         let names: Vec<String> = (0..100).map(|n| format!("a label that is longer than others {n}")).collect();
         for (place, name) in names.iter().enumerate() {
             assert_eq!(labels.place(name, place), None);

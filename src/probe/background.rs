@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(20);
 
 /// A thread that reads one thing, one call at a time. It ends when this is dropped, once its call returns.
-pub(super) struct Aside<T> {
+pub(super) struct BackgroundCall<T> {
     asks: SyncSender<()>,
     answers: Receiver<T>,
     is_asked: bool,
@@ -18,7 +18,7 @@ pub(super) struct Aside<T> {
     is_late: bool,
 }
 
-impl<T: Send + 'static> Aside<T> {
+impl<T: Send + 'static> BackgroundCall<T> {
     pub(super) fn start(name: &str, mut read: impl FnMut() -> T + Send + 'static) -> io::Result<Self> {
         let (asks, asked) = mpsc::sync_channel(1);
         let (answer, answers) = mpsc::sync_channel(1);
@@ -57,7 +57,7 @@ mod tests {
     fn a_call_that_hangs_is_made_once_and_holds_nobody() {
         let (release, held) = mpsc::channel::<()>();
         let mut calls = 0;
-        let mut aside = Aside::start("test", move || {
+        let mut aside = BackgroundCall::start("test", move || {
             calls += 1;
             if calls == 1 {
                 let _ = held.recv();

@@ -83,9 +83,9 @@ impl Series {
 
 /// Which summaries are asked for: those whose key contains a text, ignoring case.
 #[derive(Debug)]
-pub struct Wanted(String);
+pub struct KeyFilter(String);
 
-impl Wanted {
+impl KeyFilter {
     /// Asks for the summaries whose key contains `text`; an empty text asks for all.
     #[must_use]
     pub fn containing(text: &str) -> Self {
@@ -114,7 +114,7 @@ pub struct Summaries<'a, L> {
     /// Label and series.
     pub series: &'a [(L, Series)],
     /// Which of them are asked for.
-    pub wanted: &'a Wanted,
+    pub wanted: &'a KeyFilter,
     /// The receiver's clock.
     pub now: u64,
 }

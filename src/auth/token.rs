@@ -16,8 +16,8 @@ use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
-use super::{Refusal, Source};
-use crate::reread::Reread;
+use super::{AuthError, Identity};
+use crate::reload::Reloaded;
 use crate::sample::check_host;
 
 /// Longest token in bytes: it fits a head of 8 KiB and a datagram beside their other lines.
@@ -36,7 +36,7 @@ struct Claims {
     /// Subject: the first of the hosts.
     sub: String,
     hosts: Vec<String>,
-    /// Issued at, and expires at, in seconds since the Unix epoch.
+    /// IssuedToken at, and expires at, in seconds since the Unix epoch.
     iat: u64,
     exp: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,7 +45,7 @@ struct Claims {
 
 /// A token that was made, with what its bearer should know.
 #[derive(Debug, Serialize)]
-pub struct Issued {
+pub struct IssuedToken {
     access_token: String,
     token_type: &'static str,
     /// Seconds.
@@ -53,7 +53,7 @@ pub struct Issued {
     hosts: Vec<String>,
 }
 
-impl Issued {
+impl IssuedToken {
     /// The token itself.
     #[must_use]
     pub fn token(&self) -> &str {
@@ -121,7 +121,7 @@ impl Keys {
     ///
     /// # Errors
     /// When it names no host, one that no host can have, or so many that it would be too long.
-    pub fn issue(&self, source: Source, valid: Duration, now: u64) -> Result<Issued, String> {
+    pub fn issue(&self, source: Identity, valid: Duration, now: u64) -> Result<IssuedToken, String> {
         let subject = source.hosts.first().ok_or("host: a token needs one")?.clone();
         source.hosts.iter().try_for_each(|host| check_host(host))?;
         let (hosts, fingerprint) = (source.hosts, source.fingerprint);
@@ -135,30 +135,30 @@ impl Keys {
             let names = claims.hosts.len();
             return Err(format!("host: {names} names make a token longer than {TOKEN_BYTES_MAX} bytes, the limit"));
         }
-        Ok(Issued { access_token: token, token_type: "Bearer", expires_in: valid.as_secs(), hosts: claims.hosts })
+        Ok(IssuedToken { access_token: token, token_type: "Bearer", expires_in: valid.as_secs(), hosts: claims.hosts })
     }
 
     /// Finds whose token this is.
     ///
     /// # Errors
     /// When it is none that one of the keys has signed, or not valid at `now` any more.
-    pub fn check(&self, token: &str, now: u64) -> Result<Source, Refusal> {
-        const MALFORMED: Refusal = Refusal::BadToken("not a token of this kind");
+    pub fn check(&self, token: &str, now: u64) -> Result<Identity, AuthError> {
+        const MALFORMED: AuthError = AuthError::BadToken("not a token of this kind");
         if token.len() > TOKEN_BYTES_MAX {
-            return Err(Refusal::BadToken("longer than 4096 bytes, the limit"));
+            return Err(AuthError::BadToken("longer than 4096 bytes, the limit"));
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(MALFORMED)?;
         let claims = signed.strip_prefix(HEADER).ok_or(MALFORMED)?;
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| MALFORMED)?;
         // In constant time, and whole: a shorter signature does not verify.
         if !self.0.iter().any(|key| hmac::verify(key, signed.as_bytes(), &signature).is_ok()) {
-            return Err(Refusal::BadToken("signed by no key known here"));
+            return Err(AuthError::BadToken("signed by no key known here"));
         }
         let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| MALFORMED)?;
         let Claims { hosts, exp, fingerprint, .. } = serde_json::from_slice(&claims).map_err(|_| MALFORMED)?;
-        let source = Source { hosts, fingerprint };
+        let source = Identity { hosts, fingerprint };
         if now >= exp {
-            return Err(Refusal::Expired { ago_sec: now - exp, source: Arc::new(source) });
+            return Err(AuthError::Expired { ago_sec: now - exp, source: Arc::new(source) });
         }
         Ok(source)
     }
@@ -166,7 +166,7 @@ impl Keys {
 
 /// What issues and checks tokens.
 pub struct Tokens {
-    keys: Reread<Keys>,
+    keys: Reloaded<Keys>,
     valid: Duration,
     note: Option<String>,
 }
@@ -179,7 +179,7 @@ impl Tokens {
     pub fn open(key_file: &Path, valid: Duration) -> Result<Self, String> {
         let (_, note) = Keys::read_or_make(key_file)?;
         let file = key_file.to_owned();
-        let keys = Reread::new(vec![file.clone()], move || Keys::read(&file))?;
+        let keys = Reloaded::new(vec![file.clone()], move || Keys::read(&file))?;
         Ok(Self { keys, valid, note })
     }
 
@@ -187,7 +187,7 @@ impl Tokens {
     ///
     /// # Errors
     /// Those of [`Keys::issue`].
-    pub fn issue(&self, source: Source, now: u64) -> Result<Issued, String> {
+    pub fn issue(&self, source: Identity, now: u64) -> Result<IssuedToken, String> {
         self.keys.current().issue(source, self.valid, now)
     }
 
@@ -195,7 +195,7 @@ impl Tokens {
         self.note.as_deref()
     }
 
-    pub(super) fn check(&self, token: &str, now: u64) -> Result<Source, Refusal> {
+    pub(super) fn check(&self, token: &str, now: u64) -> Result<Identity, AuthError> {
         self.keys.current().check(token, now)
     }
 }
@@ -214,7 +214,7 @@ mod tests {
     }
 
     fn token(keys: &Keys, hosts: &[&str]) -> String {
-        let source = Source { hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), fingerprint: None };
+        let source = Identity { hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), fingerprint: None };
         keys.issue(source, Duration::from_secs(300), NOW).unwrap().access_token
     }
 
@@ -235,7 +235,7 @@ mod tests {
         let (before, between, after) = (keys(&[OLD]), keys(&[NEW, OLD]), keys(&[NEW]));
         let (old, new) = (token(&before, &["h"]), token(&between, &["h"]));
         assert!(between.check(&old, NOW).is_ok() && between.check(&new, NOW).is_ok() && after.check(&new, NOW).is_ok());
-        assert_eq!(after.check(&old, NOW), Err(Refusal::BadToken("signed by no key known here")));
+        assert_eq!(after.check(&old, NOW), Err(AuthError::BadToken("signed by no key known here")));
     }
 
     #[test]
@@ -247,7 +247,7 @@ mod tests {
                 let mut bad = good.clone().into_bytes();
                 if std::mem::replace(&mut bad[at], other) != other {
                     let bad = String::from_utf8(bad).unwrap();
-                    assert!(matches!(keys.check(&bad, NOW), Err(Refusal::BadToken(_))), "{bad}");
+                    assert!(matches!(keys.check(&bad, NOW), Err(AuthError::BadToken(_))), "{bad}");
                 }
             }
         }

@@ -3,8 +3,8 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use super::client::{Host, HostRow, Hosts, LabelRow, Picture};
-use super::text::{age, bar, fit, harmless, is_percent, number, sparkline};
+use super::client::{HostDetail, HostRow, Hosts, LabelRow, Snapshot};
+use super::format::{age, bar, fit, harmless, is_percent, number, sparkline};
 
 /// Columns of a value, of a bar, and of the gap between cells.
 const VALUE: usize = 7;
@@ -62,14 +62,14 @@ impl Style {
 }
 
 /// The whole of a picture below its heading.
-pub(super) fn table(picture: &Picture, columns: usize, style: Style) -> Vec<String> {
+pub(super) fn table(picture: &Snapshot, columns: usize, style: Style) -> Vec<String> {
     let lines: Vec<String> = match picture {
-        Picture::Hosts(hosts) => {
+        Snapshot::Hosts(hosts) => {
             let layout = HostsLayout::new(hosts, columns);
             let rows = hosts.rows.iter().map(|row| layout.row(row, style, Tone::Plain));
             [layout.heading(style)].into_iter().chain(rows).collect()
         }
-        Picture::Host(host) => {
+        Snapshot::Host(host) => {
             let layout = HostLayout::new(host, columns);
             [layout.heading(style)].into_iter().chain(host.rows.iter().map(|row| layout.row(row, style))).collect()
         }
@@ -176,7 +176,7 @@ pub(super) struct HostLayout {
 }
 
 impl HostLayout {
-    pub(super) fn new(host: &Host, columns: usize) -> Self {
+    pub(super) fn new(host: &HostDetail, columns: usize) -> Self {
         let longest = host.rows.iter().map(|row| harmless(&row.label).width()).max().unwrap_or(0);
         let label = longest.clamp(5, (columns / 3).max(5));
         let has_figures = columns >= label + 4 * (GAP + VALUE) + GAP + SPARK_MIN;
@@ -227,7 +227,7 @@ impl HostLayout {
 mod tests {
     use super::*;
 
-    fn hosts() -> Picture {
+    fn hosts() -> Snapshot {
         let row = |host: &str, state: &str, age_sec, cpu: &[Option<f64>]| HostRow {
             host: host.to_owned(),
             state: state.to_owned(),
@@ -238,7 +238,7 @@ mod tests {
             row("jarvis", "up", 0, &[Some(10.0), Some(50.0), None]),
             row("a\u{1b}[2J漢", "down", 7200, &[None, None, Some(95.0)]),
         ];
-        Picture::Hosts(Hosts { labels: vec!["cpu".to_owned(), "mem".to_owned()], rows, count: 2 })
+        Snapshot::Hosts(Hosts { labels: vec!["cpu".to_owned(), "mem".to_owned()], rows, count: 2 })
     }
 
     #[test]
@@ -263,7 +263,7 @@ mod tests {
             min: None,
             max: Some(1e300),
         };
-        let host = Picture::Host(Host { name: "h".into(), rows: vec![row] });
+        let host = Snapshot::Host(HostDetail { name: "h".into(), rows: vec![row] });
         for columns in 20..250 {
             for picture in [&hosts(), &host] {
                 assert!(table(picture, columns, Style::Plain).iter().all(|line| line.width() <= columns), "{columns}");

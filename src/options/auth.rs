@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lizm::auth;
 use lizm::monitor::Credentials;
-use lizm::trust;
 
 use super::Options;
 #[cfg(feature = "tls")]
@@ -38,9 +38,9 @@ impl Options {
     }
 
     /// Those of who may submit and who may read.
-    pub(super) fn trust(&mut self) -> Result<trust::Options, String> {
+    pub(super) fn auth(&mut self) -> Result<auth::Options, String> {
         let token_valid = self.text("--token-valid")?.unwrap_or_else(|| "5m".to_owned());
-        Ok(trust::Options {
+        Ok(auth::Options {
             token_key: self.file_of_tls("--token-key")?,
             token_valid: span("--token-valid", &token_valid, TOKEN_VALID_MIN, TOKEN_VALID_MAX)?,
             read_password: self.file_of_tls("--read-password-file")?,
@@ -89,7 +89,7 @@ impl Options {
     /// A file that means something to a program with the feature tls.
     fn file_of_tls(&mut self, option: &'static str) -> Result<Option<PathBuf>, String> {
         match self.path(option)? {
-            Some(_) if !cfg!(feature = "tls") => Err(format!("option {option}: {}", trust::WITHOUT_TLS)),
+            Some(_) if !cfg!(feature = "tls") => Err(format!("option {option}: {}", auth::WITHOUT_TLS)),
             file => Ok(file),
         }
     }
@@ -101,7 +101,7 @@ pub(super) fn check(options: &lizm::receiver::Options) -> Result<(), String> {
     if !options.plain && options.https.is_none() {
         return Err("option --no-plain: leaves no door open; --tls-port opens another".to_owned());
     }
-    if options.https.as_ref().is_some_and(|https| https.trust.is_some()) && options.trust.token_key.is_none() {
+    if options.https.as_ref().is_some_and(|https| https.trust.is_some()) && options.auth.token_key.is_none() {
         return Err("option --trust: needs a file for the keys of tokens, --token-key".to_owned());
     }
     Ok(())

@@ -2,7 +2,7 @@
 //!
 //! A token says which hosts its bearer speaks for. A source with a certificate that chains to the receiver's `--trust`
 //! gets one for the names in it (RFC 8705 is the model); `lizm token` makes one for those without. Every way in asks
-//! [`Gate::admit`] who speaks, and [`Speaker::check`] for each host it speaks of.
+//! [`Authorizer::admit`] who speaks, and [`Principal::check`] for each host it speaks of.
 
 #[cfg(feature = "tls")]
 mod certificate;
@@ -27,7 +27,7 @@ pub use password::{Password, basic};
 #[cfg(feature = "tls")]
 pub(crate) use pem::{certificates, private_key, sentence};
 #[cfg(feature = "tls")]
-pub use token::{Issued, Keys, TOKEN_BYTES_MAX, Tokens};
+pub use token::{IssuedToken, Keys, TOKEN_BYTES_MAX, Tokens};
 
 /// What to do about trust that this program was built without.
 pub const WITHOUT_TLS: &str = "this lizm was built without the feature tls; cargo build --release has it";
@@ -54,14 +54,14 @@ pub struct Options {
 
 /// A source of samples, as its token or certificate names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub struct Identity {
     /// The hosts it speaks for; `*.` at the beginning of one stands for a single label.
     pub hosts: Vec<String>,
     /// The SHA-256 of its certificate, as `sha256:` and hexadecimal digits.
     pub fingerprint: Option<String>,
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "subject {:?}", self.hosts.first().map_or("", String::as_str))?;
         match &self.fingerprint {
@@ -73,23 +73,23 @@ impl fmt::Display for Source {
 
 /// Who submits.
 #[derive(Debug, Clone)]
-pub enum Speaker {
+pub enum Principal {
     /// Anybody, where no token is needed.
     Anyone,
     /// The bearer of a valid token.
-    Source(Arc<Source>),
+    Identity(Arc<Identity>),
 }
 
-impl Speaker {
+impl Principal {
     /// Whether it may submit to `host` and remove it. Names are compared byte for byte, as the store does.
     ///
     /// # Errors
     /// When it may not.
-    pub fn check(&self, host: &str) -> Result<(), Refusal> {
+    pub fn check(&self, host: &str) -> Result<(), AuthError> {
         match self {
             Self::Anyone => Ok(()),
-            Self::Source(source) if source.hosts.iter().any(|pattern| covers(pattern, host)) => Ok(()),
-            Self::Source(source) => Err(Refusal::OtherHost { host: host.to_owned(), source: source.clone() }),
+            Self::Identity(source) if source.hosts.iter().any(|pattern| covers(pattern, host)) => Ok(()),
+            Self::Identity(source) => Err(AuthError::OtherHost { host: host.to_owned(), source: source.clone() }),
         }
     }
 }
@@ -105,7 +105,7 @@ fn covers(pattern: &str, host: &str) -> bool {
 
 /// Why somebody may not do what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum AuthError {
     /// A token is needed, and there is none.
     NoToken,
     /// What came as a token is none that a key known here has signed.
@@ -115,18 +115,18 @@ pub enum Refusal {
         /// How long ago, in seconds.
         ago_sec: u64,
         /// Whose it was.
-        source: Arc<Source>,
+        source: Arc<Identity>,
     },
     /// The token is good, for other hosts.
     OtherHost {
         /// The host asked for.
         host: String,
         /// Whose it is.
-        source: Arc<Source>,
+        source: Arc<Identity>,
     },
 }
 
-impl Refusal {
+impl AuthError {
     /// The HTTP status, and the header `WWW-Authenticate` that goes with it (RFC 6750, 3).
     #[must_use]
     pub fn status(&self) -> (u16, &'static str) {
@@ -137,7 +137,7 @@ impl Refusal {
         }
     }
 
-    fn source(&self) -> Option<&Source> {
+    fn source(&self) -> Option<&Identity> {
         match self {
             Self::NoToken | Self::BadToken(_) => None,
             Self::Expired { source, .. } | Self::OtherHost { source, .. } => Some(source),
@@ -145,7 +145,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoToken => f.write_str("token: missing; 'Authorization: Bearer TOKEN' is needed here"),
@@ -159,7 +159,7 @@ impl fmt::Display for Refusal {
 }
 
 /// What stands before submitting and removing.
-pub struct Gate {
+pub struct Authorizer {
     rule: Rule,
     told: Mutex<Told>,
 }
@@ -177,7 +177,7 @@ struct Told {
     passed_over: u64,
 }
 
-impl Gate {
+impl Authorizer {
     /// A gate that lets anybody through.
     #[must_use]
     pub fn wide_open() -> Self {
@@ -232,19 +232,19 @@ impl Gate {
     /// # Errors
     /// When a token is needed, and this is none that is valid at `now`.
     #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "without tokens anybody gets through"))]
-    pub fn admit(&self, token: Option<&str>, now: u64) -> Result<Speaker, Refusal> {
+    pub fn admit(&self, token: Option<&str>, now: u64) -> Result<Principal, AuthError> {
         match &self.rule {
-            Rule::Open => Ok(Speaker::Anyone),
+            Rule::Open => Ok(Principal::Anyone),
             #[cfg(feature = "tls")]
             Rule::Tokens(tokens) => {
-                tokens.check(token.ok_or(Refusal::NoToken)?, now).map(|source| Speaker::Source(Arc::new(source)))
+                tokens.check(token.ok_or(AuthError::NoToken)?, now).map(|source| Principal::Identity(Arc::new(source)))
             }
         }
     }
 
     /// Says in the log what was refused and to whom, now and then.
-    pub fn tell(&self, refusal: &Refusal, now: u64) {
-        let source = refusal.source().map_or("subject not known".to_owned(), Source::to_string);
+    pub fn tell(&self, refusal: &AuthError, now: u64) {
+        let source = refusal.source().map_or("subject not known".to_owned(), Identity::to_string);
         self.tell_of(&format!("{refusal}; {source}"), now);
     }
 
@@ -265,7 +265,7 @@ impl Gate {
 }
 
 /// Who may read.
-pub enum Readers {
+pub enum ReadAccess {
     /// Anybody.
     Anyone,
     /// Who knows the password.
@@ -273,7 +273,7 @@ pub enum Readers {
     WithPassword(Password),
 }
 
-impl Readers {
+impl ReadAccess {
     /// Those that `options` let in.
     ///
     /// # Errors

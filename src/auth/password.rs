@@ -8,13 +8,13 @@ use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 use ring::rand::SystemRandom;
 
-use crate::reread::Reread;
+use crate::reload::Reloaded;
 
 /// Longest password in bytes.
 const PASSWORD_BYTES_MAX: usize = 1024;
 
 /// The password of a file, which every reader shares.
-pub struct Password(Reread<Digest>);
+pub struct Password(Reloaded<Digest>);
 
 /// What tells a password from others, and not what it is.
 struct Digest {
@@ -58,7 +58,7 @@ impl Password {
     /// A sentence that names the file.
     pub fn open(file: &Path) -> Result<Self, String> {
         let path = file.to_owned();
-        Reread::new(vec![path.clone()], move || Digest::read(&path)).map(Self)
+        Reloaded::new(vec![path.clone()], move || Digest::read(&path)).map(Self)
     }
 
     /// Whether a header `Authorization` has the password, with any user name. Compares in constant time.

@@ -12,7 +12,7 @@ const PANICKED_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// When there is no thread to be had.
-pub(crate) fn spawn_lasting(name: &str, mut run: impl FnMut() + Send + 'static) -> io::Result<JoinHandle<()>> {
+pub(crate) fn spawn_supervised(name: &str, mut run: impl FnMut() + Send + 'static) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         while catch_unwind(AssertUnwindSafe(&mut run)).is_err() {
             thread::sleep(PANICKED_PAUSE);
@@ -35,7 +35,7 @@ mod tests {
             told.send(turn).unwrap();
             assert_eq!(turn, 3, "not yet");
         };
-        spawn_lasting("lasting", run).unwrap().join().unwrap();
+        spawn_supervised("lasting", run).unwrap().join().unwrap();
         assert_eq!(said.iter().collect::<Vec<u32>>(), [1, 2, 3]);
     }
 }

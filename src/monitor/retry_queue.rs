@@ -23,13 +23,13 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// A sample on its way, the same for every destination.
 #[derive(Debug, PartialEq)]
-pub(super) struct Outgoing {
+pub(super) struct QueuedSample {
     pub(super) sample: Sample<'static>,
     /// What keeps a retry from counting twice.
     pub(super) key: String,
 }
 
-impl Outgoing {
+impl QueuedSample {
     fn to_line(&self) -> Vec<u8> {
         let Sample { host, epoch, values } = &self.sample;
         let before = format!("{}/{epoch} {} ", segment(host), self.key);
@@ -63,7 +63,7 @@ pub(super) struct Backlog {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    samples: VecDeque<Arc<Outgoing>>,
+    samples: VecDeque<Arc<QueuedSample>>,
     spool: Option<Spool>,
     pushed_out: u64,
     told_at: Option<Instant>,
@@ -93,7 +93,7 @@ impl Backlog {
     }
 
     /// Appends a sample; where there is no room the oldest goes.
-    pub(super) fn push(&self, sample: Arc<Outgoing>) {
+    pub(super) fn push(&self, sample: Arc<QueuedSample>) {
         let mut waiting = self.lock();
         let waiting = &mut *waiting;
         if waiting.samples.len() >= self.samples_max {
@@ -121,7 +121,7 @@ impl Backlog {
     }
 
     /// Waits for the oldest sample, which stays until [`Backlog::done`]; `None` when closed and empty.
-    pub(super) fn front(&self) -> Option<Arc<Outgoing>> {
+    pub(super) fn front(&self) -> Option<Arc<QueuedSample>> {
         let waiting = self.lock();
         let open_and_empty = |waiting: &mut Waiting| waiting.samples.is_empty() && !waiting.closed;
         let waiting = self.changed.wait_while(waiting, open_and_empty).unwrap_or_else(PoisonError::into_inner);
@@ -129,7 +129,7 @@ impl Backlog {
     }
 
     /// Removes the sample that [`Backlog::front`] gave, unless it was pushed out meanwhile. Says how many are left.
-    pub(super) fn done(&self, sample: &Arc<Outgoing>) -> usize {
+    pub(super) fn done(&self, sample: &Arc<QueuedSample>) -> usize {
         let mut waiting = self.lock();
         if waiting.samples.front().is_some_and(|front| Arc::ptr_eq(front, sample)) {
             waiting.samples.pop_front();
@@ -183,7 +183,11 @@ struct Spool {
 }
 
 impl Spool {
-    fn open(directory: &Path, destination: &str, samples_max: usize) -> io::Result<(Self, VecDeque<Arc<Outgoing>>)> {
+    fn open(
+        directory: &Path,
+        destination: &str,
+        samples_max: usize,
+    ) -> io::Result<(Self, VecDeque<Arc<QueuedSample>>)> {
         let path = directory.join(utf8_percent_encode(destination, NON_ALPHANUMERIC).to_string());
         let failed = |error: io::Error| io::Error::new(error.kind(), format!("spool {}: {error}", path.display()));
         fs::create_dir_all(directory).map_err(failed)?;
@@ -193,7 +197,7 @@ impl Spool {
         // What follows the last line's end was cut short by the end of the process.
         let whole = content.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let lines = String::from_utf8_lossy(&content[..whole]);
-        let mut samples: VecDeque<_> = lines.lines().filter_map(Outgoing::from_line).map(Arc::new).collect();
+        let mut samples: VecDeque<_> = lines.lines().filter_map(QueuedSample::from_line).map(Arc::new).collect();
         samples.drain(..samples.len().saturating_sub(samples_max));
         let lines = lines.lines().count();
         file.set_len(whole as u64).map_err(failed)?;
@@ -202,7 +206,7 @@ impl Spool {
 
     /// Appends the newest of `samples`; where the file has grown to twice what may wait, or is not whole, writes them all
     /// anew.
-    fn append(&mut self, samples: &VecDeque<Arc<Outgoing>>, samples_max: usize) -> io::Result<()> {
+    fn append(&mut self, samples: &VecDeque<Arc<QueuedSample>>, samples_max: usize) -> io::Result<()> {
         if self.lines >= 2 * samples_max || !self.is_whole {
             return self.rewrite(samples);
         }
@@ -220,7 +224,7 @@ impl Spool {
     }
 
     /// Writes samples to a new file that takes the place of this one when it is whole.
-    fn rewrite(&mut self, samples: &VecDeque<Arc<Outgoing>>) -> io::Result<()> {
+    fn rewrite(&mut self, samples: &VecDeque<Arc<QueuedSample>>) -> io::Result<()> {
         let lines: Vec<u8> = samples.iter().flat_map(|sample| sample.to_line()).collect();
         let path = self.path.with_extension("new");
         let mut file = open_locked(&path)?;
@@ -253,9 +257,9 @@ fn open_locked(path: &Path) -> io::Result<File> {
 mod tests {
     use super::*;
 
-    fn sample(seq: u64) -> Arc<Outgoing> {
+    fn sample(seq: u64) -> Arc<QueuedSample> {
         let sample = Sample { host: "h ?ü".into(), epoch: seq, values: vec![("a label".into(), 1.5)] };
-        Arc::new(Outgoing { sample, key: format!("s-{seq}") })
+        Arc::new(QueuedSample { sample, key: format!("s-{seq}") })
     }
 
     fn left(backlog: &Backlog) -> Vec<String> {
@@ -340,8 +344,8 @@ mod tests {
     fn what_is_no_sample_in_a_spool_is_left_out() {
         for line in ["", "h/1 s-1", "h/1 s {\"a\":1}", "/1 s-1 {\"a\":1}", "a%2fb/1 s-1 {\"a\":1}", "h/x s-1 {\"a\":1}"]
         {
-            assert_eq!(Outgoing::from_line(line), None, "{line}");
+            assert_eq!(QueuedSample::from_line(line), None, "{line}");
         }
-        assert!(Outgoing::from_line("h/1 s-1 {\"a\":1}").is_some());
+        assert!(QueuedSample::from_line("h/1 s-1 {\"a\":1}").is_some());
     }
 }

@@ -13,8 +13,8 @@ use serde::Deserialize;
 
 use super::destination::without_password;
 use super::publisher::{ANSWER_BYTES_MAX, Http};
-use crate::reread::Reread;
-use crate::threads::spawn_lasting;
+use crate::reload::Reloaded;
+use crate::supervisor::spawn_supervised;
 
 /// Longest token that is read from a file: a head has no room for more.
 const TOKEN_BYTES_MAX: usize = 4096;
@@ -33,9 +33,9 @@ pub(super) enum Token {
     /// None is shown.
     None,
     /// From a file.
-    File(Reread<Arc<str>>),
+    File(Reloaded<Arc<str>>),
     /// From a receiver, by a thread.
-    Given(Arc<Kept>),
+    Given(Arc<TokenRefresher>),
 }
 
 impl Token {
@@ -53,15 +53,15 @@ impl Token {
             }
             Ok(Arc::from(token))
         };
-        Reread::new(vec![file.to_owned()], read).map(Self::File)
+        Reloaded::new(vec![file.to_owned()], read).map(Self::File)
     }
 
     /// The token that the receiver at `url` gives, which is asked by `http`.
     pub(super) fn given_by(url: String, http: Http) -> std::io::Result<Self> {
         let shown = without_password(&url);
-        let kept = Arc::new(Kept { url, shown, state: Mutex::default(), changed: Condvar::new() });
+        let kept = Arc::new(TokenRefresher { url, shown, state: Mutex::default(), changed: Condvar::new() });
         let keeper = kept.clone();
-        spawn_lasting("token", move || keeper.keep(&http))?;
+        spawn_supervised("token", move || keeper.keep(&http))?;
         Ok(Self::Given(kept))
     }
 
@@ -83,7 +83,7 @@ impl Token {
 }
 
 /// A token that a thread keeps.
-pub(super) struct Kept {
+pub(super) struct TokenRefresher {
     url: String,
     /// The same for the log.
     shown: String,
@@ -102,12 +102,12 @@ struct State {
 
 /// What a receiver gives.
 #[derive(Deserialize)]
-struct Issued {
+struct TokenResponse {
     access_token: String,
     expires_in: u64,
 }
 
-impl Kept {
+impl TokenRefresher {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,7 +135,7 @@ impl Kept {
             let answer = self.ask(http);
             let mut state = self.lock();
             let wait = match answer {
-                Ok(Some(Issued { access_token, expires_in })) => {
+                Ok(Some(TokenResponse { access_token, expires_in })) => {
                     let life = Duration::from_secs(expires_in).min(LIFE_MAX);
                     state.latest = Some(Ok(Some(access_token.into())));
                     state.good_until = Some(asked_at + life);
@@ -168,7 +168,7 @@ impl Kept {
     }
 
     /// Asks for a token; `None` where none is needed.
-    fn ask(&self, http: &Http) -> Result<Option<Issued>, String> {
+    fn ask(&self, http: &Http) -> Result<Option<TokenResponse>, String> {
         let mut response = http.current().post(&self.url).send_empty().map_err(|error| error.to_string())?;
         let status = response.status().as_u16();
         let answer = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();

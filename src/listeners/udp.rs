@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::{DRAIN_WITHIN, FAILED_PAUSE, LOOK_EVERY, MESSAGE_BYTES_MAX, Together, Trouble};
+use super::{DRAIN_WITHIN, DropReporter, FAILED_PAUSE, LOOK_EVERY, MESSAGE_BYTES_MAX, Together};
+use crate::clock::unix_now_sec;
 use crate::ingest::Ingest;
 use crate::sample::line::Precision;
-use crate::server::unix_now_sec;
 
 /// Datagrams read by one system call.
 const BATCH: usize = 64;
@@ -59,7 +59,7 @@ impl Socket {
     /// Stores what comes, until `closing` is set and nothing waits any more.
     pub(super) fn run(&self, ingest: &Ingest, closing: &AtomicBool) {
         let (mut batch, mut together) = (Batch::new(), Together::default());
-        let mut trouble = Trouble::default();
+        let mut trouble = DropReporter::default();
         let (name, mut drain_until) = (format!("udp://{}", self.address), None);
         loop {
             let is_closing = closing.load(Ordering::Acquire);
@@ -103,7 +103,7 @@ impl Socket {
 }
 
 /// Stores the lines of some datagrams that can be.
-fn store(ingest: &Ingest, together: &Together, came_at: u64, trouble: &mut Trouble) {
+fn store(ingest: &Ingest, together: &Together, came_at: u64, trouble: &mut DropReporter) {
     ingest.submit_lines(together.lines(), Precision::ByMagnitude, came_at, |_, became| {
         if let Err(refused) = became {
             trouble.refuse(ingest, &refused);

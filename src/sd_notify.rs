@@ -21,9 +21,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const SEND_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs `until`, which returns when the process is to stop. Meanwhile the service manager that started it, if one did,
-/// is told when `ailment` finds nothing for the first time, and then within each half of the watchdog's time in which
-/// it finds nothing. An ailment is a sentence for the log.
-pub fn serving<T>(ailment: impl Fn() -> Option<String> + Sync, until: impl FnOnce() -> T) -> T {
+/// is told when `liveness_error` finds nothing for the first time, and then within each half of the watchdog's time in which
+/// it finds nothing. An liveness_error is a sentence for the log.
+pub fn serving<T>(liveness_error: impl Fn() -> Option<String> + Sync, until: impl FnOnce() -> T) -> T {
     let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
     let Some(socket) = variable("NOTIFY_SOCKET") else { return until() };
     let manager = match Manager::open(&socket) {
@@ -36,8 +36,8 @@ pub fn serving<T>(ailment: impl Fn() -> Option<String> + Sync, until: impl FnOnc
     let watchdog = watchdog_of(variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"), std::process::id());
     let (stop, stopped) = mpsc::channel();
     thread::scope(|scope| {
-        let (manager, ailment) = (&manager, &ailment);
-        let telling = move || manager.tell_while_serving(watchdog, ailment, &stopped);
+        let (manager, liveness_error) = (&manager, &liveness_error);
+        let telling = move || manager.tell_while_serving(watchdog, liveness_error, &stopped);
         if let Err(error) = thread::Builder::new().name("notify".into()).spawn_scoped(scope, telling) {
             log::error!("The service manager cannot be told anything: {error}");
         }
@@ -79,11 +79,11 @@ impl Manager {
     fn tell_while_serving(
         &self,
         watchdog: Option<Duration>,
-        ailment: impl Fn() -> Option<String>,
+        liveness_error: impl Fn() -> Option<String>,
         stopped: &mpsc::Receiver<()>,
     ) {
         let goes_on = |wait: Duration| stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout);
-        while ailment().is_some() {
+        while liveness_error().is_some() {
             if !goes_on(LOOK_EVERY) {
                 return;
             }
@@ -92,7 +92,7 @@ impl Manager {
         let Some(half) = watchdog.map(|watchdog| watchdog / 2) else { return };
         let mut told = None;
         loop {
-            let found = ailment();
+            let found = liveness_error();
             let wait = if found.is_none() { half } else { LOOK_EVERY.min(half) };
             match &found {
                 None => self.tell("WATCHDOG=1"),

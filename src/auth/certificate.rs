@@ -11,16 +11,16 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage, anchor_from_trusted_cert};
 
-use super::Source;
+use super::Identity;
 
 /// Whom a certificate that was verified names: its DNS names (subjectAltName, RFC 5280, 4.2.1.6), wildcards among them.
 #[must_use]
-pub fn source_of(certificate: &CertificateDer<'_>) -> Source {
+pub fn source_of(certificate: &CertificateDer<'_>) -> Identity {
     let mut fingerprint = "sha256:".to_owned();
     digest(&SHA256, certificate).as_ref().iter().for_each(|byte| fingerprint += &format!("{byte:02x}"));
     let hosts = EndEntityCert::try_from(certificate)
         .map_or(Vec::new(), |parsed| parsed.valid_dns_names().map(str::to_owned).collect());
-    Source { hosts, fingerprint: Some(fingerprint) }
+    Identity { hosts, fingerprint: Some(fingerprint) }
 }
 
 /// Verifies client certificates by the roots and intermediates of `certificates`: chain, validity, and the usage

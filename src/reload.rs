@@ -12,7 +12,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 type Read<T> = Box<dyn Fn() -> Result<T, String> + Send + Sync>;
 
 /// What some files say.
-pub(crate) struct Reread<T> {
+pub(crate) struct Reloaded<T> {
     files: Vec<PathBuf>,
     read: Read<T>,
     current: RwLock<Arc<T>>,
@@ -31,7 +31,7 @@ struct Seen {
 /// What changes with a file: time of change, inode, length. Nothing of a file that is not there.
 type Stamp = Option<(i64, i64, u64, u64)>;
 
-impl<T> Reread<T> {
+impl<T> Reloaded<T> {
     /// Reads `files`, by `read`.
     ///
     /// # Errors
