@@ -11,6 +11,8 @@ mod abuse;
 #[cfg(feature = "tls")]
 mod certificates;
 mod command_line;
+#[cfg(all(feature = "disk", feature = "tls"))]
+mod docs;
 mod door;
 #[cfg(feature = "disk")]
 mod durable;
