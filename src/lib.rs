@@ -8,6 +8,7 @@
 //! - [`store`] keeps the hosts; [`summary`] is the arithmetic of their averages.
 //! - [`stats`] is what the process counts about itself; [`metrics`] writes it, and the hosts, as Prometheus reads them.
 //! - [`watch`] shows in a terminal what a receiver serves.
+//! - [`sanitize`] is the one way out for text that others have chosen.
 //! - [`receiver`] puts the rooms of the receiving side together.
 //! - [`sd_notify`] tells a service manager how the process is.
 //!
@@ -25,6 +26,7 @@ pub mod probe;
 pub mod receiver;
 mod reload;
 pub mod sample;
+pub mod sanitize;
 pub mod sd_notify;
 pub mod server;
 pub mod stats;

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use lizm::monitor::{self, Destination, Monitor};
 use lizm::receiver::{self, Receiver};
+use lizm::sanitize::{self, MESSAGE_CHARS_MAX};
 use lizm::sd_notify;
 use lizm::watch;
 #[cfg(feature = "tls")]
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
     let Parsed { command, logging, notes } = match options::parse() {
         Ok(parsed) => parsed,
         Err(usage) => {
-            eprintln!("lizm: {usage}");
+            complain(&usage);
             return ExitCode::from(2);
         }
     };
@@ -39,10 +40,15 @@ fn main() -> ExitCode {
     match run(&command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("lizm: {error}");
+            complain(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes why the program fails to standard error. Names and answers of others may be part of it.
+fn complain(why: &str) {
+    eprintln!("lizm: {}", sanitize::message(why, MESSAGE_CHARS_MAX));
 }
 
 fn run(command: &Command) -> Result<(), String> {

@@ -21,6 +21,8 @@ use render::Style;
 use terminal::{Key, Terminal};
 use view::{Next, View};
 
+use crate::sanitize::{self, MESSAGE_CHARS_MAX};
+
 /// How often the receiver is asked, which is how often most hosts report.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Most answers, keys and signals that wait until a slow terminal is drawn.
@@ -110,7 +112,7 @@ fn print(client: &Client, options: &Options, style: Style) -> Result<(), String>
         }
         let problem = answer.as_ref().err().cloned();
         if let Some(why) = problem.as_ref().filter(|_| problem != trouble) {
-            eprintln!("lizm: {}", format::harmless(why));
+            eprintln!("lizm: {}", sanitize::message(why, MESSAGE_CHARS_MAX));
         }
         trouble = problem;
         if let Ok(picture) = answer {

@@ -4,7 +4,8 @@
 use unicode_width::UnicodeWidthStr;
 
 use super::client::{HostDetail, HostRow, Hosts, LabelRow, Snapshot};
-use super::format::{age, bar, fit, harmless, is_percent, number, sparkline};
+use super::format::{age, bar, fit, is_percent, number, sparkline};
+use crate::sanitize::visible;
 
 /// Columns of a value, of a bar, and of the gap between cells.
 const VALUE: usize = 7;
@@ -88,7 +89,7 @@ pub(super) struct HostsLayout<'a> {
 
 impl<'a> HostsLayout<'a> {
     pub(super) fn new(hosts: &'a Hosts, columns: usize) -> Self {
-        let longest = hosts.rows.iter().map(|row| harmless(&row.host).width()).max().unwrap_or(0);
+        let longest = hosts.rows.iter().map(|row| visible(&row.host).width()).max().unwrap_or(0);
         let name = longest.clamp(4, (columns / 3).max(4));
         let has_age = columns >= 48;
         let taken = name + GAP + STATE + if has_age { GAP + AGE } else { 0 };
@@ -105,7 +106,7 @@ impl<'a> HostsLayout<'a> {
             .labels
             .iter()
             .map(|label| {
-                let label = harmless(label).to_uppercase();
+                let label = visible(label).to_uppercase();
                 let indent = VALUE.saturating_sub(label.width());
                 " ".repeat(GAP) + &fit(&(" ".repeat(indent) + &label), self.cell)
             })
@@ -177,7 +178,7 @@ pub(super) struct HostLayout {
 
 impl HostLayout {
     pub(super) fn new(host: &HostDetail, columns: usize) -> Self {
-        let longest = host.rows.iter().map(|row| harmless(&row.label).width()).max().unwrap_or(0);
+        let longest = host.rows.iter().map(|row| visible(&row.label).width()).max().unwrap_or(0);
         let label = longest.clamp(5, (columns / 3).max(5));
         let has_figures = columns >= label + 4 * (GAP + VALUE) + GAP + SPARK_MIN;
         let figures = if has_figures { 4 } else { 1 };

@@ -5,10 +5,11 @@ use std::time::Instant;
 use unicode_width::UnicodeWidthStr;
 
 use super::client::{HostRow, Hosts, LabelRow, Snapshot};
-use super::format::{age, fit, harmless};
+use super::format::{age, fit};
 use super::render::{HostLayout, HostsLayout, Style, Tone};
 use super::terminal::Key;
 use super::{DEFAULT_LABELS, Options, Query};
+use crate::sanitize::visible;
 
 /// Lines that are not rows of the picture: title, notice, heading, help.
 const FRAME_ROWS: usize = 4;
@@ -229,7 +230,7 @@ impl View {
     fn table(&self, columns: usize, body: usize, style: Style) -> Vec<String> {
         let mut lines = Vec::with_capacity(body + 1);
         match &self.picture {
-            None => lines.push(format!("Asking {} …", harmless(&self.url))),
+            None => lines.push(format!("Asking {} …", visible(&self.url))),
             Some(Snapshot::Hosts(hosts)) => {
                 let layout = HostsLayout::new(hosts, columns);
                 lines.push(layout.heading(style));
@@ -253,9 +254,9 @@ impl View {
     /// What is shown, and at the right how many of it there are.
     fn title(&self, columns: usize) -> String {
         let (left, right) = match (&self.want, &self.picture) {
-            (Query::Host { name, .. }, _) => (format!(" {}", harmless(name)), format!("{} ", harmless(&self.url))),
-            (_, Some(Snapshot::Hosts(hosts))) => (format!(" lizm {}", harmless(&self.url)), counts(hosts)),
-            _ => (format!(" lizm {}", harmless(&self.url)), String::new()),
+            (Query::Host { name, .. }, _) => (format!(" {}", visible(name)), format!("{} ", visible(&self.url))),
+            (_, Some(Snapshot::Hosts(hosts))) => (format!(" lizm {}", visible(&self.url)), counts(hosts)),
+            _ => (format!(" lizm {}", visible(&self.url)), String::new()),
         };
         let gap = columns.saturating_sub(left.width() + right.width()).max(1);
         left + &" ".repeat(gap) + &right
