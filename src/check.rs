@@ -57,8 +57,7 @@ fn state_of(agent: &ureq::Agent, url: &str, host: &str, password: Option<&str>) 
         }
         match hosts.last().and_then(|last| last["host"].as_str()) {
             Some(last) if hosts.len() == PAGE => {
-                let last = percent_encoding::utf8_percent_encode(last, percent_encoding::NON_ALPHANUMERIC);
-                after = format!("&after={last}");
+                after = format!("&after={}", lizm::url::encode(last));
             }
             _ => return Ok("not known there".to_owned()),
         }

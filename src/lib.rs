@@ -10,6 +10,7 @@
 //! - [`watch`] shows in a terminal what a receiver serves.
 //! - [`sanitize`] is the one way out for text that others have chosen.
 //! - [`receiver`] puts the rooms of the receiving side together.
+//! - [`url`] reads URLs, which it never shows with a password, and percent-encodes.
 //! - [`sd_notify`] tells a service manager how the process is.
 //!
 //! Below the doors time is an argument, in seconds since the Unix epoch. `ARCHITECTURE.md` says what may import what.
@@ -35,4 +36,5 @@ pub mod summary;
 mod supervisor;
 #[cfg(feature = "tls")]
 pub mod tls;
+pub mod url;
 pub mod watch;

@@ -29,7 +29,8 @@ use crate::sample::Sample;
 use crate::sample::line::{Precision, encode_line};
 use crate::stats::Heartbeat;
 use crate::supervisor::spawn_supervised;
-pub use destination::{Destination, segment};
+use crate::url::Url;
+pub use destination::Destination;
 use publisher::{Http, Publisher};
 use retry_queue::{Backlog, QueuedSample};
 use token_refresher::Token;
@@ -107,8 +108,8 @@ impl Monitor {
         for destination in &options.destinations {
             let name = destination.to_string();
             let token = tokens.token_for(destination)?;
-            if let Destination::Udp { authority } = destination {
-                outlets.push(Sink::Udp(udp::Sender::new(authority, name, token)));
+            if let Destination::Udp(url) = destination {
+                outlets.push(Sink::Udp(udp::Sender::new(url, token)));
                 continue;
             }
             let backlog = Arc::new(Backlog::open(&name, options.backlog_max, options.spool.as_deref())?);
@@ -177,7 +178,11 @@ impl<'a> Tokens<'a> {
             (None, Some(_)) => destination.token_url(),
             (None, None) => None,
         };
-        let name = url.clone().or(token_file.as_ref().map(|file| file.display().to_string())).unwrap_or_default();
+        let name = url
+            .as_ref()
+            .map(Url::to_string)
+            .or(token_file.as_ref().map(|file| file.display().to_string()))
+            .unwrap_or_default();
         if let Some(token) = self.known.get(&name) {
             return Ok(token.clone());
         }

@@ -296,7 +296,7 @@ impl Options {
             "memory" | "" if fsync_always => Err("option --fsync: always needs a --store in a directory".to_owned()),
             "memory" | "" => Ok(Location::Memory),
             url if url.contains("://") => {
-                Err(format!("option --store: {url:?} is not memory, a directory or redis://"))
+                Err(format!("option --store: {:?} is not memory, a directory or redis://", lizm::url::redact(url)))
             }
             path => Ok(Location::Directory { path: path.into(), fsync_always }),
         }

@@ -2,14 +2,13 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode_str;
-
 use super::hosts::HostsQuery;
 use super::{Api, Reply, dashboard, influx};
 use crate::auth::{Identity, Principal, bearer};
 use crate::sample::line::LINES_BYTES_MAX;
 use crate::sample::{self, BODY_BYTES_MAX};
 use crate::summary::KeyFilter;
+use crate::url;
 
 /// Longest body in bytes where there is nothing to store: a statement of a client of InfluxDB, or one without meaning.
 const OTHER_BYTES_MAX: usize = 64 << 10;
@@ -268,11 +267,5 @@ pub(super) fn decode_form(field: &str, value: &str) -> Result<String, Reply> {
 
 /// Percent-decodes a part of the target, once.
 fn decode<'a>(field: &str, text: &'a str) -> Result<Cow<'a, str>, Reply> {
-    let is_escape = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|b| b.is_ascii_hexdigit());
-    if !text.split('%').skip(1).all(is_escape) {
-        return Err(Reply::error(400, &format!("{field}: has a '%' that two hexadecimal digits do not follow")));
-    }
-    percent_decode_str(text)
-        .decode_utf8()
-        .map_err(|_| Reply::error(400, &format!("{field}: is not UTF-8 once decoded")))
+    url::decode(text).map_err(|why| Reply::error(400, &format!("{field}: {why}")))
 }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::destination::{Destination, without_password};
+use super::destination::Destination;
 use super::retry_queue::{Backlog, QueuedSample};
 use super::token_refresher::Token;
 use super::{Credentials, random};
@@ -13,6 +13,7 @@ use crate::auth;
 use crate::reload::Reloaded;
 use crate::sample::encode_values;
 use crate::sample::line::encode_line;
+use crate::url::Url;
 
 /// First and longest wait before a sample is tried again; the wait doubles in between.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
@@ -69,14 +70,14 @@ impl Publisher {
     pub(super) fn new(destination: &Destination, http: &Http, token: Arc<Token>) -> io::Result<Self> {
         let way = match destination {
             Destination::Api(_) | Destination::Lines { .. } => Transport::Http(http.clone()),
-            Destination::Udp { .. } => return Err(io::Error::other("datagrams are not published from a backlog")),
+            Destination::Udp(_) => return Err(io::Error::other("datagrams are not published from a backlog")),
             #[cfg(feature = "zeromq")]
-            Destination::Zmq { authority } => {
+            Destination::Zmq(url) => {
                 let failed = |error| io::Error::other(format!("cannot publish to {destination}: {error}"));
-                Transport::Zmq(super::zeromq::Sender::connect(authority).map_err(failed)?)
+                Transport::Zmq(super::zeromq::Sender::connect(url.authority()).map_err(failed)?)
             }
             #[cfg(not(feature = "zeromq"))]
-            Destination::Zmq { .. } => return Err(io::Error::other(crate::listeners::WITHOUT_ZEROMQ)),
+            Destination::Zmq(_) => return Err(io::Error::other(crate::listeners::WITHOUT_ZEROMQ)),
         };
         Ok(Self { destination: destination.clone(), way, token })
     }
@@ -85,12 +86,11 @@ impl Publisher {
         let (mut retry, mut kept_connection, mut had_no_room) = (Retry::default(), false, false);
         while let Some(sample) = backlog.front() {
             let url = self.destination.url_of(&sample.sample.host, sample.sample.epoch);
-            let shown = without_password(&url);
             // The HTTP client panics where it can have no thread to look a name up.
             let published = catch_unwind(AssertUnwindSafe(|| self.publish(&url, &sample)));
             let again = match published.unwrap_or_else(|_| Outcome::Later("a panic".to_owned(), None)) {
                 Outcome::Published => {
-                    log::info!("Publish was successful to {shown}");
+                    log::info!("Publish was successful to {url}");
                     None
                 }
                 // A kept connection may have ended since the sample before: that alone is no failure.
@@ -103,14 +103,14 @@ impl Publisher {
                     Some((details, after))
                 }
                 Outcome::Refused(details) | Outcome::NoRoom(details, _) => {
-                    log::error!("Publish failed to {shown}, details: {details}");
+                    log::error!("Publish failed to {url}, details: {details}");
                     None
                 }
                 Outcome::Later(details, after) => Some((details, after)),
                 Outcome::Unanswered(details) => Some((details, None)),
             };
             if let Some((details, after)) = again {
-                log::error!("Publish failed to {shown}, details: {details}");
+                log::error!("Publish failed to {url}, details: {details}");
                 if backlog.closes_within(retry.next_wait(random()).max(after.unwrap_or_default())) {
                     return;
                 }
@@ -123,28 +123,29 @@ impl Publisher {
         }
     }
 
-    fn publish(&mut self, url: &str, outgoing: &QueuedSample) -> Outcome {
+    fn publish(&mut self, url: &Url, outgoing: &QueuedSample) -> Outcome {
         let sample = &outgoing.sample;
         let token = match self.token.current(TOKEN_WITHIN) {
             Ok(token) => token,
             Err(details) => return Outcome::Later(details, None),
         };
-        let (http, url, content_type, body) = match (&mut self.way, &self.destination) {
-            (Transport::Http(http), Destination::Lines { url, precision }) => {
+        let (http, content_type, body) = match (&mut self.way, &self.destination) {
+            (Transport::Http(http), Destination::Lines { precision, .. }) => {
                 let line = encode_line(sample, *precision) + "\n";
-                (http, url.as_str(), "text/plain; charset=utf-8", line.into_bytes())
+                (http, "text/plain; charset=utf-8", line.into_bytes())
             }
-            (Transport::Http(http), _) => (http, url, "application/json", encode_values(&sample.values)),
+            (Transport::Http(http), _) => (http, "application/json", encode_values(&sample.values)),
             #[cfg(feature = "zeromq")]
             (Transport::Zmq(sender), _) => {
                 let sent = sender.send(sample, token.as_deref());
                 return sent.map_or_else(|details| Outcome::Later(details, None), |()| Outcome::Published);
             }
         };
-        let mut request =
-            http.current().post(url).header("Content-Type", content_type).header("Idempotency-Key", &outgoing.key);
-        if let Some(token) = &token {
-            request = request.header("Authorization", format!("Bearer {token}"));
+        let mut request = http.current().post(url.to_request());
+        request = request.header("Content-Type", content_type).header("Idempotency-Key", &outgoing.key);
+        let bearer = token.as_ref().map(|token| format!("Bearer {token}"));
+        if let Some(authorization) = bearer.or_else(|| url.authorization()) {
+            request = request.header("Authorization", authorization);
         }
         let (status, outcome) = send(request, &body);
         if status == Some(401) {

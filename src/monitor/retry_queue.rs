@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::segment;
 use crate::sample::{Sample, check_host, decode_values, encode_values, parse_epoch, parse_key};
+use crate::url::{decode, encode};
 
 /// How often samples pushed out of a backlog, and faults of a spool, are told of.
 const TELL_EVERY: Duration = Duration::from_secs(60);
@@ -32,7 +32,7 @@ pub(super) struct QueuedSample {
 impl QueuedSample {
     fn to_line(&self) -> Vec<u8> {
         let Sample { host, epoch, values } = &self.sample;
-        let before = format!("{}/{epoch} {} ", segment(host), self.key);
+        let before = format!("{}/{epoch} {} ", encode(host), self.key);
         [before.as_bytes(), &encode_values(values), b"\n"].concat()
     }
 
@@ -40,7 +40,7 @@ impl QueuedSample {
         let mut fields = line.splitn(3, ' ');
         let (path, key, body) = (fields.next()?, fields.next()?, fields.next()?);
         let (host, epoch) = path.split_once('/')?;
-        let host = percent_decode_str(host).decode_utf8().ok()?.into_owned();
+        let host = decode(host).ok()?.into_owned();
         check_host(&host).ok()?;
         parse_key(key).ok()?;
         let values = decode_values(body.as_bytes()).ok()?;

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::destination::without_password;
 use super::publisher::{ANSWER_BYTES_MAX, Http};
 use crate::reload::Reloaded;
 use crate::supervisor::spawn_supervised;
+use crate::url::Url;
 
 /// Longest token that is read from a file: a head has no room for more.
 const TOKEN_BYTES_MAX: usize = 4096;
@@ -57,9 +57,8 @@ impl Token {
     }
 
     /// The token that the receiver at `url` gives, which is asked by `http`.
-    pub(super) fn given_by(url: String, http: Http) -> std::io::Result<Self> {
-        let shown = without_password(&url);
-        let kept = Arc::new(TokenRefresher { url, shown, state: Mutex::default(), changed: Condvar::new() });
+    pub(super) fn given_by(url: Url, http: Http) -> std::io::Result<Self> {
+        let kept = Arc::new(TokenRefresher { url, state: Mutex::default(), changed: Condvar::new() });
         let keeper = kept.clone();
         spawn_supervised("token", move || keeper.keep(&http))?;
         Ok(Self::Given(kept))
@@ -84,9 +83,7 @@ impl Token {
 
 /// A token that a thread keeps.
 pub(super) struct TokenRefresher {
-    url: String,
-    /// The same for the log.
-    shown: String,
+    url: Url,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -116,7 +113,7 @@ impl TokenRefresher {
         let state = self.lock();
         let waited = self.changed.wait_timeout_while(state, wait, |state| state.latest.is_none());
         let state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        state.latest.clone().unwrap_or_else(|| Err(format!("no token from {} yet", self.shown)))
+        state.latest.clone().unwrap_or_else(|| Err(format!("no token from {} yet", self.url)))
     }
 
     fn refused(&self, token: Option<&Arc<str>>) {
@@ -147,10 +144,10 @@ impl TokenRefresher {
                     NONE_NEEDED_FOR
                 }
                 Err(details) => {
-                    log::warn!("No token from {}, details: {details}", self.shown);
+                    log::warn!("No token from {}, details: {details}", self.url);
                     // One that is still good is shown until it is not.
                     if state.good_until.is_none_or(|until| Instant::now() >= until) {
-                        state.latest = Some(Err(format!("no token from {}: {details}", self.shown)));
+                        state.latest = Some(Err(format!("no token from {}: {details}", self.url)));
                     }
                     let wait = ask_again;
                     ask_again = (ask_again * 2).min(ASK_AGAIN_LONGEST);
@@ -169,7 +166,11 @@ impl TokenRefresher {
 
     /// Asks for a token; `None` where none is needed.
     fn ask(&self, http: &Http) -> Result<Option<TokenResponse>, String> {
-        let mut response = http.current().post(&self.url).send_empty().map_err(|error| error.to_string())?;
+        let mut request = http.current().post(self.url.to_request());
+        if let Some(authorization) = self.url.authorization() {
+            request = request.header("Authorization", authorization);
+        }
+        let mut response = request.send_empty().map_err(|error| error.to_string())?;
         let status = response.status().as_u16();
         let answer = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
         let answer = answer.map_err(|error| format!("HTTP {status}, and its body: {error}"))?;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::message;
 use super::token_refresher::Token;
 use crate::sample::Sample;
+use crate::url::Url;
 
 /// How often a name is looked up again, since nothing tells that it has moved.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(60);
@@ -21,8 +22,7 @@ const LOOK_UP_EVERY_IN_NEED: Duration = Duration::from_secs(5);
 
 /// Sends samples to one destination.
 pub(super) struct Sender {
-    url: String,
-    authority: String,
+    url: Url,
     /// The destination where the URL has it as an address, which needs no look-up.
     address: Option<SocketAddr>,
     socket: io::Result<UdpSocket>,
@@ -33,13 +33,11 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// Begins to look up where `authority`, a host and a port, is. The log calls the destination `url`; each datagram
-    /// begins with `token`.
-    pub(super) fn new(authority: &str, url: String, token: Arc<Token>) -> Self {
+    /// Begins to look up where `url`, a host and a port, is. Each datagram begins with `token`.
+    pub(super) fn new(url: &Url, token: Arc<Token>) -> Self {
         let mut sender = Self {
-            url,
-            authority: authority.to_owned(),
-            address: authority.parse().ok(),
+            url: url.clone(),
+            address: url.authority().parse().ok(),
             socket: Err(io::Error::other("the name is still being looked up")),
             looked_up_at: Instant::now(),
             look_up: None,
@@ -103,11 +101,11 @@ impl Sender {
             return;
         }
         let (tell, found) = mpsc::channel();
-        let authority = self.authority.clone();
+        let authority = self.url.authority().to_owned();
         let look_up = move || drop(tell.send(look_up(&authority)));
         match thread::Builder::new().name("look-up".into()).spawn(look_up) {
             Ok(_) => self.look_up = Some(found),
-            Err(error) => log::error!("No thread to look up {}: {error}", self.authority),
+            Err(error) => log::error!("No thread to look up {}: {error}", self.url),
         }
     }
 }

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::{Options, Query};
 use crate::auth;
-use crate::monitor::segment;
+use crate::url::encode;
 
 /// Longest time for the whole of one request.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -126,7 +125,7 @@ impl Client {
     }
 
     fn hosts(&self, labels: &[String]) -> Result<Hosts, String> {
-        let series = utf8_percent_encode(&labels.join(","), NON_ALPHANUMERIC).to_string();
+        let series = encode(&labels.join(","));
         let (mut rows, mut after): (Vec<HostRow>, _) = (Vec::new(), String::new());
         loop {
             let page: HostsAnswer = self.get(&format!("/api/hosts?series={series}&limit={PAGE}{after}"))?;
@@ -135,12 +134,12 @@ impl Client {
             let Some(last) = rows.last().filter(|_| !is_last && rows.len() < HOSTS_MAX) else {
                 return Ok(Hosts { labels: labels.to_vec(), rows, count: page.count });
             };
-            after = format!("&after={}", utf8_percent_encode(&last.host, NON_ALPHANUMERIC));
+            after = format!("&after={}", encode(&last.host));
         }
     }
 
     fn host(&self, name: &str, text: &str) -> Result<HostDetail, String> {
-        let summaries: BTreeMap<String, Summary> = self.get(&format!("/api/perf/{}", segment(name)))?;
+        let summaries: BTreeMap<String, Summary> = self.get(&format!("/api/perf/{}", encode(name)))?;
         if summaries.is_empty() {
             return Err(format!("{}: host {name} is not known there", self.url));
         }

@@ -4,8 +4,8 @@
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 
-use lizm::monitor::segment;
 use lizm::sample::line::{Precision, decode_line, lines};
+use lizm::url::encode;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -210,7 +210,7 @@ fn publish_five(url: &str) -> (Vec<u64>, u64) {
     let monitor = monitor_of_fixture(root.path(), HOST, &[url, &receiver.url("/api/perf")]);
     let (mut published, mut epochs) = (0, Vec::new());
     let (to_peer, to_api) =
-        (format!("INFO: Publish was successful to {url}"), receiver.url(&format!("/api/perf/{}/", segment(HOST))));
+        (format!("INFO: Publish was successful to {url}"), receiver.url(&format!("/api/perf/{}/", encode(HOST))));
     let mut hear = |line: &str| {
         assert!(line.starts_with("INFO: "), "{line}");
         if line == to_peer {
@@ -227,10 +227,10 @@ fn publish_five(url: &str) -> (Vec<u64>, u64) {
         hear(&line);
     }
     assert_eq!(published, epochs.len());
-    assert_eq!(receiver.samples(&segment(HOST), "cpu"), 1);
+    assert_eq!(receiver.samples(&encode(HOST), "cpu"), 1);
     let (_, list) = receiver.get("/api/hosts");
     assert_eq!(list["hosts"][0]["last-epoch"], *epochs.last().unwrap());
-    let cpu_minute = receiver.averages(&segment(HOST))["summary:by-minute:cpu"][0]["start-sec"].as_u64().unwrap();
+    let cpu_minute = receiver.averages(&encode(HOST))["summary:by-minute:cpu"][0]["start-sec"].as_u64().unwrap();
     (epochs, cpu_minute)
 }
 

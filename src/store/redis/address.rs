@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use percent_encoding::percent_decode_str;
+use crate::url::{decode, redact};
 
 /// The port of Redis where none is given.
 const DEFAULT_PORT: u16 = 6379;
@@ -54,7 +54,7 @@ impl Address {
                 "more than one host; the nodes of a cluster are named by redis+cluster://".to_owned()
             });
         }
-        let wrong_db = || format!("{db:?} is not the number of a database, such as 0");
+        let wrong_db = || format!("{:?} is not the number of a database, such as 0", redact(db));
         let db = if db.is_empty() { 0 } else { db.parse().ok().filter(|db| *db >= 0).ok_or_else(wrong_db)? };
         if is_cluster && db != 0 {
             return Err("a Redis Cluster has no database but 0".to_owned());
@@ -89,20 +89,22 @@ impl fmt::Debug for Address {
 }
 
 fn decoded(text: &str) -> Result<Option<String>, String> {
-    let decoded = percent_decode_str(text).decode_utf8();
-    let decoded = decoded.map_err(|_| "user or password is not UTF-8 once decoded".to_owned())?;
+    let decoded = decode(text).map_err(|why| format!("the user or password {why}"))?;
     Ok(Some(decoded.into_owned()).filter(|text| !text.is_empty()))
 }
 
 fn host_and_port(text: &str) -> Result<(String, u16), String> {
-    let wrong = || format!("{text:?} is not a host and a port such as localhost:{DEFAULT_PORT}");
+    // What stands for the port may be a password, whose host is missing: it is not shown.
+    let form = format!("a host and a port such as localhost:{DEFAULT_PORT}");
     let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, port.parse().map_err(|_| wrong())?),
+        Some((host, port)) if !port.contains(']') => {
+            (host, port.parse().map_err(|_| format!("not {form}: the port is not a number up to 65535"))?)
+        }
         _ => (text, DEFAULT_PORT),
     };
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '?') {
-        Err(wrong())
+        Err(format!("not {form}: the host is empty, or has a space or a '?'"))
     } else {
         Ok((host.to_owned(), port))
     }
@@ -129,6 +131,7 @@ mod tests {
     fn wrong_urls_are_refused_by_a_sentence() {
         for (url, part) in [
             ("redis://", "not a host and a port"),
+            ("redis://me:s%zz@a", "the user or password has a '%'"),
             ("redis://a:x", "not a host and a port"),
             ("redis://a:70000", "not a host and a port"),
             ("redis://a/x", "not the number of a database"),
@@ -141,8 +144,11 @@ mod tests {
             let said = Address::parse(url, None).unwrap_err();
             assert!(said.contains(part), "{url}: {said}");
         }
-        let said = Address::parse("redis://:secret@a:x", Some("ca.pem".into())).unwrap_err();
-        assert!(!said.contains("secret"), "{said}");
+        for url in ["redis://:secret@a:x", "redis://me:secret", "redis://a/0?password=secret", "redis://:se/secret@a:x"]
+        {
+            let said = Address::parse(url, None).unwrap_err();
+            assert!(!said.contains("secret"), "{said}");
+        }
         assert!(Address::parse("redis://a", Some("ca.pem".into())).unwrap_err().contains("--store-ca"));
     }
 }
