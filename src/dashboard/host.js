@@ -13,9 +13,9 @@ const cards = new Map();
 function makeCard(label) {
   const node = $("card-template").content.firstElementChild.cloneNode(true);
   if (isPercent(label)) node.classList.add(label);
-  node.querySelector("h2").textContent = label;
+  node.querySelector("h2").textContent = visible(label);
   const figures = node.querySelectorAll("figure");
-  const charts = WINDOWS.map((window, i) => new Chart(figures[i], label, window.title));
+  const charts = WINDOWS.map((window, i) => new Chart(figures[i], visible(label), window.title));
   return { label, node, charts, now: node.querySelector(".now") };
 }
 
@@ -61,7 +61,7 @@ function openHost(host) {
   $("host-blank").hidden = true;
   $("label-filter").value = "";
   $("label-filter").hidden = true;
-  setText($("host-title"), host);
+  setText($("host-title"), visible(host));
   const known = rows.get(host)?.entry;
   if (known) drawFacts(known);
   else $("host-facts").replaceChildren();

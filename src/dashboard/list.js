@@ -15,8 +15,7 @@ let isListed = false;
 function makeRow(host) {
   const node = $("row-template").content.firstElementChild.cloneNode(true);
   const link = node.querySelector("a");
-  link.textContent = host;
-  link.title = host;
+  link.textContent = link.title = visible(host);
   link.href = `#${new URLSearchParams({ host })}`;
   const loads = {};
   for (const label of SPARKS) {
@@ -74,7 +73,7 @@ function drawRow(row, entry) {
   setText(row.state, entry.state);
   setText(row.age, ago(entry["age-sec"]));
   const shows = SPARKS.some(label => entry.series[label]);
-  setText(row.note, shows ? "" : entry.labels.slice(0, 4).join(", ") + (entry.labels.length > 4 ? ", …" : ""));
+  setText(row.note, shows ? "" : entry.labels.slice(0, 4).map(visible).join(", ") + (entry.labels.length > 4 ? ", …" : ""));
   for (const label of SPARKS) drawLoad(row.loads[label], entry.series[label]);
 }
 
@@ -165,7 +164,7 @@ function drawListBlank(shown) {
   if (blank.hidden) return;
   const [title, sentence, command, button] = blank.children;
   const isEmpty = rows.size === 0;
-  const wanted = [view.show && `is ${view.show}`, view.filter && `has “${view.filter}” in its name`].filter(Boolean);
+  const wanted = [view.show && `is ${view.show}`, view.filter && `has “${visible(view.filter)}” in its name`].filter(Boolean);
   setText(title, isEmpty ? "No host has reported yet" : "No host matches");
   setText(sentence, isEmpty
     ? "Start a monitor on any machine; it appears here by itself."

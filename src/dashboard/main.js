@@ -68,7 +68,7 @@ function go() {
 }
 
 function nameTab() {
-  const what = view.host ?? (isListed ? countStates() : "");
+  const what = view.host === null ? (isListed ? countStates() : "") : visible(view.host);
   document.title = what ? `${what} · lizm` : "lizm";
 }
 
@@ -83,7 +83,7 @@ async function ask(signal) {
   }
   if (!response.ok) {
     const said = await response.json().then(answer => answer.error, () => null);
-    throw new Error(said ? `The receiver answers ${response.status}, ${said}` : `The receiver cannot be reached: what stands before it answers ${response.status}`);
+    throw new Error(said ? `The receiver answers ${response.status}, ${visible(said)}` : `The receiver cannot be reached: what stands before it answers ${response.status}`);
   }
   const answer = await response.json().catch(() => {
     throw new Error("The answer of the receiver was cut short");

@@ -1,8 +1,15 @@
 "use strict";
-// Numbers, times and nodes as people read them. What a host or a label is called goes to the page by `textContent` and
-// `setAttribute` of names that run nothing; the policy of the page forbids every other way.
+// Numbers, times and nodes as people read them. Text that others have chosen reaches the page through `visible`, and as
+// text: the policy of the page forbids markup.
 
 const $ = id => document.getElementById(id);
+
+const UNSEEN = /[\p{Cc}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\ufff9-\ufffb]/gu;
+/** Most characters of a text that others have chosen. */
+const TEXT_CHARS_MAX = 2000;
+
+/** A name or an error as it may be shown: U+FFFD for what turns the direction of writing or cannot be seen, as in `sanitize.rs`. */
+const visible = text => String(text).slice(0, TEXT_CHARS_MAX).replace(UNSEEN, "\ufffd");
 
 /** Changes a text only where it differs, so that a refresh touches little and selections stay. */
 function setText(node, text) {

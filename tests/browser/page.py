@@ -283,7 +283,11 @@ ATTACKS = [
     "__proto__{0}", "&lt;img onerror={0}&gt;", "%3Cscript%3E{0}", "a&host=b#host={0}", "+ {0} +", "\u202e{0}\u2066", "<details open ontoggle={0}>",
     "\\u003cscript\\u003e{0}", "<marquee onstart={0}>", "<a href=javascript:{0}>x",
 ]
-ODD = ["__proto__", "constructor", "toString", ".", "..", "%2e%2e", "?", "#", "&", " ", "\ufeff", "\u00e9\u0301", "\U0001f98e", "x" * 255]
+ODD = ["__proto__", "constructor", "toString", ".", "..", "%2e%2e", "?", "#", "&", " ", "\ufeff", "\u00e9\u0301", "\U0001f98e", "x" * 255,
+       "\u202esivraj", "jarvis\u200b", "ja\u00adrvis", "jar\u2066vis", "\u3164jarvis", "\u05d0\u05d1"]
+
+# What the page replaces of the characters of ODD and ATTACKS.
+UNSEEN = "\ufeff\u202e\u200b\u00ad\u2066\u3164"
 
 
 def hostile(url):
@@ -292,21 +296,23 @@ def hostile(url):
     labels = [attack.format(deed) for deed in deeds for attack in ATTACKS][:200]
     hosts = [label.replace("/", "\u2215") for label in labels[:200 - len(ODD)]] + ODD
     assert len(set(hosts)) == 200 and len(set(labels)) == 200
+    shown = {name: "".join("\ufffd" if c in UNSEEN else c for c in name) for name in hosts + labels}
     for host, label in zip(hosts, labels):
         post(url, host, {label: 1, "cpu": 2})
     with page_of(url) as page:
         page.open()
         await_true("all hosts", lambda: len(page.names()) == 200)
-        assert sorted(page.names()) == sorted(hosts)
+        assert sorted(page.names()) == sorted(shown[host] for host in hosts)
         elements = "return ['script', 'img', 'iframe', 'base', 'link', 'meta', 'style'].map(n => document.querySelectorAll(n).length)"
         before = page.run(elements)
         page.find("#pause").click()
         for host, label in zip(hosts, labels):
-            page.run("document.querySelector('#rows').querySelectorAll('a').forEach(a => { if (a.textContent === arguments[0]) a.click() })", host)
-            await_equal("the host", host, lambda: page.run("return document.querySelector('#host-title').textContent"))
-            await_equal(f"the labels of {host}", ["cpu", label], lambda: page.texts(".card h2"))
+            page.run("document.querySelector('#rows').querySelectorAll('a').forEach(a => { if (a.textContent === arguments[0]) a.click() })", shown[host])
+            await_equal("the host", shown[host], lambda: page.run("return document.querySelector('#host-title').textContent"))
+            await_equal("the title", " ".join(f"{shown[host]} · lizm".split()), lambda: page.run("return document.title"))
+            await_equal(f"the labels of {host}", ["cpu", shown[label]], lambda: page.texts(".card h2"))
         page.open("#filter=" + urllib.parse.quote(labels[0]))
-        await_equal("no match or one", [labels[0]], page.names)
+        await_equal("no match or one", [shown[labels[0]]], page.names)
         assert page.run(elements) == before
         assert page.run("return window.hacked === undefined && Object.prototype.hacked === undefined")
 
