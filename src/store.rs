@@ -1,7 +1,7 @@
-//! The hosts and everything kept of them: in this process, on its disk, or in a Redis that any number of receivers share.
+//! The hosts and their summaries: in memory, in a directory, or in a Redis that any number of receivers share.
 //!
-//! [`Store`] is what the rooms above know of; whichever it is, the answers are the same. Whatever a caller gets is a
-//! copy. What this process keeps itself is `local`'s, what Redis keeps is `redis`'s.
+//! [`Store`] is all that other modules use. Its answers are the same whichever store is behind it, and every result is a
+//! copy.
 
 #[cfg(feature = "disk")]
 mod disk;
@@ -24,29 +24,29 @@ pub use redis::Address as RedisAddress;
 #[cfg(feature = "redis")]
 use redis::Redis;
 
-/// A host without a sample for this long is down, if it is for ten of its intervals too.
+/// Seconds without a sample after which a host is down, unless ten of its intervals are longer.
 const DOWN_SEC: u64 = 60;
 
-/// A step of the wall clock beyond this makes the sweep wait.
+/// Steps of the wall clock beyond this delay the sweep.
 const CLOCK_STEP_SEC: u64 = 300;
-/// How long the sweep waits after such a step, so that a clock that is wrong for a moment expires nothing.
+/// Shortest delay of the sweep after such a step, so that a clock that is wrong for a moment expires nothing.
 const CLOCK_STEP_WAIT_SEC: u64 = 300;
-/// And the longest: nothing is held for longer than this.
+/// Longest delay of the sweep: nothing is kept for longer than this because of a step.
 const CLOCK_STEP_WAIT_SEC_MAX: u64 = 25 * 3600;
 
-/// Where a store keeps what it holds.
+/// Where a store keeps its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// Nowhere but in memory.
+    /// In memory only.
     Memory,
-    /// In a directory, which is made if it is not there.
+    /// In a directory, which is created if it does not exist.
     Directory {
         /// The directory.
         path: PathBuf,
-        /// Whether a sample is only said to be stored once the device has it. If not, the device has it a second later.
+        /// Whether each sample is on the device before it is reported as stored. If not, it is there a second later.
         fsync_always: bool,
     },
-    /// In a Redis, or a Redis Cluster, which any number of receivers share.
+    /// In a Redis or a Redis Cluster, which any number of receivers share.
     #[cfg(feature = "redis")]
     Redis(RedisAddress),
 }
@@ -63,7 +63,7 @@ impl Location {
         }
     }
 
-    /// Whether other receivers see what is kept there.
+    /// Whether other receivers may use the same data.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         #[cfg(feature = "redis")]
@@ -73,73 +73,73 @@ impl Location {
     }
 }
 
-/// Why the store cannot take a sample now.
+/// Why the store cannot do what it was asked to now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreError {
-    why: String,
-    /// Whether it may have taken it all the same: it was told of the sample, and has not answered.
+    reason: String,
+    /// Whether it may do it all the same: it has the request, and has not answered in time.
     pub is_uncertain: bool,
 }
 
 impl StoreError {
-    /// The store has not taken the sample.
-    pub fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into(), is_uncertain: false }
+    /// The request was not carried out.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), is_uncertain: false }
     }
 
-    /// The store may have taken the sample.
+    /// The request may have been carried out, or may yet be.
     #[cfg(feature = "redis")]
-    fn uncertain(why: impl Into<String>) -> Self {
-        Self { is_uncertain: true, ..Self::new(why) }
+    fn uncertain(reason: impl Into<String>) -> Self {
+        Self { is_uncertain: true, ..Self::new(reason) }
     }
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "store: {}", self.why)
+        write!(f, "store: {}", self.reason)
     }
 }
 
-/// What became of one sample.
+/// The outcome of recording one sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RecordOutcome {
     /// Values that are now part of the summaries.
     pub stored: usize,
     /// Values too old for every window, which are not kept.
     pub expired: usize,
-    /// Values of new series beyond the cap, which are not kept.
+    /// Values of new series beyond a limit on series, which are not kept.
     pub refused: usize,
     /// The sample is a retry of one that was counted before; nothing was stored.
     pub duplicate: bool,
 }
 
-/// What became of many samples.
+/// The outcome of recording many samples.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BatchOutcome {
     /// How many values were stored of the samples that were stored whole.
     pub stored: usize,
-    /// What became of the others, each with its place, in the order of these.
+    /// The outcomes of the other samples, each with its place in the batch, in ascending order.
     pub others: Vec<(usize, Result<RecordOutcome, StoreError>)>,
 }
 
 impl BatchOutcome {
-    /// Adds what became of the sample at a place.
-    fn add(&mut self, place: usize, became: Result<RecordOutcome, StoreError>) {
-        match became {
+    /// Adds the outcome of the sample at a place.
+    fn add(&mut self, place: usize, outcome: Result<RecordOutcome, StoreError>) {
+        match outcome {
             Ok(RecordOutcome { stored, duplicate: false, expired: 0, refused: 0 }) => self.stored += stored,
             other => self.others.push((place, other)),
         }
     }
 }
 
-/// How a host is doing, by the age of its newest sample.
+/// How current a host is, by the age of its newest sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostState {
-    /// It reports as it did.
+    /// Its samples come as often as they did.
     Up,
-    /// Three of its intervals went by without a sample.
+    /// It has sent nothing for three of its intervals.
     Late,
-    /// A minute or ten of its intervals, the longer, went by without a sample.
+    /// It has sent nothing for a minute and for ten of its intervals.
     Down,
 }
 
@@ -160,14 +160,14 @@ impl HostState {
 pub struct Status {
     /// Epoch of its newest sample.
     pub last_epoch: u64,
-    /// Seconds between its samples, learned from their epochs; `None` until there are two.
+    /// Seconds between its samples, learned from their epochs; `None` until there are two samples.
     pub interval_sec: Option<u64>,
-    /// Seconds that its clock is ahead of the receiver's, below 0 behind: the greatest difference that a sample of the
-    /// last minute came with. Where all of them came late, its clock looks as much behind.
+    /// Seconds that its clock is ahead of the receiver's, below 0 behind: the greatest difference among the samples of
+    /// the last minute. If all of them came late, its clock looks behind by as much.
     pub clock_skew_sec: Option<i32>,
     /// Its labels, sorted.
     pub labels: Vec<String>,
-    /// Means of the last hour by minute of the series asked for, as [`Series::recent`] gives them.
+    /// Means of the last hour by minute of the requested labels that it has, as [`Series::recent`] gives them.
     pub recent: Vec<(String, Vec<Option<f64>>)>,
 }
 
@@ -178,7 +178,7 @@ impl Status {
         now.saturating_sub(self.last_epoch)
     }
 
-    /// How the host is doing. Where its interval is not known yet it is up for a minute, then down.
+    /// How current the host is. While its interval is not known it is up for a minute, then down.
     #[must_use]
     pub fn state(&self, now: u64) -> HostState {
         let age_sec = self.age_sec(now);

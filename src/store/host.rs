@@ -1,5 +1,4 @@
-//! What is kept of one host: its series, when it was last heard, how its clock differs, and which requests of its sources
-//! were counted.
+//! One host: its series, the epoch of its newest sample, the skew of its clock, and the sequence numbers of its sources.
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
@@ -8,45 +7,47 @@ use super::series_table::SeriesTable;
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey};
 use crate::summary::{SampleTime, WINDOWS};
 
-/// Sources remembered for one host: more than ever publish for one at a time. The one longest unheard gives way, which
-/// is one of a monitor that was started anew since.
+/// Most sources remembered for one host: more than ever publish for one at a time. A new source takes the place of the
+/// one that has been silent the longest, which is mostly a monitor that was restarted since.
 pub(super) const SOURCES_PER_HOST_MAX: usize = 64;
 
-/// Gaps between epochs that the interval of a host is learned from: one lost sample in three does not mislead it.
+/// Gaps between epochs from which the interval of a host is learned: the smallest counts, so one lost sample in three
+/// does not change it.
 const GAPS: usize = 3;
 
-/// How long an estimate of a clock's skew stands against lower ones: a clock that was set back is seen a minute later.
+/// How long an estimate of a clock's skew outweighs lower ones: a clock that was set back is noticed after a minute.
 pub(super) const SKEW_KEPT_SEC: u32 = 60;
 
 /// How far the clock of a host is ahead of the receiver's.
 ///
-/// A sample comes when its second has ended, or later: from a backlog, or over a slow network. So its epoch less the
-/// receiver's clock is never above the skew, and the greatest of these differences comes nearest to it.
+/// A sample arrives when its second has ended, or later: from a backlog, or over a slow network. So the difference of its
+/// epoch and the receiver's clock is never above the skew, and the greatest of these differences is the best estimate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Skew {
-    /// Below 0 where it is behind.
+    /// Seconds ahead; below 0 where it is behind.
     pub(super) ahead_sec: i32,
-    /// The receiver's clock when it was learned, of which the low half tells an age; never 0, so that an unknown skew
-    /// takes no room of its own.
+    /// The low 32 bits of the receiver's clock when the estimate was made, enough to tell its age; never 0, so that
+    /// `Option<Skew>` needs no more bytes.
     pub(super) heard_sec: NonZeroU32,
 }
 
 impl Skew {
-    /// What one sample of `epoch` tells that came at `now`.
+    /// The estimate from one sample of `epoch` that arrived at `now`.
     fn of(epoch: u64, now: u64) -> Self {
         let ahead_sec = i64::try_from(epoch).unwrap_or(i64::MAX).saturating_sub_unsigned(now);
         let ahead_sec = ahead_sec.clamp(i32::MIN.into(), i32::MAX.into()) as i32;
         Self { ahead_sec, heard_sec: NonZeroU32::new(now as u32).unwrap_or(NonZeroU32::MIN) }
     }
 
-    /// Whether it takes the place of one that is known: where that is lower, old, or of a clock that was set back since.
+    /// Whether this estimate replaces `known`: when that is lower, or older than [`SKEW_KEPT_SEC`]. An estimate from
+    /// before the receiver's clock was set back looks old, because ages wrap around.
     fn replaces(self, known: Self) -> bool {
         let age_sec = self.heard_sec.get().wrapping_sub(known.heard_sec.get());
         self.ahead_sec >= known.ahead_sec || age_sec >= SKEW_KEPT_SEC
     }
 }
 
-/// Newest sequence number of one source, so that a retry is known.
+/// The newest sequence number of one source, by which a retry is recognised.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) name: Box<str>,
@@ -54,6 +55,7 @@ pub(super) struct Source {
     pub(super) heard_sec: u64,
 }
 
+/// Everything kept of one host.
 #[derive(Debug, Default)]
 pub(super) struct Host {
     pub(super) series: SeriesTable,
@@ -61,31 +63,26 @@ pub(super) struct Host {
     pub(super) last_epoch: u64,
     pub(super) gaps_sec: [u32; GAPS],
     pub(super) skew: Option<Skew>,
-    /// Whether it differs from what the newest checkpoint has of it.
+    /// Whether anything of it changed since it was last written to disk.
     pub(super) changed: bool,
 }
 
 impl Host {
-    /// Records values that are to be stored. The cap has been looked at.
-    pub(super) fn apply(
-        &mut self,
-        moment: &SampleTime,
-        values: &[(Cow<'_, str>, f64)],
-        key: Option<IdempotencyKey<'_>>,
-    ) {
-        let mut likely = 0;
+    /// Records the values of a sample. The caller has checked the limits on series.
+    pub(super) fn apply(&mut self, time: &SampleTime, values: &[(Cow<'_, str>, f64)], key: Option<IdempotencyKey<'_>>) {
+        let mut hint = 0;
         for (label, value) in values {
-            let (place, series) = self.series.get_or_make(label, likely);
-            series.record(moment, *value);
-            likely = place + 1;
+            let (place, series) = self.series.get_or_make(label, hint);
+            series.record(time, *value);
+            hint = place + 1;
         }
-        self.hear_of(moment, key);
+        self.note_sample(time, key);
     }
 
-    /// Notes that a sample was recorded.
-    pub(super) fn hear_of(&mut self, moment: &SampleTime, key: Option<IdempotencyKey<'_>>) {
-        let (epoch, now) = (moment.epoch(), moment.now());
-        self.hear(epoch, now);
+    /// Notes that a sample was recorded: its epoch, what it says of the host's clock, and its key.
+    pub(super) fn note_sample(&mut self, time: &SampleTime, key: Option<IdempotencyKey<'_>>) {
+        let (epoch, now) = (time.epoch(), time.now());
+        self.learn_interval(epoch, now);
         let skew = Skew::of(epoch, now);
         if self.skew.is_none_or(|known| skew.replaces(known)) {
             self.skew = Some(skew);
@@ -96,6 +93,7 @@ impl Host {
         self.changed = true;
     }
 
+    /// Whether a sample of the same source, with this sequence number or a later one, was recorded before.
     pub(super) fn is_duplicate(&self, key: IdempotencyKey<'_>) -> bool {
         self.sources.iter().any(|source| *source.name == *key.source && source.seq >= key.seq)
     }
@@ -116,17 +114,17 @@ impl Host {
         self.sources.push(Source { name: key.source.into(), seq: key.seq, heard_sec: now });
     }
 
-    /// Makes the next checkpoint write everything.
+    /// Makes the next checkpoint write all of the host.
     #[cfg(feature = "disk")]
     pub(super) fn mark_all_changed(&mut self) {
         self.changed = true;
         self.series.iter_mut().for_each(|(_, series)| series.mark_all_changed());
     }
 
-    /// Learns the interval between samples from one that is newer than all before.
-    fn hear(&mut self, epoch: u64, now: u64) {
+    /// Learns the interval between samples from a sample that is newer than all before.
+    fn learn_interval(&mut self, epoch: u64, now: u64) {
         if self.last_epoch > now.saturating_add(AHEAD_SEC_MAX) {
-            // The clock was set back since: what was heard then tells nothing any more.
+            // The receiver's clock was set back since: the old epochs mean nothing any more.
             (self.last_epoch, self.gaps_sec) = (0, [0; GAPS]);
         }
         if epoch > self.last_epoch {
@@ -138,21 +136,22 @@ impl Host {
         }
     }
 
+    /// Seconds between its samples; `None` until there are two.
     pub(super) fn interval_sec(&self) -> Option<u64> {
         self.gaps_sec.iter().filter(|gap_sec| **gap_sec > 0).min().map(|gap_sec| u64::from(*gap_sec))
     }
 
-    /// Lets go of what no answer and no retry needs any more, and says how many series went.
+    /// Removes series and sources that no answer and no retry needs any more. Returns how many series it removed.
     pub(super) fn expire(&mut self, now: u64) -> usize {
         let before = self.series.len();
         self.series.retain(|series| !series.expire(now));
-        // A retry that comes after its sample has left every window is answered as expired: the key is not needed.
+        // A retry whose sample has left every window is answered as expired: its key is not needed.
         self.sources.retain(|source| now.saturating_sub(source.heard_sec) < source_kept_sec());
         before - self.series.len()
     }
 }
 
-/// How long a source is remembered after it was last heard: as long as a sample it sent then can still be stored.
+/// Seconds that a source is remembered after its newest sample: as long as a retry of that sample could be stored.
 pub(super) fn source_kept_sec() -> u64 {
     let longest = WINDOWS.iter().map(|window| window.span_sec + window.interval_sec).max().unwrap_or(0);
     longest + AHEAD_SEC_MAX
@@ -164,11 +163,11 @@ mod tests {
 
     const NOW: u64 = 1_465_001_814;
 
-    /// What is known after samples of which each came at a time, so many seconds after its epoch, below 0 before.
-    fn skew_after(came: &[(u64, i64)]) -> i32 {
+    /// The skew after samples, each given by its arrival and by how many seconds it was late.
+    fn skew_after(samples: &[(u64, i64)]) -> i32 {
         let mut host = Host::default();
-        came.iter().for_each(|(now, late_sec)| {
-            host.hear_of(&SampleTime::new(now.saturating_sub_signed(*late_sec), *now), None)
+        samples.iter().for_each(|(now, late_sec)| {
+            host.note_sample(&SampleTime::new(now.saturating_sub_signed(*late_sec), *now), None)
         });
         host.skew.unwrap().ahead_sec
     }
@@ -177,10 +176,10 @@ mod tests {
     fn the_skew_is_the_greatest_difference_of_a_minute() {
         assert_eq!(skew_after(&[(NOW, 600)]), -600);
         assert_eq!(skew_after(&[(NOW, -240), (NOW + 1, -239), (NOW + 2, -238)]), 240);
-        // A backlog looks like a clock behind, until it has caught up; one that comes between does not.
+        // A backlog looks like a clock that is behind, until it has caught up. A late sample among others does not.
         assert_eq!(skew_after(&[(NOW, 3600), (NOW, 1800), (NOW + 1, 0), (NOW + 2, 1)]), 0);
         assert_eq!(skew_after(&[(NOW, -100), (NOW + 1, 3600)]), 100);
-        // A clock that was set back is believed when nothing else was heard for a minute.
+        // A clock that was set back is believed after a minute without higher estimates.
         assert_eq!(skew_after(&[(NOW, 0), (NOW + 59, 600)]), 0);
         assert_eq!(skew_after(&[(NOW, 0), (NOW + 59, 600), (NOW + 60, 601), (NOW + 61, 600)]), -600);
     }
@@ -192,7 +191,7 @@ mod tests {
         assert_eq!(skew_after(&[(NOW, 0), (NOW + 86_400, day)]), -86_400);
         assert_eq!(skew_after(&[(NOW, 0), (NOW + 86_400, day), (NOW + 1, 0)]), 0);
         assert_eq!(skew_after(&[(NOW, 0), (NOW - 3600, 10)]), -10);
-        // The low half of the clock turns over in 2106.
+        // The low 32 bits of the clock wrap around in 2106.
         let turn = 1 << 32;
         assert_eq!(skew_after(&[(turn - 30, 0), (turn, 9), (turn + 29, 9)]), 0);
         assert_eq!(skew_after(&[(turn - 30, 0), (turn + 30, 9)]), -9);
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_skew_takes_eight_bytes_of_a_host() {
+    fn a_skew_takes_eight_bytes() {
         assert_eq!(size_of::<Option<Skew>>(), 8);
     }
 }

@@ -146,7 +146,7 @@ impl MemoryStore {
             places.clear();
             places.extend(order[start..end].iter().map(|index| place_of(&shard, hashes[*index], sample(*index).host)));
             for place in places.iter().flatten() {
-                black_box(shard.get_index(*place).map(|(_, host)| host.series.touch()));
+                black_box(shard.get_index(*place).map(|(_, host)| host.series.prefetch()));
             }
             for (index, place) in order[start..end].iter().zip(&places) {
                 let sample = sample(*index);
@@ -187,7 +187,7 @@ impl MemoryStore {
             for (series, (_, value)) in host.series.series_from(place).zip(sample.values) {
                 series.record(moment, *value);
             }
-            host.hear_of(moment, key);
+            host.note_sample(moment, key);
             return Ok(RecordOutcome { stored: sample.values.len(), ..RecordOutcome::default() });
         }
         let is_new =
