@@ -11,10 +11,12 @@
 //! - [`sanitize`] is the one way out for text that others have chosen.
 //! - [`receiver`] puts the rooms of the receiving side together.
 //! - [`url`] reads URLs, which it never shows with a password, and percent-encodes.
+//! - [`agent`] makes the HTTP clients of the commands, and explains their errors.
 //! - [`sd_notify`] tells a service manager how the process is.
 //!
 //! Below the doors time is an argument, in seconds since the Unix epoch. `ARCHITECTURE.md` says what may import what.
 
+pub mod agent;
 pub mod api;
 pub mod auth;
 pub mod clock;
