@@ -1,9 +1,10 @@
-//! The store in Redis, which any number of receivers share and which keeps everything: a receiver has no state of its
-//! own but connections, and about how many series there are.
+//! The store in Redis, which any number of receivers share. Redis keeps everything: a receiver has connections, and an
+//! estimate of how many series there are.
 //!
-//! A sample is recorded by one script, with all or nothing of it. The keys of a host have its name as their hash tag, so
-//! that a cluster keeps them together; a list of all hosts is spread over a few keys. The list is told of a host before
-//! the host's sums are written, and once an hour again, so that nothing is kept that no list knows of.
+//! One script records a sample, all of it or nothing. The keys of a host have its name as their hash tag, so that a
+//! cluster keeps them on one node. The index of hosts is spread over a few keys. A host is written to the index before
+//! its first sample of an hour is recorded, so that the index has every host. Where the index's node is away, the sample
+//! is recorded all the same and the host is listed with a later one.
 
 mod address;
 mod layout;
@@ -22,36 +23,43 @@ use super::{BatchOutcome, RecordOutcome, Status, StoreError};
 use crate::sample::{IdempotencyKey, SampleRef};
 use crate::summary::{self, ANSWER_INTERVALS_MAX, KeyFilter, RECENT, Series, round2};
 pub use address::Address;
-use layout::{HostKeys, INDEX_PARTS, ScriptReply, Scripts};
+use layout::{HostKeys, INDEX_PARTS, Index, ScriptReply, Scripts};
 use nodes::{ANSWER_WITHIN, Command, Nodes};
 
-/// Hosts whose state is asked for at once: with the last hour of a few series, some hundred kilobytes of replies, for
-/// each worker that asks.
-const STATUSES_AT_ONCE: usize = 16;
+/// Hosts whose status is asked for in one batch: with the last hour of a few series, some hundred kilobytes of replies
+/// for each thread that asks.
+const STATUSES_PER_BATCH: usize = 16;
+/// Most labels of a host whose windows are read as whole hashes: about 30,000 fields, some milliseconds of Redis's time.
+/// Of a host with more, the fields of so few labels at a time are read that other commands come in between.
+const LABELS_READ_WHOLE_MAX: usize = 256;
+/// Labels whose fields one batch reads of a host with more labels: some 10,000 fields.
+const LABELS_PER_BATCH: usize = 64;
 
 /// Hosts in a shared Redis.
 pub(super) struct Redis {
     address: Address,
     nodes: Nodes,
     scripts: Scripts,
-    /// About how many series there are: counted by each sweep, and with what this receiver has added since.
+    /// An estimate of how many series there are: what the last sweep counted, and what this receiver has added since.
     series: AtomicUsize,
     series_max: usize,
 }
 
-/// What the index is to be told of a host before some of its samples are recorded.
+/// A host that must be written to the index before some of its samples are recorded.
 #[derive(Default)]
 struct Listing<'a> {
+    /// The hour of its newest sample.
     hour: u64,
-    series: u64,
-    /// SeriesTable that would be new, and whether there is room for them.
+    /// How many labels it has.
+    labels: u64,
+    /// The labels that would be new, and whether each may be added.
     new: HashMap<&'a str, bool>,
-    /// Places of samples, and in each of values whose series would be new.
+    /// Its samples by their place in the batch, each with the places of the values whose labels would be new.
     samples: Vec<(usize, Vec<usize>)>,
 }
 
 impl Redis {
-    /// Gets ready to speak to the Redis at an address. What it holds is counted by the first sweep.
+    /// Prepares connections to the Redis at an address. The first sweep counts what it holds.
     pub(super) fn open(address: &Address, series_max: usize) -> Result<Self, String> {
         let scripts = Scripts::new();
         let nodes = Nodes::open(address, scripts.loads.clone())?;
@@ -80,18 +88,18 @@ impl Redis {
         key: Option<IdempotencyKey<'_>>,
         now: u64,
     ) -> Result<RecordOutcome, StoreError> {
-        let mut became = self.record_all(&[sample], key, now);
-        became.pop().unwrap_or_else(|| Ok(RecordOutcome::default()))
+        let mut outcomes = self.record_all(&[sample], key, now);
+        outcomes.pop().unwrap_or_else(|| Ok(RecordOutcome::default()))
     }
 
     pub(super) fn record_many(&self, samples: &[SampleRef<'_>], now: u64) -> BatchOutcome {
-        let mut many = BatchOutcome::default();
-        let became = self.record_all(samples, None, now);
-        became.into_iter().enumerate().for_each(|(place, became)| many.add(place, became));
-        many
+        let mut batch = BatchOutcome::default();
+        let outcomes = self.record_all(samples, None, now);
+        outcomes.into_iter().enumerate().for_each(|(place, outcome)| batch.add(place, outcome));
+        batch
     }
 
-    /// Records samples, in one round trip where the index knows of them all, and in three where not.
+    /// Records samples: in one round trip where the index has all their hosts and labels, in three where not.
     fn record_all(
         &self,
         samples: &[SampleRef<'_>],
@@ -101,34 +109,39 @@ impl Redis {
         let deadline = Instant::now() + ANSWER_WITHIN;
         let expired =
             |sample: &SampleRef<'_>| Ok(RecordOutcome { expired: sample.values.len(), ..RecordOutcome::default() });
-        let mut became: Vec<Result<RecordOutcome, StoreError>> = samples.iter().map(expired).collect();
+        let mut outcomes: Vec<Result<RecordOutcome, StoreError>> = samples.iter().map(expired).collect();
         let places = (0..samples.len()).filter(|place| !summary::is_expired(samples[*place].epoch, now));
         let (places, keys): (Vec<usize>, Vec<HostKeys>) =
             places.map(|place| (place, HostKeys::of(samples[place].host))).unzip();
-        let commands =
-            places.iter().zip(&keys).map(|(place, keys)| keys.record(&self.scripts, &samples[*place], key, "", now));
+        let commands = places
+            .iter()
+            .zip(&keys)
+            .map(|(place, keys)| keys.record(&self.scripts, &samples[*place], key, Index::Unknown, now));
         let replies = self.nodes.run(&commands.collect::<Vec<_>>(), deadline);
         let mut listings: BTreeMap<&str, Listing<'_>> = BTreeMap::new();
         for (place, reply) in places.into_iter().zip(replies) {
             let sample = &samples[place];
             match understood(reply, layout::read_recorded) {
-                Ok(ScriptReply::Became(recorded)) => became[place] = Ok(recorded),
-                Ok(ScriptReply::Unlisted { series, hour, new }) => {
+                Ok(ScriptReply::Recorded(outcome)) => outcomes[place] = Ok(outcome),
+                Ok(ScriptReply::Unlisted { labels, hour, new }) => {
                     let listing = listings.entry(sample.host).or_default();
                     listing.hour = listing.hour.max(hour.unwrap_or(0)).max(layout::hour_of(sample.epoch));
-                    listing.series = listing.series.max(series);
+                    listing.labels = listing.labels.max(labels);
                     listing.samples.push((place, new));
                 }
-                Err(unavailable) => became[place] = Err(unavailable),
+                Err(error) => outcomes[place] = Err(error),
             }
         }
         if !listings.is_empty() {
-            self.list_and_record(samples, key, now, deadline, listings, &mut became);
+            self.list_and_record(samples, key, now, deadline, listings, &mut outcomes);
         }
-        became
+        outcomes
     }
 
-    /// Tells the index of hosts, and then records those of their samples for which there is room.
+    /// Writes hosts to the index, then records those of their samples for which there is room.
+    ///
+    /// A node that is away takes its part of the index with it, and no host of another node: where the index cannot be
+    /// written the samples are recorded as unlisted, and the next sample of the host tries again.
     fn list_and_record<'a>(
         &self,
         samples: &[SampleRef<'a>],
@@ -136,10 +149,10 @@ impl Redis {
         now: u64,
         deadline: Instant,
         mut listings: BTreeMap<&'a str, Listing<'a>>,
-        became: &mut [Result<RecordOutcome, StoreError>],
+        outcomes: &mut [Result<RecordOutcome, StoreError>],
     ) {
         let (mut commands, mut again) = (Vec::new(), Vec::new());
-        for (host, Listing { hour, series, new, samples: waiting }) in &mut listings {
+        for (host, Listing { hour, labels, new, samples: waiting }) in &mut listings {
             let keys = HostKeys::of(host);
             let before = again.len();
             for (place, new_values) in waiting {
@@ -151,72 +164,70 @@ impl Redis {
                     }
                 }
                 if granted == " " && new_values.len() == values.len() {
-                    became[*place] = Ok(RecordOutcome { refused: values.len(), ..RecordOutcome::default() });
+                    outcomes[*place] = Ok(RecordOutcome { refused: values.len(), ..RecordOutcome::default() });
                 } else {
-                    again.push((
-                        *place,
-                        commands.len(),
-                        keys.record(&self.scripts, &samples[*place], key, &granted, now),
-                    ));
+                    again.push((*place, commands.len(), granted));
                 }
             }
             if again.len() > before {
-                let series = *series + new.values().filter(|is_granted| **is_granted).count() as u64;
-                commands.push(layout::list(keys.index_part(), host, *hour, series));
+                let labels = *labels + new.values().filter(|is_granted| **is_granted).count() as u64;
+                commands.push(layout::list(keys.index_part(), host, *hour, labels));
             }
         }
         let listed = self.nodes.run(&commands, deadline);
-        let (mut places, mut commands) = (Vec::new(), Vec::new());
-        for (place, of_host, command) in again {
-            match listed.get(of_host) {
-                // It was said before that the sample is not stored.
-                Some(Err(unavailable)) => {
-                    became[place] = Err(StoreError { is_uncertain: false, ..unavailable.clone() });
-                }
-                _ => {
-                    places.push(place);
-                    commands.push(command);
-                }
-            }
-        }
-        for (place, reply) in places.into_iter().zip(self.nodes.run(&commands, deadline)) {
-            became[place] = understood(reply, |reply| match layout::read_recorded(reply)? {
-                ScriptReply::Became(recorded) => Some(recorded),
+        let commands: Vec<Command> = again
+            .iter()
+            .map(|(place, host, granted)| {
+                let is_listed = listed.get(*host).is_some_and(Result::is_ok);
+                let index = if is_listed { Index::Listed { granted } } else { Index::Away { granted } };
+                HostKeys::of(samples[*place].host).record(&self.scripts, &samples[*place], key, index, now)
+            })
+            .collect();
+        // The first deadline may have passed in waiting for a node that is away, and which is known to be by now.
+        let deadline = deadline.max(Instant::now() + ANSWER_WITHIN / 4);
+        for ((place, ..), reply) in again.iter().zip(self.nodes.run(&commands, deadline)) {
+            outcomes[*place] = understood(reply, |reply| match layout::read_recorded(reply)? {
+                ScriptReply::Recorded(outcome) => Some(outcome),
                 ScriptReply::Unlisted { .. } => None,
             });
         }
     }
 
-    /// Whether there is room for one series more; then it is taken.
+    /// Takes room for one more series; false where there is none.
     fn reserve_series(&self) -> bool {
         let has_room = |count: usize| (count < self.series_max).then_some(count + 1);
         self.series.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room).is_ok()
     }
 
-    /// In about four reads: the hashes of the hours and of the days that the answer lists something of.
+    /// The series of a host whose keys a filter has, sorted by label.
+    ///
+    /// A host of few labels costs one batch of about five reads. One of many costs a batch for every few labels, so that
+    /// a single reader does not hold Redis, and the connections to it, for long.
     pub(super) fn series(
         &self,
         host: &str,
-        wanted: &KeyFilter,
+        filter: &KeyFilter,
         now: u64,
     ) -> Result<Vec<(SmolStr, Series)>, StoreError> {
-        let (hashes, commands): (Vec<_>, Vec<_>) = HostKeys::of(host)
-            .summaries(now)
-            .into_iter()
-            .map(|(window, first, command)| ((window, first), command))
-            .unzip();
-        let mut series: BTreeMap<SmolStr, Option<Series>> = BTreeMap::new();
-        for ((window, first), reply) in hashes.into_iter().zip(self.ask(&commands)) {
-            for (field, bucket) in layout::pairs(&reply?) {
-                let Some((place, label)) = layout::read_field(field) else { continue };
-                let Some(bucket) = layout::read_bucket(bucket) else { continue };
-                let new = |label: &SmolStr| wanted.any_of(label).then(Series::default);
-                if let Some(series) = series.entry(label).or_insert_with_key(new) {
-                    series.add(window, first + place, bucket, now);
+        let keys = HostKeys::of(host);
+        let known = self.ask(&[keys.labels()]).pop().unwrap_or(Ok(Value::Nil))?;
+        let is_small = layout::pairs(&known).count() <= LABELS_READ_WHOLE_MAX;
+        let labels = layout::pairs(&known).filter_map(|(label, hour)| layout::read_label(label, hour, now));
+        let mut labels: Vec<String> = labels.filter(|label| filter.any_of(label)).collect();
+        labels.sort_unstable();
+        let mut series: BTreeMap<SmolStr, Series> = BTreeMap::new();
+        for labels in labels.chunks(if is_small { LABELS_READ_WHOLE_MAX } else { LABELS_PER_BATCH }) {
+            let reads = if is_small { keys.summaries(now) } else { keys.summaries_of(labels, now) };
+            let replies = self.ask(&reads.iter().map(|read| &read.command).cloned().collect::<Vec<_>>());
+            for (read, reply) in reads.iter().zip(replies) {
+                for (number, label, bucket) in read.buckets(&reply?) {
+                    if filter.any_of(&label) {
+                        series.entry(label).or_default().add(read.window, number, bucket, now);
+                    }
                 }
             }
         }
-        Ok(series.into_iter().filter_map(|(label, series)| Some((label, series?))).collect())
+        Ok(series.into_iter().collect())
     }
 
     pub(super) fn hosts(&self, now: u64) -> Result<Vec<SmolStr>, StoreError> {
@@ -238,7 +249,7 @@ impl Redis {
         now: u64,
     ) -> Result<Vec<Option<Status>>, StoreError> {
         let mut statuses = Vec::with_capacity(hosts.len());
-        for hosts in hosts.chunks(STATUSES_AT_ONCE) {
+        for hosts in hosts.chunks(STATUSES_PER_BATCH) {
             let (mut commands, mut fields) = (Vec::new(), Vec::new());
             for host in hosts {
                 let keys = HostKeys::of(host);
@@ -260,19 +271,20 @@ impl Redis {
 
     pub(super) fn remove(&self, host: &str, now: u64) -> Result<bool, StoreError> {
         let keys = HostKeys::of(host);
-        // The list first: a sample that comes in between finds its host unknown, and lists it again.
-        let unlisted = self.ask(&[layout::unlist(keys.index_part(), host)]);
-        unlisted.into_iter().try_for_each(|reply| reply.map(drop))?;
+        // Wherever this ends half-way, the host's next sample finds that it is not listed, and lists it again.
+        for step in [keys.mark_unlisted(), layout::unlist(keys.index_part(), host)] {
+            self.ask(&[step]).into_iter().try_for_each(|reply| reply.map(drop))?;
+        }
         let reply = self.ask(&[keys.remove(&self.scripts, now)]).pop().unwrap_or(Ok(Value::Nil))?;
-        let Value::Int(series) = reply else { return Err(not_understood(&reply)) };
-        let Ok(series) = usize::try_from(series) else { return Ok(false) };
-        let less = |count: usize| Some(count.saturating_sub(series));
+        let Value::Int(labels) = reply else { return Err(not_understood(&reply)) };
+        let Ok(labels) = usize::try_from(labels) else { return Ok(false) };
+        let less = |count: usize| Some(count.saturating_sub(labels));
         let _ = self.series.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         Ok(true)
     }
 
-    /// Takes hosts off the list that have expired, and counts the series of the others. The keys of a host expire by
-    /// themselves. Where Redis does not answer, the next sweep does it.
+    /// Removes expired hosts from the index, and counts the series of the others. The keys of a host expire by
+    /// themselves. Where Redis does not answer, the next sweep does this.
     pub(super) fn sweep(&self, now: u64) {
         let commands: Vec<Command> = (0..INDEX_PARTS).map(|part| layout::sweep(&self.scripts, part, now)).collect();
         let counted = self.ask(&commands).into_iter().map(|reply| match reply {
@@ -289,7 +301,7 @@ impl Redis {
     }
 }
 
-/// What the list of hosts shows of one, where any of its labels is listed.
+/// The status of a host; `None` where none of its labels has a sample that is listed.
 fn status(
     about: &Value,
     labels: &Value,
@@ -327,5 +339,5 @@ fn understood<T>(reply: Result<Value, StoreError>, read: impl FnOnce(&Value) -> 
 }
 
 fn not_understood(reply: &Value) -> StoreError {
-    StoreError::uncertain(format!("Redis has answered {reply:?}, which is not understood"))
+    StoreError::uncertain(format!("Redis has answered {reply:?}, which no script of this version gives"))
 }

@@ -1,5 +1,5 @@
-//! What is kept in Redis, and where: the names of keys, what a script is given, what is read back. `docs/redis.md` tells
-//! it to people; the scripts say what happens to it.
+//! The layout of the store in Redis: names of keys, arguments of scripts, and how replies are read. `docs/redis.md`
+//! describes it for people; the scripts say what happens to it.
 
 use std::fmt::Write;
 
@@ -13,21 +13,22 @@ use super::nodes::{Command, slot_of};
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey, SampleRef};
 use crate::summary::{Bucket, RECENT, WINDOWS, Window, recent_start};
 
-/// Parts of the list of hosts: so many that a cluster spreads them, so few that they are read at once.
+/// Parts of the index of hosts: enough for a cluster to spread them, few enough to be read in one batch.
 pub(super) const INDEX_PARTS: u16 = 16;
-/// What the name of a host may have in a hash tag: what it may have in a path, so that no brace ends it early.
+/// Bytes that are percent-encoded in a hash tag: those that are in a path, so that no brace of a name ends the tag early.
 const TAG: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// How much longer than anybody lists it a key is kept, because clocks differ: as far as samples may be ahead.
+/// Seconds that a key is kept beyond the last answer that lists it, because clocks differ: as many as a sample may be
+/// ahead.
 const SPARE_SEC: u64 = AHEAD_SEC_MAX;
-/// The longest window: the last of [`WINDOWS`]. While it lists an interval of a host, the host is listed.
+/// The longest window, the last of [`WINDOWS`]. A host is listed for as long as this window has an interval of it.
 const LONGEST: &Window = &WINDOWS[WINDOWS.len() - 1];
 
-/// The scripts, by the hashes that Redis knows them by.
+/// The scripts, each as the SHA-1 hash that `EVALSHA` takes.
 pub(super) struct Scripts {
     record: String,
     remove: String,
     sweep: String,
-    /// The commands that load them.
+    /// `SCRIPT LOAD` of each, for a node that misses one.
     pub(super) loads: Vec<Vec<u8>>,
 }
 
@@ -53,7 +54,7 @@ impl Scripts {
     }
 }
 
-/// The keys of one host: all in one slot.
+/// The keys of one host, all in one slot.
 pub(super) struct HostKeys {
     prefix: String,
     pub(super) slot: u16,
@@ -69,7 +70,7 @@ impl HostKeys {
         format!("{}{name}", self.prefix)
     }
 
-    /// The hash that has an interval of a window: of the intervals of a span that begins at a multiple of it.
+    /// The hash that holds an interval of a window. A hash holds the intervals of one span, such as the minutes of an hour.
     fn of_interval(&self, window: &Window, number: u64) -> String {
         format!("{}{}:{}", self.prefix, window.name, number / window.intervals() * window.span_sec)
     }
@@ -83,26 +84,58 @@ impl HostKeys {
         Command { slot: self.slot, bytes: command.get_packed_command(), writes }
     }
 
-    /// The hashes of a window that may have an interval between two, both included.
+    /// The hashes that hold the intervals `first` to `last` of a window: number of the first interval in each, and key.
     fn hashes(&self, window: &Window, first: u64, last: u64) -> impl Iterator<Item = (u64, String)> {
         let intervals = window.intervals();
         (first / intervals..=last / intervals)
             .map(move |hash| (hash * intervals, self.of_interval(window, hash * intervals)))
     }
 
-    /// `HGETALL` of each hash that an answer of `now` lists something of: place of the window, number of the first
-    /// interval in the hash, command.
-    pub(super) fn summaries(&self, now: u64) -> Vec<(usize, u64, Command)> {
-        let windows = WINDOWS.iter().enumerate();
-        let hashes = windows.flat_map(|(place, window)| {
-            let hashes = self.hashes(window, window.oldest(now), window.number(now));
-            hashes.map(move |(first, key)| (place, first, key))
-        });
-        hashes.map(|(place, first, key)| (place, first, self.command(redis::cmd("HGETALL").arg(key), false))).collect()
+    /// Reads of all buckets that an answer at `now` may list: `HGETALL` of each hash.
+    pub(super) fn summaries(&self, now: u64) -> Vec<BucketRead> {
+        let read = |(window, first, key)| {
+            let command = self.command(redis::cmd("HGETALL").arg(key), false);
+            BucketRead { window, first, fields: Vec::new(), command }
+        };
+        self.listed_hashes(now).map(read).collect()
     }
 
-    /// `HMGET` of the newest minutes of some labels, as many as an answer lists: number of the interval and place of the
-    /// label of each field, and command.
+    /// Reads of the buckets of some labels that an answer at `now` may list: `HMGET` of their fields in each hash.
+    pub(super) fn summaries_of(&self, labels: &[String], now: u64) -> Vec<BucketRead> {
+        let read = |(window, first, key): (usize, u64, String)| {
+            let places = 0..WINDOWS[window].intervals();
+            let fields: Vec<(u64, SmolStr)> =
+                places.flat_map(|place| labels.iter().map(move |label| (place, label.into()))).collect();
+            let mut command = redis::cmd("HMGET");
+            command.arg(key);
+            for (place, label) in &fields {
+                command.arg(format!("{place} {label}"));
+            }
+            BucketRead { window, first, command: self.command(&command, false), fields }
+        };
+        self.listed_hashes(now).map(read).collect()
+    }
+
+    /// The hashes that hold what an answer at `now` may list: place of the window, number of the first interval, key.
+    fn listed_hashes(&self, now: u64) -> impl Iterator<Item = (usize, u64, String)> {
+        WINDOWS.iter().enumerate().flat_map(move |(place, window)| {
+            let hashes = self.hashes(window, window.oldest(now), window.number(now));
+            hashes.map(move |(first, key)| (place, first, key))
+        })
+    }
+
+    /// `HGETALL` of the labels of the host.
+    pub(super) fn labels(&self) -> Command {
+        self.command(redis::cmd("HGETALL").arg(self.named("labels")), false)
+    }
+
+    /// Forgets that the host is listed, so that its next sample lists it.
+    pub(super) fn mark_unlisted(&self) -> Command {
+        self.command(redis::cmd("HDEL").arg(self.named("host")).arg("listed"), true)
+    }
+
+    /// `HMGET` of the newest minutes of some labels, as many as an answer lists. For each hash the number of the interval
+    /// and the place of the label of each field, and the command.
     pub(super) fn recent(&self, labels: &[&str], now: u64) -> Vec<(Vec<(u64, usize)>, Command)> {
         let (first, last) = (recent_start(now) / RECENT.interval_sec, RECENT.number(now));
         let commands = self.hashes(RECENT, first, last).map(|(start, key)| {
@@ -120,12 +153,9 @@ impl HostKeys {
         commands.collect()
     }
 
-    /// `HMGET` of when the host was heard and how its clock differs, and `HGETALL` of its labels.
+    /// `HMGET` of when the host was heard and how far its clock is ahead, and [`HostKeys::labels`].
     pub(super) fn about(&self) -> [Command; 2] {
-        [
-            self.command(redis::cmd("HMGET").arg(self.named("host")).arg(&["heard", "skew"]), false),
-            self.command(redis::cmd("HGETALL").arg(self.named("labels")), false),
-        ]
+        [self.command(redis::cmd("HMGET").arg(self.named("host")).arg(&["heard", "skew"]), false), self.labels()]
     }
 
     pub(super) fn remove(&self, scripts: &Scripts, now: u64) -> Command {
@@ -139,13 +169,13 @@ impl HostKeys {
         self.command(&command, true)
     }
 
-    /// The script that records a sample, of which the series of the values at `granted` may be new.
+    /// The script that records a sample, once for its idempotency key.
     pub(super) fn record(
         &self,
         scripts: &Scripts,
         sample: &SampleRef<'_>,
         key: Option<IdempotencyKey<'_>>,
-        granted: &str,
+        index: Index<'_>,
         now: u64,
     ) -> Command {
         let SampleRef { epoch, values, .. } = *sample;
@@ -160,7 +190,7 @@ impl HostKeys {
         let hour = LONGEST.number(epoch);
         let kept_sec = listed_until(hour).saturating_sub(now) + SPARE_SEC;
         command.arg(now).arg(epoch).arg(hour).arg(kept_sec);
-        command.arg(key.map_or("", |key| key.source)).arg(key.map_or(0, |key| key.seq)).arg(granted);
+        command.arg(key.map_or("", |key| key.source)).arg(key.map_or(0, |key| key.seq)).arg(index.argument());
         for (window, number) in &windows {
             let ends_listed = (number / window.intervals() + 2) * window.span_sec;
             command.arg(number % window.intervals()).arg(ends_listed.saturating_sub(now) + SPARE_SEC);
@@ -175,12 +205,12 @@ impl HostKeys {
     }
 }
 
-/// The hour of a sample, by which its host is listed.
+/// The hour of a sample. A host is listed until the hour of its newest sample has left the longest window.
 pub(super) fn hour_of(epoch: u64) -> u64 {
     LONGEST.number(epoch)
 }
 
-/// When a host is listed no more whose newest sample is in an hour.
+/// The second from which a host is not listed any more whose newest sample is in `hour`.
 fn listed_until(hour: u64) -> u64 {
     (hour + 1) * LONGEST.interval_sec + LONGEST.span_sec
 }
@@ -193,9 +223,9 @@ fn index_command(part: u16, command: &Cmd, writes: bool) -> Command {
     Command { slot: slot_of(part.to_string().as_bytes()), bytes: command.get_packed_command(), writes }
 }
 
-/// Lists a host with so many series until an hour is listed no more.
-pub(super) fn list(part: u16, host: &str, hour: u64, series: u64) -> Command {
-    let entry = format!("{} {series}", listed_until(hour));
+/// Lists a host with a number of labels for as long as `hour` is listed.
+pub(super) fn list(part: u16, host: &str, hour: u64, labels: u64) -> Command {
+    let entry = format!("{} {labels}", listed_until(hour));
     index_command(part, redis::cmd("HSET").arg(index_key(part)).arg(host).arg(entry), true)
 }
 
@@ -213,20 +243,74 @@ pub(super) fn sweep(scripts: &Scripts, part: u16, now: u64) -> Command {
     index_command(part, &command, true)
 }
 
-/// What the record script says.
+/// What the record script is told of the index.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Index<'a> {
+    /// Nothing: the script replies [`ScriptReply::Unlisted`] where the index must be written first.
+    Unknown,
+    /// The index has the host. The labels at the places in `granted`, such as ` 1 3 `, may be new.
+    Listed { granted: &'a str },
+    /// The index cannot be written now. The next sample tries again.
+    Away { granted: &'a str },
+}
+
+impl Index<'_> {
+    fn argument(self) -> String {
+        match self {
+            Self::Unknown => String::new(),
+            Self::Listed { granted } => granted.to_owned(),
+            Self::Away { granted } => format!("away{granted}"),
+        }
+    }
+}
+
+/// A read of buckets from one hash of a window.
+pub(super) struct BucketRead {
+    /// Place of the window in [`WINDOWS`].
+    pub(super) window: usize,
+    /// Number of the first interval in the hash.
+    first: u64,
+    /// Place and label of each field of an `HMGET`; nothing for an `HGETALL`, whose reply names them.
+    fields: Vec<(u64, SmolStr)>,
+    pub(super) command: Command,
+}
+
+impl BucketRead {
+    /// The buckets in the reply, each with the number of its interval and its label.
+    pub(super) fn buckets<'a>(&'a self, reply: &'a Value) -> Box<dyn Iterator<Item = (u64, SmolStr, Bucket)> + 'a> {
+        if self.fields.is_empty() {
+            Box::new(pairs(reply).filter_map(|(field, bucket)| {
+                let (place, label) = read_field(field)?;
+                Some((self.first + place, label, read_bucket(bucket)?))
+            }))
+        } else {
+            let buckets: &[Value] = if let Value::Array(buckets) = reply { buckets } else { &[] };
+            Box::new(
+                self.fields.iter().zip(buckets).filter_map(|((place, label), bucket)| {
+                    Some((self.first + place, label.clone(), read_bucket(bucket)?))
+                }),
+            )
+        }
+    }
+}
+
+/// The reply of the record script.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ScriptReply {
-    Became(RecordOutcome),
-    /// The index is to be told first: how many series the host has, the hour it is listed for, and the places of values
-    /// whose series would be new, from 0.
+    /// The script recorded the sample, knew it, or refused it.
+    Recorded(RecordOutcome),
+    /// The script did nothing: the index must be written first.
     Unlisted {
-        series: u64,
+        /// How many labels the host has.
+        labels: u64,
+        /// The hour that the host is listed for.
         hour: Option<u64>,
+        /// Places of the values whose labels would be new, from 0.
         new: Vec<usize>,
     },
 }
 
-/// Reads the reply of the record script; `None` where it is none.
+/// Reads the reply of the record script; `None` for anything else.
 pub(super) fn read_recorded(reply: &Value) -> Option<ScriptReply> {
     let Value::Array(reply) = reply else { return None };
     let number = |at: usize| match reply.get(at) {
@@ -234,14 +318,14 @@ pub(super) fn read_recorded(reply: &Value) -> Option<ScriptReply> {
         _ => None,
     };
     match text(reply.first()?)? {
-        "duplicate" => Some(ScriptReply::Became(RecordOutcome { duplicate: true, ..RecordOutcome::default() })),
-        "stored" => Some(ScriptReply::Became(RecordOutcome {
+        "duplicate" => Some(ScriptReply::Recorded(RecordOutcome { duplicate: true, ..RecordOutcome::default() })),
+        "stored" => Some(ScriptReply::Recorded(RecordOutcome {
             stored: number(1)?,
             refused: number(2)?,
             ..RecordOutcome::default()
         })),
         "unlisted" => Some(ScriptReply::Unlisted {
-            series: number(1)? as u64,
+            labels: number(1)? as u64,
             hour: number(2).map(|hour| hour as u64),
             new: (3..reply.len()).map(|at| number(at)?.checked_sub(1)).collect::<Option<_>>()?,
         }),
@@ -249,18 +333,18 @@ pub(super) fn read_recorded(reply: &Value) -> Option<ScriptReply> {
     }
 }
 
-/// A host of the index and when it is listed no more.
+/// A host of the index, and the second from which it is not listed any more.
 pub(super) fn read_listed<'a>(host: &'a Value, entry: &Value) -> Option<(&'a str, u64)> {
     Some((text(host)?, text(entry)?.split(' ').next()?.parse().ok()?))
 }
 
-/// A field of a window's hash: place in the hash and label.
+/// Reads a field of a window's hash: place of the interval in the hash, and label.
 pub(super) fn read_field(field: &Value) -> Option<(u64, SmolStr)> {
     let (place, label) = text(field)?.split_once(' ')?;
     Some((place.parse().ok()?, label.into()))
 }
 
-/// A bucket: `count sum min max`.
+/// Reads a bucket, `count sum min max`.
 pub(super) fn read_bucket(bucket: &Value) -> Option<Bucket> {
     let mut parts = text(bucket)?.split(' ');
     let count = parts.next()?.parse().ok().filter(|count| *count > 0)?;
@@ -268,7 +352,7 @@ pub(super) fn read_bucket(bucket: &Value) -> Option<Bucket> {
     Some(Bucket { count, sum: number()?, min: number()?, max: number()? })
 }
 
-/// The newest epoch of a host, the gaps before it, and how far its clock is ahead.
+/// Reads the newest epoch of a host, the gaps before it in seconds, and the seconds that its clock is ahead.
 pub(super) fn read_about(about: &Value) -> Option<(u64, Vec<u64>, Option<i32>)> {
     let Value::Array(about) = about else { return None };
     let skew = about.get(1).and_then(text).and_then(|skew| skew.split(' ').next()?.parse().ok());
@@ -276,7 +360,7 @@ pub(super) fn read_about(about: &Value) -> Option<(u64, Vec<u64>, Option<i32>)> 
     Some((numbers.next()?, numbers.collect(), skew))
 }
 
-/// A label of a host, while the newest hour it has samples in is listed.
+/// Reads a label of a host; `None` where the newest hour that it has samples in is not listed any more.
 pub(super) fn read_label(label: &Value, hour: &Value, now: u64) -> Option<String> {
     let hour: u64 = text(hour)?.parse().ok()?;
     (hour >= LONGEST.oldest(now)).then(|| text(label).map(str::to_owned))?
@@ -313,16 +397,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_reply_of_a_script_is_not_taken_for_one() {
+    fn only_replies_of_the_script_are_read() {
         let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let reply = |values: &[Value]| read_recorded(&Value::Array(values.to_vec()));
         assert_eq!(
             reply(&[bulk("stored"), Value::Int(2), Value::Int(1)]),
-            Some(ScriptReply::Became(RecordOutcome { stored: 2, refused: 1, ..RecordOutcome::default() }))
+            Some(ScriptReply::Recorded(RecordOutcome { stored: 2, refused: 1, ..RecordOutcome::default() }))
         );
         assert_eq!(
             reply(&[bulk("unlisted"), Value::Int(4), Value::Int(-1), Value::Int(1), Value::Int(3)]),
-            Some(ScriptReply::Unlisted { series: 4, hour: None, new: vec![0, 2] })
+            Some(ScriptReply::Unlisted { labels: 4, hour: None, new: vec![0, 2] })
         );
         for wrong in [&[bulk("stored")][..], &[bulk("unlisted"), Value::Int(0), Value::Int(0), Value::Int(0)], &[]] {
             assert_eq!(reply(wrong), None);

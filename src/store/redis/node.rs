@@ -1,7 +1,8 @@
-//! One Redis server: a few connections, each with a thread that sends all that waits in one pipeline, and a circuit that
-//! opens when the server does not answer, so that nobody waits for it in vain.
+//! One Redis server: two connections, each with a thread that sends all waiting commands in one pipeline, and a circuit
+//! breaker, so that nobody waits for a server that is known not to answer.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,50 +16,58 @@ use super::super::StoreError;
 use super::address::Address;
 use crate::supervisor::spawn_supervised;
 
-/// Connections to a server. While one waits for its answers, what comes is gathered for the other; with more of them,
-/// pipelines get shorter and cost more.
+/// Connections to a server. While one waits for replies, commands gather for the other. With more connections pipelines
+/// are shorter and cost more.
 const CONNECTIONS: usize = 2;
-/// Longest silence of a server that is asked something, and longest time to connect: half of what a client is promised.
+/// Longest time to connect, for a reply to a probe, and between two reads of a reply: half of what a client is
+/// promised.
 const SILENCE_MAX: Duration = Duration::from_millis(500);
-/// How often a server that does not answer, or takes nothing, is tried again.
+/// How often a server is probed that does not answer, or takes no writes.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
-/// How often a connection without work is tried, so that one that has ended is found by nobody's request.
-const PING_EVERY: Duration = Duration::from_secs(5);
+/// How often a server is probed that has nothing to do, so that `/health` knows of its end before a request does.
+const PROBE_IDLE_EVERY: Duration = Duration::from_secs(2);
 /// Commands of one pipeline: a few milliseconds of the server's time.
 const PIPELINE_COMMANDS_MAX: usize = 1000;
-/// Bytes of commands that may wait: those of a hundred threads, each with a run of lines.
+/// Most bytes of commands that wait for a server: those of a hundred threads with a body of lines each.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
 /// A server and its connections.
 pub(super) struct Node {
     address: Address,
     client: Client,
-    state: Mutex<State>,
+    state: Mutex<NodeState>,
     changed: Condvar,
+    started: Instant,
+    /// For each connection the milliseconds from `started` to its last reply, or to the command that it waits on since;
+    /// 0 while it waits for nothing.
+    waiting_since_ms: [AtomicU64; CONNECTIONS],
 }
 
-struct State {
+struct NodeState {
     waiting: VecDeque<Job>,
     waiting_bytes: usize,
-    condition: CircuitState,
-    /// Counts the times the server came back: a connection from before is not used again.
+    circuit: CircuitState,
+    /// Rises each time that the server comes back. A connection of an older generation is not used again.
     generation: u64,
     is_closing: bool,
-    /// A key that this server may be asked to write, to see whether it writes.
+    /// The key that a probe writes.
     probe_key: String,
-    was_greeted: bool,
+    /// Whether the eviction policy has been looked at.
+    is_policy_known: bool,
 }
 
-/// How a server is doing.
+/// State of the circuit breaker; its texts say why it is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum CircuitState {
-    Well,
-    /// It answers, and takes nothing: out of memory, read-only, or unable to save.
-    Refusing(String),
-    Away(String),
+    /// Commands are sent.
+    Closed,
+    /// The server takes no writes: it is out of memory, read-only, or unable to save. Reads are sent.
+    ReadOnly(String),
+    /// The server does not answer. Nothing is sent.
+    Open(String),
 }
 
-/// Commands that go to a server together, each with one reply.
+/// Commands for one server, each with one reply.
 pub(super) struct Job {
     pub(super) bytes: Vec<u8>,
     pub(super) replies: usize,
@@ -66,7 +75,7 @@ pub(super) struct Job {
     pub(super) answer: Arc<Answer>,
 }
 
-/// Where the replies to a job come.
+/// The replies to a job, once they have come.
 #[derive(Default)]
 pub(super) struct Answer {
     replies: Mutex<Option<Result<Vec<Value>, StoreError>>>,
@@ -79,42 +88,46 @@ impl Answer {
         self.came.notify_one();
     }
 
-    /// Waits for the replies, until a deadline.
-    pub(super) fn wait(&self, deadline: Instant) -> Result<Vec<Value>, StoreError> {
+    /// Waits for the replies; `None` where they have not come by the deadline.
+    fn wait(&self, deadline: Instant) -> Option<Result<Vec<Value>, StoreError>> {
         let replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
         let within = deadline.saturating_duration_since(Instant::now());
         let waited = self.came.wait_timeout_while(replies, within, |replies| replies.is_none());
-        let mut replies = waited.unwrap_or_else(PoisonError::into_inner).0;
-        let late = || Err(StoreError::uncertain("Redis has not answered in time"));
-        replies.take().unwrap_or_else(late)
+        waited.unwrap_or_else(PoisonError::into_inner).0.take()
     }
 }
 
 /// What a connection's thread does next.
 enum Next {
     Exchange(Vec<Job>),
-    Ping,
     Probe,
     End,
 }
 
 impl Node {
-    /// Starts the threads of a server's connections. They connect when there is something to do.
+    /// Starts the threads of a server's connections. A thread connects when it has something to send.
     pub(super) fn start(address: Address, probe_key: String) -> Result<Arc<Self>, String> {
         let client = client(&address).map_err(|error| format!("store {address}: {error}"))?;
-        let state = State {
+        let state = NodeState {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
-            condition: CircuitState::Well,
+            circuit: CircuitState::Closed,
             generation: 0,
             is_closing: false,
             probe_key,
-            was_greeted: false,
+            is_policy_known: false,
         };
-        let node = Arc::new(Self { address, client, state: Mutex::new(state), changed: Condvar::new() });
+        let node = Arc::new(Self {
+            address,
+            client,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            started: Instant::now(),
+            waiting_since_ms: Default::default(),
+        });
         for number in 0..CONNECTIONS {
             let node = node.clone();
-            let spawned = spawn_supervised(&format!("redis-{number}"), move || node.run(number == 0));
+            let spawned = spawn_supervised(&format!("redis-{number}"), move || node.run(number));
             spawned.map_err(|error| format!("store: no thread for a connection to Redis: {error}"))?;
         }
         Ok(node)
@@ -124,26 +137,26 @@ impl Node {
         &self.address
     }
 
-    /// Ends the connections; what waits is answered that it is not stored.
+    /// Ends the connections. Jobs that wait fail.
     pub(super) fn close(&self) {
         self.state().is_closing = true;
         self.changed.notify_all();
     }
 
-    /// Why it takes no samples now, if so.
+    /// Why the server takes no writes now, if so.
     pub(super) fn unavailable(&self) -> Option<StoreError> {
-        match &self.state().condition {
-            CircuitState::Well => None,
-            CircuitState::Refusing(why) | CircuitState::Away(why) => Some(StoreError::new(why.clone())),
+        match &self.state().circuit {
+            CircuitState::Closed => None,
+            CircuitState::ReadOnly(why) | CircuitState::Open(why) => Some(StoreError::new(why.clone())),
         }
     }
 
-    /// Hands over commands. Where the server is known not to answer, or to take nothing, that is said at once.
+    /// Queues a job. It fails at once while the circuit is open for it.
     pub(super) fn submit(&self, job: Job) -> Result<(), StoreError> {
         let mut state = self.state();
-        match &state.condition {
-            CircuitState::Away(why) => return Err(StoreError::new(why.clone())),
-            CircuitState::Refusing(why) if job.writes => return Err(StoreError::new(why.clone())),
+        match &state.circuit {
+            CircuitState::Open(why) => return Err(StoreError::new(why.clone())),
+            CircuitState::ReadOnly(why) if job.writes => return Err(StoreError::new(why.clone())),
             _ if state.is_closing => return Err(StoreError::new(format!("{} is not used any more", self.address))),
             _ => {}
         }
@@ -160,16 +173,38 @@ impl Node {
         Ok(())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    /// Waits for the replies to a job until the deadline. Where a connection has then waited for a whole reply for longer
+    /// than [`SILENCE_MAX`], the circuit opens: bytes that come in one by one would keep the server in use for good.
+    pub(super) fn wait(&self, answer: &Answer, deadline: Instant) -> Result<Vec<Value>, StoreError> {
+        let generation = self.state().generation;
+        answer.wait(deadline).unwrap_or_else(|| {
+            let now_ms = self.since_start_ms();
+            let is_silent = |since_ms: &AtomicU64| match since_ms.load(Ordering::Relaxed) {
+                0 => false,
+                since_ms => u128::from(now_ms.saturating_sub(since_ms)) > SILENCE_MAX.as_millis(),
+            };
+            if self.waiting_since_ms.iter().any(is_silent) {
+                self.open_circuit(CircuitState::Open(self.silence()), generation);
+            }
+            Err(StoreError::uncertain(format!("{} has not answered in time", self.address)))
+        })
+    }
+
+    /// Milliseconds since the node was started, and never 0.
+    fn since_start_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
+    fn state(&self) -> MutexGuard<'_, NodeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection's thread. One of them looks after a server that is not well.
-    fn run(&self, is_prober: bool) {
+    /// The thread of a connection. The first one probes the server.
+    fn run(&self, number: usize) {
         let mut connection: Option<(Connection, u64)> = None;
         let mut probed = Instant::now();
         loop {
-            let (next, generation) = self.next(is_prober.then_some(probed));
+            let (next, generation) = self.next((number == 0).then_some(probed));
             connection = connection.filter(|(_, of)| *of == generation);
             match next {
                 Next::End => return,
@@ -177,49 +212,50 @@ impl Node {
                     probed = Instant::now();
                     self.probe();
                 }
-                Next::Ping => {
-                    if connection.as_mut().is_some_and(|(known, _)| !known.check_connection()) {
-                        connection = None;
-                    }
-                }
                 Next::Exchange(jobs) => {
-                    if let Err((why, generation)) = self.serve(&mut connection, generation, jobs) {
+                    if let Err((why, generation)) = self.serve(number, &mut connection, generation, jobs) {
                         connection = None;
-                        self.trip(CircuitState::Away(why), generation);
+                        self.open_circuit(CircuitState::Open(why), generation);
                     }
                 }
             }
         }
     }
 
-    /// Sends jobs over a connection, a new one if there is none, and hands out the replies. Where that fails the jobs
-    /// are told; the error is for the circuit.
+    /// Sends jobs over the connection, or over a new one, and hands out the replies. Where that fails the jobs fail; the
+    /// error is why the circuit opens, and the generation that it is about.
     fn serve(
         &self,
+        number: usize,
         connection: &mut Option<(Connection, u64)>,
         generation: u64,
         jobs: Vec<Job>,
     ) -> Result<(), (String, u64)> {
         let was_there = connection.is_some();
+        let since_ms = &self.waiting_since_ms[number];
+        let progressed = || since_ms.store(self.since_start_ms(), Ordering::Relaxed);
         let exchanged = match connection {
-            Some((there, _)) => exchange(there, &jobs),
-            None => self.connect().and_then(|new| exchange(&mut connection.insert((new, generation)).0, &jobs)),
+            Some((there, _)) => exchange(there, &jobs, progressed),
+            None => {
+                self.connect().and_then(|new| exchange(&mut connection.insert((new, generation)).0, &jobs, progressed))
+            }
         };
+        since_ms.store(0, Ordering::Relaxed);
         let error = match exchanged {
             Ok(replies) => {
-                self.hand_out(jobs, replies);
+                self.answer(jobs, replies);
                 return Ok(());
             }
             Err(error) => error,
         };
-        let why = self.away(&error);
-        let told = if connection.is_some() { StoreError::uncertain } else { StoreError::new };
+        let why = self.failure(&error);
+        let as_error = if connection.is_some() { StoreError::uncertain } else { StoreError::new };
         if !was_there || error.is_timeout() {
-            fail(jobs, &told(why.clone()));
+            fail(jobs, &as_error(why.clone()));
             return Err((why, generation));
         }
-        // It has ended, perhaps long ago, and the server may well be there: so are other connections from before. What
-        // was to be written may have been; what only reads is asked again.
+        // The connection has ended, perhaps long ago, and so have others of its generation; the server may be there.
+        // Writes may have been carried out. Reads are sent again.
         *connection = None;
         let generation = {
             let mut state = self.state();
@@ -227,11 +263,11 @@ impl Node {
             state.generation
         };
         let (writes, reads): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.writes);
-        fail(writes, &told(why));
-        if reads.is_empty() { Ok(()) } else { self.serve(connection, generation, reads) }
+        fail(writes, &as_error(why));
+        if reads.is_empty() { Ok(()) } else { self.serve(number, connection, generation, reads) }
     }
 
-    /// Waits for what to do next; the thread that looks after the server says when it last did.
+    /// Waits for what to do next. `probed` is when the thread that probes last did so.
     fn next(&self, probed: Option<Instant>) -> (Next, u64) {
         let mut state = self.state();
         let since = Instant::now();
@@ -243,9 +279,8 @@ impl Node {
                 fail(waiting, &StoreError::new(format!("{} is not used any more", self.address)));
                 return (Next::End, generation);
             }
-            let probed = probed.filter(|_| state.condition != CircuitState::Well);
-            // Before what waits: a server that takes nothing may be read on and on.
-            if probed.is_some_and(|probed| probed.elapsed() >= PROBE_EVERY) {
+            // A probe comes before what waits: reads may never end where writes are refused.
+            if probed.is_some_and(|probed| state.circuit != CircuitState::Closed && probed.elapsed() >= PROBE_EVERY) {
                 return (Next::Probe, generation);
             }
             if !state.waiting.is_empty() {
@@ -257,96 +292,108 @@ impl Node {
                 }
                 return (Next::Exchange(jobs), generation);
             }
-            if since.elapsed() >= PING_EVERY {
-                return (Next::Ping, generation);
-            }
-            let due = probed.map_or(since + PING_EVERY, |probed| probed + PROBE_EVERY);
+            let due = match (probed, &state.circuit) {
+                (None, _) => since + PROBE_IDLE_EVERY,
+                (Some(_), CircuitState::Closed) if since.elapsed() >= PROBE_IDLE_EVERY => {
+                    return (Next::Probe, generation);
+                }
+                (Some(_), CircuitState::Closed) => since + PROBE_IDLE_EVERY,
+                (Some(probed), _) => probed + PROBE_EVERY,
+            };
             let within = due.saturating_duration_since(Instant::now());
             state = self.changed.wait_timeout(state, within).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Gives each job its replies, and looks whether they say that the server takes nothing.
-    fn hand_out(&self, jobs: Vec<Job>, replies: Vec<Value>) {
+    /// Gives each job its replies, and opens the circuit where a reply says that the server is not well.
+    fn answer(&self, jobs: Vec<Job>, replies: Vec<Value>) {
         let generation = self.state().generation;
-        let trouble = replies.iter().find_map(|reply| self.trouble(reply));
+        let unwell = replies.iter().find_map(|reply| self.unwell(reply));
         let mut replies = replies.into_iter();
         for job in jobs {
             job.answer.give(Ok(replies.by_ref().take(job.replies).collect()));
         }
-        if let Some(trouble) = trouble {
-            self.trip(trouble, generation);
+        if let Some(circuit) = unwell {
+            self.open_circuit(circuit, generation);
         }
     }
 
-    /// Opens the circuit: from now on everything is refused at once, until a probe succeeds.
-    fn trip(&self, condition: CircuitState, generation: u64) {
+    /// Opens the circuit: jobs fail at once until a probe succeeds. What is known of an older generation changes nothing.
+    fn open_circuit(&self, circuit: CircuitState, generation: u64) {
         let mut state = self.state();
-        if state.generation != generation || state.condition == condition {
+        if state.generation != generation || state.circuit == circuit {
             return;
         }
-        let (CircuitState::Away(why) | CircuitState::Refusing(why)) = &condition else { return };
-        let unavailable = StoreError::new(why.clone());
-        if state.condition == CircuitState::Well {
+        let (CircuitState::Open(why) | CircuitState::ReadOnly(why)) = &circuit else { return };
+        let error = StoreError::new(why.clone());
+        if state.circuit == CircuitState::Closed {
             log::error!("Store: {why}; it is tried again every {} ms", PROBE_EVERY.as_millis());
         }
-        let is_away = matches!(condition, CircuitState::Away(_));
-        let (failed, kept) = std::mem::take(&mut state.waiting).into_iter().partition(|job| is_away || job.writes);
+        let is_open = matches!(circuit, CircuitState::Open(_));
+        let (failed, kept) = std::mem::take(&mut state.waiting).into_iter().partition(|job| is_open || job.writes);
         state.waiting = kept;
         state.waiting_bytes = state.waiting.iter().map(|job| job.bytes.len()).sum();
-        state.condition = condition;
+        state.circuit = circuit;
         drop(state);
         self.changed.notify_all();
-        fail(failed, &unavailable);
+        fail(failed, &error);
     }
 
-    /// Tries a server that is not well, over a new connection: its name may lead to another one now.
+    /// Writes a key over a new connection, because the name of the server may lead to another one now, and sets the
+    /// circuit by the reply. A reply that takes longer than [`SILENCE_MAX`] in all is none.
     fn probe(&self) {
-        let key = self.state().probe_key.clone();
-        // A key that is not this node's any more shows that it works, too.
+        let (key, began) = (self.state().probe_key.clone(), Instant::now());
+        // A redirection of a key that is not this node's any more shows as well that it works.
         let command = redis::cmd("SET").arg(key).arg("").arg("PX").arg(1000).get_packed_command();
         let probed = self.connect().and_then(|mut connection| {
             connection.send_packed_command(&command)?;
             connection.recv_response()
         });
-        let condition = match probed {
-            Ok(reply) => self.trouble(&reply).unwrap_or(CircuitState::Well),
-            Err(error) => CircuitState::Away(self.away(&error)),
+        let circuit = match probed {
+            Ok(_) if began.elapsed() > 2 * SILENCE_MAX => CircuitState::Open(self.silence()),
+            Ok(reply) => self.unwell(&reply).unwrap_or(CircuitState::Closed),
+            Err(error) => CircuitState::Open(self.failure(&error)),
         };
         let mut state = self.state();
-        if condition == CircuitState::Well {
+        if circuit != CircuitState::Closed {
+            let generation = state.generation;
+            drop(state);
+            return self.open_circuit(circuit, generation);
+        }
+        if state.circuit != CircuitState::Closed {
             log::info!("Store: {} is back", self.address);
             state.generation += 1;
+            state.circuit = circuit;
+            drop(state);
+            self.changed.notify_all();
         }
-        state.condition = condition;
-        drop(state);
-        self.changed.notify_all();
     }
 
-    /// What an answer tells of the server, where it is one that concerns every command.
-    fn trouble(&self, reply: &Value) -> Option<CircuitState> {
+    /// The state of the circuit that follows from an error which concerns every command.
+    fn unwell(&self, reply: &Value) -> Option<CircuitState> {
         let Value::ServerError(error) = reply else { return None };
         let says = |code: &&str| {
             error.code() == *code || error.details().is_some_and(|text| text.contains(&format!("-{code} ")))
         };
         let why = || format!("{} answers {} {}", self.address, error.code(), error.details().unwrap_or_default());
         if ["OOM", "READONLY", "MISCONF", "NOREPLICAS"].iter().any(&says) {
-            return Some(CircuitState::Refusing(why()));
+            return Some(CircuitState::ReadOnly(why()));
         }
-        let is_away = ["LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH", "NOPERM", "BUSY"].iter().any(says);
-        is_away.then(|| CircuitState::Away(why()))
+        let is_open = ["LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH", "NOPERM", "BUSY"].iter().any(says);
+        is_open.then(|| CircuitState::Open(why()))
     }
 
-    fn away(&self, error: &redis::RedisError) -> String {
-        match error.is_timeout() {
-            true => format!("{} has not answered for {} ms", self.address, SILENCE_MAX.as_millis()),
-            false => format!("{} has failed: {error}", self.address),
-        }
+    fn failure(&self, error: &redis::RedisError) -> String {
+        if error.is_timeout() { self.silence() } else { format!("{} has failed: {error}", self.address) }
+    }
+
+    fn silence(&self) -> String {
+        format!("{} has not answered for {} ms", self.address, SILENCE_MAX.as_millis())
     }
 
     fn connect(&self) -> RedisResult<Connection> {
         let mut connection = connect(&self.client)?;
-        let is_first = !std::mem::replace(&mut self.state().was_greeted, true);
+        let is_first = !std::mem::replace(&mut self.state().is_policy_known, true);
         if is_first
             && let Some(policy) = eviction_policy(&mut connection)
             && policy != "noeviction"
@@ -360,13 +407,13 @@ impl Node {
     }
 }
 
-/// Asks a server one thing over a connection of its own.
+/// Sends one command over a connection of its own.
 pub(super) fn ask_once(address: &Address, command: &redis::Cmd) -> Result<Value, String> {
     let asked = client(address).and_then(|client| connect(&client)?.req_command(command));
     asked.map_err(|error| format!("{address}: {error}"))
 }
 
-/// Connects, and waits no longer for anything than [`SILENCE_MAX`].
+/// Connects; no read or write of the connection waits longer than [`SILENCE_MAX`].
 fn connect(client: &Client) -> RedisResult<Connection> {
     let connection = client.get_connection_with_timeout(SILENCE_MAX)?;
     connection.set_read_timeout(Some(SILENCE_MAX))?;
@@ -374,17 +421,20 @@ fn connect(client: &Client) -> RedisResult<Connection> {
     Ok(connection)
 }
 
-/// Sends the commands of some jobs, and reads the replies to all of them, up to the first failure: what comes after it
-/// would be waited for in vain.
-fn exchange(connection: &mut Connection, jobs: &[Job]) -> RedisResult<Vec<Value>> {
+/// Sends the commands of some jobs, and reads their replies up to the first failure. `progressed` is called before the
+/// first reply and after each.
+fn exchange(connection: &mut Connection, jobs: &[Job], progressed: impl Fn()) -> RedisResult<Vec<Value>> {
+    progressed();
     match jobs {
         [job] => connection.send_packed_command(&job.bytes)?,
         _ => connection.send_packed_command(&jobs.iter().map(|job| &*job.bytes).collect::<Vec<_>>().concat())?,
     }
-    (0..jobs.iter().map(|job| job.replies).sum()).map(|_| connection.recv_response()).collect()
+    (0..jobs.iter().map(|job| job.replies).sum())
+        .map(|_| connection.recv_response().inspect(|_| progressed()))
+        .collect()
 }
 
-/// The client of a server. It connects over TLS where the address says so.
+/// The client of a server, with TLS where the address has it.
 fn client(address: &Address) -> RedisResult<Client> {
     let (host, port) = address.nodes.first().cloned().unwrap_or_default();
     let mut settings = RedisConnectionInfo::default().set_db(address.db);
@@ -405,11 +455,11 @@ fn client(address: &Address) -> RedisResult<Client> {
     Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })
 }
 
-fn fail(jobs: impl IntoIterator<Item = Job>, unavailable: &StoreError) {
-    jobs.into_iter().for_each(|job| job.answer.give(Err(unavailable.clone())));
+fn fail(jobs: impl IntoIterator<Item = Job>, error: &StoreError) {
+    jobs.into_iter().for_each(|job| job.answer.give(Err(error.clone())));
 }
 
-/// What the server does when memory runs short, where it tells.
+/// The server's `maxmemory-policy`, where it tells.
 fn eviction_policy(connection: &mut Connection) -> Option<String> {
     let info: String = redis::cmd("INFO").arg("memory").query(connection).ok()?;
     info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")).map(|policy| policy.trim().to_owned())

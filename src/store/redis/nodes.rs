@@ -1,8 +1,8 @@
-//! Which server has a key: the one there is, or that of a cluster whose slots it is in.
+//! The nodes of a Redis or of a Redis Cluster, and the node of each slot.
 //!
-//! A cluster is learned from `CLUSTER SLOTS` of any node that answers, and again when a node says that a slot has moved
-//! or does not answer. A command that a node has refused for that reason was not carried out, and goes where it belongs;
-//! one that was not answered may have been, and is not sent again.
+//! `CLUSTER SLOTS` of any node that answers gives the map of slots. It is asked for again when a node redirects a command
+//! or does not answer. A node that redirects a command has not carried it out, so the command is sent to the right node.
+//! A command without a reply may have been carried out, and is never sent again.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,56 +18,70 @@ use super::node::{Answer, Job, Node, ask_once};
 
 /// Slots of a cluster (the specification of Redis Cluster).
 const SLOTS: u16 = 16_384;
-/// Longest time for a command with all that follows from it: a client is promised an answer within a second.
+/// Longest time for a command with its redirections: a client is promised an answer within a second.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(800);
-/// How often a command is sent where it was told to go: a slot moves once while it is asked for.
+/// Most rounds of redirections: a slot moves once in the time of a command.
 const ROUNDS_MAX: usize = 4;
-/// How often a cluster that is not well is asked for its slots.
-const LEARN_EVERY: Duration = Duration::from_millis(500);
-/// How often one that is well is: a node that was added says so earlier, by refusing.
-const LEARN_ANYHOW_EVERY: Duration = Duration::from_secs(30);
+/// How often the map of slots is refreshed while a node is away or a slot has moved.
+const REFRESH_EVERY: Duration = Duration::from_millis(500);
+/// How often it is refreshed otherwise. A node that was added shows earlier, by redirections.
+const REFRESH_ANYHOW_EVERY: Duration = Duration::from_secs(30);
 
-/// A command for the server that has a slot.
+/// A command for the node of a slot.
+#[derive(Clone)]
 pub(super) struct Command {
     pub(super) slot: u16,
     pub(super) bytes: Vec<u8>,
     pub(super) writes: bool,
 }
 
-/// All servers of a store.
+/// All nodes of a store.
 pub(super) struct Nodes {
     shared: Arc<Shared>,
-    learner: Option<JoinHandle<()>>,
+    refresher: Option<JoinHandle<()>>,
 }
 
 struct Shared {
     address: Address,
     /// `SCRIPT LOAD` of each script there is.
     scripts: Vec<Vec<u8>>,
-    map: RwLock<Map>,
+    map: RwLock<SlotMap>,
     is_stale: AtomicBool,
     is_closing: Mutex<bool>,
     wake: Condvar,
 }
 
 #[derive(Default)]
-struct Map {
+struct SlotMap {
     nodes: Vec<Arc<Node>>,
-    /// The place of each slot's node among them.
+    /// The place of each slot's node in `nodes`.
     owners: Vec<Option<u16>>,
 }
 
-/// A command on its way: its place among those that were given, and where it was told to go.
+/// A command without a reply yet.
 struct Pending {
+    /// Its place in the batch.
     place: usize,
+    /// The node that it was redirected to.
     node: Option<Arc<Node>>,
+    /// Whether the redirection was `ASK`.
     is_asking: bool,
 }
 
+/// Commands of a batch that were handed to one node.
+struct Sent {
+    node: Arc<Node>,
+    /// The places of the commands in the batch.
+    places: Vec<usize>,
+    /// Places of replies that belong to no command of the batch: of scripts that are loaded, and of `ASKING`.
+    skipped: Vec<usize>,
+    answer: Arc<Answer>,
+}
+
 impl Nodes {
-    /// Knows the one server, or begins to learn the cluster. `scripts` are what a node is sent that misses one.
+    /// Starts the one node, or the thread that refreshes the slots of a cluster. `scripts` load the scripts.
     pub(super) fn open(address: &Address, scripts: Vec<Vec<u8>>) -> Result<Self, String> {
-        let mut map = Map::default();
+        let mut map = SlotMap::default();
         if !address.is_cluster {
             map.nodes.push(Node::start(address.clone(), "lizm:probe".to_owned())?);
             map.owners = vec![Some(0); usize::from(SLOTS)];
@@ -80,18 +94,19 @@ impl Nodes {
             is_closing: Mutex::new(false),
             wake: Condvar::new(),
         });
-        let mut learner = None;
+        let mut refresher = None;
         if address.is_cluster {
             // Where no node answers now, one may later.
-            shared.is_stale.store(shared.learn().is_err(), Ordering::Release);
-            let learning = shared.clone();
-            let spawned = thread::Builder::new().name("redis-cluster".into()).spawn(move || learning.keep_learning());
-            learner = Some(spawned.map_err(|error| format!("store: no thread to learn the cluster: {error}"))?);
+            shared.is_stale.store(shared.refresh().is_err(), Ordering::Release);
+            let refreshed = shared.clone();
+            let spawned = thread::Builder::new().name("redis-slots".into()).spawn(move || refreshed.keep_fresh());
+            refresher =
+                Some(spawned.map_err(|error| format!("store: no thread for the slots of the cluster: {error}"))?);
         }
-        Ok(Self { shared, learner })
+        Ok(Self { shared, refresher })
     }
 
-    /// Why some samples cannot be taken now, if so.
+    /// Why some samples cannot be recorded now, if so.
     pub(super) fn unavailable(&self) -> Option<StoreError> {
         let map = self.shared.map.read().unwrap_or_else(PoisonError::into_inner);
         let is_whole = map.owners.len() == usize::from(SLOTS) && map.owners.iter().all(Option::is_some);
@@ -101,11 +116,11 @@ impl Nodes {
         map.nodes.iter().find_map(|node| node.unavailable())
     }
 
-    /// Sends each command to the server that has its slot, and gives their replies, each within [`ANSWER_WITHIN`]. An
-    /// error that a server answers is given as why it is unavailable.
+    /// Sends each command to the node of its slot, and returns their replies. A command without a reply by `deadline`
+    /// fails, and so does one that a node answers with an error.
     pub(super) fn run(&self, commands: &[Command], deadline: Instant) -> Vec<Result<Value, StoreError>> {
         let mut replies: Vec<Result<Value, StoreError>> =
-            vec![Err(StoreError::new("a slot moves on and on")); commands.len()];
+            vec![Err(StoreError::new("Redis redirects a command again and again")); commands.len()];
         let mut pending: Vec<Pending> =
             (0..commands.len()).map(|place| Pending { place, node: None, is_asking: false }).collect();
         let mut loads_scripts = false;
@@ -115,8 +130,8 @@ impl Nodes {
             }
             let sent = self.send(commands, pending, loads_scripts, &mut replies);
             pending = Vec::new();
-            for (node, places, skipped, answer) in sent {
-                match answer.wait(deadline) {
+            for Sent { node, places, skipped, answer } in sent {
+                match node.wait(&answer, deadline) {
                     Ok(answers) => {
                         let answers = answers.into_iter().enumerate().filter(|(at, _)| !skipped.contains(at));
                         for (place, (_, reply)) in places.into_iter().zip(answers) {
@@ -129,24 +144,21 @@ impl Nodes {
                             }
                         }
                     }
-                    Err(unavailable) => {
-                        places.into_iter().for_each(|place| replies[place] = Err(unavailable.clone()));
-                    }
+                    Err(error) => places.into_iter().for_each(|place| replies[place] = Err(error.clone())),
                 }
             }
         }
         replies
     }
 
-    /// Hands the commands that are pending to their nodes, one job each. What a node refuses is a reply at once.
-    #[expect(clippy::type_complexity, reason = "it is read once, by its caller")]
+    /// Submits pending commands to their nodes, one job a node. Commands that a node rejects get their error at once.
     fn send(
         &self,
         commands: &[Command],
         pending: Vec<Pending>,
         loads_scripts: bool,
         replies: &mut [Result<Value, StoreError>],
-    ) -> Vec<(Arc<Node>, Vec<usize>, Vec<usize>, Arc<Answer>)> {
+    ) -> Vec<Sent> {
         let mut by_node: BTreeMap<*const Node, (Arc<Node>, Vec<Pending>)> = BTreeMap::new();
         {
             let map = self.shared.map.read().unwrap_or_else(PoisonError::into_inner);
@@ -183,17 +195,17 @@ impl Nodes {
             }
             let (places, answer) = (pending.iter().map(|pending| pending.place).collect(), Arc::new(Answer::default()));
             match node.submit(Job { bytes, replies: count, writes, answer: answer.clone() }) {
-                Ok(()) => sent.push((node, places, skipped, answer)),
-                Err(unavailable) => {
-                    pending.iter().for_each(|pending| replies[pending.place] = Err(unavailable.clone()));
-                    self.shared.doubt();
+                Ok(()) => sent.push(Sent { node, places, skipped, answer }),
+                Err(error) => {
+                    pending.iter().for_each(|pending| replies[pending.place] = Err(error.clone()));
+                    self.shared.mark_stale();
                 }
             }
         }
         sent
     }
 
-    /// A reply as it is given; or as an error what to do instead, and whether for want of a script.
+    /// Reads a reply. The error is a command to send again, and whether scripts must be loaded before.
     fn read(&self, reply: Value, place: usize, node: &Arc<Node>) -> Result<Result<Value, StoreError>, (Pending, bool)> {
         let Value::ServerError(error) = reply else { return Ok(Ok(reply)) };
         let to = |address: &str| {
@@ -206,7 +218,7 @@ impl Nodes {
             "NOSCRIPT" => return Err((Pending { place, node: Some(node.clone()), is_asking: false }, true)),
             code @ ("MOVED" | "ASK") if self.shared.address.is_cluster => {
                 if code == "MOVED" {
-                    self.shared.doubt();
+                    self.shared.mark_stale();
                 }
                 if let Some(node) = to(details) {
                     return Err((Pending { place, node: Some(node), is_asking: code == "ASK" }, false));
@@ -226,8 +238,8 @@ impl Drop for Nodes {
     fn drop(&mut self) {
         *self.shared.is_closing.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.shared.wake.notify_all();
-        if self.learner.take().is_some_and(|learner| learner.join().is_err()) {
-            log::error!("The thread that learns the cluster had panicked");
+        if self.refresher.take().is_some_and(|refresher| refresher.join().is_err()) {
+            log::error!("The thread that refreshes the slots of the cluster had panicked");
         }
         self.shared.map.read().unwrap_or_else(PoisonError::into_inner).nodes.iter().for_each(|node| node.close());
     }
@@ -238,12 +250,12 @@ impl Shared {
         StoreError::new(format!("{}: not every slot of the cluster is known to have a node", self.address))
     }
 
-    /// Has the slots of a cluster learned again soon.
-    fn doubt(&self) {
+    /// Has the slots of a cluster refreshed soon.
+    fn mark_stale(&self) {
         self.is_stale.store(true, Ordering::Release);
     }
 
-    /// The node at an address: a known one, or one that was not known before.
+    /// The node at an address, which is added where it is new.
     fn node_at(&self, host: &str, port: u16) -> Result<Arc<Node>, String> {
         let at = self.address.at(host, port);
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
@@ -255,12 +267,12 @@ impl Shared {
         Ok(node)
     }
 
-    /// The learner's thread.
-    fn keep_learning(&self) {
-        let (mut learned, mut was_told) = (Instant::now(), false);
+    /// Refreshes the slots until the store is closed.
+    fn keep_fresh(&self) {
+        let (mut refreshed, mut was_logged) = (Instant::now(), false);
         loop {
             let closing = self.is_closing.lock().unwrap_or_else(PoisonError::into_inner);
-            let waited = self.wake.wait_timeout_while(closing, LEARN_EVERY, |closing| !*closing);
+            let waited = self.wake.wait_timeout_while(closing, REFRESH_EVERY, |closing| !*closing);
             if *waited.unwrap_or_else(PoisonError::into_inner).0 {
                 return;
             }
@@ -268,22 +280,22 @@ impl Shared {
                 let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
                 !map.owners.is_empty() && map.nodes.iter().all(|node| node.unavailable().is_none())
             };
-            if !is_well || self.is_stale.load(Ordering::Acquire) || learned.elapsed() > LEARN_ANYHOW_EVERY {
-                learned = Instant::now();
+            if !is_well || self.is_stale.load(Ordering::Acquire) || refreshed.elapsed() > REFRESH_ANYHOW_EVERY {
+                refreshed = Instant::now();
                 self.is_stale.store(false, Ordering::Release);
-                let failed = self.learn().err();
+                let failed = self.refresh().err();
                 if let Some(why) = &failed
-                    && !was_told
+                    && !was_logged
                 {
-                    log::error!("Store: {why}; it is tried again every {} ms", LEARN_EVERY.as_millis());
+                    log::error!("Store: {why}; it is tried again every {} ms", REFRESH_EVERY.as_millis());
                 }
-                was_told = failed.is_some();
+                was_logged = failed.is_some();
             }
         }
     }
 
-    /// Learns from a node that answers which node has which slots.
-    fn learn(&self) -> Result<(), String> {
+    /// Asks a node that answers which node has which slots.
+    fn refresh(&self) -> Result<(), String> {
         let known: Vec<Address> = {
             let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
             let well = map.nodes.iter().filter(|node| node.unavailable().is_none());
@@ -293,7 +305,7 @@ impl Shared {
         let mut failed = format!("{}: no node of the cluster answers", self.address);
         for address in known.into_iter().chain(named) {
             let slots = ask_once(&address, redis::cmd("CLUSTER").arg("SLOTS"));
-            match slots.and_then(|slots| self.take(&slots, &address)) {
+            match slots.and_then(|slots| self.apply(&slots, &address)) {
                 Ok(()) => return Ok(()),
                 Err(why) => failed = why,
             }
@@ -301,8 +313,8 @@ impl Shared {
         Err(failed)
     }
 
-    /// Takes an answer to `CLUSTER SLOTS`: first slot, last slot, master, replicas.
-    fn take(&self, slots: &Value, asked: &Address) -> Result<(), String> {
+    /// Applies a reply to `CLUSTER SLOTS`: of each range the first slot, last slot, master and replicas.
+    fn apply(&self, slots: &Value, asked: &Address) -> Result<(), String> {
         let wrong = || format!("{asked}: the answer to CLUSTER SLOTS is not understood");
         let Value::Array(ranges) = slots else { return Err(wrong()) };
         let mut owners: Vec<Option<Address>> = vec![None; usize::from(SLOTS)];
@@ -340,13 +352,13 @@ impl Shared {
         let gone =
             std::mem::take(&mut map.nodes).into_iter().filter(|old| !nodes.iter().any(|new| Arc::ptr_eq(old, new)));
         gone.for_each(|node| node.close());
-        *map = Map { nodes, owners: places };
+        *map = SlotMap { nodes, owners: places };
         Ok(())
     }
 }
 
-/// A key that the node of about these slots may be asked to write. That of another node it refuses, which shows that it
-/// answers.
+/// A key near a slot, for the probe of the slot's node. A node redirects a key of another node, which shows as well that
+/// it answers.
 fn probe_key(slot: usize) -> String {
     let is_near = |n: &u32| usize::from(slot_of(n.to_string().as_bytes())).abs_diff(slot) < 100;
     format!("lizm:probe:{{{}}}", (0..1000).find(is_near).unwrap_or(0))

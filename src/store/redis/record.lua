@@ -1,13 +1,14 @@
--- Records one sample of a host, once: all of it or nothing. What precedes this text sets the limits named in capitals.
+-- Records one sample of a host, once, all of it or nothing. Definitions of the limits in capitals precede this text.
 --
--- KEYS: the host, its labels, its sources, and of each window the hash that the sample's interval is in. The last one
--- is that of the longest window, in which every sample is.
--- ARGV: now, epoch, hour of the sample, seconds that the host is kept for after it, source or '', sequence number,
--- places of the values whose series may be new (' 1 3 '), or '' where the index has not been told yet; of each window the
--- place of the interval in its hash, and seconds that the hash is kept; then labels and values in turns.
+-- KEYS: the host, its labels, its sources, and for each window the hash that holds the sample's interval. The last hash
+-- is that of the longest window, which every sample is in.
+-- ARGV: now, epoch, hour of the sample, seconds to keep the host, source or '', sequence number, what is known of the
+-- index; for each window the place of the interval in its hash, and seconds to keep the hash; then labels and values in
+-- turns. Of the index: '' nothing; ' 1 3 ' it has the host, and the labels of the values 1 and 3 may be new; 'away 1 3 '
+-- the same, but it could not be written.
 --
--- Gives {'stored', values, refused}; {'duplicate'}; or, with nothing stored, {'unlisted', labels known, hour listed for,
--- places of values whose series would be new…}: the index is to be told before the sums are written.
+-- Returns {'stored', values, refused} or {'duplicate'}. Where the index must be written first it stores nothing and
+-- returns {'unlisted', number of labels, hour listed for, places of the values whose labels would be new…}.
 local now, epoch, hour, kept_sec = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local source, seq, granted = ARGV[5], ARGV[6], ARGV[7]
 local host_key, labels_key, sources_key, windows = KEYS[1], KEYS[2], KEYS[3], #KEYS - 3
@@ -19,7 +20,7 @@ local function is_above(a, b)
   return #a > #b or #a == #b and a > b
 end
 
--- A number in the fewest digits that give it back exactly.
+-- The shortest decimal text that reads back as the same number.
 local function exact(number)
   local text = string.format('%.15g', number)
   return tonumber(text) == number and text or string.format('%.17g', number)
@@ -31,7 +32,7 @@ local function keep(key, seconds)
   end
 end
 
--- The bucket with one more sample: 'count sum min max'. Past 2^32 - 1 samples the rest is left out.
+-- The bucket, 'count sum min max', with one more sample. Samples past 2^32 - 1 are left out.
 local function with(bucket, value)
   if not bucket then
     return '1 ' .. value .. ' ' .. value .. ' ' .. value
@@ -58,7 +59,7 @@ if count == 0 then
   return {'stored', 0, 0}
 end
 
--- What is kept of the sample's intervals until now.
+-- The buckets of the sample's intervals.
 local fields, buckets = {}, {}
 for window = 1, windows do
   local place = ARGV[6 + 2 * window] .. ' '
@@ -71,7 +72,7 @@ end
 local heard, listed, skew = unpack(redis.call('HMGET', host_key, 'heard', 'listed', 'skew'))
 listed = tonumber(listed or -1)
 
--- The first sample of a label in an hour: the index has to know of the hour, and of labels that are new.
+-- Values that are the first of their label in the hour. Their labels may be new, and the hour not listed.
 local firsts, refused, refused_count = {}, {}, 0
 for i = 1, count do
   if not buckets[windows][i] then
@@ -108,7 +109,9 @@ if #firsts > 0 or listed < hour then
       redis.call('HSET', labels_key, ARGV[first + 2 * i - 2], math.max(hour, hours[k] or 0))
     end
   end
-  redis.call('HSET', host_key, 'listed', math.max(hour, listed))
+  if string.sub(granted, 1, 4) ~= 'away' then
+    redis.call('HSET', host_key, 'listed', math.max(hour, listed))
+  end
   keep(labels_key, kept_sec)
   keep(host_key, kept_sec)
 end
@@ -128,11 +131,11 @@ for window = 1, windows do
   end
 end
 
--- When the host was heard: its newest epoch, and the last three gaps between such.
+-- Its newest epoch, and the last three gaps between newest epochs.
 local newest, gap, gap2, gap3 = string.match(heard or '0 0 0 0', '^(%d+) (%d+) (%d+) (%d+)$')
 newest = tonumber(newest)
 if newest > now + AHEAD_SEC_MAX then
-  -- The clock was set back since: what was heard then tells nothing any more.
+  -- A clock was set back since: an epoch from before means nothing now.
   newest, gap, gap2, gap3 = 0, 0, 0, 0
 end
 local about = {}
@@ -143,7 +146,7 @@ if epoch > newest then
   about = {'heard', string.format('%.0f %.0f %.0f %.0f', epoch, gap, gap2, gap3)}
 end
 
--- How far its clock is ahead: the greatest difference of a minute, since samples come late and never early.
+-- How far its clock is ahead: the greatest difference within a minute, because samples come late and never early.
 local ahead_sec, skew_heard = string.match(skew or '', '^(%-?%d+) (%d+)$')
 local age_sec = now - tonumber(skew_heard or 0)
 if not ahead_sec or epoch - now >= tonumber(ahead_sec) or age_sec >= SKEW_KEPT_SEC or age_sec < 0 then
@@ -156,7 +159,7 @@ end
 
 if source ~= '' then
   if not known and redis.call('HLEN', sources_key) >= SOURCES_MAX then
-    -- The one longest unheard gives way.
+    -- The source that was heard least recently is replaced.
     local sources, oldest, oldest_heard = redis.call('HGETALL', sources_key), nil, math.huge
     for i = 1, #sources, 2 do
       local source_heard = tonumber(string.match(sources[i + 1], ' (%d+)$'))

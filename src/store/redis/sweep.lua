@@ -1,9 +1,10 @@
--- Takes the hosts off a part of the index whose newest sample has left every window, and counts the series of the rest.
+-- Removes the hosts from a part of the index whose newest sample has left every window, and counts the labels of the
+-- others.
 --
--- KEYS: the part of the index. ARGV: now. Gives how many series there are.
+-- KEYS: the part of the index. ARGV: now. Returns how many labels there are.
 --
--- It is the earlier of the receiver's clock and of this server's that counts: a receiver whose clock is ahead takes no
--- host off the list that the others have.
+-- The earlier of the receiver's clock and this server's counts: a receiver whose clock is ahead removes no host that
+-- other receivers list.
 local now, series = math.min(tonumber(ARGV[1]), tonumber(redis.call('TIME')[1])), 0
 local hosts = redis.call('HGETALL', KEYS[1])
 for i = 1, #hosts, 2 do
