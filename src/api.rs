@@ -131,7 +131,7 @@ impl Api {
                 self.submit(speaker, sample, *key, now)
             }
             Action::Summaries { host, wanted } => match self.ingest.store().series(host, wanted, now) {
-                Ok(series) => Reply::json(200, &Summaries { series: &series, wanted, now }),
+                Ok(series) => Reply::json(200, &Summaries { series: &series, filter: wanted, now }),
                 Err(unavailable) => Reply::error(503, &unavailable.to_string()),
             },
             Action::Remove { host } => match self.ingest.remove(host, now) {
@@ -171,7 +171,7 @@ impl Api {
     #[must_use]
     pub fn liveness_error(&self) -> Option<String> {
         if self.ingest.stats().maintenance_ended.get() > 0 {
-            return Some("the upkeep of the store has ended by a panic".to_owned());
+            return Some("the maintenance of the store has ended by a panic".to_owned());
         }
         let (parked, left) = (self.ingest.stats().parked.get(), self.ingest.stats().left_behind.get());
         if parked > PARKED_MAX {

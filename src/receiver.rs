@@ -1,4 +1,4 @@
-//! The receiving side, put together: store, API, doors, and the upkeep of the store.
+//! The receiver: wires the store, the API, the servers, and the maintenance of the store.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -21,74 +21,73 @@ use crate::supervisor::spawn_supervised;
 #[cfg(feature = "tls")]
 use crate::tls;
 
-/// How often the store is swept and written to disk: what has left its window is gone half a minute later, and a
-/// restart reads half a minute of samples.
-const SWEEP_EVERY: Duration = Duration::from_secs(30);
-/// How many sweeps go by before the disk is looked through for what has left its window.
+/// Time between two runs of the maintenance. A restart reads the samples of that time from the log again.
+const MAINTENANCE_EVERY: Duration = Duration::from_secs(30);
+/// Number of sweeps between two searches of the disk for what has left its window.
 const SWEEPS_PER_DISK_EXPIRY: usize = 20;
-/// How long a stop waits for answers that are on their way.
+/// Longest time that a stop waits for open requests.
 const STOP_WITHIN: Duration = Duration::from_secs(4);
 
-/// What `lizm receiver` is told on its command line.
+/// Options of `lizm receiver`.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Address to listen on.
     pub bind: IpAddr,
     /// Port to listen on; 0 picks one.
     pub port: u16,
-    /// Whether to open the plain door, on `port`.
+    /// Whether to serve HTTP, on `port`.
     pub plain: bool,
-    /// The HTTPS door.
+    /// The HTTPS server.
     #[cfg(feature = "tls")]
     pub https: Option<tls::Options>,
     /// Who may submit and who may read.
     pub auth: auth::Options,
     /// Threads that answer requests.
     pub workers: usize,
-    /// Most series, a label of a host each.
+    /// Most series. Each label of each host is one.
     pub series_max: usize,
-    /// Where to keep what was received.
+    /// Where the store keeps its data.
     pub store: Location,
-    /// Hosts whose values `/metrics` has.
+    /// Most hosts with values in `/metrics`.
     pub metrics_hosts_max: usize,
-    /// What of it all to serve.
+    /// The routes to serve.
     pub role: Role,
-    /// Ways in besides HTTP.
+    /// The UDP and ZeroMQ listeners.
     pub listeners: listeners::Options,
 }
 
 /// A receiver that runs until it is stopped.
 pub struct Receiver {
-    door: Option<Door>,
+    server: Option<Door>,
     #[cfg(feature = "tls")]
     https: Option<tls::Door>,
-    intake: MessageListeners,
+    listeners: MessageListeners,
     api: Arc<Api>,
     store: Arc<Store>,
     stats: Arc<Stats>,
-    stop_upkeep: mpsc::Sender<()>,
-    upkeep: JoinHandle<()>,
+    stop_maintenance: mpsc::Sender<()>,
+    maintenance: JoinHandle<()>,
 }
 
 impl Receiver {
-    /// Opens the doors; the receiver serves when this returns.
+    /// Opens the store and the servers. The receiver serves when this returns.
     ///
     /// # Errors
-    /// When the store cannot be opened, a file not be used, or an address not be listened on; the message names it.
+    /// When the store cannot be opened, a file cannot be used, or an address cannot be listened on. The message names it.
     pub fn start(options: &Options) -> io::Result<Self> {
         let store = Store::open(&options.store, options.series_max, unix_now_sec()).map_err(io::Error::other)?;
         let (store, stats) = (Arc::new(store), Arc::new(Stats::default()));
-        let gate = Authorizer::open(&options.auth).map_err(io::Error::other)?;
-        let anyone_may_submit = gate.lets_anyone_in() && !options.bind.is_loopback();
+        let authorizer = Authorizer::open(&options.auth).map_err(io::Error::other)?;
+        let anyone_may_submit = authorizer.lets_anyone_in() && !options.bind.is_loopback();
         let readers = ReadAccess::of(&options.auth).map_err(io::Error::other)?;
-        let ingest = Arc::new(Ingest::new(store.clone(), gate, stats.clone()));
-        // Of receivers that share a store, those that answer for hosts have their values.
+        let ingest = Arc::new(Ingest::new(store.clone(), authorizer, stats.clone()));
+        // Of receivers that share a store, those that serve summaries have the hosts' values in /metrics.
         let hosts_max = if options.role == Role::Intake { 0 } else { options.metrics_hosts_max };
         let metrics = metrics::Options { hosts_max, store_kind: options.store.kind() };
         let api = Api::new(ingest.clone(), readers).with_metrics(metrics).serving(options.role);
         let api = Arc::new(api);
-        // The doors come last: what they answer is lost where the process ends for want of another socket.
-        let intake = MessageListeners::open(&options.listeners, &ingest)?;
+        // The servers start last: a failure to open another socket must not end a process that has answered requests.
+        let listeners = MessageListeners::open(&options.listeners, &ingest)?;
         #[cfg(feature = "tls")]
         let https = match &options.https {
             Some(https) => Some(tls::Door::open(SocketAddr::new(options.bind, https.port), https, &api)?),
@@ -96,32 +95,32 @@ impl Receiver {
         };
         let address = SocketAddr::new(options.bind, options.port);
         let failed = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
-        let door = options.plain.then(|| Door::open(address, options.workers, &api)).transpose().map_err(failed)?;
-        if let Some(door) = &door {
-            log::info!("Receiver is listening on http://{}", door.address());
+        let server = options.plain.then(|| Door::open(address, options.workers, &api)).transpose().map_err(failed)?;
+        if let Some(server) = &server {
+            log::info!("Receiver is listening on http://{}", server.address());
         }
         #[cfg(feature = "tls")]
         if let Some(https) = &https {
             log::info!("Receiver is listening on https://{}", https.address());
         }
-        intake.descriptions().iter().for_each(|socket| log::info!("Receiver is listening on {socket}"));
+        listeners.descriptions().iter().for_each(|socket| log::info!("Receiver is listening on {socket}"));
         log::info!("{}", store.description());
         ingest.gate().note().iter().for_each(|note| log::info!("{note}"));
         if anyone_may_submit {
             log::warn!("Anyone who reaches this receiver may submit and delete; see --trust and --token-key");
         }
-        let (stop_upkeep, stopped) = mpsc::channel();
-        let (kept, is_shared) = (store.clone(), options.store.is_shared());
-        let upkeep = spawn_maintenance(&stats, move || {
+        let (stop_maintenance, stopped) = mpsc::channel();
+        let (maintained, is_shared) = (store.clone(), options.store.is_shared());
+        let maintenance = spawn_maintenance(&stats, move || {
             if is_shared {
-                // Counts what others have stored.
-                kept.sweep(unix_now_sec());
+                // Counts the series that other receivers have stored.
+                maintained.sweep(unix_now_sec());
             }
-            maintain(&stopped, &kept);
+            maintain(&stopped, &maintained);
         })?;
         if store.is_synced() {
             let synced = store.clone();
-            // Ends with the process: what is left is made durable by the stop.
+            // The thread ends with the process. The stop makes the rest durable.
             spawn_supervised("sync", move || {
                 loop {
                     synced.sync();
@@ -129,45 +128,45 @@ impl Receiver {
             })?;
         }
         Ok(Self {
-            door,
+            server,
             #[cfg(feature = "tls")]
             https,
-            intake,
+            listeners,
             api,
             store,
             stats,
-            stop_upkeep,
-            upkeep,
+            stop_maintenance,
+            maintenance,
         })
     }
 
-    /// The address of the plain door, where it is open.
+    /// The address of the HTTP server, if there is one.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.door.as_ref().map(Door::address)
+        self.server.as_ref().map(Door::address)
     }
 
-    /// Why another process should take the place of this one, if so. That the store takes nothing is no reason: it is
-    /// opened anew by itself, and can be read meanwhile.
+    /// Errors that only a restart of the process clears. A store that refuses writes is none: it is opened again, and can
+    /// be read until then.
     #[must_use]
     pub fn liveness_error(&self) -> Option<String> {
-        let door = self.door.as_ref().and_then(Door::liveness_error);
+        let error = self.server.as_ref().and_then(Door::liveness_error);
         #[cfg(feature = "tls")]
-        let door = door.or_else(|| self.https.as_ref().and_then(tls::Door::liveness_error));
-        door.or_else(|| self.api.liveness_error())
+        let error = error.or_else(|| self.https.as_ref().and_then(tls::Door::liveness_error));
+        error.or_else(|| self.api.liveness_error())
     }
 
-    /// Finishes what was taken, and says in the log what was counted.
+    /// Answers the open requests, makes the store durable, and logs what was counted.
     pub fn stop(self) {
-        self.intake.close();
-        let closed = self.door.is_none_or(|door| door.close(STOP_WITHIN));
+        self.listeners.close();
+        let closed = self.server.is_none_or(|server| server.close(STOP_WITHIN));
         #[cfg(feature = "tls")]
-        let closed = self.https.is_none_or(|door| door.close(STOP_WITHIN)) && closed;
+        let closed = self.https.is_none_or(|server| server.close(STOP_WITHIN)) && closed;
         if !closed {
             log::warn!("Some requests were not answered within {} seconds", STOP_WITHIN.as_secs());
         }
-        drop(self.stop_upkeep);
-        drop(self.upkeep.join());
+        drop(self.stop_maintenance);
+        drop(self.maintenance.join());
         if let Err(unavailable) = self.store.sync_now() {
             log::error!("What was received last may be lost: {unavailable}");
         }
@@ -175,34 +174,33 @@ impl Receiver {
     }
 }
 
-/// Starts the thread of the upkeep. Where a panic ends it the process is not well: what it has left half done is not to be
-/// gone on with.
-fn spawn_maintenance(stats: &Arc<Stats>, keep: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+/// Starts the maintenance thread. If it panics, the process is not well: it may have left the store half changed.
+fn spawn_maintenance(stats: &Arc<Stats>, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     let stats = stats.clone();
-    thread::Builder::new().name("upkeep".into()).spawn(move || {
-        if catch_unwind(AssertUnwindSafe(keep)).is_err() {
+    thread::Builder::new().name("maintenance".into()).spawn(move || {
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
             stats.maintenance_ended.add(1);
         }
     })
 }
 
 fn maintain(stopped: &mpsc::Receiver<()>, store: &Store) {
-    let tell = |written: Result<(), StoreError>| {
-        if let Err(unavailable) = written {
-            log::error!("The upkeep of the store failed: {unavailable}");
+    let log_error = |result: Result<(), StoreError>| {
+        if let Err(error) = result {
+            log::error!("Maintenance of the store failed: {error}");
         }
     };
-    // What a restart has read again need not be read by the next.
-    tell(store.checkpoint());
-    let (mut gate, started, mut sweeps) = (ClockStepGuard::default(), Instant::now(), 0);
-    while stopped.recv_timeout(SWEEP_EVERY) == Err(RecvTimeoutError::Timeout) {
+    // The next restart need not read again what this one has read.
+    log_error(store.checkpoint());
+    let (mut guard, started, mut sweeps) = (ClockStepGuard::default(), Instant::now(), 0);
+    while stopped.recv_timeout(MAINTENANCE_EVERY) == Err(RecvTimeoutError::Timeout) {
         let now = unix_now_sec();
-        tell(store.checkpoint());
-        if gate.is_open(now, started.elapsed().as_secs()) {
+        log_error(store.checkpoint());
+        if guard.is_open(now, started.elapsed().as_secs()) {
             store.sweep(now);
             sweeps += 1;
             if sweeps % SWEEPS_PER_DISK_EXPIRY == 0 {
-                tell(store.expire_disk(now));
+                log_error(store.expire_disk(now));
             }
         }
     }
@@ -213,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_in_the_upkeep_is_counted() {
+    fn a_panic_of_the_maintenance_is_counted() {
         let stats = Arc::new(Stats::default());
         spawn_maintenance(&stats, || ()).unwrap().join().unwrap();
         assert_eq!(stats.maintenance_ended.get(), 0);

@@ -1,7 +1,7 @@
 //! A sample: what one host measured in the second that ends at one epoch.
 //!
-//! Decoding and encoding live here together with every limit and check on input, so that each way into
-//! the receiver refuses the same things in the same words. Nothing here touches files, sockets, clocks or locks.
+//! This module decodes and encodes samples and holds every limit on them, so that all transports refuse the same input
+//! with the same message. It touches no files, sockets, clocks or locks.
 
 pub mod line;
 
@@ -11,78 +11,78 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 
-/// Longest host name in bytes, after percent-decoding: what DNS allows, and any asset id fits.
+/// Longest host name in bytes, after percent-decoding. It is the limit of a DNS name.
 pub const HOST_BYTES_MAX: usize = 255;
-/// Longest label in bytes: a label is shown in a column and kept once a series.
+/// Longest label in bytes. Each series keeps a copy of its label, and pages show labels in a column.
 pub const LABEL_BYTES_MAX: usize = 128;
-/// Most labels in one body: what one host measures at once, with room; more is a mistake or an attack.
+/// Most labels in one body. The monitor sends a few dozen.
 pub const LABELS_MAX: usize = 256;
-/// Most digits of an epoch: seconds until the year 33,658, while milliseconds sent by mistake are refused.
+/// Most digits of an epoch. Milliseconds have 13, so that they are refused.
 pub const EPOCH_DIGITS_MAX: usize = 12;
-/// Largest epoch: the largest that [`EPOCH_DIGITS_MAX`] digits can say.
+/// Largest epoch, the largest number of [`EPOCH_DIGITS_MAX`] digits.
 pub const EPOCH_MAX: u64 = 10_u64.pow(EPOCH_DIGITS_MAX as u32) - 1;
-/// Largest magnitude of a value: sums of as many as an hour can bring still fit an `f64`.
+/// Largest magnitude of a value. The sum of an hour's values still fits an `f64`.
 pub const VALUE_MAGNITUDE_MAX: f64 = 1e300;
-/// Longest JSON body in bytes: 256 labels of 128 bytes, every byte escaped, fit several times.
+/// Longest JSON body in bytes. 256 labels of 128 escaped bytes take a fifth of it.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
-/// Longest sentence in characters about a JSON body: serde's may quote all of a string, and ours have a label of 128 bytes.
-const SENTENCE_CHARS_MAX: usize = 300;
-/// How far in seconds an epoch may lie ahead of the receiver's clock: more is a wrong clock.
+/// Longest error message about a JSON body in characters. serde may quote a whole string of the body.
+const MESSAGE_CHARS_MAX: usize = 300;
+/// How far in seconds an epoch may be ahead of the receiver's clock. A sample further ahead comes from a wrong clock.
 pub const AHEAD_SEC_MAX: u64 = 300;
 /// Longest SOURCE of an idempotency key in bytes.
 pub const SOURCE_BYTES_MAX: usize = 64;
 
-/// Labels and their values, in the order they came; no label twice.
+/// Labels and their values in the order of the body. No label occurs twice.
 pub type Values<'a> = Vec<(Cow<'a, str>, f64)>;
 
 /// What one host measured in the second that ends at `epoch`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample<'a> {
-    /// Name of the host, checked by [`check_host`].
+    /// Name of the host, as [`check_host`] accepts it.
     pub host: Cow<'a, str>,
     /// Seconds since the Unix epoch at which the measured second ends.
     pub epoch: u64,
-    /// What was measured.
+    /// The values measured.
     pub values: Values<'a>,
 }
 
 impl Sample<'_> {
-    /// The sample as the store takes it.
+    /// Borrows the sample in the form the store takes.
     #[must_use]
     pub fn view(&self) -> SampleRef<'_> {
         SampleRef { host: &self.host, epoch: self.epoch, values: &self.values }
     }
 }
 
-/// A [`Sample`] whose parts stand elsewhere, among those of other samples perhaps.
+/// A borrowed [`Sample`]. Its values may be a slice of those of many samples.
 #[derive(Debug, Clone, Copy)]
 pub struct SampleRef<'a> {
-    /// Name of the host, checked by [`check_host`].
+    /// Name of the host, as [`check_host`] accepts it.
     pub host: &'a str,
     /// Seconds since the Unix epoch at which the measured second ends.
     pub epoch: u64,
-    /// What was measured, no label twice.
+    /// The values measured. No label occurs twice.
     pub values: &'a [(Cow<'a, str>, f64)],
 }
 
-/// Marks one request, so that its retry is not counted again: the header `Idempotency-Key: SOURCE-SEQ`.
+/// The header `Idempotency-Key: SOURCE-SEQ`, by which the store recognises the retry of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdempotencyKey<'a> {
-    /// Chosen at random by the sender at each of its starts, 1 to 64 of `[0-9A-Za-z]`.
+    /// Name of the sending process: 1 to 64 of `[0-9A-Za-z]`, chosen at random.
     pub source: &'a str,
-    /// Rises with each request of this source.
+    /// Sequence number, which rises with each request of the source.
     pub seq: u64,
 }
 
 /// Checks the name of a host: 1 to 255 bytes, no `/` and no control characters.
 ///
 /// # Errors
-/// A sentence that names the field and the limit.
+/// A message that names the field and the limit.
 pub fn check_host(host: &str) -> Result<(), String> {
     if host.is_empty() || host.len() > HOST_BYTES_MAX {
         return Err(format!("host: {} bytes long, the limit is 1 to {HOST_BYTES_MAX}", host.len()));
     }
-    // Most names are letters, digits and points: one look at each byte tells.
+    // Fast path: most names are printable ASCII.
     if host.bytes().all(|byte| matches!(byte, b' '..=b'.' | b'0'..=b'~')) {
         return Ok(());
     }
@@ -98,7 +98,7 @@ pub fn check_host(host: &str) -> Result<(), String> {
 /// Checks a label: 1 to 128 bytes, no control characters.
 ///
 /// # Errors
-/// A sentence that names the field and the limit.
+/// A message that names the field and the limit.
 pub fn check_label(label: &str) -> Result<(), String> {
     if label.is_empty() || label.len() > LABEL_BYTES_MAX {
         return Err(format!("label: {} bytes long, the limit is 1 to {LABEL_BYTES_MAX}", label.len()));
@@ -109,7 +109,7 @@ pub fn check_label(label: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a text has a control character. Most texts are ASCII, where a byte tells.
+/// Whether a text has a control character. Printable ASCII takes the fast path.
 fn has_control(text: &str) -> bool {
     text.bytes().any(|byte| !(b' '..=b'~').contains(&byte)) && text.chars().any(char::is_control)
 }
@@ -117,7 +117,7 @@ fn has_control(text: &str) -> bool {
 /// Checks the value of a label: a number between -1e300 and 1e300.
 ///
 /// # Errors
-/// A sentence that names the label and the limit.
+/// A message that names the label and the limit.
 pub fn check_value(label: &str, value: f64) -> Result<f64, String> {
     if value.abs() <= VALUE_MAGNITUDE_MAX {
         return Ok(value);
@@ -125,10 +125,10 @@ pub fn check_value(label: &str, value: f64) -> Result<f64, String> {
     Err(format!("label {label:?}: the value is not a number between -1e300 and 1e300"))
 }
 
-/// Reads an epoch: 1 to 12 digits and nothing else.
+/// Parses an epoch of 1 to 12 digits.
 ///
 /// # Errors
-/// A sentence that names the field and the limit.
+/// A message that names the field and the limit.
 pub fn parse_epoch(text: &str) -> Result<u64, String> {
     let wrong = || format!("epoch: not seconds since 1970 in 1 to {EPOCH_DIGITS_MAX} digits");
     if text.is_empty() || text.len() > EPOCH_DIGITS_MAX || !text.bytes().all(|b| b.is_ascii_digit()) {
@@ -137,10 +137,10 @@ pub fn parse_epoch(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| wrong())
 }
 
-/// Reads an idempotency key: `SOURCE-SEQ`.
+/// Parses an idempotency key, `SOURCE-SEQ`.
 ///
 /// # Errors
-/// A sentence that names the header and its grammar.
+/// A message that names the header and its grammar.
 pub fn parse_key(text: &str) -> Result<IdempotencyKey<'_>, String> {
     let wrong = || {
         format!(
@@ -156,17 +156,26 @@ pub fn parse_key(text: &str) -> Result<IdempotencyKey<'_>, String> {
     Ok(IdempotencyKey { source, seq: seq.parse().map_err(|_| wrong())? })
 }
 
-/// Reads the JSON body of a submission: one object of labels and numbers, a numeric string counting as its number.
+/// Parses the JSON body of a submission: one object of labels and numbers. A numeric string counts as its number.
+///
+/// A byte order mark before the object is skipped: editors and PowerShell write one.
 ///
 /// # Errors
-/// A sentence that names the label, or the place in the body, and the limit. One wrong value refuses the whole body.
+/// A message that names the label, or the position in the body, and the limit. One invalid value makes the whole body
+/// invalid.
 pub fn decode_values(body: &[u8]) -> Result<Values<'_>, String> {
-    let mut json = serde_json::Deserializer::from_slice(body);
+    let mut json = serde_json::Deserializer::from_slice(without_bom(body));
     let values = json.deserialize_map(ValuesVisitor).and_then(|values| json.end().map(|()| values));
-    values.map_err(|error| format!("body: {:.SENTENCE_CHARS_MAX$}", error.to_string()))
+    values.map_err(|error| format!("body: {:.MESSAGE_CHARS_MAX$}", error.to_string()))
 }
 
-/// Writes the JSON body of a submission.
+/// `text` without the UTF-8 byte order mark it may begin with.
+#[must_use]
+pub fn without_bom(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
+}
+
+/// Encodes the JSON body of a submission.
 #[must_use]
 pub fn encode_values(values: &[(Cow<'_, str>, f64)]) -> Vec<u8> {
     let mut body = Vec::with_capacity(32 * values.len());
@@ -205,7 +214,7 @@ impl<'de> Visitor<'de> for ValuesVisitor {
     }
 }
 
-/// Borrows a label from the body where no escape stands in the way.
+/// Deserializes a label. It is borrowed from the body unless it has escapes.
 struct Label;
 
 impl<'de> DeserializeSeed<'de> for Label {
@@ -232,7 +241,7 @@ impl<'de> Visitor<'de> for Label {
     }
 }
 
-/// Reads the value of `label`, which its errors name.
+/// Deserializes the value of `label`. Errors name the label.
 struct Number<'l> {
     label: &'l str,
 }
@@ -243,9 +252,9 @@ impl<'de> DeserializeSeed<'de> for Number<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<f64, D::Error> {
         let label = self.label;
         deserializer.deserialize_any(self).map_err(|error| {
-            let said = error.to_string();
-            // Errors of JSON itself (a number out of range, a body cut short) do not know the label yet.
-            if said.contains("label ") { error } else { D::Error::custom(format!("label {label:?}: {said}")) }
+            let message = error.to_string();
+            // Errors of serde_json itself, such as a number out of range, do not name the label.
+            if message.contains("label ") { error } else { D::Error::custom(format!("label {label:?}: {message}")) }
         })
     }
 }
@@ -285,7 +294,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn bad_bodies_are_refused_by_a_sentence_that_names_the_field() {
+    fn an_invalid_body_is_refused_with_a_message_that_names_the_field() {
         let many = format!("{{{}}}", (0..257).map(|i| format!("\"l{i}\":1")).collect::<Vec<_>>().join(","));
         let long = format!("{{\"{}\":1}}", "x".repeat(129));
         let text = format!("\"{}\"", "\u{fc}".repeat(100_000));
@@ -318,20 +327,22 @@ mod tests {
             (&many, "more than 256 labels"),
         ];
         for (body, part) in cases {
-            let said = decode_values(body.as_bytes()).expect_err(body);
-            assert!(said.starts_with("body: ") && said.contains(part), "{body}: {said}");
-            assert!(said.chars().count() <= SENTENCE_CHARS_MAX + "body: ".len(), "{said}");
+            let message = decode_values(body.as_bytes()).expect_err(body);
+            assert!(message.starts_with("body: ") && message.contains(part), "{body}: {message}");
+            assert!(message.chars().count() <= MESSAGE_CHARS_MAX + "body: ".len(), "{message}");
         }
         assert!(decode_values(b"{\"\xff\":1}").is_err());
     }
 
     #[test]
-    fn good_bodies_are_read() {
-        let read = |body: &'static str| decode_values(body.as_bytes()).unwrap();
-        assert_eq!(read("{}"), vec![]);
-        assert_eq!(read(" {\"cpu\" : 4.98, \"mem\":35} "), vec![("cpu".into(), 4.98), ("mem".into(), 35.0)]);
-        assert_eq!(read("{\"cpu\":\" -7.25 \"}"), vec![("cpu".into(), -7.25)]);
-        assert_eq!(read("{\"a\\\"b\":1e300}"), vec![("a\"b".into(), 1e300)]);
+    fn valid_bodies_are_decoded() {
+        let decode = |body: &'static str| decode_values(body.as_bytes()).unwrap();
+        assert_eq!(decode("{}"), vec![]);
+        assert_eq!(decode(" {\"cpu\" : 4.98, \"mem\":35} "), vec![("cpu".into(), 4.98), ("mem".into(), 35.0)]);
+        assert_eq!(decode("{\"cpu\":\" -7.25 \"}"), vec![("cpu".into(), -7.25)]);
+        assert_eq!(decode("{\"a\\\"b\":1e300}"), vec![("a\"b".into(), 1e300)]);
+        assert_eq!(decode("\u{feff}{\"cpu\":1}"), vec![("cpu".into(), 1.0)], "a byte order mark is skipped");
+        assert!(decode_values("\u{feff}\u{feff}{}".as_bytes()).is_err(), "one, and no more");
         let most = format!("{{{}}}", (0..256).map(|i| format!("\"l{i}\":1")).collect::<Vec<_>>().join(","));
         assert_eq!(decode_values(most.as_bytes()).unwrap().len(), 256);
     }

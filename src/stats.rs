@@ -162,7 +162,7 @@ pub struct Stats {
     pub answers: [Counter; STATUSES.len()],
     /// Connections of the plain door, by their first requests.
     pub connections: Counter,
-    /// Whether a panic has ended the upkeep of the store: 1 then.
+    /// Whether a panic has ended the maintenance of the store: 1 then.
     pub maintenance_ended: Counter,
     /// Requests of the plain door that could not be dropped safely: each keeps a thread and two descriptors.
     pub parked: Counter,

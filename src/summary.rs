@@ -2,8 +2,8 @@
 //!
 //! The formula is lizmon's (`_summarize` in its `liz-receiver`): an interval of S seconds holds the samples with
 //! `start < epoch <= end`, both multiples of S, because a sample measures the second that ends at its epoch.
-//! No sample is kept: a [`Series`] holds a bucket an interval, so recording is O(1) and late, early and unordered
-//! samples cost the same. Nothing here touches files, sockets, clocks or locks.
+//! No sample is kept. A [`Series`] has one bucket for each interval, so recording is O(1) in whatever order samples come.
+//! This module touches no files, sockets, clocks or locks.
 
 mod json;
 mod ring;
@@ -16,33 +16,34 @@ use ring::Ring;
 /// One kind of summary.
 #[derive(Debug)]
 pub struct Window {
-    /// Its part of the key `summary:NAME:LABEL`.
+    /// The NAME of the key `summary:NAME:LABEL`.
     pub name: &'static str,
     /// Length of an interval in seconds.
     pub interval_sec: u64,
-    /// How far back an answer reaches, in seconds.
+    /// Length of the window in seconds.
     pub span_sec: u64,
 }
 
-/// Every summary there is: another row is another summary.
+/// All kinds of summaries.
 pub const WINDOWS: [Window; 2] = [
     Window { name: "by-minute", interval_sec: 60, span_sec: 3600 },
     Window { name: "by-hour", interval_sec: 3600, span_sec: 86_400 },
 ];
 
-/// The window of the last hour at a glance.
+/// The window that [`Series::recent`] shows.
 pub const RECENT: &Window = &WINDOWS[0];
 
-/// Most intervals in an answer, the newest: an hour that does not begin on a minute touches 61, and lizmon gives 60.
+/// Most intervals in an answer. An hour that does not begin on a minute overlaps 61; as lizmon does, an answer has the
+/// newest 60.
 pub const ANSWER_INTERVALS_MAX: usize = 60;
 
 /// Intervals of a durable chunk, the unit in which a series is written to disk and restored. Part of the disk format.
 pub const CHUNK_INTERVALS: u64 = 12;
 
-/// No chunk is numbered this high: it would begin past every epoch there is.
+/// Upper limit of chunk numbers: such a chunk would begin after the largest epoch.
 const CHUNKS_END: u64 = 1 << 40;
 
-/// Bytes of an interval within a chunk: its place in the chunk, then its bucket.
+/// Bytes of an interval within a chunk: its index in the chunk, then its bucket.
 const CHUNK_ENTRY_BYTES: usize = 1 + 28;
 
 impl Window {
@@ -67,8 +68,8 @@ pub fn is_expired(epoch: u64, now: u64) -> bool {
     WINDOWS.iter().all(|window| window.number(epoch) < window.oldest(now))
 }
 
-/// The epoch of a sample and the time it came at, with the intervals it is in: reckoned once for all its values, since
-/// that takes divisions.
+/// The sample time: the epoch of a sample, the time of its arrival, and its interval in each window. It is computed once
+/// for all values of the sample, because that takes divisions.
 #[derive(Debug, Clone, Copy)]
 pub struct SampleTime {
     epoch: u64,
@@ -78,7 +79,7 @@ pub struct SampleTime {
 }
 
 impl SampleTime {
-    /// The moment of a sample of `epoch` that came at `now`.
+    /// The sample time of a sample of `epoch` that arrives at `now`.
     #[must_use]
     pub fn new(epoch: u64, now: u64) -> Self {
         Self {
@@ -95,41 +96,41 @@ impl SampleTime {
         self.epoch
     }
 
-    /// The receiver's clock when it came.
+    /// The receiver's clock when the sample arrived.
     #[must_use]
     pub fn now(&self) -> u64 {
         self.now
     }
 
-    /// Whether it is too old for every window.
+    /// Whether the sample is too old for every window.
     #[must_use]
     pub fn is_expired(&self) -> bool {
         self.is_expired
     }
 }
 
-/// Everything kept of one label of one host.
+/// The buckets of one label of one host.
 #[derive(Debug, Clone, Default)]
 pub struct Series {
     rings: [Ring; WINDOWS.len()],
 }
 
 impl Series {
-    /// Records a value of a moment. A value too old for a window is left out of it.
-    pub fn record(&mut self, moment: &SampleTime, value: f64) {
-        for ((window, ring), number) in WINDOWS.iter().zip(&mut self.rings).zip(moment.numbers) {
-            ring.add(window, number, value, moment.now);
+    /// Records a value. A window that the sample is too old for leaves it out.
+    pub fn record(&mut self, time: &SampleTime, value: f64) {
+        for ((window, ring), number) in WINDOWS.iter().zip(&mut self.rings).zip(time.numbers) {
+            ring.add(window, number, value, time.now);
         }
     }
 
-    /// How many samples are in the newest interval of each window, together.
+    /// Number of samples in the newest intervals of all windows together.
     #[must_use]
     pub fn running_samples(&self) -> usize {
         self.rings.iter().map(|ring| ring.running.count as usize).sum()
     }
 
-    /// Adds the samples of one interval of one window of [`WINDOWS`], by its place there. An interval that no sample
-    /// can be in at `now` is left out.
+    /// Adds the samples of one interval. `window` is an index into [`WINDOWS`]. An interval that no sample can be in at
+    /// `now` is left out.
     pub fn add(&mut self, window: usize, number: u64, bucket: Bucket, now: u64) {
         let Some((window, ring)) = WINDOWS.get(window).zip(self.rings.get_mut(window)) else { return };
         if (window.oldest(now)..=window.number(now.saturating_add(AHEAD_SEC_MAX))).contains(&number) {
@@ -137,14 +138,14 @@ impl Series {
         }
     }
 
-    /// What is kept of the interval of [`RECENT`] that runs at `now`, if there is a sample in it.
+    /// The bucket of the interval of [`RECENT`] that `now` is in, if it has samples.
     #[must_use]
     pub fn running(&self, now: u64) -> Option<Bucket> {
         let ring = &self.rings[0];
         (ring.newest == RECENT.number(now) && ring.running.count > 0).then_some(ring.running)
     }
 
-    /// Adds what another series of the same label holds.
+    /// Adds the buckets of another series of the same label.
     pub fn merge(&mut self, other: &Self, now: u64) {
         for ((window, ring), more) in WINDOWS.iter().zip(&mut self.rings).zip(&other.rings) {
             for (number, bucket) in more.held() {
@@ -153,9 +154,9 @@ impl Series {
         }
     }
 
-    /// Gives the chunks that have changed since the last call: window, number of the chunk, and its bytes. A chunk is
-    /// its intervals that hold samples: place in the chunk (a byte), count (4), sum, min and max (8 each), all
-    /// little-endian.
+    /// Encodes the chunks that have changed since the last call. `write` gets the window, the number of the chunk, and its
+    /// bytes. A chunk has an entry for each interval with samples: index in the chunk (a byte), count (4), sum, min and
+    /// max (8 each), all little-endian.
     pub fn take_changes(&mut self, mut write: impl FnMut(&Window, u64, &[u8])) {
         for (window, ring) in WINDOWS.iter().zip(&mut self.rings) {
             let from = std::mem::replace(&mut ring.changed_from, u64::MAX).max(ring.first());
@@ -179,12 +180,11 @@ impl Series {
         }
     }
 
-    /// Takes a chunk back that [`Series::take_changes`] gave. A window that is not known any more is left out, and so
-    /// is an interval that no sample can be in at `now`: it was written while the clock was ahead, and would take the
-    /// place of what came since.
+    /// Adds a chunk that [`Series::take_changes`] encoded. A chunk of an unknown window is left out. So is an interval that
+    /// no sample can be in at `now`: it was written while the clock was ahead, and would push out newer samples.
     ///
     /// # Errors
-    /// When the bytes are not a chunk.
+    /// When the bytes are not a valid chunk.
     pub fn restore(
         &mut self,
         name: &str,
@@ -210,7 +210,7 @@ impl Series {
             let bucket = Bucket { count, sum: float(5), min: float(13), max: float(21) };
             let is_sound = count > 0 && [bucket.sum, bucket.min, bucket.max].iter().all(|value| value.is_finite());
             if !is_sound {
-                return Err("a bucket without samples, or with numbers that are none");
+                return Err("a bucket without samples, or with a number that is not finite");
             }
             let number = chunk * CHUNK_INTERVALS + u64::from(entry[0]);
             if number <= newest_possible {
@@ -221,12 +221,12 @@ impl Series {
         Ok(())
     }
 
-    /// Makes the next [`Series::take_changes`] give everything.
+    /// Makes the next [`Series::take_changes`] encode everything.
     pub fn mark_all_changed(&mut self) {
         self.rings.iter_mut().for_each(|ring| ring.changed_from = 0);
     }
 
-    /// Lets go of the intervals that no answer lists any more, and says whether nothing is left.
+    /// Removes the intervals that have left their windows at `now`, and returns whether nothing is left.
     pub fn expire(&mut self, now: u64) -> bool {
         for (window, ring) in WINDOWS.iter().zip(&mut self.rings) {
             ring.expire(window.oldest(now));
@@ -234,16 +234,16 @@ impl Series {
         self.rings.iter().all(Ring::is_empty)
     }
 
-    /// Means of the newest intervals of [`RECENT`], [`ANSWER_INTERVALS_MAX`] of them, the oldest first and the
-    /// running one last; `None` where an interval has no samples. The first begins at [`recent_start`].
+    /// Means of the newest [`ANSWER_INTERVALS_MAX`] intervals of [`RECENT`], rounded by [`round2`]. The first begins at
+    /// [`recent_start`]; the last is the one that `now` is in. An interval without samples is `None`.
     #[must_use]
     pub fn recent(&self, now: u64) -> Vec<Option<f64>> {
         let ring = &self.rings[0];
         let first = recent_start(now) / RECENT.interval_sec;
         let mut means = vec![None; ANSWER_INTERVALS_MAX];
         for (number, bucket) in ring.held() {
-            let place = number.checked_sub(first).and_then(|place| usize::try_from(place).ok());
-            if let Some(mean) = place.and_then(|place| means.get_mut(place)) {
+            let index = number.checked_sub(first).and_then(|index| usize::try_from(index).ok());
+            if let Some(mean) = index.and_then(|index| means.get_mut(index)) {
                 *mean = Some(round2(bucket.mean()));
             }
         }
@@ -251,8 +251,8 @@ impl Series {
     }
 }
 
-/// Whether no answer lists any interval of a durable chunk any more, with a chunk to spare. Chunks of a window that is
-/// not known are listed by none.
+/// Whether all intervals of a durable chunk have left their window at `now`, by one chunk or more. Chunks of an unknown
+/// window have expired.
 #[must_use]
 pub fn is_chunk_expired(name: &str, interval_sec: u64, chunk: u64, now: u64) -> bool {
     let window = WINDOWS.iter().find(|window| window.name == name && window.interval_sec == interval_sec);
@@ -275,7 +275,7 @@ mod tests {
 
     fn answer(series: &Series, now: u64) -> Value {
         let series = [("cpu", series.clone())];
-        serde_json::to_value(Summaries { series: &series, wanted: &KeyFilter::containing(""), now }).unwrap()
+        serde_json::to_value(Summaries { series: &series, filter: &KeyFilter::containing(""), now }).unwrap()
     }
 
     fn recorded(samples: &[(u64, f64)], now: u64) -> Series {
@@ -284,7 +284,7 @@ mod tests {
         series
     }
 
-    /// What lizmon computes: every sample kept, each interval filtered out of all of them.
+    /// The formula of lizmon: each interval is computed from all samples.
     fn reference(samples: &[(u64, f64)], now: u64) -> Value {
         let mut summaries = serde_json::Map::new();
         for window in &WINDOWS {
@@ -317,8 +317,8 @@ mod tests {
         summaries.into()
     }
 
-    /// Samples of up to a day and two hours before `NOW`, and five minutes after. The values are eighths, whose sums
-    /// are exact in any order.
+    /// Samples of the 26 hours before `NOW` and the five minutes after. The values are eighths, whose sums are exact in
+    /// any order.
     fn samples() -> impl Strategy<Value = Vec<(u64, f64)>> {
         let recent = NOW - 4000..NOW + 300;
         let day = NOW - 93_600..NOW + 300;
@@ -330,7 +330,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_answer_is_the_references(samples in samples()) {
+        fn the_answer_is_that_of_the_reference(samples in samples()) {
             prop_assert_eq!(answer(&recorded(&samples, NOW), NOW), reference(&samples, NOW));
         }
 
@@ -363,7 +363,7 @@ mod tests {
         }
     }
 
-    /// A series that went through its chunks.
+    /// Adds the chunks of `series` to `into`.
     fn restored(series: &mut Series, into: Option<Series>, now: u64) -> Series {
         let mut restored = into.unwrap_or_default();
         series.take_changes(|window, chunk, bytes| {
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_of_a_clock_that_was_ahead_take_no_place() {
+    fn chunks_of_a_clock_that_was_ahead_are_left_out() {
         for ahead in [600, 7200, 3 * 86_400] {
             let mut of_ahead = recorded(&[(NOW + ahead, 9.0)], NOW + ahead);
             let real = recorded(&[(NOW - 3500, 1.0), (NOW, 2.0)], NOW);
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_of_no_window_are_left_out_and_expire() {
+    fn chunks_of_an_unknown_window_are_left_out_and_expire() {
         let mut series = recorded(&[(NOW, 1.0)], NOW);
         let mut other = Series::default();
         series.take_changes(|_, chunk, bytes| other.restore("by-day", 86_400, chunk, bytes, NOW).unwrap());
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn golden_vectors_of_the_reference() {
+    fn answers_match_the_golden_vectors() {
         let vectors: Value = serde_json::from_str(include_str!("../tests/vectors/summaries.json")).unwrap();
         let vectors = vectors.as_array().unwrap();
         assert_eq!(vectors.len(), 32);
@@ -439,12 +439,12 @@ mod tests {
                 for sample in vector["samples"].as_array().unwrap().iter().filter(|sample| sample[0] == **host) {
                     let body = sample[2].to_string();
                     for (label, value) in crate::sample::decode_values(body.as_bytes()).unwrap() {
-                        let moment = SampleTime::new(sample[1].as_u64().unwrap(), now);
-                        labels.entry(label.into_owned()).or_default().record(&moment, value);
+                        let time = SampleTime::new(sample[1].as_u64().unwrap(), now);
+                        labels.entry(label.into_owned()).or_default().record(&time, value);
                     }
                 }
                 let series: Vec<_> = labels.into_iter().collect();
-                let summaries = Summaries { series: &series, wanted: &KeyFilter::containing(""), now };
+                let summaries = Summaries { series: &series, filter: &KeyFilter::containing(""), now };
                 let mut answer = serde_json::to_value(summaries).unwrap();
                 for average in
                     answer.as_object_mut().unwrap().values_mut().flat_map(|s| s["averages"].as_array_mut().unwrap())

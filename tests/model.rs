@@ -184,7 +184,7 @@ impl Trial<'_> {
     fn compare(&self, host: &str) {
         let wanted = KeyFilter::containing("");
         let series = self.store().series(host, &wanted, self.now).unwrap();
-        let answer = serde_json::to_value(Summaries { series: &series, wanted: &wanted, now: self.now }).unwrap();
+        let answer = serde_json::to_value(Summaries { series: &series, filter: &wanted, now: self.now }).unwrap();
         for label in LABELS {
             let samples = self.model.get(&(host.to_owned(), label));
             let kept = series.iter().find(|(known, _)| known == label);

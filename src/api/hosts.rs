@@ -78,7 +78,7 @@ impl Api {
                 clock_skew_sec: status.clock_skew_sec,
                 series: (!series.is_empty()).then(|| status.recent.into_iter().collect()),
                 labels: status.labels,
-                summaries: kept.as_ref().map(|series| Summaries { series, wanted: &all, now }),
+                summaries: kept.as_ref().map(|series| Summaries { series, filter: &all, now }),
             })
         });
         let answer = HostsAnswer {

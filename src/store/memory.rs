@@ -244,7 +244,7 @@ impl MemoryStore {
     pub(super) fn series(&self, host: &str, wanted: &KeyFilter) -> Vec<(SmolStr, Series)> {
         let shard = self.shard(host);
         let Some(host) = shard.get(host) else { return Vec::new() };
-        let mut series: Vec<_> = host.series.iter().filter(|(label, _)| wanted.any_of(label)).cloned().collect();
+        let mut series: Vec<_> = host.series.iter().filter(|(label, _)| wanted.matches_label(label)).cloned().collect();
         drop(shard);
         series.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         series
@@ -546,7 +546,7 @@ mod tests {
             let series = store.series(&host, &KeyFilter::containing("by-minute"));
             let answer = serde_json::to_value(crate::summary::Summaries {
                 series: &series,
-                wanted: &KeyFilter::containing("by-minute"),
+                filter: &KeyFilter::containing("by-minute"),
                 now: NOW,
             });
             count += answer.unwrap()["summary:by-minute:cpu"]["averages"][0]["num-samples"].as_u64().unwrap();

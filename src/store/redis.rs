@@ -213,7 +213,7 @@ impl Redis {
         let known = self.ask(&[keys.labels()]).pop().unwrap_or(Ok(Value::Nil))?;
         let is_small = layout::pairs(&known).count() <= LABELS_READ_WHOLE_MAX;
         let labels = layout::pairs(&known).filter_map(|(label, hour)| layout::read_label(label, hour, now));
-        let mut labels: Vec<String> = labels.filter(|label| filter.any_of(label)).collect();
+        let mut labels: Vec<String> = labels.filter(|label| filter.matches_label(label)).collect();
         labels.sort_unstable();
         let mut series: BTreeMap<SmolStr, Series> = BTreeMap::new();
         for labels in labels.chunks(if is_small { LABELS_READ_WHOLE_MAX } else { LABELS_PER_BATCH }) {
@@ -221,7 +221,7 @@ impl Redis {
             let replies = self.ask(&reads.iter().map(|read| &read.command).cloned().collect::<Vec<_>>());
             for (read, reply) in reads.iter().zip(replies) {
                 for (number, label, bucket) in read.buckets(&reply?) {
-                    if filter.any_of(&label) {
+                    if filter.matches_label(&label) {
                         series.entry(label).or_default().add(read.window, number, bucket, now);
                     }
                 }

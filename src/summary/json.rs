@@ -1,4 +1,4 @@
-//! Summaries as they are answered: rounded, named by their keys, written as JSON.
+//! Summaries as JSON: keys, intervals, rounding.
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -7,9 +7,8 @@ use super::{ANSWER_INTERVALS_MAX, Bucket, Ring, Series, WINDOWS, Window};
 
 /// Rounds to two decimals, half to even on the binary value, as Python's `round(x, 2)` does.
 ///
-/// Rust's formatting is exact in the same way; a number without a fraction is its own rounding. Where a number is clear
-/// of the middle between two hundredths, arithmetic finds the same a good deal faster: its error, at most 2e-7 of a
-/// hundredth below ten million, cannot reach across, and a division of whole numbers rounds as parsing does.
+/// Rust's formatting is exact in the same way. The fast path is arithmetic: below ten million its error is at most 2e-7 of
+/// a hundredth, so it gives the same result unless the number is near the middle between two hundredths.
 #[must_use]
 pub fn round2(value: f64) -> f64 {
     let hundredths = value * 100.0;
@@ -50,7 +49,7 @@ impl Average {
     }
 }
 
-/// One series in one window, as an answer shows it.
+/// One series in one window of an answer.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Summary {
@@ -81,24 +80,24 @@ impl Series {
     }
 }
 
-/// Which summaries are asked for: those whose key contains a text, ignoring case.
+/// Selects the summaries whose key contains a text, ignoring case.
 #[derive(Debug)]
 pub struct KeyFilter(String);
 
 impl KeyFilter {
-    /// Asks for the summaries whose key contains `text`; an empty text asks for all.
+    /// Selects the summaries whose key contains `text`. An empty text selects all.
     #[must_use]
     pub fn containing(text: &str) -> Self {
         Self(text.to_lowercase())
     }
 
-    /// Whether any summary of `label` is asked for.
+    /// Whether any summary of `label` is selected.
     #[must_use]
-    pub fn any_of(&self, label: &str) -> bool {
-        WINDOWS.iter().any(|window| self.has(&key(window, label)))
+    pub fn matches_label(&self, label: &str) -> bool {
+        WINDOWS.iter().any(|window| self.matches_key(&key(window, label)))
     }
 
-    fn has(&self, key: &str) -> bool {
+    fn matches_key(&self, key: &str) -> bool {
         self.0.is_empty() || key.to_lowercase().contains(&self.0)
     }
 }
@@ -107,14 +106,14 @@ fn key(window: &Window, label: &str) -> String {
     format!("summary:{}:{label}", window.name)
 }
 
-/// The summaries of a host, written as one JSON object: key, then summary. A series without samples in a window is
-/// left out of it.
+/// The summaries of a host, which serialize as one JSON object of keys and summaries. A series without samples in a window
+/// is left out.
 #[derive(Debug)]
 pub struct Summaries<'a, L> {
-    /// Label and series.
+    /// Labels and series.
     pub series: &'a [(L, Series)],
-    /// Which of them are asked for.
-    pub wanted: &'a KeyFilter,
+    /// The summaries to write.
+    pub filter: &'a KeyFilter,
     /// The receiver's clock.
     pub now: u64,
 }
@@ -122,11 +121,14 @@ pub struct Summaries<'a, L> {
 impl<L: AsRef<str>> Serialize for Summaries<'_, L> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        for (place, window) in WINDOWS.iter().enumerate() {
+        for (index, window) in WINDOWS.iter().enumerate() {
             for (label, series) in self.series {
                 let key = key(window, label.as_ref());
-                let summary =
-                    if self.wanted.has(&key) { series.summary(window, &series.rings[place], self.now) } else { None };
+                let summary = if self.filter.matches_key(&key) {
+                    series.summary(window, &series.rings[index], self.now)
+                } else {
+                    None
+                };
                 if let Some(summary) = summary {
                     map.serialize_entry(&key, &summary)?;
                 }
@@ -142,8 +144,8 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn rounding_is_pythons() {
-        // Each pair is `x, round(x, 2)` as CPython 3.11 prints them.
+    fn rounding_equals_that_of_python() {
+        // Pairs of x and round(x, 2) of CPython 3.11.
         let pairs = [
             (0.125, 0.12),
             (0.375, 0.38),
@@ -165,7 +167,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rounding_by_arithmetic_is_rounding_by_formatting(value in -1e8..1e8_f64, hundredth in -20_000..20_000_i32, off in -3..=3_i32) {
+        fn the_fast_path_rounds_as_formatting_does(value in -1e8..1e8_f64, hundredth in -20_000..20_000_i32, off in -3..=3_i32) {
             let beside_middle = (f64::from(hundredth) + 0.5) / 100.0 + f64::from(off) * 1e-9;
             for value in [value, value / 1e5, beside_middle] {
                 prop_assert_eq!(round2(value).to_bits(), format!("{value:.2}").parse::<f64>().unwrap().to_bits(), "{}", value);

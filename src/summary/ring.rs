@@ -1,28 +1,31 @@
-//! The buckets of one window: where a value goes, and how long it stays.
+//! The buckets of one window of one series.
 
 use std::collections::VecDeque;
 
 use super::Window;
 use crate::sample::AHEAD_SEC_MAX;
 
-/// How many intervals a ring may hold beyond its span: the two cut by its ends, and those of samples up to five
-/// minutes ahead of the clock. It bounds what epochs of any kind can make a ring grow to.
+/// Intervals that a ring may hold beyond its window: the two that the ends of the window cut, and those of samples up to
+/// five minutes ahead of the clock. It bounds the size of a ring whatever epochs come.
 const INTERVALS_SPARE: u64 = 8;
 
-/// What is kept of the samples of one interval.
+/// Count, sum, minimum and maximum of the samples of one interval.
 ///
-/// Packed to 28 bytes, an eighth less than its alignment asks for: a full series is 84 of these, and there may be a
-/// million series.
+/// The sum is a plain `f64` sum, so a mean depends on the order of the samples where their magnitudes differ by more than
+/// the 53 bits of an `f64`: 1e16, 1 and -1e16 may sum to 0. A compensated sum would add 8 bytes to a bucket.
+///
+/// The struct is packed to 28 bytes, an eighth less than aligned: a full series has 84 buckets, and there may be a million
+/// series.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[repr(C, packed(4))]
 pub struct Bucket {
-    /// How many samples.
+    /// Number of samples.
     pub count: u32,
-    /// Their sum, held within the finite numbers.
+    /// Their sum, clamped to finite numbers.
     pub sum: f64,
-    /// The smallest of them.
+    /// The smallest sample.
     pub min: f64,
-    /// The largest of them.
+    /// The largest sample.
     pub max: f64,
 }
 
@@ -49,7 +52,7 @@ impl Bucket {
         }
     }
 
-    /// Adds the samples of `other`. Past 2^32 samples, a million a second for an hour, the rest is left out.
+    /// Adds the samples of `other`, unless the count would reach 2^32, which is a million a second for an hour.
     pub fn merge(&mut self, other: Self) {
         let (count, more) = (self.count, other.count);
         if count == 0 {
@@ -64,23 +67,23 @@ impl Bucket {
         }
     }
 
-    /// Mean of the samples; meaningless where there are none.
+    /// Mean of the samples; NaN if there are none.
     #[must_use]
     pub fn mean(self) -> f64 {
         self.sum / f64::from(self.count)
     }
 }
 
-/// The buckets of one window. The newest stands apart from the others, so that recording a fresh sample touches
-/// nothing else.
+/// The buckets of one window. The newest is a field of its own, so that recording a fresh sample touches no other memory.
 #[derive(Debug, Clone)]
 pub(super) struct Ring {
     /// Number of the interval of `running`.
     pub(super) newest: u64,
-    /// Number of the oldest interval that [`super::Series::take_changes`] has not seen as it is.
+    /// Number of the oldest interval that has changed since [`super::Series::take_changes`].
     pub(super) changed_from: u64,
     pub(super) running: Bucket,
-    /// The intervals before `newest` without a gap, the oldest first; one without samples has a count of 0.
+    /// The buckets of the intervals before `newest` without a gap, the oldest first. An interval without samples has a
+    /// count of 0.
     history: VecDeque<Bucket>,
 }
 
@@ -95,12 +98,12 @@ impl Ring {
         self.running.count == 0
     }
 
-    /// Number of the oldest interval held.
+    /// Number of the oldest interval in the ring.
     pub(super) fn first(&self) -> u64 {
         self.newest - self.history.len() as u64
     }
 
-    /// Adds one sample of interval `number`: mostly it is of the running one.
+    /// Adds one sample of interval `number`. The fast path is the newest interval.
     pub(super) fn add(&mut self, window: &Window, number: u64, value: f64, now: u64) {
         if number == self.newest {
             self.changed_from = self.changed_from.min(number);
@@ -114,7 +117,7 @@ impl Ring {
         if self.newest > number {
             let newest_possible = window.number(now.saturating_add(AHEAD_SEC_MAX));
             if self.newest > newest_possible && number <= newest_possible {
-                self.forget_after(newest_possible);
+                self.remove_after(newest_possible);
             }
         }
         if self.is_empty() {
@@ -125,8 +128,8 @@ impl Ring {
             return self.running.merge(bucket);
         }
         let newest = self.newest.max(number);
-        // Where the clock has jumped ahead of the samples, what is old is told by the newest of them: a clock that
-        // is wrong for a while costs nothing that is already here.
+        // The window ends at the newest sample if that is behind the clock: a sample pushes out nothing because of the
+        // clock alone.
         let oldest = window
             .oldest(now.min((newest + 1) * window.interval_sec))
             .max((newest + 1).saturating_sub(window.intervals() + INTERVALS_SPARE));
@@ -140,16 +143,16 @@ impl Ring {
                 self.reserve(window, self.first() - number);
                 self.history.push_front(Bucket::default());
             }
-            let place = number - self.first();
-            if let Some(held) = usize::try_from(place).ok().and_then(|place| self.history.get_mut(place)) {
+            let index = number - self.first();
+            if let Some(held) = usize::try_from(index).ok().and_then(|index| self.history.get_mut(index)) {
                 held.merge(bucket);
             }
         }
     }
 
-    /// Lets go of the intervals after `number`: they were recorded while the clock was ahead, and would keep what comes
-    /// now that it was set back from being kept.
-    fn forget_after(&mut self, number: u64) {
+    /// Removes the intervals after `number`: they were recorded while the clock was ahead, and would make the ring refuse
+    /// the samples that come now that it was set back.
+    fn remove_after(&mut self, number: u64) {
         while self.newest > number || self.running.count == 0 {
             let Some(before) = self.history.pop_back() else {
                 *self = Self::default();
@@ -160,7 +163,7 @@ impl Ring {
         }
     }
 
-    /// Makes `number` the newest interval and lets go of those before `oldest`.
+    /// Makes `number` the newest interval and removes those before `oldest`.
     fn advance(&mut self, window: &Window, number: u64, oldest: u64) {
         self.trim(oldest);
         if self.newest >= oldest {
@@ -171,16 +174,16 @@ impl Ring {
         self.newest = number;
     }
 
-    /// Makes room by doubling up to the window's own length, and by what is needed past it.
+    /// Grows the capacity by doubling up to the length of the window, and as needed beyond it.
     fn reserve(&mut self, window: &Window, additional: u64) {
         let needed = self.history.len() + additional as usize;
         if needed > self.history.capacity() {
-            let roomy = needed.next_power_of_two().min(window.intervals() as usize).max(needed);
-            self.history.reserve_exact(roomy - self.history.len());
+            let capacity = needed.next_power_of_two().min(window.intervals() as usize).max(needed);
+            self.history.reserve_exact(capacity - self.history.len());
         }
     }
 
-    /// Lets go of the history before interval `oldest`, and of leading intervals without samples.
+    /// Removes the history before interval `oldest`, and leading intervals without samples.
     fn trim(&mut self, oldest: u64) {
         while !self.history.is_empty()
             && (self.first() < oldest || self.history.front().is_some_and(|bucket| bucket.count == 0))
@@ -189,7 +192,7 @@ impl Ring {
         }
     }
 
-    /// Lets go of everything before interval `oldest`, and of the memory that held it.
+    /// Removes everything before interval `oldest` and frees its memory.
     pub(super) fn expire(&mut self, oldest: u64) {
         self.trim(oldest);
         if self.newest < oldest {
@@ -199,10 +202,10 @@ impl Ring {
         }
     }
 
-    /// The intervals that hold samples, the oldest first: number and bucket.
+    /// Number and bucket of the intervals that have samples, the oldest first.
     pub(super) fn held(&self) -> impl DoubleEndedIterator<Item = (u64, Bucket)> {
         let first = self.first();
-        let history = self.history.iter().enumerate().map(move |(place, bucket)| (first + place as u64, *bucket));
+        let history = self.history.iter().enumerate().map(move |(index, bucket)| (first + index as u64, *bucket));
         history.chain([(self.newest, self.running)]).filter(|(_, bucket)| bucket.count > 0)
     }
 }

@@ -66,5 +66,5 @@ fn rewritten(series: &Series) -> Series {
 fn shown(series: &Series) -> Value {
     let all = KeyFilter::containing("");
     let series = [("cpu", series.clone())];
-    serde_json::to_value(Summaries { series: &series, wanted: &all, now: NOW }).expect("summaries are JSON")
+    serde_json::to_value(Summaries { series: &series, filter: &all, now: NOW }).expect("summaries are JSON")
 }

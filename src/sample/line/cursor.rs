@@ -1,17 +1,17 @@
-//! A place in a line, and what can be read there: names with their escapes, values, strings.
+//! A cursor over a line, which reads names with escapes, values and strings.
 
 use std::borrow::Cow;
 
 use super::number;
 
-/// A place in a line.
+/// A position in a line.
 pub(super) struct Cursor<'a> {
     text: &'a str,
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    /// The start of a line.
+    /// A cursor at the start of a line.
     pub(super) fn new(text: &'a str) -> Self {
         Self { text, at: 0 }
     }
@@ -28,7 +28,7 @@ impl<'a> Cursor<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// Goes past a byte, which is ASCII wherever this is called.
+    /// Skips a byte. All callers have seen that it is ASCII.
     pub(super) fn next(&mut self) -> Option<u8> {
         let byte = self.peek()?;
         self.at += 1;
@@ -41,7 +41,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A name up to one of its ends that no backslash precedes, without its backslashes.
+    /// Reads a name up to one of `ends` that is not escaped, and unescapes it.
     pub(super) fn name(&mut self, ends: u8) -> Cow<'a, str> {
         let start = self.at;
         self.skip_to(ends | BACKSLASH);
@@ -52,7 +52,7 @@ impl<'a> Cursor<'a> {
         Cow::Borrowed(&self.text[start..self.at])
     }
 
-    /// The same of a name that has a backslash, which few have.
+    /// Slow path of [`Cursor::name`] for a name with a backslash.
     #[cold]
     fn escaped_name(&mut self, ends: u8) -> Cow<'a, str> {
         let (bytes, from) = (self.text.as_bytes(), self.at);
@@ -63,7 +63,7 @@ impl<'a> Cursor<'a> {
         Cow::Owned(unescape(&self.text[from..self.at]))
     }
 
-    /// A number of the short kind that [`number::short`] reads, where nothing else follows in its field.
+    /// Reads a number by the fast path of [`number::short`]; `None` if the field goes on after it.
     pub(super) fn short_number(&mut self) -> Option<f64> {
         let (number, length) = number::short(&self.text.as_bytes()[self.at..])?;
         let is_whole = self.text.as_bytes().get(self.at + length).is_none_or(|byte| is_of(*byte, COMMA | SPACE));
@@ -73,7 +73,7 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    /// Everything up to a comma or a space.
+    /// Reads up to a comma or a space.
     pub(super) fn value(&mut self) -> &'a str {
         let start = self.at;
         self.skip_to(COMMA | SPACE);
@@ -86,7 +86,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Goes past a quoted string.
+    /// Skips a quoted string; `None` if it is not closed.
     pub(super) fn skip_string(&mut self) -> Option<()> {
         self.next();
         loop {
@@ -99,30 +99,30 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Kinds of bytes that end something, a bit each.
+/// Classes of delimiters, a bit each.
 pub(super) const COMMA: u8 = 1;
 pub(super) const SPACE: u8 = 2;
 const EQUALS: u8 = 4;
 const BACKSLASH: u8 = 8;
 
-/// What ends the name of a tag or a field, and the value of a tag.
+/// Delimiters after the name of a tag or a field, and after the value of a tag.
 pub(super) const END_OF_KEY: u8 = COMMA | SPACE | EQUALS;
 
-/// The kind of each byte: a look at it costs the same for every set of ends.
-const KINDS: [u8; 256] = {
-    let mut kinds = [0; 256];
-    kinds[b',' as usize] = COMMA;
-    kinds[b' ' as usize] = SPACE;
-    kinds[b'=' as usize] = EQUALS;
-    kinds[b'\\' as usize] = BACKSLASH;
-    kinds
+/// The class of each byte. One lookup serves every set of delimiters.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    classes[b',' as usize] = COMMA;
+    classes[b' ' as usize] = SPACE;
+    classes[b'=' as usize] = EQUALS;
+    classes[b'\\' as usize] = BACKSLASH;
+    classes
 };
 
-fn is_of(byte: u8, kinds: u8) -> bool {
-    KINDS[usize::from(byte)] & kinds != 0
+fn is_of(byte: u8, classes: u8) -> bool {
+    CLASSES[usize::from(byte)] & classes != 0
 }
 
-/// What a backslash takes the meaning from.
+/// Whether a backslash escapes a character.
 pub(super) fn is_special(character: char) -> bool {
     matches!(character, ',' | '=' | ' ' | '\\')
 }

@@ -1,17 +1,17 @@
-//! The shape that nearly all lines have, read in one go: `perf,host=jarvis cpu=4.98,mem=35.1 1465001847`, with names of
-//! printable ASCII that need no backslash, short decimals, and the time of the line before.
+//! The fast path for the usual form of a line, `perf,host=jarvis cpu=4.98,mem=35.1 1465001847`: names of printable ASCII
+//! without a backslash, short decimals, and the same time as the line before.
 //!
-//! What is not of this shape, and what is wrong, is left to the whole grammar, which says what.
+//! All other lines, and all invalid ones, go to the full grammar, which has the error messages.
 
 use std::borrow::Cow;
 
-use super::{PLAIN_MEASUREMENT, number};
+use super::{BARE_MEASUREMENT, number};
 use crate::sample::{LABEL_BYTES_MAX, LABELS_MAX, Values};
 
-/// Reads a line that ends with the time `latest`, and appends its values to those of the lines before it, which end at
-/// `first`. Gives its host; `None` where the line is of another shape, with values of it appended or not.
+/// Reads a line that ends with the time `latest` and appends its values, which begin at index `first`. Returns the host, or
+/// `None` if the line has another form; then some of its values may have been appended.
 pub(super) fn read<'a>(line: &'a str, latest: &str, values: &mut Values<'a>, first: usize) -> Option<&'a str> {
-    let (host, mut rest) = name(line.strip_prefix(PLAIN_MEASUREMENT)?.strip_prefix(",host=")?, b' ')?;
+    let (host, mut rest) = name(line.strip_prefix(BARE_MEASUREMENT)?.strip_prefix(",host=")?, b' ')?;
     loop {
         let (label, number) = name(rest, b'=')?;
         let (value, length) = number::short(number.as_bytes())?;
@@ -28,23 +28,23 @@ pub(super) fn read<'a>(line: &'a str, latest: &str, values: &mut Values<'a>, fir
     }
 }
 
-/// A name that `end` follows, and what comes after that. No name of a host or a label that is read here needs a check.
+/// Splits a text into a name that `end` follows and the rest after `end`. Such a name is valid for a host and a label.
 fn name(text: &str, end: u8) -> Option<(&str, &str)> {
-    let length = text.bytes().position(|byte| !IS_PLAIN[usize::from(byte)])?;
+    let length = text.bytes().position(|byte| !IS_LITERAL[usize::from(byte)])?;
     let is_name = text.as_bytes()[length] == end && (1..=LABEL_BYTES_MAX).contains(&length);
     is_name.then(|| (&text[..length], &text[length + 1..]))
 }
 
-/// The bytes that stand for themselves in every name: not those that end one or take its meaning, nor the slash, which no
-/// host has.
-const IS_PLAIN: [bool; 256] = {
-    let mut is_plain = [false; 256];
+/// The bytes that are literal in every name: printable ASCII but delimiters, the backslash, and the slash, which is
+/// invalid in a host.
+const IS_LITERAL: [bool; 256] = {
+    let mut is_literal = [false; 256];
     let mut byte = b'!';
     while byte <= b'~' {
-        is_plain[byte as usize] = !matches!(byte, b',' | b'=' | b'\\' | b'/');
+        is_literal[byte as usize] = !matches!(byte, b',' | b'=' | b'\\' | b'/');
         byte += 1;
     }
-    is_plain
+    is_literal
 };
 
 #[cfg(test)]
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_shape_is_read_and_no_other() {
+    fn the_usual_form_is_read_and_no_other() {
         let long = "x".repeat(129);
         for line in ["perf,host=jarvis cpu=4.98,mem=-35 1465001847", "perf,host=a.b-c:1 disk:x=.5 1465001847"] {
             assert!(reads(line), "{line}");

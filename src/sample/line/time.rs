@@ -3,8 +3,8 @@
 use super::shown;
 use crate::sample::EPOCH_MAX;
 
-/// Times without a precision up to these, in magnitude order, are seconds, milliseconds and microseconds; beyond, they
-/// are nanoseconds. Each reaches from 1973 to the year 5138.
+/// A time without a precision is in seconds, milliseconds or microseconds up to these limits, and in nanoseconds beyond.
+/// Each unit covers the years 1973 to 5138.
 const SECONDS_MAX: u64 = 100_000_000_000;
 const MILLISECONDS_MAX: u64 = SECONDS_MAX * 1000;
 const MICROSECONDS_MAX: u64 = MILLISECONDS_MAX * 1000;
@@ -12,10 +12,10 @@ const MICROSECONDS_MAX: u64 = MILLISECONDS_MAX * 1000;
 /// The unit of the times in a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// The one that puts a time between 1973 and the year 5138.
+    /// The unit by which the time is between the years 1973 and 5138.
     #[default]
     ByMagnitude,
-    /// Nanoseconds, the unit that InfluxDB takes where none is named.
+    /// Nanoseconds, InfluxDB's default.
     Nanoseconds,
     /// Microseconds.
     Microseconds,
@@ -30,10 +30,10 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Reads the names that InfluxDB's `precision=` has, of both its APIs.
+    /// Parses the value of `precision=`, by the names of InfluxDB's APIs 1 and 2.
     ///
     /// # Errors
-    /// A sentence that lists them.
+    /// A message that lists the names.
     pub fn parse(name: &str) -> Result<Self, String> {
         match name {
             "" => Ok(Self::ByMagnitude),
@@ -47,7 +47,7 @@ impl Precision {
         }
     }
 
-    /// The second that has passed at `time`, a part of it counting as all of it: the epoch of what is measured then.
+    /// The epoch of a sample of `time`: the end of the second that `time` is in.
     fn epoch(self, time: u64) -> Option<u64> {
         Some(match self {
             Self::ByMagnitude => return by_magnitude(time).epoch(time),
@@ -60,7 +60,7 @@ impl Precision {
         })
     }
 
-    /// A time that stands for the second that ends at `epoch`, where the unit is as fine as that.
+    /// The time of a sample of `epoch`, which [`Precision::epoch`] turns back into `epoch` if the unit is fine enough.
     pub(super) fn time(self, epoch: u64) -> u64 {
         match self {
             Self::Nanoseconds => epoch.saturating_mul(1_000_000_000),
@@ -82,7 +82,7 @@ fn by_magnitude(time: u64) -> Precision {
     }
 }
 
-/// Reads the time of a line, and gives its epoch.
+/// Parses the time of a line and returns its epoch.
 pub(super) fn parse(text: &str, precision: Precision) -> Result<u64, String> {
     if text.contains(' ') {
         return Err("time: followed by more, and nothing belongs there".to_owned());
