@@ -24,7 +24,7 @@ const SERIES_MAX: usize = 10_000_000;
 const JOBS: [(&str, fn()); 12] = [
     ("record", record_one_value),
     ("get", get_ten_labels),
-    ("token", check_a_token),
+    ("token", verify_a_token),
     ("series", memory_of_series),
     ("hosts-1000-2", || drop(memory_of_hosts(1000, 2))),
     ("hosts-1000-10", || drop(memory_of_hosts(1000, 10))),
@@ -94,7 +94,7 @@ fn get_ten_labels() {
     let labels = ["cpu", "mem", "swap", "load1", "disk", "read", "write", "in", "out", "procs"];
     fill(&store, "host", &labels);
     let api =
-        Api::new(Arc::new(Ingest::new(store, Authorizer::wide_open(), Arc::new(Stats::default()))), ReadAccess::Anyone);
+        Api::new(Arc::new(Ingest::new(store, Authorizer::allow_all(), Arc::new(Stats::default()))), ReadAccess::Anyone);
     let head = RequestHead { method: "GET", target: "/api/perf/host", ..RequestHead::default() };
     let passes = 500;
     let rounds = (0..ROUNDS).map(|_| {
@@ -108,21 +108,23 @@ fn get_ten_labels() {
     report("get_ms", rounds);
 }
 
-/// Microseconds to find by a token of one host who speaks, and that it may for that host.
-fn check_a_token() {
+/// Microseconds to verify a token of one host, and to authorize it for that host.
+fn verify_a_token() {
     let file = std::env::temp_dir().join(format!("lizm-bench-{}.key", std::process::id()));
     let options =
         auth::Options { token_key: Some(file.clone()), token_valid: Duration::from_secs(300), read_password: None };
-    let gate = Authorizer::open(&options).unwrap_or_else(|error| panic!("{error}"));
+    let authorizer = Authorizer::from_options(&options).unwrap_or_else(|error| panic!("{error}"));
     let fingerprint = Some(format!("sha256:{}", "0123456789abcdef".repeat(4)));
-    let source = Identity { hosts: vec!["jarvis.example.org".to_owned()], fingerprint };
-    let issued = gate.tokens().and_then(|tokens| tokens.issue(source, NOW).ok());
+    let identity = Identity { hosts: vec!["jarvis.example.org".to_owned()], fingerprint, ..Identity::default() };
+    let issued = authorizer.tokens().and_then(|tokens| tokens.issue(identity, NOW).ok());
     let token = issued.as_ref().map(|issued| issued.token());
     let passes = 200_000;
     let rounds = (0..ROUNDS).map(|_| {
         let start = Instant::now();
         for _ in 0..passes {
-            let checked = gate.admit(black_box(token), NOW).and_then(|speaker| speaker.check("jarvis.example.org"));
+            let checked = authorizer
+                .authenticate(black_box(token), NOW)
+                .and_then(|principal| principal.authorize("jarvis.example.org", NOW));
             assert!(black_box(checked).is_ok());
         }
         start.elapsed().as_secs_f64() * 1e6 / f64::from(passes)

@@ -1,11 +1,14 @@
-//! What is answered to a request: routes, statuses and bodies, the same for every door.
+//! What is answered to a request: routes, statuses and bodies, the same for every server.
 //!
-//! A door first asks for the [`Route`] of a head, before it reads the body, and then for the reply to both. What needs
-//! a token or a password is refused by the head alone.
+//! A server first asks for the [`Route`] of a head, before it reads the body, and then for the reply to both. A request
+//! that lacks a token or a password is refused by its head alone.
 
 mod dashboard;
+mod form;
 mod hosts;
 mod influx;
+mod reply;
+mod request;
 mod route;
 
 use std::sync::Arc;
@@ -14,80 +17,43 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::auth::{AuthError, Authorizer, Principal, ReadAccess};
+#[cfg(feature = "tls")]
+use crate::auth::Identity;
+use crate::auth::{Authorizer, Principal, ReadAccess, bearer};
 use crate::ingest::{Ingest, IngestError};
 use crate::metrics;
-use crate::sample::{self, Sample};
+use crate::sample::{self, IdempotencyKey, Sample};
 use crate::stats::Stats;
 use crate::store::RecordOutcome;
 use crate::summary::Summaries;
+pub use reply::Reply;
+pub use request::{ClientTransport, HEAD_BYTES_MAX, RequestHead, Role};
 use route::Action;
-pub use route::{ClientTransport, RequestHead, Role, Route};
+pub use route::Route;
 
-/// Longest request line and header lines together, in bytes: the longest host and label, escaped, fit several times.
-pub const HEAD_BYTES_MAX: usize = 8 << 10;
-
-/// Most requests a door may have parked before the process says that it is not well: each keeps a thread and two
-/// descriptors, and all of them together what a process commonly may have.
-const PARKED_MAX: u64 = 2048;
-
-/// An answer, ready to be written to a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    /// HTTP status.
-    pub status: u16,
-    /// Headers beyond those of every answer: name and value. The body is JSON where `Content-Type` is not among them.
-    pub headers: Vec<(&'static str, &'static str)>,
-    /// The body; nothing for a 204 and a 304.
-    pub body: Vec<u8>,
-}
-
-impl Reply {
-    /// An error with one sentence for people.
-    #[must_use]
-    pub fn error(status: u16, sentence: &str) -> Self {
-        Self::json(status, &json!({ "error": sentence }))
-    }
-
-    /// The answer to one that is not trusted, with its challenge.
-    fn untrusted(refusal: &AuthError) -> Self {
-        let (status, challenge) = refusal.status();
-        let mut reply = Self::error(status, &refusal.to_string());
-        reply.headers.push(("WWW-Authenticate", challenge));
-        reply
-    }
-
-    fn nothing() -> Self {
-        Self { status: 204, headers: Vec::new(), body: Vec::new() }
-    }
-
-    fn json(status: u16, body: &impl Serialize) -> Self {
-        match serde_json::to_vec(body) {
-            Ok(body) => Self { status, headers: Vec::new(), body },
-            Err(error) => Self::error(500, &format!("the answer could not be written as JSON: {error}")),
-        }
-    }
-}
+/// Most requests that a server may have leaked before the process says that it is not well. Each keeps a thread and two
+/// descriptors, and a process commonly may have a few thousand of both.
+const LEAKED_MAX: u64 = 2048;
 
 /// The answers of one receiver.
 pub struct Api {
     ingest: Arc<Ingest>,
-    readers: ReadAccess,
+    read_access: ReadAccess,
     metrics: metrics::Options,
-    serve: Role,
+    role: Role,
 }
 
 impl Api {
-    /// The API over what `ingest` leads to, for `readers`.
+    /// The API over `ingest` and its store, for those who have `read_access`.
     #[must_use]
-    pub fn new(ingest: Arc<Ingest>, readers: ReadAccess) -> Self {
-        Self { ingest, readers, metrics: metrics::Options::default(), serve: Role::All }
+    pub fn new(ingest: Arc<Ingest>, read_access: ReadAccess) -> Self {
+        Self { ingest, read_access, metrics: metrics::Options::default(), role: Role::All }
     }
 
-    /// The same, of which only `serve` is served here.
+    /// The same, of which only the part of `role` is served.
     #[must_use]
-    pub fn serving(self, serve: Role) -> Self {
-        Self { serve, ..self }
+    pub fn serving(self, role: Role) -> Self {
+        Self { role, ..self }
     }
 
     /// The same with `options` for `/metrics`.
@@ -96,16 +62,16 @@ impl Api {
         Self { metrics: options, ..self }
     }
 
-    /// The way in that it stands before.
+    /// Where its samples go.
     #[must_use]
     pub fn ingest(&self) -> &Ingest {
         &self.ingest
     }
 
-    /// What stands before submitting and removing.
+    /// Decides who may submit and remove.
     #[must_use]
-    pub fn gate(&self) -> &Authorizer {
-        self.ingest.gate()
+    pub fn authorizer(&self) -> &Authorizer {
+        self.ingest.authorizer()
     }
 
     /// What the process counts.
@@ -114,143 +80,203 @@ impl Api {
         self.ingest.stats()
     }
 
+    /// Finds what a request asks for, and who asks, at `now` in seconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// The reply to a request that can be refused by its head.
+    pub fn route(&self, head: &RequestHead<'_>, now: u64) -> Result<Route, Reply> {
+        let is_head = head.method == "HEAD";
+        if is_head || head.method == "GET" {
+            self.check_read_access(head)?;
+        }
+        let action = Action::find(head)?;
+        action.check_role(self.role)?;
+        let principal = match &action {
+            Action::Submit { host, .. } => {
+                let principal = self.authenticate(head, now)?;
+                self.ingest.authorize(&principal, host, now).map_err(|error| Reply::from(&error))?;
+                principal
+            }
+            Action::Remove { host } => {
+                let principal = self.authenticate(head, now)?;
+                self.ingest.authorize_removal(&principal, host, now).map_err(|error| Reply::from(&error))?;
+                principal
+            }
+            Action::Write(_) => self.authenticate(head, now)?,
+            Action::Token => self.certificate_owner(head.transport, now)?,
+            _ => Principal::Anyone,
+        };
+        Ok(Route { action, principal, is_head })
+    }
+
+    /// Finds the principal by the token in the head.
+    fn authenticate(&self, head: &RequestHead<'_>, now: u64) -> Result<Principal, Reply> {
+        let token = head.authorization.and_then(bearer);
+        self.ingest.authenticate(token, now).map_err(|error| Reply::from(&error))
+    }
+
+    /// Refuses a reader without the password, where one is needed. Load balancers ask for `/health` without it.
+    fn check_read_access(&self, head: &RequestHead<'_>) -> Result<(), Reply> {
+        if self.read_access.allows(head.authorization) || route::path(head.target) == "/health" {
+            return Ok(());
+        }
+        Err(Reply::error(401, "password: needed to read here, by HTTP Basic; see --read-password-file")
+            .with("WWW-Authenticate", "Basic realm=\"lizm\", charset=\"UTF-8\""))
+    }
+
     /// Answers a request whose body has been read, at `now` in seconds since the Unix epoch.
     #[must_use]
-    pub fn reply(&self, route: &Route<'_>, body: &[u8], now: u64) -> Reply {
+    pub fn reply(&self, route: &Route, body: &[u8], now: u64) -> Reply {
         let began = Instant::now();
-        let reply = self.find_reply(route, body, now);
+        let reply = if route.is_head && route.is_read() {
+            self.head_reply(route, now)
+        } else {
+            self.find_reply(route, body, now)
+        };
         self.stats().observe(route.name(), began.elapsed());
         reply
     }
 
-    fn find_reply(&self, route: &Route<'_>, body: &[u8], now: u64) -> Reply {
-        match &route.0 {
-            Action::Submit { speaker, host, epoch, key } => {
+    /// Answers a HEAD for what a GET would read from the store: whether the store can be read.
+    fn head_reply(&self, route: &Route, now: u64) -> Reply {
+        match (self.ingest.store().hosts(now), &route.action) {
+            (Err(error), _) => Reply::error(503, &error.to_string()),
+            (Ok(_), Action::Metrics) => Reply::head().with("Content-Type", metrics::CONTENT_TYPE),
+            (Ok(_), _) => Reply::head(),
+        }
+    }
+
+    fn find_reply(&self, route: &Route, body: &[u8], now: u64) -> Reply {
+        match &route.action {
+            Action::Submit { host, epoch, key } => {
                 let sample =
                     sample::decode_values(body).map(|values| Sample { host: (**host).into(), epoch: *epoch, values });
-                self.submit(speaker, sample, *key, now)
+                self.submit(&route.principal, sample, key.as_ref().map(request::OwnedKey::borrowed), now)
             }
-            Action::Summaries { host, wanted } => match self.ingest.store().series(host, wanted, now) {
-                Ok(series) => Reply::json(200, &Summaries { series: &series, filter: wanted, now }),
-                Err(unavailable) => Reply::error(503, &unavailable.to_string()),
+            Action::Summaries { host, filter } => match self.ingest.store().series(host, filter, now) {
+                Ok(series) => Reply::json(200, &Summaries { series: &series, filter, now }),
+                Err(error) => Reply::error(503, &error.to_string()),
             },
-            Action::Remove { host } => match self.ingest.remove(host, now) {
+            Action::Remove { host } => match self.ingest.remove(&route.principal, host, now) {
                 Ok(true) => Reply::json(200, &json!({ "removed": true })),
                 Ok(false) => Reply::error(404, "host: not known here"),
-                Err(unavailable) => Reply::error(503, &unavailable.to_string()),
+                Err(error) => Reply::from(&error),
             },
             Action::Hosts(query) => {
-                self.hosts(query, now).unwrap_or_else(|unavailable| Reply::error(503, &unavailable.to_string()))
+                query.reply(self.ingest.store(), now).unwrap_or_else(|error| Reply::error(503, &error.to_string()))
             }
-            Action::Page { is_held } => dashboard::reply(*is_held),
-            Action::Health => match self.failing() {
+            Action::Dashboard { is_cached } => dashboard::reply(*is_cached),
+            Action::Health => match self.health_error() {
                 None => Reply::json(200, &json!({ "status": "ok" })),
                 Some(reason) => Reply::json(503, &json!({ "status": "failing", "reason": reason })),
             },
-            Action::Write(speaker, write) => write.reply(&self.ingest, speaker, body, now),
-            Action::Token(peer) => self.token(*peer, now),
-            Action::Metrics => Reply {
-                status: 200,
-                headers: vec![("Content-Type", metrics::CONTENT_TYPE)],
-                body: metrics::write(&self.ingest, self.metrics, now),
-            },
+            Action::Write(write) => write.reply(&self.ingest, &route.principal, body, now),
+            Action::Token => self.issue_token(&route.principal, now),
+            Action::Metrics => Reply::new(200, metrics::write(&self.ingest, self.metrics, now))
+                .with("Content-Type", metrics::CONTENT_TYPE),
             Action::Ping => influx::ping(),
             Action::Query { statement } => influx::query(statement.as_deref(), body),
         }
     }
 
     /// Why this process does not do its job, if so.
-    fn failing(&self) -> Option<String> {
-        if let Some(unavailable) = self.ingest.store().unavailable() {
-            return Some(unavailable.to_string());
+    fn health_error(&self) -> Option<String> {
+        if let Some(error) = self.ingest.store().unavailable() {
+            return Some(error.to_string());
         }
         self.liveness_error()
     }
 
-    /// Why another process should take its place, if so: of what it lacks a restart would help.
+    /// Why this process should be restarted, if so: only errors that a restart clears.
     #[must_use]
     pub fn liveness_error(&self) -> Option<String> {
-        if self.ingest.stats().maintenance_ended.get() > 0 {
+        if self.stats().maintenance_ended.get() > 0 {
             return Some("the maintenance of the store has ended by a panic".to_owned());
         }
-        let (parked, left) = (self.ingest.stats().parked.get(), self.ingest.stats().left_behind.get());
-        if parked > PARKED_MAX {
-            return Some(format!("{parked} requests are parked, and the limit is {PARKED_MAX}"));
+        let (leaked, stuck) = (self.stats().requests_leaked.get(), self.stats().connections_stuck.get());
+        if leaked > LEAKED_MAX {
+            return Some(format!("{leaked} requests are leaked, and the limit is {LEAKED_MAX}"));
         }
-        (left > PARKED_MAX).then(|| format!("{left} connections are left behind, and the limit is {PARKED_MAX}"))
+        (stuck > LEAKED_MAX).then(|| format!("{stuck} connections are stuck, and the limit is {LEAKED_MAX}"))
     }
 
     fn submit(
         &self,
-        speaker: &Principal,
+        principal: &Principal,
         sample: Result<Sample<'_>, String>,
-        key: Option<sample::IdempotencyKey<'_>>,
+        key: Option<IdempotencyKey<'_>>,
         now: u64,
     ) -> Reply {
-        let sample = match sample {
-            Ok(sample) => sample,
-            Err(sentence) => {
-                self.stats().refused_malformed.add(1);
-                return Reply::error(400, &sentence);
-            }
-        };
-        match self.ingest.submit(speaker, &sample, key, now) {
+        let recorded = sample
+            .map_err(IngestError::Malformed)
+            .inspect_err(|error| self.ingest.count_refused(error))
+            .and_then(|sample| self.ingest.submit(principal, &sample, key, now));
+        match recorded {
             Ok(RecordOutcome { duplicate: true, .. }) => Reply::json(200, &json!({ "stored": 0, "duplicate": true })),
             Ok(RecordOutcome { stored, expired, refused, .. }) => {
                 Reply::json(200, &Submitted { stored, expired, refused: (refused > 0).then_some(refused) })
             }
-            Err(IngestError::Untrusted(refusal)) => Reply::untrusted(&refusal),
-            Err(refused) => {
-                let status = match refused {
-                    IngestError::Malformed(_) | IngestError::Untrusted(_) => 400,
-                    IngestError::Ahead { .. } => 422,
-                    IngestError::Store(_) => 503,
-                    IngestError::SeriesCap { .. } => 429,
-                };
-                Reply::error(status, &refused.to_string())
-            }
+            Err(error) => Reply::from(&error),
         }
+    }
+
+    /// Finds the owner of the certificate that a request came with.
+    #[cfg(feature = "tls")]
+    fn certificate_owner(&self, transport: ClientTransport<'_>, now: u64) -> Result<Principal, Reply> {
+        let nobody = "subject not known";
+        let ClientTransport::Tls(identity) = transport else {
+            let sentence = "token: given over HTTPS alone, to the owner of a certificate";
+            return Err(self.refuse_token(403, sentence, nobody, now));
+        };
+        if self.authorizer().tokens().is_none() {
+            return Err(Reply::error(404, "token: none is needed here; this receiver runs without --token-key"));
+        }
+        let Some(identity) = identity else {
+            let sentence = "token: given to the owner of a certificate, and this connection has none";
+            return Err(self.refuse_token(401, sentence, nobody, now));
+        };
+        if let Some(end) = identity.expires_at.filter(|end| now >= *end) {
+            let sentence = format!("certificate: expired {} seconds ago", now - end);
+            return Err(self.refuse_token(401, &sentence, &identity.to_string(), now));
+        }
+        Ok(Principal::Identity(Arc::new(identity.clone())))
     }
 
     /// Gives the owner of a certificate a token for the hosts that it names.
     #[cfg(feature = "tls")]
-    fn token(&self, peer: ClientTransport<'_>, now: u64) -> Reply {
-        let gate = self.ingest.gate();
-        let refuse = |status, sentence: &str, of: &str| {
-            self.stats().untrusted.add(1);
-            gate.tell_of(&format!("{sentence}; {of}"), now);
-            let mut reply = Reply::error(status, sentence);
-            reply.headers.push(("WWW-Authenticate", "Bearer realm=\"lizm\", error=\"invalid_client\""));
-            reply
-        };
-        let nobody = "subject not known";
-        let ClientTransport::Tls(source) = peer else {
-            return refuse(403, "token: given over HTTPS alone, to the owner of a certificate", nobody);
-        };
-        let Some(tokens) = gate.tokens() else {
+    fn issue_token(&self, owner: &Principal, now: u64) -> Reply {
+        let (Some(tokens), Principal::Identity(owner)) = (self.authorizer().tokens(), owner) else {
             return Reply::error(404, "token: none is needed here; this receiver runs without --token-key");
         };
-        let Some(source) = source else {
-            return refuse(401, "token: given to the owner of a certificate, and this connection has none", nobody);
-        };
-        match tokens.issue(source.clone(), now) {
-            Ok(issued) => {
-                let mut reply = Reply::json(200, &issued);
-                reply.headers.push(("Cache-Control", "no-store"));
-                reply
-            }
-            Err(why) => refuse(403, &format!("certificate: {why}"), &source.to_string()),
+        match tokens.issue(Identity::clone(owner), now) {
+            Ok(issued) => Reply::json(200, &issued).with("Cache-Control", "no-store"),
+            Err(why) => self.refuse_token(403, &format!("certificate: {why}"), &owner.to_string(), now),
         }
+    }
+
+    /// Counts and logs that no token was given, and to whom.
+    #[cfg(feature = "tls")]
+    fn refuse_token(&self, status: u16, sentence: &str, identity: &str, now: u64) -> Reply {
+        self.stats().untrusted.add(1);
+        self.authorizer().log_refusal(&format!("{sentence}; {identity}"), now);
+        let challenge = "Bearer realm=\"lizm\", error=\"invalid_client\"";
+        Reply::error(status, sentence).with("WWW-Authenticate", challenge)
     }
 
     #[cfg(not(feature = "tls"))]
     #[expect(clippy::unused_self, reason = "with the feature tls it is used")]
-    fn token(&self, _: ClientTransport<'_>, _: u64) -> Reply {
+    fn certificate_owner(&self, _: ClientTransport<'_>, _: u64) -> Result<Principal, Reply> {
+        Err(Reply::error(403, &format!("token: {}", crate::auth::WITHOUT_TLS)))
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_self, reason = "with the feature tls it is used")]
+    fn issue_token(&self, _: &Principal, _: u64) -> Reply {
         Reply::error(403, &format!("token: {}", crate::auth::WITHOUT_TLS))
     }
 }
 
-/// What became of the values of a submission.
+/// How many values of a submission were stored, were too old, and were refused by the cap on series.
 #[derive(Debug, Serialize)]
 struct Submitted {
     stored: usize,
@@ -268,7 +294,7 @@ mod tests {
     const NOW: u64 = 1_465_001_814;
 
     fn api(series_max: usize) -> Api {
-        let ingest = Ingest::new(Arc::new(Store::new(series_max)), Authorizer::wide_open(), Arc::default());
+        let ingest = Ingest::new(Arc::new(Store::new(series_max)), Authorizer::allow_all(), Arc::default());
         Api::new(Arc::new(ingest), ReadAccess::Anyone)
     }
 
@@ -365,7 +391,7 @@ mod tests {
     #[test]
     fn a_405_says_what_is_allowed() {
         let head = RequestHead { method: "PATCH", target: "/api/perf/h/1", ..RequestHead::default() };
-        assert_eq!(api(1).route(&head, NOW).unwrap_err().headers, [("Allow", "GET, HEAD, POST")]);
+        assert_eq!(api(1).route(&head, NOW).unwrap_err().headers, [("Allow", "GET, HEAD, POST".into())]);
     }
 
     #[test]

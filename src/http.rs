@@ -57,7 +57,7 @@ pub(crate) enum Body {
 }
 
 /// Finds how a body comes, where `route` takes it so.
-pub(crate) fn body(route: &Route<'_>, length: Option<usize>, is_chunked: bool) -> Result<Body, Reply> {
+pub(crate) fn body(route: &Route, length: Option<usize>, is_chunked: bool) -> Result<Body, Reply> {
     let bytes_max = route.body_bytes_max();
     match length {
         Some(length) if length > bytes_max => {
@@ -106,9 +106,12 @@ fn write_head(answer: &mut Vec<u8>, reply: &Reply, connection: Option<&str>) -> 
         if !reply.headers.iter().any(|(name, _)| *name == "Content-Type") {
             answer.extend_from_slice(b"Content-Type: application/json\r\n");
         }
-        write!(answer, "Content-Length: {}\r\n", reply.body.len())?;
     }
-    for (name, value) in reply.headers.iter().copied().chain(connection.map(|value| ("Connection", value))) {
+    if let Some(length) = reply.content_length() {
+        write!(answer, "Content-Length: {length}\r\n")?;
+    }
+    let headers = reply.headers.iter().map(|(name, value)| (*name, &**value));
+    for (name, value) in headers.chain(connection.map(|value| ("Connection", value))) {
         write!(answer, "{name}: {value}\r\n")?;
     }
     answer.extend_from_slice(b"\r\n");
@@ -128,7 +131,7 @@ mod tests {
     fn a_body_is_whole_behind_its_head_and_a_long_one_is_not_copied() {
         for length in [0, 1, COPIED_BYTES_MAX, COPIED_BYTES_MAX + 1, 3 * COPIED_BYTES_MAX] {
             let body: Vec<u8> = (0..length).map(|place| b'a' + (place % 26) as u8).collect();
-            let reply = Reply { status: 200, headers: Vec::new(), body };
+            let reply = Reply::new(200, body);
             let (first, rest) = encode(&reply, false, None);
             let answer = [&first, rest].concat();
             let (head, sent) = answer.split_at(answer.len() - length);

@@ -101,8 +101,8 @@ fn demo(receiver: &receiver::Options, monitor: &monitor::Options) -> Result<(), 
 /// Prints a token.
 #[cfg(feature = "tls")]
 fn token(options: &options::TokenOptions) -> Result<(), String> {
-    let source = auth::Identity { hosts: options.hosts.clone(), fingerprint: None };
-    let issued = auth::Keys::read(&options.key_file)?.issue(source, options.valid, unix_now_sec())?;
+    let identity = auth::Identity { hosts: options.hosts.clone(), ..auth::Identity::default() };
+    let issued = auth::Keys::read(&options.key_file)?.issue(identity, options.valid, unix_now_sec())?;
     writeln!(io::stdout(), "{}", issued.token()).map_err(|error| error.to_string())
 }
 

@@ -86,9 +86,13 @@ fn write_requests(text: &mut Text, stats: &Stats) {
     text.counter("lizm_https_handshakes_failed_total", help, &stats.handshakes_failed);
     let help = "Connections that the HTTPS door had no room for.";
     text.counter("lizm_https_connections_rejected_total", help, &stats.connections_rejected);
-    text.counter("lizm_http_requests_leaked_total", "Requests that each keep a thread for good.", &stats.parked);
+    text.counter(
+        "lizm_http_requests_leaked_total",
+        "Requests that each keep a thread for good.",
+        &stats.requests_leaked,
+    );
     let help = "Connections of the plain door that their clients have ended and it never will, parked ones too.";
-    text.gauge("lizm_http_connections_stuck", help, stats.left_behind.get());
+    text.gauge("lizm_http_connections_stuck", help, stats.connections_stuck.get());
     let name = "lizm_http_responses_total";
     text.family(name, "counter", "Answers by status.");
     for (status, counter) in STATUSES.iter().zip(&stats.answers).filter(|(_, counter)| counter.get() > 0) {
@@ -251,7 +255,7 @@ mod tests {
     }
 
     fn ingest_of(hosts: &[&str], label: &'static str) -> Ingest {
-        let ingest = Ingest::new(Arc::new(Store::new(100)), Authorizer::wide_open(), Arc::default());
+        let ingest = Ingest::new(Arc::new(Store::new(100)), Authorizer::allow_all(), Arc::default());
         for (host, value) in hosts.iter().zip([1.0, 3.5, 1e300]) {
             for (epoch, value) in [(NOW - 60, 100.0), (NOW - 1, value), (NOW, value + 1.0)] {
                 let sample = Sample { host: (*host).into(), epoch, values: vec![(label.into(), value)] };

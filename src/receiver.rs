@@ -77,9 +77,9 @@ impl Receiver {
     pub fn start(options: &Options) -> io::Result<Self> {
         let store = Store::open(&options.store, options.series_max, unix_now_sec()).map_err(io::Error::other)?;
         let (store, stats) = (Arc::new(store), Arc::new(Stats::default()));
-        let authorizer = Authorizer::open(&options.auth).map_err(io::Error::other)?;
-        let anyone_may_submit = authorizer.lets_anyone_in() && !options.bind.is_loopback();
-        let readers = ReadAccess::of(&options.auth).map_err(io::Error::other)?;
+        let authorizer = Authorizer::from_options(&options.auth).map_err(io::Error::other)?;
+        let anyone_may_submit = authorizer.allows_all() && !options.bind.is_loopback();
+        let readers = ReadAccess::from_options(&options.auth).map_err(io::Error::other)?;
         let ingest = Arc::new(Ingest::new(store.clone(), authorizer, stats.clone()));
         // Of receivers that share a store, those that serve summaries have the hosts' values in /metrics.
         let hosts_max = if options.role == Role::Intake { 0 } else { options.metrics_hosts_max };
@@ -105,7 +105,7 @@ impl Receiver {
         }
         listeners.descriptions().iter().for_each(|socket| log::info!("Receiver is listening on {socket}"));
         log::info!("{}", store.description());
-        ingest.gate().note().iter().for_each(|note| log::info!("{note}"));
+        ingest.authorizer().note().iter().for_each(|note| log::info!("{note}"));
         if anyone_may_submit {
             log::warn!("Anyone who reaches this receiver may submit and delete; see --trust and --token-key");
         }

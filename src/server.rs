@@ -364,7 +364,7 @@ fn watch(shared: &Arc<Shared>, door: SocketAddr) {
             let connections = left_behind::count(door);
             // The less of two: few that are only about to be let go are still there the next time.
             let before = std::mem::replace(&mut left_behind, connections.left);
-            shared.desk.stats().left_behind.set(before.min(left_behind));
+            shared.desk.stats().connections_stuck.set(before.min(left_behind));
             nudge(address, connections.unread.min(UNREAD_NUDGES_MAX));
         }
         let new_panics = PANICS.get() - panics;

@@ -1,4 +1,4 @@
-//! What the process counts about itself. Counters only rise, and are read without stopping what they count.
+//! What the process counts about itself, in atomics: counting and reading never wait.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
-/// Panics of this process, in any of its threads; the hook that tells of them counts here.
+/// Panics of this process, in any of its threads. The panic hook counts them.
 pub static PANICS: Counter = Counter(AtomicU64::new(0));
 
 impl Counter {
@@ -30,12 +30,12 @@ impl Counter {
 pub struct Gauge(AtomicU64);
 
 impl Gauge {
-    /// Measured to be `n`.
+    /// Sets it to `n`.
     pub fn set(&self, n: usize) {
         self.0.store(n as u64, Ordering::Relaxed);
     }
 
-    /// The number when it was last measured.
+    /// The last measurement.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -45,7 +45,7 @@ impl Gauge {
 /// microseconds, a list of many hosts some tens of milliseconds.
 pub const BOUNDS_SEC: [f64; 6] = [0.000_1, 0.001, 0.01, 0.1, 1.0, 10.0];
 
-/// How long things took, by how many took how long.
+/// A histogram of durations.
 #[derive(Debug, Default)]
 pub struct Histogram {
     buckets: [Counter; BOUNDS_SEC.len() + 1],
@@ -53,14 +53,14 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Counts one thing that took so long.
+    /// Counts one duration.
     pub fn observe(&self, took: Duration) {
         let took_sec = took.as_secs_f64();
         self.buckets[BOUNDS_SEC.partition_point(|bound_sec| *bound_sec < took_sec)].add(1);
         self.sum_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// How many took up to each of [`BOUNDS_SEC`], and last how many there were.
+    /// How many durations were at most each of [`BOUNDS_SEC`], and last how many there were in all.
     #[must_use]
     pub fn cumulative(&self) -> [u64; BOUNDS_SEC.len() + 1] {
         let mut sum = 0;
@@ -70,21 +70,22 @@ impl Histogram {
         })
     }
 
-    /// How long all of them took together.
+    /// The sum of all durations.
     #[must_use]
     pub fn sum(&self) -> Duration {
         Duration::from_nanos(self.sum_ns.load(Ordering::Relaxed))
     }
 }
 
-/// What requests ask for, as it is counted.
+/// The routes that durations are counted by.
 pub const ROUTES: [&str; 12] =
     ["submit", "write", "token", "page", "summaries", "hosts", "remove", "health", "metrics", "ping", "query", "other"];
 
-/// Statuses of answers, as they are counted; any other is among the last.
+/// The statuses that answers are counted by. The last, 0, stands for any other.
 pub const STATUSES: [u16; 20] =
     [200, 204, 304, 400, 401, 403, 404, 405, 408, 411, 413, 415, 417, 422, 429, 431, 500, 503, 505, 0];
-/// When something that goes on and on was last seen to do so.
+
+/// When a loop last made progress, for a watchdog.
 #[derive(Debug)]
 pub struct Heartbeat {
     since: Instant,
@@ -97,17 +98,17 @@ impl Default for Heartbeat {
     }
 }
 
-/// The time of a beat that has not come.
+/// The time before the first record.
 const NEVER: u64 = u64::MAX;
 
 impl Heartbeat {
-    /// It goes on.
+    /// Records that the loop has made progress.
     pub fn record(&self) {
         self.last_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
-    /// Why it does not go on as it should, in words with `what` it is: nothing was seen of it yet, or not for a time
-    /// longer than `silence_max`.
+    /// Why the loop, which the sentence calls `what`, is not well: it has recorded nothing yet, or nothing for longer than
+    /// `silence_max`.
     #[must_use]
     pub fn liveness_error(&self, what: &str, silence_max: Duration) -> Option<String> {
         let last_ms = self.last_ms.load(Ordering::Relaxed);
@@ -132,53 +133,53 @@ pub struct Stats {
     pub expired: Counter,
     /// Values that the cap on series refused.
     pub refused: Counter,
-    /// Lines of line protocol of which nothing was stored, because of what they say or of a limit.
+    /// Lines of line protocol of which nothing was stored, because of their grammar or a limit.
     pub lines_refused: Counter,
-    /// Fields of lines that are strings, which are passed over.
+    /// String fields of lines, which are skipped.
     pub strings: Counter,
     /// Datagrams that were longer than the limit, and dropped.
     pub datagrams_truncated: Counter,
     /// Datagrams that the kernel dropped because they came faster than they were read.
     pub datagrams_dropped: Counter,
-    /// Requests, datagrams, messages and lines that were refused for want of a token that is good for them.
+    /// Requests, datagrams, messages and lines that were refused without a token that is good for them.
     pub untrusted: Counter,
-    /// Connections of the HTTPS door that ended before a request could be sent.
+    /// HTTPS connections whose handshake failed.
     pub handshakes_failed: Counter,
-    /// Connections that the HTTPS door had no room for.
+    /// HTTPS connections that were rejected for a limit.
     pub connections_rejected: Counter,
-    /// Requests that were a retry of one already counted.
+    /// Retries of requests that were counted before.
     pub duplicates: Counter,
-    /// Samples and lines that were refused for what they say.
+    /// Samples and lines that break the grammar or a limit.
     pub refused_malformed: Counter,
-    /// Samples and lines that were refused because their epoch lies ahead.
+    /// Samples and lines that were refused because their epoch lies ahead of the clock.
     pub refused_ahead: Counter,
     /// Samples and lines that the store could not take.
     pub refused_unavailable: Counter,
     /// Samples and lines whose values would all have been new series over the cap.
     pub refused_series_cap: Counter,
-    /// How long answers took to find, by [`ROUTES`].
+    /// How long it took to find the answers, by [`ROUTES`].
     pub durations: [Histogram; ROUTES.len()],
     /// Answers by [`STATUSES`].
     pub answers: [Counter; STATUSES.len()],
-    /// Connections of the plain door, by their first requests.
+    /// Plain HTTP connections, counted by their first requests.
     pub connections: Counter,
-    /// Whether a panic has ended the maintenance of the store: 1 then.
+    /// 1 after a panic has ended the maintenance of the store.
     pub maintenance_ended: Counter,
-    /// Requests of the plain door that could not be dropped safely: each keeps a thread and two descriptors.
-    pub parked: Counter,
-    /// Connections of the plain door whose clients have gone, and which it does not let go: those of parked requests,
-    /// and those that tiny_http has got stuck with. Each keeps a thread.
-    pub left_behind: Gauge,
+    /// Requests that tiny_http could not drop safely, and that were leaked: each keeps a thread and two descriptors.
+    pub requests_leaked: Counter,
+    /// Connections whose clients have gone and that tiny_http does not close: those of leaked requests, and those it is
+    /// stuck with. Each keeps a thread.
+    pub connections_stuck: Gauge,
 }
 
 impl Stats {
-    /// Counts how long the answer to a request of a route took to find.
+    /// Counts how long it took to find the answer to a request of a route.
     pub fn observe(&self, route: &str, took: Duration) {
         let place = ROUTES.iter().position(|known| *known == route).unwrap_or(ROUTES.len() - 1);
         self.durations[place].observe(took);
     }
 
-    /// Counts an answer that a door gives.
+    /// Counts an answer.
     pub fn answered(&self, status: u16) {
         let place = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len() - 1);
         self.answers[place].add(1);
@@ -186,7 +187,7 @@ impl Stats {
 }
 
 impl fmt::Display for Stats {
-    /// One line for the log, of what there was.
+    /// The counts that are not 0, as one line for the log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} values stored", self.stored.get())?;
         let others = [
@@ -195,10 +196,10 @@ impl fmt::Display for Stats {
             (&self.duplicates, "requests duplicate"),
             (&self.untrusted, "not trusted"),
             (&self.handshakes_failed, "TLS handshakes failed"),
-            (&self.connections_rejected, "connections turned away"),
-            (&self.parked, "parked"),
+            (&self.connections_rejected, "connections rejected"),
+            (&self.requests_leaked, "requests leaked"),
             (&self.lines_refused, "lines refused"),
-            (&self.strings, "strings passed over"),
+            (&self.strings, "strings skipped"),
             (&self.datagrams_truncated, "datagrams too long"),
             (&self.datagrams_dropped, "datagrams dropped by the kernel"),
         ];
@@ -214,11 +215,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pulse_is_well_while_it_beats() {
+    fn a_heartbeat_is_well_while_it_is_recorded() {
         let heartbeat = Heartbeat::default();
-        assert_eq!(heartbeat.liveness_error("the door", Duration::MAX).unwrap(), "the door has not begun");
+        assert_eq!(heartbeat.liveness_error("the server", Duration::MAX).unwrap(), "the server has not begun");
         heartbeat.record();
-        assert_eq!(heartbeat.liveness_error("the door", Duration::from_secs(60)), None);
+        assert_eq!(heartbeat.liveness_error("the server", Duration::from_secs(60)), None);
         let long_ago = Instant::now().checked_sub(Duration::from_secs(90)).unwrap();
         let stopped = Heartbeat { since: long_ago, last_ms: AtomicU64::new(500) };
         assert_eq!(stopped.liveness_error("it", Duration::from_secs(60)).unwrap(), "it has stood still for 89 seconds");

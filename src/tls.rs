@@ -22,7 +22,7 @@ use rustls::server::{NoClientAuth, NoServerSessionStorage};
 use rustls::{CertificateError, ServerConfig, ServerConnection, StreamOwned};
 
 use crate::api::{Api, ClientTransport};
-use crate::auth::{Authorizer, certificates, client_verifier, private_key, sentence, source_of};
+use crate::auth::{Authorizer, certificates, client_verifier, identity_of, private_key, sentence};
 use crate::clock::unix_now_sec;
 use crate::reload::Reloaded;
 use crate::server::listen;
@@ -231,11 +231,11 @@ impl Shared {
         while tls.is_handshaking() {
             if let Err(error) = tls.complete_io(&mut timed) {
                 self.api.stats().handshakes_failed.add(1);
-                tell_of_certificate(self.api.gate(), &error);
+                tell_of_certificate(self.api.authorizer(), &error);
                 return Err(error);
             }
         }
-        let source = tls.peer_certificates().and_then(<[_]>::first).map(source_of);
+        let source = tls.peer_certificates().and_then(<[_]>::first).map(identity_of);
         let mut stream = StreamOwned::new(tls, timed);
         let peer = ClientTransport::Tls(source.as_ref());
         let verified_at = Instant::now();
@@ -272,7 +272,7 @@ fn is_for_another_time(kind: io::ErrorKind) -> bool {
 fn tell_of_certificate(gate: &Authorizer, error: &io::Error) {
     let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(why))) = error {
-        gate.tell_of(&why.0.to_string(), unix_now_sec());
+        gate.log_refusal(&why.0.to_string(), unix_now_sec());
     }
 }
 

@@ -1,10 +1,10 @@
-//! The dashboard as it is served: one page, built in, and the headers that keep it to itself.
+//! The dashboard: one page, built in, and the headers that isolate it.
 //!
-//! Its parts are in `src/dashboard/`. The page asks for nothing but the JSON beside it, by relative URLs, so that it
-//! works under any path of a proxy. Its one script and one style stand in it, and the policy names both by their
-//! hashes: a browser runs these and nothing else, whatever a host or a label is called.
+//! Its parts are in `src/dashboard/`. The page fetches the JSON of the API by relative URLs and nothing else, so that it
+//! works under any path of a proxy. Its script and its style are inline, and the policy names both by their hashes: a
+//! browser runs nothing else, whatever a host or a label is called.
 
-use super::Reply;
+use super::reply::Reply;
 
 /// The script, in the order in which its parts build on each other.
 macro_rules! script {
@@ -37,14 +37,14 @@ const PAGE: &str = concat!(
     "</script>\n</body>\n</html>\n",
 );
 
-/// What the browser may do. The hashes are those of the script and the style in the page; a test holds them together.
+/// What the browser may do. The hashes are those of the script and the style in the page; a test compares them.
 const POLICY: &str = "default-src 'none'; \
     script-src 'sha256-6CoEiHfTJNPx9qb7iUMpwjXMzDlXY/Gpy3JB5IkvRSo='; \
     style-src 'sha256-EAymJnsnG+jM862v3an3HGbGdM+iVrlA08ul3myb3uU='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 
-/// Names the page's content, so that a browser that has it need not get it again.
+/// The entity tag of the page: a browser that has this page need not fetch it again.
 const ETAG: &str = "\"2dKF+wGi0In7uUYS\"";
 
 const HEADERS: [(&str, &str); 6] = [
@@ -52,20 +52,20 @@ const HEADERS: [(&str, &str); 6] = [
     ("Content-Security-Policy", POLICY),
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
-    // Asked about at every load: after an upgrade nobody looks at the page of the version before.
+    // The browser asks at every load, so that after an upgrade nobody sees the page of the version before.
     ("Cache-Control", "no-cache"),
     ("ETag", ETAG),
 ];
 
-/// Whether what a browser holds, by its `If-None-Match`, is the page. A proxy that packs it makes the tag a weak one.
-pub(super) fn is_held(if_none_match: &str) -> bool {
+/// Whether a browser has the page already, by its `If-None-Match`. A proxy that compresses the page makes the tag weak.
+pub(super) fn is_cached(if_none_match: &str) -> bool {
     if_none_match.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == ETAG)
 }
 
-/// The page, or word that the browser has it.
-pub(super) fn reply(is_held: bool) -> Reply {
-    let (status, body) = if is_held { (304, "") } else { (200, PAGE) };
-    Reply { status, headers: HEADERS.to_vec(), body: body.into() }
+/// The page, or a 304 where the browser has it.
+pub(super) fn reply(is_cached: bool) -> Reply {
+    let (status, body) = if is_cached { (304, "") } else { (200, PAGE) };
+    HEADERS.into_iter().fold(Reply::new(status, body.into()), |reply, (name, value)| reply.with(name, value))
 }
 
 #[cfg(test)]
@@ -102,13 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_that_has_the_page_is_told_so() {
-        for held in [ETAG, "*", &format!("\"other\", W/{ETAG}")] {
-            assert!(is_held(held), "{held}");
+    fn a_browser_that_has_the_page_is_answered_304() {
+        for tags in [ETAG, "*", &format!("\"other\", W/{ETAG}")] {
+            assert!(is_cached(tags), "{tags}");
         }
-        assert!(!is_held("\"other\"") && !is_held(""));
-        let (new, held) = (reply(false), reply(true));
+        assert!(!is_cached("\"other\"") && !is_cached(""));
+        let (new, cached) = (reply(false), reply(true));
         assert_eq!((new.status, new.body.len()), (200, PAGE.len()));
-        assert_eq!((held.status, held.body.len(), held.headers), (304, 0, new.headers));
+        assert_eq!((cached.status, cached.body.len(), cached.headers), (304, 0, new.headers));
     }
 }

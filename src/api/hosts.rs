@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use smol_str::SmolStr;
 
-use super::route::{decode_form, pairs};
-use super::{Api, Reply};
-use crate::store::StoreError;
+use super::form::{decode_form, pairs};
+use super::reply::Reply;
+use crate::store::{Store, StoreError};
 use crate::summary::{self, KeyFilter, Summaries};
 
 /// Most labels in `?series=`: what a page shows of a host at a glance.
@@ -47,14 +47,11 @@ impl HostsQuery {
         }
         Ok(parsed)
     }
-}
 
-impl Api {
     /// The hosts that are asked for, in the order of their names.
-    pub(super) fn hosts(&self, query: &HostsQuery, now: u64) -> Result<Reply, StoreError> {
-        let store = self.ingest.store();
+    pub(super) fn reply(&self, store: &Store, now: u64) -> Result<Reply, StoreError> {
         let names = store.hosts(now)?;
-        let listed = match (&query.host, &query.after) {
+        let listed = match (&self.host, &self.after) {
             (Some(host), _) => match names.binary_search_by(|name| (**name).cmp(host.as_str())) {
                 Ok(place) => &names[place..=place],
                 Err(_) => &[],
@@ -62,10 +59,10 @@ impl Api {
             (None, Some(after)) => &names[names.partition_point(|name| **name <= **after)..],
             (None, None) => &names[..],
         };
-        let listed = &listed[..query.limit.unwrap_or(usize::MAX).min(listed.len())];
-        let series: Vec<&str> = query.series.iter().map(String::as_str).collect();
+        let listed = &listed[..self.limit.unwrap_or(usize::MAX).min(listed.len())];
+        let series: Vec<&str> = self.series.iter().map(String::as_str).collect();
         let all = KeyFilter::containing("");
-        let kept = query.host.as_ref().map(|host| store.series(host, &all, now)).transpose()?;
+        let kept = self.host.as_ref().map(|host| store.series(host, &all, now)).transpose()?;
         let statuses = store.statuses(listed, &series, now)?;
         let hosts = listed.iter().zip(statuses).filter_map(|(name, status)| {
             let status = status?;

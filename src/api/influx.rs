@@ -1,5 +1,5 @@
-//! What clients of InfluxDB 1.x ask for: lines of line protocol by `/write`, and enough of `/ping` and `/query` for
-//! them to start.
+//! The part of InfluxDB 1.x's API that its clients need: `/write` for lines, and enough of `/ping` and `/query` for them to
+//! start.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,12 +9,12 @@ use flate2::bufread::MultiGzDecoder;
 use serde::Serialize;
 use serde_json::json;
 
-use super::Reply;
-use super::route::{RequestHead, decode_form, pairs};
-use crate::auth::{OTHER_HOST, Principal};
-use crate::ingest::{Counts, Ingest, IngestError};
+use super::form::{decode_form, pairs};
+use super::reply::Reply;
+use super::request::{OwnedKey, RequestHead};
+use crate::auth::{INSUFFICIENT_SCOPE, Principal};
+use crate::ingest::{Counts, Ingest, IngestError, LineOptions};
 use crate::sample::line::{self, LINES_BYTES_MAX, LINES_MAX, Precision};
-use crate::sample::{self, IdempotencyKey};
 use crate::store::{RecordOutcome, StoreError};
 
 /// Most lines whose refusal an answer explains; the rest it counts.
@@ -25,9 +25,9 @@ const VERSION_HEADER: (&str, &str) = ("X-Influxdb-Version", "1.8.10");
 
 /// A request to store lines, as far as its head goes.
 #[derive(Debug)]
-pub(super) struct Write<'a> {
+pub(super) struct Write {
     precision: Precision,
-    key: Option<IdempotencyKey<'a>>,
+    key: Option<OwnedKey>,
     is_gzip: bool,
 }
 
@@ -38,31 +38,31 @@ struct RefusedLine {
     error: String,
 }
 
-/// What became of the lines of a body.
+/// The outcome of the lines of a body.
 #[derive(Debug, Default)]
 struct Written {
-    tally: Counts,
+    counts: Counts,
     /// Lines that the cap on series has refused.
     capped: usize,
-    /// Lines of hosts that the speaker may not speak for.
+    /// Lines of hosts that the principal may not submit for.
     untrusted: usize,
     /// How often something of a line was not stored.
     refused: usize,
     /// The first of those, by the numbers of their lines; at most [`EXPLAINED_MAX`].
     explained: Vec<RefusedLine>,
-    /// Why the store takes nothing, if so.
-    unavailable: Option<StoreError>,
+    /// Why the store could not take some of them, if so.
+    store_error: Option<StoreError>,
 }
 
-impl<'a> Write<'a> {
-    /// Whether the body is packed.
-    pub(super) fn is_packed(&self) -> bool {
+impl Write {
+    /// Whether the body is compressed.
+    pub(super) fn is_compressed(&self) -> bool {
         self.is_gzip
     }
 
     /// Reads the head of a write. What else InfluxDB knows in a query, such as the name of a database, means nothing
     /// here and is passed over.
-    pub(super) fn parse(head: &RequestHead<'a>, query: &str) -> Result<Self, Reply> {
+    pub(super) fn parse(head: &RequestHead<'_>, query: &str) -> Result<Self, Reply> {
         let bad = |sentence: String| Reply::error(400, &sentence);
         let precision = pairs(query).find(|(name, _)| *name == "precision").map_or("", |(_, value)| value);
         let is_gzip = match head.content_encoding {
@@ -73,13 +73,13 @@ impl<'a> Write<'a> {
         };
         Ok(Self {
             precision: Precision::parse(&decode_form("precision", precision)?).map_err(bad)?,
-            key: head.idempotency_key.map(sample::parse_key).transpose().map_err(bad)?,
+            key: head.key().map_err(bad)?,
             is_gzip,
         })
     }
 
-    /// Stores the lines of a body that can be, and names the others.
-    pub(super) fn reply(&self, ingest: &Ingest, speaker: &Principal, body: &[u8], now: u64) -> Reply {
+    /// Stores the lines of a body, and names those that were refused.
+    pub(super) fn reply(&self, ingest: &Ingest, principal: &Principal, body: &[u8], now: u64) -> Reply {
         let text = match self.text(body) {
             Ok(text) => text,
             Err(reply) => return reply,
@@ -87,35 +87,26 @@ impl<'a> Write<'a> {
         if line::has_more_than(&text, LINES_MAX) {
             return Reply::error(413, &format!("body: more than {LINES_MAX} lines, the limit of one"));
         }
-        let mut written = Written::default();
-        match self.key {
-            None => {
-                let lines = line::lines(&text).map(|(number, line)| (number, speaker, line));
-                let refused = |number, became| {
-                    let is_unavailable = matches!(became, Err(IngestError::Store(_)));
-                    ingest.stats().refused_unavailable.add(usize::from(is_unavailable));
-                    written.add(number, became);
-                };
-                written.tally = ingest.submit_lines(lines, self.precision, now, refused);
-            }
-            Some(_) if line::lines(&text).nth(1).is_some() => {
-                return Reply::error(400, "header Idempotency-Key: marks a body of one line, and this one has more");
-            }
-            Some(_) => {
-                for (number, line) in line::lines(&text) {
-                    let became = ingest.submit_line(speaker, line, self.precision, self.key, now);
-                    written.tally = Counts { lines: 1, stored: became.as_ref().map_or(0, |recorded| recorded.stored) };
-                    written.add(number, became);
-                }
-            }
+        if self.key.is_some() && line::lines(&text).nth(1).is_some() {
+            return Reply::error(400, "header Idempotency-Key: marks a body of one line, and this one has more");
         }
-        if let Err(unavailable) = ingest.wait_durable() {
-            written.unavailable = Some(unavailable);
+        let mut written = Written::default();
+        let key = self.key.as_ref().map(OwnedKey::borrowed);
+        let options = LineOptions { precision: self.precision, received_at: now, key };
+        let lines = line::lines(&text).map(|(number, line)| (number, principal, line));
+        written.counts = ingest.submit_lines(lines, &options, now, |number, outcome| {
+            if let Err(IngestError::Store(_)) = outcome {
+                ingest.stats().refused_unavailable.add(1);
+            }
+            written.add(number, outcome);
+        });
+        if let Err(error) = ingest.wait_durable() {
+            written.store_error = Some(error);
         }
         written.reply()
     }
 
-    /// The body as it was before it was packed.
+    /// The text of the body, decompressed.
     fn text<'b>(&self, body: &'b [u8]) -> Result<Cow<'b, [u8]>, Reply> {
         if !self.is_gzip {
             return Ok(Cow::Borrowed(body));
@@ -123,9 +114,10 @@ impl<'a> Write<'a> {
         let mut text = Vec::new();
         let read = MultiGzDecoder::new(body).take(LINES_BYTES_MAX as u64 + 1).read_to_end(&mut text);
         match read {
-            Ok(_) if text.len() > LINES_BYTES_MAX => {
-                Err(Reply::error(413, &format!("body: longer than {LINES_BYTES_MAX} bytes once unpacked, the limit")))
-            }
+            Ok(_) if text.len() > LINES_BYTES_MAX => Err(Reply::error(
+                413,
+                &format!("body: longer than {LINES_BYTES_MAX} bytes once decompressed, the limit"),
+            )),
             Ok(_) => Ok(Cow::Owned(text)),
             Err(error) => {
                 Err(Reply::error(400, &format!("body: is not whole gzip, as Content-Encoding says: {error}")))
@@ -135,8 +127,8 @@ impl<'a> Write<'a> {
 }
 
 impl Written {
-    fn add(&mut self, line: usize, became: Result<RecordOutcome, IngestError>) {
-        match became {
+    fn add(&mut self, line: usize, outcome: Result<RecordOutcome, IngestError>) {
+        match outcome {
             Ok(RecordOutcome { expired, refused, .. }) => {
                 if expired > 0 {
                     self.refuse(line, &"time: so long ago that no summary holds it any more");
@@ -146,17 +138,17 @@ impl Written {
                     self.refuse(line, &error);
                 }
             }
-            Err(IngestError::Store(unavailable)) => self.unavailable = Some(unavailable),
-            Err(refused) => {
-                self.capped += usize::from(matches!(refused, IngestError::SeriesCap { .. }));
-                self.untrusted += usize::from(matches!(refused, IngestError::Untrusted(_)));
-                self.refuse(line, &refused);
+            Err(IngestError::Store(error)) => self.store_error = Some(error),
+            Err(error) => {
+                self.capped += usize::from(matches!(error, IngestError::SeriesCap { .. }));
+                self.untrusted += usize::from(matches!(error, IngestError::Untrusted(_)));
+                self.refuse(line, &error);
             }
         }
     }
 
-    /// Counts a refusal, and keeps it where it is one to explain. They do not come in the order of their lines: what is
-    /// malformed is known before what the store refuses.
+    /// Counts a refusal, and keeps it if it is one of the first by line. Refusals come out of order: malformed lines are
+    /// known before those that the store refuses.
     fn refuse(&mut self, line: usize, error: &dyn fmt::Display) {
         self.refused += 1;
         let place = self.explained.partition_point(|before| before.line <= line);
@@ -167,12 +159,12 @@ impl Written {
     }
 
     fn reply(self) -> Reply {
-        let Counts { lines, stored } = self.tally;
-        if let Some(unavailable) = self.unavailable {
+        let Counts { lines, stored } = self.counts;
+        if let Some(error) = self.store_error {
             let before = format!("{stored} values of the {lines} lines may be stored all the same");
-            return Reply::error(503, &format!("{unavailable}; {before}"));
+            return Reply::error(503, &format!("{error}; {before}"));
         }
-        let Some(RefusedLine { line, error }) = self.explained.first() else { return Reply::nothing() };
+        let Some(RefusedLine { line, error }) = self.explained.first() else { return Reply::no_content() };
         let count = self.refused;
         let status = match stored {
             0 if self.untrusted == lines => 403,
@@ -180,17 +172,15 @@ impl Written {
             _ => 400,
         };
         let sentence = format!("{count} of {lines} lines were not stored whole; line {line}: {error}");
-        let mut reply = Reply::json(status, &json!({ "error": sentence, "stored": stored, "lines": self.explained }));
-        if status == 403 {
-            reply.headers.push(("WWW-Authenticate", OTHER_HOST));
-        }
-        reply
+        let reply = Reply::json(status, &json!({ "error": sentence, "stored": stored, "lines": self.explained }));
+        if status == 403 { reply.with("WWW-Authenticate", INSUFFICIENT_SCOPE) } else { reply }
     }
 }
 
 /// The answer to `/ping`.
 pub(super) fn ping() -> Reply {
-    Reply { headers: vec![VERSION_HEADER], ..Reply::nothing() }
+    let (name, version) = VERSION_HEADER;
+    Reply::no_content().with(name, version)
 }
 
 /// The statement in the query of a request to `/query`; without one it is in the body, as a form.

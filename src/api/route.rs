@@ -1,89 +1,68 @@
 //! What a request asks for, found by its head alone.
 
-use std::borrow::Cow;
+use smol_str::SmolStr;
 
+use super::form::decode;
 use super::hosts::HostsQuery;
-use super::{Api, Reply, dashboard, influx};
-use crate::auth::{Identity, Principal, bearer};
+use super::reply::Reply;
+use super::request::{OwnedKey, RequestHead, Role};
+use super::{dashboard, influx};
+use crate::auth::Principal;
 use crate::sample::line::LINES_BYTES_MAX;
 use crate::sample::{self, BODY_BYTES_MAX};
 use crate::summary::KeyFilter;
-use crate::url;
 
 /// Longest body in bytes where there is nothing to store: a statement of a client of InfluxDB, or one without meaning.
 const OTHER_BYTES_MAX: usize = 64 << 10;
 
-/// The request line and the headers that routes look at.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RequestHead<'a> {
-    /// The method, as sent.
-    pub method: &'a str,
-    /// The request target, as sent: path and query.
-    pub target: &'a str,
-    /// The header `Idempotency-Key`.
-    pub idempotency_key: Option<&'a str>,
-    /// The header `Content-Encoding`.
-    pub content_encoding: Option<&'a str>,
-    /// The header `If-None-Match`.
-    pub if_none_match: Option<&'a str>,
-    /// The header `Authorization`.
-    pub authorization: Option<&'a str>,
-    /// The door it came by.
-    pub peer: ClientTransport<'a>,
+/// What a request asks for, checked as far as its head goes, and who asks.
+#[derive(Debug)]
+pub struct Route {
+    pub(super) action: Action,
+    /// Who submits or removes; anyone where that does not matter.
+    pub(super) principal: Principal,
+    /// Whether the body of the answer is left out.
+    pub(super) is_head: bool,
 }
 
-/// The door a request came by, and who is on the other side.
-#[derive(Debug, Clone, Copy, Default)]
-pub enum ClientTransport<'a> {
-    /// The plain door: anybody.
-    #[default]
-    Plain,
-    /// The HTTPS door: the owner of a certificate that was verified, or anybody.
-    Tls(Option<&'a Identity>),
-}
-
-/// What a request asks for, checked as far as its head goes.
 #[derive(Debug)]
-pub struct Route<'a>(pub(super) Action<'a>);
-
-#[derive(Debug)]
-pub(super) enum Action<'a> {
-    Submit { speaker: Principal, host: Cow<'a, str>, epoch: u64, key: Option<sample::IdempotencyKey<'a>> },
-    Summaries { host: Cow<'a, str>, wanted: KeyFilter },
-    Remove { host: Cow<'a, str> },
+pub(super) enum Action {
+    Submit { host: SmolStr, epoch: u64, key: Option<OwnedKey> },
+    Summaries { host: SmolStr, filter: KeyFilter },
+    Remove { host: SmolStr },
     Hosts(HostsQuery),
-    Page { is_held: bool },
+    Dashboard { is_cached: bool },
     Health,
-    Write(Principal, influx::Write<'a>),
-    Token(ClientTransport<'a>),
+    Write(influx::Write),
+    Token,
     Metrics,
     Ping,
     Query { statement: Option<String> },
 }
 
-impl Route<'_> {
+impl Route {
     /// Its name among [`crate::stats::ROUTES`].
     pub(super) fn name(&self) -> &'static str {
-        match self.0 {
+        match self.action {
             Action::Submit { .. } => "submit",
             Action::Summaries { .. } => "summaries",
             Action::Remove { .. } => "remove",
             Action::Hosts(_) => "hosts",
-            Action::Page { .. } => "page",
+            Action::Dashboard { .. } => "page",
             Action::Health => "health",
             Action::Metrics => "metrics",
-            Action::Write(..) => "write",
-            Action::Token(_) => "token",
+            Action::Write(_) => "write",
+            Action::Token => "token",
             Action::Ping => "ping",
             Action::Query { .. } => "query",
         }
     }
 
-    /// Longest body in bytes this route takes.
+    /// Longest body in bytes that this route takes.
     #[must_use]
     pub fn body_bytes_max(&self) -> usize {
-        match self.0 {
-            Action::Write(..) => LINES_BYTES_MAX,
+        match self.action {
+            Action::Write(_) => LINES_BYTES_MAX,
             Action::Submit { .. } => BODY_BYTES_MAX,
             _ => OTHER_BYTES_MAX,
         }
@@ -92,112 +71,65 @@ impl Route<'_> {
     /// Whether the body may come in chunks, without a declared length.
     #[must_use]
     pub fn takes_chunks(&self) -> bool {
-        matches!(self.0, Action::Write(..))
+        matches!(self.action, Action::Write(_))
     }
 
-    /// Whether the body is packed, in a form that tells by itself whether it is whole.
+    /// Whether the body is compressed, in a form that tells by itself whether it is whole.
     #[must_use]
-    pub fn is_packed(&self) -> bool {
-        matches!(&self.0, Action::Write(_, write) if write.is_packed())
+    pub fn is_compressed(&self) -> bool {
+        matches!(&self.action, Action::Write(write) if write.is_compressed())
     }
 
     /// Whether the answer is read from the store, and may be long.
     #[must_use]
     pub fn is_read(&self) -> bool {
-        matches!(self.0, Action::Summaries { .. } | Action::Hosts(_) | Action::Metrics)
+        matches!(self.action, Action::Summaries { .. } | Action::Hosts(_) | Action::Metrics)
     }
 
     /// Whether the route needs a body of a declared length.
     #[must_use]
     pub fn needs_length(&self) -> bool {
-        matches!(self.0, Action::Submit { .. } | Action::Write(..))
+        matches!(self.action, Action::Submit { .. } | Action::Write(_))
     }
 }
 
-/// What a receiver serves of all there is. Those that share a store may be two services, which scale each alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Role {
-    /// Everything.
-    #[default]
-    All,
-    /// It takes samples, and deletes hosts: all that changes the store.
-    Intake,
-    /// It answers what was asked of the store.
-    Summaries,
-}
-
-impl Api {
-    /// Finds what a request asks for, at `now` in seconds since the Unix epoch.
+impl Action {
+    /// Finds what a request asks for.
     ///
     /// # Errors
-    /// The reply to a request that can be refused by its head.
-    pub fn route<'a>(&self, head: &RequestHead<'a>, now: u64) -> Result<Route<'a>, Reply> {
+    /// The reply to a request that asks for nothing there is.
+    pub(super) fn find(head: &RequestHead<'_>) -> Result<Self, Reply> {
         let (path, query) = split_target(head.target);
-        if path != "/health" && matches!(head.method, "GET" | "HEAD") && !self.readers.admit(head.authorization) {
-            let mut reply = Reply::error(401, "password: needed to read here, by HTTP Basic; see --read-password-file");
-            reply.headers.push(("WWW-Authenticate", "Basic realm=\"lizm\", charset=\"UTF-8\""));
-            return Err(reply);
-        }
-        let action = match path {
+        match path {
             "/" => {
                 allow(head.method, "GET, HEAD")?;
-                Action::Page { is_held: head.if_none_match.is_some_and(dashboard::is_held) }
+                Ok(Self::Dashboard { is_cached: head.if_none_match.is_some_and(dashboard::is_cached) })
             }
             "/api/hosts" => {
                 allow(head.method, "GET, HEAD")?;
-                Action::Hosts(HostsQuery::parse(query)?)
+                HostsQuery::parse(query).map(Self::Hosts)
             }
-            "/health" => {
-                allow(head.method, "GET, HEAD")?;
-                Action::Health
-            }
-            "/metrics" => {
-                allow(head.method, "GET, HEAD")?;
-                Action::Metrics
-            }
+            "/health" => allow(head.method, "GET, HEAD").map(|()| Self::Health),
+            "/metrics" => allow(head.method, "GET, HEAD").map(|()| Self::Metrics),
             "/write" => {
                 allow(head.method, "POST")?;
-                Action::Write(self.speaker(head, now)?, influx::Write::parse(head, query)?)
+                influx::Write::parse(head, query).map(Self::Write)
             }
-            "/api/token" => {
-                allow(head.method, "POST")?;
-                Action::Token(head.peer)
-            }
-            "/ping" => {
-                allow(head.method, "GET, HEAD")?;
-                Action::Ping
-            }
+            "/api/token" => allow(head.method, "POST").map(|()| Self::Token),
+            "/ping" => allow(head.method, "GET, HEAD").map(|()| Self::Ping),
             "/query" => {
                 allow(head.method, "GET, HEAD, POST")?;
-                Action::Query { statement: influx::statement(query)? }
+                influx::statement(query).map(|statement| Self::Query { statement })
             }
-            _ => {
-                let rest = path.strip_prefix("/api/perf/").filter(|rest| !rest.is_empty());
-                let rest =
-                    rest.ok_or_else(|| Reply::error(404, "path: nothing is served here; /api/hosts lists the hosts"))?;
-                self.route_perf(head, rest, now)?
-            }
-        };
-        self.check_served(&action)?;
-        Ok(Route(action))
+            _ => match path.strip_prefix("/api/perf/") {
+                Some(rest) if !rest.is_empty() => Self::find_perf(head, rest),
+                _ => Err(Reply::error(404, "path: nothing is served here; /api/hosts lists the hosts")),
+            },
+        }
     }
 
-    /// Refuses what is another service's.
-    fn check_served(&self, action: &Action<'_>) -> Result<(), Reply> {
-        let other = match (self.serve, action) {
-            (Role::Intake, Action::Summaries { .. } | Action::Hosts(_) | Action::Page { .. }) => "summaries",
-            (
-                Role::Summaries,
-                Action::Submit { .. } | Action::Remove { .. } | Action::Write(..) | Action::Ping | Action::Query { .. },
-            ) => "intake",
-            _ => return Ok(()),
-        };
-        let sentence = format!("path: not served here; a receiver that was started with --serve {other} serves it");
-        Err(Reply::error(404, &sentence))
-    }
-
-    /// Routes what follows `/api/perf/`: a host, and after a slash an epoch or a label.
-    fn route_perf<'a>(&self, head: &RequestHead<'a>, rest: &'a str, now: u64) -> Result<Action<'a>, Reply> {
+    /// Finds what follows `/api/perf/`: a host, and after a slash an epoch or a label.
+    fn find_perf(head: &RequestHead<'_>, rest: &str) -> Result<Self, Reply> {
         let bad = |sentence: String| Reply::error(400, &sentence);
         let (host, rest) = rest.split_once('/').unwrap_or((rest, ""));
         let allowed = match rest {
@@ -206,38 +138,39 @@ impl Api {
             _ => "GET, HEAD",
         };
         allow(head.method, allowed)?;
-        let host = decode("host", host)?;
+        let host: SmolStr = decode("host", host)?.into();
         sample::check_host(&host).map_err(bad)?;
         match head.method {
-            "POST" => Ok(Action::Submit {
-                speaker: self.speaker_for(&host, head, now)?,
-                host,
-                epoch: sample::parse_epoch(&decode("epoch", rest)?).map_err(bad)?,
-                key: head.idempotency_key.map(sample::parse_key).transpose().map_err(bad)?,
-            }),
-            "DELETE" => {
-                self.speaker_for(&host, head, now)?;
-                Ok(Action::Remove { host })
+            "POST" => {
+                let epoch = sample::parse_epoch(&decode("epoch", rest)?).map_err(bad)?;
+                Ok(Self::Submit { host, epoch, key: head.key().map_err(bad)? })
             }
-            _ => Ok(Action::Summaries { host, wanted: KeyFilter::containing(&decode("label", rest)?) }),
+            "DELETE" => Ok(Self::Remove { host }),
+            _ => Ok(Self::Summaries { host, filter: KeyFilter::containing(&decode("label", rest)?) }),
         }
     }
 
-    /// Who submits, by the token in the head.
-    fn speaker(&self, head: &RequestHead<'_>, now: u64) -> Result<Principal, Reply> {
-        let token = head.authorization.and_then(bearer);
-        self.ingest.admit(token, now).map_err(|refusal| Reply::untrusted(&refusal))
-    }
-
-    /// The same, where it may speak for `host`.
-    fn speaker_for(&self, host: &str, head: &RequestHead<'_>, now: u64) -> Result<Principal, Reply> {
-        let speaker = self.speaker(head, now)?;
-        self.ingest.check(&speaker, host, now).map_err(|refusal| Reply::untrusted(&refusal))?;
-        Ok(speaker)
+    /// Refuses what a receiver of this role leaves to another.
+    pub(super) fn check_role(&self, role: Role) -> Result<(), Reply> {
+        let other = match (role, self) {
+            (Role::Intake, Self::Summaries { .. } | Self::Hosts(_) | Self::Dashboard { .. }) => "summaries",
+            (
+                Role::Summaries,
+                Self::Submit { .. } | Self::Remove { .. } | Self::Write(_) | Self::Ping | Self::Query { .. },
+            ) => "intake",
+            _ => return Ok(()),
+        };
+        let sentence = format!("path: not served here; a receiver that was started with --serve {other} serves it");
+        Err(Reply::error(404, &sentence))
     }
 }
 
-/// Splits a request target into path and query; of an absolute one (RFC 9112, 3.2.2) the authority is left out.
+/// The path of a request target. Of an absolute one (RFC 9112, 3.2.2) the authority is left out.
+pub(super) fn path(target: &str) -> &str {
+    split_target(target).0
+}
+
+/// Splits a request target into path and query.
 fn split_target(target: &str) -> (&str, &str) {
     let path = match target.split_once("://") {
         Some(("http" | "https", rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
@@ -250,22 +183,5 @@ fn allow(method: &str, allowed: &'static str) -> Result<(), Reply> {
     if allowed.split(", ").any(|known| known == method) {
         return Ok(());
     }
-    let mut reply = Reply::error(405, &format!("method: only {allowed} are served here"));
-    reply.headers.push(("Allow", allowed));
-    Err(reply)
-}
-
-/// The names and values of a query or a form, as they stand.
-pub(super) fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-}
-
-/// Decodes a value of a query or a form, in which a plus sign is a space.
-pub(super) fn decode_form(field: &str, value: &str) -> Result<String, Reply> {
-    decode(field, &value.replace('+', " ")).map(Cow::into_owned)
-}
-
-/// Percent-decodes a part of the target, once.
-fn decode<'a>(field: &str, text: &'a str) -> Result<Cow<'a, str>, Reply> {
-    url::decode(text).map_err(|why| Reply::error(400, &format!("{field}: {why}")))
+    Err(Reply::error(405, &format!("method: only {allowed} are served here")).with("Allow", allowed))
 }

@@ -11,20 +11,20 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage, anchor_from_trusted_cert};
 
-use super::Identity;
+use super::identity::Identity;
 
-/// Whom a certificate that was verified names: its DNS names (subjectAltName, RFC 5280, 4.2.1.6), wildcards among them.
+/// The identity that a verified certificate names: its DNS names (subjectAltName, RFC 5280, 4.2.1.6), wildcards too.
 #[must_use]
-pub fn source_of(certificate: &CertificateDer<'_>) -> Identity {
+pub fn identity_of(certificate: &CertificateDer<'_>) -> Identity {
     let mut fingerprint = "sha256:".to_owned();
     digest(&SHA256, certificate).as_ref().iter().for_each(|byte| fingerprint += &format!("{byte:02x}"));
     let hosts = EndEntityCert::try_from(certificate)
         .map_or(Vec::new(), |parsed| parsed.valid_dns_names().map(str::to_owned).collect());
-    Identity { hosts, fingerprint: Some(fingerprint) }
+    Identity { hosts, fingerprint: Some(fingerprint), ..Identity::default() }
 }
 
-/// Verifies client certificates by the roots and intermediates of `certificates`: chain, validity, and the usage
-/// client-auth, which must be named. Clients without a certificate are let in, as nobody in particular.
+/// A verifier of client certificates with the roots and intermediates of `certificates`. It checks chain, validity, and
+/// the usage client-auth, which must be named. A client without a certificate may connect, without an identity.
 ///
 /// # Errors
 /// When one cannot be read, or none is a root: one that is its own issuer.
@@ -58,7 +58,7 @@ struct Verifier {
 }
 
 impl Verifier {
-    /// Says what is wrong with a certificate, if anything is.
+    /// Checks a certificate and its chain. The error is a sentence for people.
     fn verify(&self, leaf: &CertificateDer<'_>, sent: &[CertificateDer<'_>], now: UnixTime) -> Result<(), String> {
         let leaf = EndEntityCert::try_from(leaf).map_err(|error| sentence(&error))?;
         let intermediates: Vec<_> =
@@ -72,7 +72,7 @@ impl Verifier {
 
 const OTHER_USAGE: &str = "certificate: it does not name the usage client-auth";
 
-/// What is wrong with a certificate, for people.
+/// The sentence for people about a certificate that was refused.
 fn sentence(error: &webpki::Error) -> String {
     match error {
         webpki::Error::UnknownIssuer => "certificate: no chain leads from it to a root of --trust".to_owned(),
@@ -83,9 +83,8 @@ fn sentence(error: &webpki::Error) -> String {
     }
 }
 
-/// Whether a certificate names the usage client-auth. webpki takes one that names no usage for any; and it can only be
-/// made to ask for one in all of a chain, where intermediates commonly name none. So this looks at the first of a chain
-/// that ends there.
+/// Whether a certificate names the usage client-auth. webpki accepts a certificate that names no usage, and can demand
+/// one only of the whole chain, where intermediates commonly name none. So this validates the certificate alone.
 fn names_client_auth(leaf: &EndEntityCert<'_>, now: UnixTime) -> bool {
     struct Usages(Cell<bool>);
     impl ExtendedKeyUsageValidator for &Usages {
@@ -99,7 +98,7 @@ fn names_client_auth(leaf: &EndEntityCert<'_>, now: UnixTime) -> bool {
         }
     }
     let usages = Usages(Cell::new(false));
-    // Without a root it fails, after it has looked at the certificate itself.
+    // Without a root this fails, but only after the validator was called for the certificate itself.
     let _ = leaf.verify_for_usage(&[], &[], &[], now, &usages, None, None);
     usages.0.get()
 }
@@ -120,7 +119,7 @@ impl ClientCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let refuse = |why| {
-            let why = std::io::Error::other(format!("{why}; {}", source_of(leaf)));
+            let why = std::io::Error::other(format!("{why}; {}", identity_of(leaf)));
             CertificateError::Other(OtherError(Arc::new(why)))
         };
         self.verify(leaf, intermediates, now).map_err(refuse)?;

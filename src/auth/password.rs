@@ -1,4 +1,4 @@
-//! The password of readers, asked for by HTTP Basic (RFC 7617), so that a browser asks its person for it.
+//! The password of readers, by HTTP Basic (RFC 7617), so that a browser prompts for it.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ const PASSWORD_BYTES_MAX: usize = 1024;
 /// The password of a file, which every reader shares.
 pub struct Password(Reloaded<Digest>);
 
-/// What tells a password from others, and not what it is.
+/// A keyed hash of the password: enough to compare, and not the password itself.
 struct Digest {
     key: hmac::Key,
     tag: hmac::Tag,

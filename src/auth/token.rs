@@ -1,7 +1,7 @@
 //! Tokens: JSON Web Tokens (RFC 7519) under HMAC with SHA-256, in the compact form of RFC 7515.
 //!
-//! The first key of the key file signs, and all of them verify, so that keys are replaced without a token refused. The
-//! header of a token says nothing that is believed: it is one text, and any other is refused.
+//! The first key of the key file signs, and all of them verify, so that a key can be replaced while its tokens are still
+//! good. The header of a token is a constant: the algorithm that it names is never looked up.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -16,34 +16,37 @@ use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
-use super::{AuthError, Identity};
+use super::identity::{AuthError, Identity};
 use crate::reload::Reloaded;
 use crate::sample::check_host;
 
 /// Longest token in bytes: it fits a head of 8 KiB and a datagram beside their other lines.
 pub const TOKEN_BYTES_MAX: usize = 4096;
-/// Shortest key in bytes: as long as the hash (RFC 7518, 3.2). The longest bounds what a wrong file is taken for.
+/// Shortest key in bytes: as long as the hash (RFC 7518, 3.2). The longest is a bound on a file that is no key file.
 const KEY_BYTES_MIN: usize = 32;
 const KEY_BYTES_MAX: usize = 1024;
-/// Most keys in a file: one that signs, and those it replaces; each token of another's costs a try with all.
+/// Most keys in a file: one that signs, and those it replaces. A token of another receiver costs a try with each.
 const KEYS_MAX: usize = 8;
 /// What every token of ours begins with: `{"alg":"HS256","typ":"JWT"}` and a dot.
 const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.";
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Serialize, Deserialize)]
 struct Claims {
-    /// Subject: the first of the hosts.
+    /// Subject: the first of the hosts, or `operator`.
     sub: String,
     hosts: Vec<String>,
-    /// IssuedToken at, and expires at, in seconds since the Unix epoch.
+    /// Whether it is good for the removal of any host.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    operator: bool,
+    /// Issued at, and expires at, in seconds since the Unix epoch.
     iat: u64,
     exp: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     fingerprint: Option<String>,
 }
 
-/// A token that was made, with what its bearer should know.
+/// A token as it is given to its bearer (RFC 6749, 5.1).
 #[derive(Debug, Serialize)]
 pub struct IssuedToken {
     access_token: String,
@@ -84,8 +87,8 @@ impl Keys {
         Ok(Self(lines.iter().map(|key| hmac::Key::new(hmac::HMAC_SHA256, key)).collect()))
     }
 
-    /// Reads keys as [`Keys::read`] does, and says what should be known of the file, if anything. One that is not there
-    /// is made, with one key, for its owner alone.
+    /// Reads keys as [`Keys::read`] does. A file that is missing is made, with one key, readable by its owner alone. The
+    /// second value is a sentence for the log, if there is something to say about the file.
     ///
     /// # Errors
     /// A sentence that names the file.
@@ -110,22 +113,37 @@ impl Keys {
                     note = Some(format!("Token key {} is for others than its owner too", file.display()));
                 }
             }
-            // One that cannot be made may be there all the same, in a directory that cannot be written.
+            // In a directory that cannot be written, an existing file can still be read.
             Err(error) if !file.exists() => return Err(wrong(&format!("cannot be made: {error}"))),
             Err(_) => {}
         }
         Ok((Self::read(file)?, note))
     }
 
-    /// Makes a token for `source`, valid for `valid` from `now`.
+    /// Makes a token for `identity`, valid for `valid` from `now`, but no longer than the identity is.
     ///
     /// # Errors
     /// When it names no host, one that no host can have, or so many that it would be too long.
-    pub fn issue(&self, source: Identity, valid: Duration, now: u64) -> Result<IssuedToken, String> {
-        let subject = source.hosts.first().ok_or("host: a token needs one")?.clone();
-        source.hosts.iter().try_for_each(|host| check_host(host))?;
-        let (hosts, fingerprint) = (source.hosts, source.fingerprint);
-        let claims = Claims { sub: subject, hosts, iat: now, exp: now.saturating_add(valid.as_secs()), fingerprint };
+    pub fn issue(&self, identity: Identity, valid: Duration, now: u64) -> Result<IssuedToken, String> {
+        if identity.hosts.is_empty() && !identity.is_operator {
+            return Err("host: a token needs one".to_owned());
+        }
+        identity.hosts.iter().try_for_each(|host| check_host(host))?;
+        if identity.hosts.iter().any(|host| host == "*" || host == "*.") {
+            let sentence = "host: '*' names no host; '*.example.org' stands for the names of one more label, and a token that \
+                removes any host is made by lizm token --operator";
+            return Err(sentence.to_owned());
+        }
+        // A token does not outlive the certificate that it is given for.
+        let end = now.saturating_add(valid.as_secs()).min(identity.expires_at.unwrap_or(u64::MAX));
+        let claims = Claims {
+            sub: identity.subject().to_owned(),
+            hosts: identity.hosts,
+            operator: identity.is_operator,
+            iat: now,
+            exp: end,
+            fingerprint: identity.fingerprint,
+        };
         let claims_json = serde_json::to_vec(&claims).map_err(|error| error.to_string())?;
         let mut token = HEADER.to_owned() + &URL_SAFE_NO_PAD.encode(claims_json);
         let signature = hmac::sign(&self.0[0], token.as_bytes());
@@ -135,14 +153,19 @@ impl Keys {
             let names = claims.hosts.len();
             return Err(format!("host: {names} names make a token longer than {TOKEN_BYTES_MAX} bytes, the limit"));
         }
-        Ok(IssuedToken { access_token: token, token_type: "Bearer", expires_in: valid.as_secs(), hosts: claims.hosts })
+        Ok(IssuedToken {
+            access_token: token,
+            token_type: "Bearer",
+            expires_in: end.saturating_sub(now),
+            hosts: claims.hosts,
+        })
     }
 
-    /// Finds whose token this is.
+    /// Verifies a token, and finds whose it is.
     ///
     /// # Errors
-    /// When it is none that one of the keys has signed, or not valid at `now` any more.
-    pub fn check(&self, token: &str, now: u64) -> Result<Identity, AuthError> {
+    /// When none of the keys has signed it, or it has expired at `now`.
+    pub fn verify(&self, token: &str, now: u64) -> Result<Identity, AuthError> {
         const MALFORMED: AuthError = AuthError::BadToken("not a token of this kind");
         if token.len() > TOKEN_BYTES_MAX {
             return Err(AuthError::BadToken("longer than 4096 bytes, the limit"));
@@ -155,16 +178,18 @@ impl Keys {
             return Err(AuthError::BadToken("signed by no key known here"));
         }
         let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| MALFORMED)?;
-        let Claims { hosts, exp, fingerprint, .. } = serde_json::from_slice(&claims).map_err(|_| MALFORMED)?;
-        let source = Identity { hosts, fingerprint };
-        if now >= exp {
-            return Err(AuthError::Expired { ago_sec: now - exp, source: Arc::new(source) });
+        let claims: Claims = serde_json::from_slice(&claims).map_err(|_| MALFORMED)?;
+        let end = claims.exp;
+        let Claims { hosts, operator: is_operator, fingerprint, .. } = claims;
+        let identity = Identity { hosts, is_operator, fingerprint, expires_at: Some(end) };
+        if now >= end {
+            return Err(AuthError::Expired { ago_sec: now - end, identity: Arc::new(identity) });
         }
-        Ok(source)
+        Ok(identity)
     }
 }
 
-/// What issues and checks tokens.
+/// Issues and verifies tokens.
 pub struct Tokens {
     keys: Reloaded<Keys>,
     valid: Duration,
@@ -172,7 +197,7 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Tokens under the keys of `key_file`, which is made where it is not there. Those issued are valid for `valid`.
+    /// Tokens under the keys of `key_file`, which is made where it is missing. Tokens are issued for `valid`.
     ///
     /// # Errors
     /// A sentence that names the file.
@@ -183,20 +208,20 @@ impl Tokens {
         Ok(Self { keys, valid, note })
     }
 
-    /// Makes a token for `source`; see [`Keys::issue`].
+    /// Makes a token for `identity`; see [`Keys::issue`].
     ///
     /// # Errors
     /// Those of [`Keys::issue`].
-    pub fn issue(&self, source: Identity, now: u64) -> Result<IssuedToken, String> {
-        self.keys.current().issue(source, self.valid, now)
+    pub fn issue(&self, identity: Identity, now: u64) -> Result<IssuedToken, String> {
+        self.keys.current().issue(identity, self.valid, now)
     }
 
     pub(super) fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }
 
-    pub(super) fn check(&self, token: &str, now: u64) -> Result<Identity, AuthError> {
-        self.keys.current().check(token, now)
+    pub(super) fn verify(&self, token: &str, now: u64) -> Result<Identity, AuthError> {
+        self.keys.current().verify(token, now)
     }
 }
 
@@ -214,8 +239,8 @@ mod tests {
     }
 
     fn token(keys: &Keys, hosts: &[&str]) -> String {
-        let source = Identity { hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), fingerprint: None };
-        keys.issue(source, Duration::from_secs(300), NOW).unwrap().access_token
+        let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+        keys.issue(Identity { hosts, ..Identity::default() }, Duration::from_secs(300), NOW).unwrap().access_token
     }
 
     const OLD: &str = "the old key, of more than thirty-two bytes";
@@ -225,8 +250,8 @@ mod tests {
     fn a_token_is_good_for_as_long_as_it_says() {
         let keys = keys(&["# rotated by hand", OLD, ""]);
         let token = token(&keys, &["jarvis", "friday"]);
-        assert_eq!(keys.check(&token, NOW + 299).unwrap().hosts, ["jarvis", "friday"]);
-        let expired = keys.check(&token, NOW + 310).unwrap_err();
+        assert_eq!(keys.verify(&token, NOW + 299).unwrap().hosts, ["jarvis", "friday"]);
+        let expired = keys.verify(&token, NOW + 310).unwrap_err();
         assert_eq!((expired.status().0, expired.to_string().as_str()), (401, "token: expired 10 seconds ago"));
     }
 
@@ -234,8 +259,10 @@ mod tests {
     fn keys_are_replaced_without_a_token_refused() {
         let (before, between, after) = (keys(&[OLD]), keys(&[NEW, OLD]), keys(&[NEW]));
         let (old, new) = (token(&before, &["h"]), token(&between, &["h"]));
-        assert!(between.check(&old, NOW).is_ok() && between.check(&new, NOW).is_ok() && after.check(&new, NOW).is_ok());
-        assert_eq!(after.check(&old, NOW), Err(AuthError::BadToken("signed by no key known here")));
+        assert!(
+            between.verify(&old, NOW).is_ok() && between.verify(&new, NOW).is_ok() && after.verify(&new, NOW).is_ok()
+        );
+        assert_eq!(after.verify(&old, NOW), Err(AuthError::BadToken("signed by no key known here")));
     }
 
     #[test]
@@ -247,14 +274,14 @@ mod tests {
                 let mut bad = good.clone().into_bytes();
                 if std::mem::replace(&mut bad[at], other) != other {
                     let bad = String::from_utf8(bad).unwrap();
-                    assert!(matches!(keys.check(&bad, NOW), Err(AuthError::BadToken(_))), "{bad}");
+                    assert!(matches!(keys.verify(&bad, NOW), Err(AuthError::BadToken(_))), "{bad}");
                 }
             }
         }
         for end in 0..good.len() {
-            assert!(keys.check(&good[..end], NOW).is_err(), "{end}");
+            assert!(keys.verify(&good[..end], NOW).is_err(), "{end}");
         }
-        assert!(keys.check(&format!("{good}="), NOW).is_err() && keys.check(&format!("{good}."), NOW).is_err());
+        assert!(keys.verify(&format!("{good}="), NOW).is_err() && keys.verify(&format!("{good}."), NOW).is_err());
     }
 
     #[test]
@@ -265,8 +292,8 @@ mod tests {
         for header in [r#"{"alg":"none"}"#, r#"{"alg":"HS512","typ":"JWT"}"#, r#"{"typ":"JWT","alg":"HS256"}"#] {
             let signed = format!("{}.{claims}", URL_SAFE_NO_PAD.encode(header));
             let signature = URL_SAFE_NO_PAD.encode(hmac::sign(&keys.0[0], signed.as_bytes()));
-            assert!(keys.check(&format!("{signed}.{signature}"), NOW).is_err(), "{header}");
-            assert!(keys.check(&format!("{signed}."), NOW).is_err(), "{header}");
+            assert!(keys.verify(&format!("{signed}.{signature}"), NOW).is_err(), "{header}");
+            assert!(keys.verify(&format!("{signed}."), NOW).is_err(), "{header}");
         }
         assert_eq!(URL_SAFE_NO_PAD.decode(HEADER.trim_end_matches('.')).unwrap(), br#"{"alg":"HS256","typ":"JWT"}"#);
     }
@@ -279,7 +306,7 @@ mod tests {
         assert!(note.unwrap().ends_with("was made"));
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
         let token = token(&made, &["h"]);
-        assert!(Keys::read_or_make(&file).unwrap().0.check(&token, NOW).is_ok(), "it is made once");
+        assert!(Keys::read_or_make(&file).unwrap().0.verify(&token, NOW).is_ok(), "it is made once");
         for (bad, why) in [("", "0 keys"), ("short", "5 bytes"), (&format!("{OLD}\n").repeat(9), "9 keys")] {
             fs::write(&file, bad).unwrap();
             let error = Keys::read(&file).err().unwrap();

@@ -1,27 +1,26 @@
-//! Messages of line protocol, by a PULL socket of ZeroMQ.
+//! The ZeroMQ listener: messages of line protocol, by a PULL socket.
 //!
-//! Nothing is dropped here to make room. Past the high-water mark libzmq stops reading a peer's connection, and the
-//! peer's own queue fills until its send waits or fails. A store that takes nothing for a while holds the socket back
-//! in the same way: a line waits until it can be stored. One that it was told of, and may have stored without an answer,
-//! is not stored again: it would be counted twice.
+//! No message is dropped to make room. Past the high-water mark libzmq stops reading a peer's connection, and the peer's
+//! own queue fills until its send waits or fails. A store that is away holds the socket back in the same way: a line
+//! waits until it can be stored. A line that the store may have stored without an answer is not stored again, since it
+//! could count twice.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::{DRAIN_WITHIN, DropReporter, FAILED_PAUSE, LOOK_EVERY, MESSAGE_BYTES_MAX, Together};
+use super::batch::{Batch, DRAIN_WITHIN, DropReporter, FAILED_PAUSE, MESSAGE_BYTES_MAX, POLL_EVERY};
 use crate::clock::unix_now_sec;
 use crate::ingest::{Ingest, IngestError};
-use crate::sample::line::Precision;
 
-/// Messages of one peer that wait in this process: 32 MB of the longest, and a millisecond of the fastest. It is whole
-/// messages that libzmq counts: the parts of one that is never ended have no limit.
+/// Messages of one peer that wait in this process: 32 MB of the longest. libzmq counts whole messages only, and has no
+/// limit on the parts of a message that never ends.
 const WAITING_MAX: i32 = 1000;
-/// Messages that are stored together: they bound what is lost of time by one that waits for the store.
-const TOGETHER_MAX: usize = 256;
-/// How often a peer is asked whether it is there, and how long it may take to say so.
+/// Most messages of a batch: all of it waits while the store is away.
+const BATCH_MESSAGES_MAX: usize = 256;
+/// How often a peer is asked whether it is there, and how long it may take to answer.
 const HEARTBEAT_MS: i32 = 30_000;
 
-/// A socket that takes messages.
+/// A socket that receives messages.
 pub(super) struct Socket {
     socket: zmq::Socket,
     endpoint: String,
@@ -32,7 +31,7 @@ impl Socket {
         let socket = zmq::Context::new().socket(zmq::PULL)?;
         socket.set_rcvhwm(WAITING_MAX)?;
         socket.set_maxmsgsize(MESSAGE_BYTES_MAX as i64)?;
-        socket.set_rcvtimeo(i32::try_from(LOOK_EVERY.as_millis()).unwrap_or(i32::MAX))?;
+        socket.set_rcvtimeo(i32::try_from(POLL_EVERY.as_millis()).unwrap_or(i32::MAX))?;
         socket.set_heartbeat_ivl(HEARTBEAT_MS)?;
         socket.set_ipv6(endpoint.contains('['))?;
         socket.bind(endpoint)?;
@@ -44,71 +43,70 @@ impl Socket {
         format!("zmq {}, where up to {WAITING_MAX} messages of a peer wait", self.endpoint)
     }
 
-    /// Stores what comes, until `closing` is set and nothing waits any more.
+    /// Stores what is received, until `closing` is set and no message waits any more.
     pub(super) fn run(&self, ingest: &Ingest, closing: &AtomicBool) {
-        let (mut message, mut together) = (zmq::Message::new(), Together::default());
-        let mut trouble = DropReporter::default();
+        let (mut message, mut batch, mut drops) = (zmq::Message::new(), Batch::default(), DropReporter::default());
         while !closing.load(Ordering::Acquire) {
-            match self.receive(&mut message, &mut together, ingest, &mut trouble) {
-                Ok(()) => self.store(ingest, &together, &mut trouble, closing),
+            match self.receive(&mut message, &mut batch, ingest, &mut drops) {
+                Ok(received_at) => self.store(ingest, &batch, received_at, &mut drops, closing),
                 Err(zmq::Error::EAGAIN | zmq::Error::EINTR) => {}
                 Err(error) => {
-                    trouble.failed = Some(error.to_string());
+                    drops.failed = Some(error.to_string());
                     std::thread::sleep(FAILED_PAUSE);
                 }
             }
-            trouble.tell(&self.endpoint, false);
+            drops.log(&self.endpoint, false);
         }
-        // What peers have sent may still be on its way through libzmq: it is done when none comes for a while.
+        // Messages may still be under way within libzmq: the socket is drained when none comes for a while.
         let drain_until = Instant::now() + DRAIN_WITHIN;
-        while Instant::now() < drain_until && self.receive(&mut message, &mut together, ingest, &mut trouble).is_ok() {
-            self.store(ingest, &together, &mut trouble, closing);
+        while Instant::now() < drain_until
+            && let Ok(received_at) = self.receive(&mut message, &mut batch, ingest, &mut drops)
+        {
+            self.store(ingest, &batch, received_at, &mut drops, closing);
         }
-        trouble.tell(&self.endpoint, true);
+        drops.log(&self.endpoint, true);
     }
 
-    /// Waits for a message, and takes those that have come with it.
+    /// Waits for a message, and receives those that are there behind it. Returns the time of that.
     fn receive(
         &self,
         message: &mut zmq::Message,
-        together: &mut Together,
+        batch: &mut Batch,
         ingest: &Ingest,
-        trouble: &mut DropReporter,
-    ) -> zmq::Result<()> {
-        together.clear();
+        drops: &mut DropReporter,
+    ) -> zmq::Result<u64> {
+        batch.clear();
         self.socket.recv(message, 0)?;
-        let came_at = unix_now_sec();
-        together.push(message, ingest, came_at, trouble);
-        while together.len() < TOGETHER_MAX && self.socket.recv(message, zmq::DONTWAIT).is_ok() {
-            together.push(message, ingest, came_at, trouble);
+        let received_at = unix_now_sec();
+        batch.push(message, ingest, received_at, drops);
+        while batch.len() < BATCH_MESSAGES_MAX && self.socket.recv(message, zmq::DONTWAIT).is_ok() {
+            batch.push(message, ingest, received_at, drops);
         }
-        Ok(())
+        Ok(received_at)
     }
 
-    /// Stores the lines of messages that can be; where the store takes none, waits until it does, or `closing` is set.
-    fn store(&self, ingest: &Ingest, together: &Together, trouble: &mut DropReporter, closing: &AtomicBool) {
-        let came_at = unix_now_sec();
+    /// Stores the lines of a batch. While the store cannot take them, it waits, until `closing` is set. Tokens are checked
+    /// again at each try, since one may expire meanwhile.
+    fn store(&self, ingest: &Ingest, batch: &Batch, received_at: u64, drops: &mut DropReporter, closing: &AtomicBool) {
         let mut waiting: Option<Vec<usize>> = None;
         loop {
             let is_closing = closing.load(Ordering::Acquire);
-            let is_waiting =
+            let selected =
                 |number: usize| waiting.as_ref().is_none_or(|waiting| waiting.binary_search(&number).is_ok());
-            let lines = together.lines().filter(|(number, ..)| is_waiting(*number));
             let mut again = Vec::new();
-            ingest.submit_lines(lines, Precision::ByMagnitude, came_at, |number, became| match became {
-                Ok(_) => {}
-                Err(IngestError::Store(unavailable)) if !unavailable.is_uncertain && !is_closing => {
-                    trouble.failed = Some(format!("messages wait: {unavailable}"));
+            batch.submit(ingest, received_at, unix_now_sec(), selected, |number, error| match error {
+                IngestError::Store(error) if !error.is_uncertain && !is_closing => {
+                    drops.failed = Some(format!("messages wait: {error}"));
                     again.push(number);
                 }
-                Err(refused) => trouble.refuse(ingest, &refused),
+                error => drops.add(ingest, &error),
             });
             if again.is_empty() {
                 return;
             }
             again.sort_unstable();
             waiting = Some(again);
-            trouble.tell(&self.endpoint, false);
+            drops.log(&self.endpoint, false);
             std::thread::sleep(FAILED_PAUSE);
         }
     }

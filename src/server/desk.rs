@@ -387,26 +387,18 @@ impl Shared {
         if let Some(sentence) = http::head_error(pairs(request.headers())) {
             return refuse(400, sentence.to_owned());
         }
-        // The route borrows from the head, and reading the body borrows the whole request.
-        let (method, target) = (request.method().clone(), request.url().to_owned());
-        let idempotency_key = header(request.headers(), "Idempotency-Key").map(str::to_owned);
-        let content_encoding = header(request.headers(), "Content-Encoding").map(str::to_owned);
-        let authorization = header(request.headers(), "Authorization").map(str::to_owned);
-        let if_none_match = header(request.headers(), "If-None-Match").map(str::to_owned);
-        let head = RequestHead {
-            method: method.as_str(),
-            target: &target,
-            idempotency_key: idempotency_key.as_deref(),
-            content_encoding: content_encoding.as_deref(),
-            authorization: authorization.as_deref(),
-            peer: ClientTransport::Plain,
-            if_none_match: if_none_match.as_deref(),
-        };
+        let head = RequestHead::new(
+            request.method().as_str(),
+            request.url(),
+            ClientTransport::Plain,
+            request.remote_addr().map(SocketAddr::ip),
+            pairs(request.headers()),
+        );
         let route = self.api.route(&head, unix_now_sec())?;
         let is_chunked = matches!(unread, Unread::Chunks);
         let body = match http::body(&route, request.body_length(), is_chunked)? {
             Body::Length(length) => read_body(request, length)?,
-            Body::Chunks => read_chunks(request, route.body_bytes_max(), route.is_packed())?,
+            Body::Chunks => read_chunks(request, route.body_bytes_max(), route.is_compressed())?,
         };
         Ok(self.api.reply(&route, &body, unix_now_sec()))
     }
@@ -416,7 +408,7 @@ impl Shared {
         match Unread::of(&request) {
             Unread::Nothing => drop(request.into_writer()),
             Unread::Bytes(_) | Unread::Chunks => {
-                self.api.stats().parked.add(1);
+                self.api.stats().requests_leaked.add(1);
                 std::mem::forget(request);
             }
         }
@@ -429,7 +421,7 @@ impl Shared {
     }
 
     fn forget(&self, stream: Box<dyn ReadWrite + Send>) {
-        self.api.stats().parked.add(1);
+        self.api.stats().requests_leaked.add(1);
         std::mem::forget(stream);
     }
 }

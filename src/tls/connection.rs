@@ -152,15 +152,8 @@ impl<'a, S: Read + Write> Connection<'a, S> {
         }
         let header = |name| http::header(pairs(), name);
         let method = request.method.unwrap_or_default();
-        let head = RequestHead {
-            method,
-            target: request.path.unwrap_or_default(),
-            idempotency_key: header("Idempotency-Key"),
-            content_encoding: header("Content-Encoding"),
-            if_none_match: header("If-None-Match"),
-            authorization: header("Authorization"),
-            peer: self.peer,
-        };
+        let target = request.path.unwrap_or_default();
+        let head = RequestHead::new(method, target, self.peer, None, pairs());
         let length = header("Content-Length").map(|digits| digits.parse().unwrap_or(usize::MAX));
         let is_chunked = header("Transfer-Encoding").is_some();
         if is_chunked && request.version == Some(0) {
@@ -192,7 +185,7 @@ impl<'a, S: Read + Write> Connection<'a, S> {
     /// Reads the body that a route takes, and replies, with the memory that the answer takes.
     fn reply(
         &mut self,
-        route: &Route<'_>,
+        route: &Route,
         length: Option<usize>,
         is_chunked: bool,
         expects: bool,
@@ -214,7 +207,7 @@ impl<'a, S: Read + Write> Connection<'a, S> {
             }
             Body::Chunks => Some(self.read_chunks(bytes_max)?),
         };
-        let needs_turn = route.is_packed() || route.is_read();
+        let needs_turn = route.is_compressed() || route.is_read();
         let _turn = needs_turn.then(|| self.budget.turn(TURN_WITHIN).ok_or_else(busy)).transpose()?;
         let body = chunks.as_deref().unwrap_or(&self.buffer[..in_buffer]);
         let reply = self.api.reply(route, body, unix_now_sec());

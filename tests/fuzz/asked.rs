@@ -15,11 +15,11 @@ pub(crate) const NOW: u64 = 1_465_001_814;
 pub(crate) const SERIES_MAX: usize = 300;
 
 pub(crate) fn api() -> Api {
-    let ingest = Ingest::new(Arc::new(Store::new(SERIES_MAX)), Authorizer::wide_open(), Arc::default());
+    let ingest = Ingest::new(Arc::new(Store::new(SERIES_MAX)), Authorizer::allow_all(), Arc::default());
     Api::new(Arc::new(ingest), ReadAccess::Anyone)
 }
 
-/// What is answered to a request, as a door finds it.
+/// The answer to a request, as a server finds it.
 pub(crate) fn ask(api: &Api, head: &RequestHead<'_>, body: &[u8]) -> Reply {
     let reply = match api.route(head, NOW) {
         Ok(route) => api.reply(&route, body, NOW),
@@ -42,7 +42,7 @@ pub(crate) fn json(reply: &Reply) -> Value {
 
 /// What holds for every answer.
 fn check(reply: &Reply) {
-    if matches!(reply.status, 204 | 304) {
+    if reply.content_length().is_none() {
         assert!(reply.body.is_empty());
         return;
     }

@@ -3,6 +3,7 @@
 
 use lizm::api::RequestHead;
 use lizm::auth::Principal;
+use lizm::ingest::LineOptions;
 use lizm::sample::line::{Precision, decode_line, encode_line, lines};
 
 use crate::asked::{NOW, api, ask, get};
@@ -13,8 +14,11 @@ pub(crate) fn run(text: &[u8]) {
     let reply = ask(&together, &RequestHead { method: "POST", target: "/write", ..RequestHead::default() }, text);
     let mut whole = true;
     for (_, line) in lines(text) {
-        let stored = alone.ingest().submit_line(&Principal::Anyone, line.clone(), precision, None, NOW);
-        whole &= stored.is_ok_and(|stored| stored.expired + stored.refused == 0);
+        let options = LineOptions { precision, received_at: NOW, key: None };
+        let one = [(1, &Principal::Anyone, line.clone())].into_iter();
+        alone.ingest().submit_lines(one, &options, NOW, |_, outcome| {
+            whole &= outcome.is_ok_and(|stored| stored.expired + stored.refused == 0);
+        });
         if let Ok(read) = line.and_then(|line| decode_line(line, precision, NOW))
             && !read.sample.values.is_empty()
         {

@@ -26,7 +26,7 @@ pub(crate) fn run(mut input: &[u8]) {
         }
     }
     let api =
-        Api::new(Arc::new(Ingest::new(store.clone(), Authorizer::wide_open(), Arc::default())), ReadAccess::Anyone);
+        Api::new(Arc::new(Ingest::new(store.clone(), Authorizer::allow_all(), Arc::default())), ReadAccess::Anyone);
     get(&api, "/api/hosts?series=cpu");
     ask(&api, &RequestHead { method: "GET", target: "/metrics", ..RequestHead::default() }, b"");
     let all = KeyFilter::containing("");
@@ -37,7 +37,7 @@ pub(crate) fn run(mut input: &[u8]) {
             assert_eq!(shown(&rewritten(series)), shown(series), "{label:?} is not written as it was read");
         }
         let sample = Sample { host: Cow::Borrowed(&host), epoch: NOW, values: vec![("cpu".into(), 1.0)] };
-        assert_eq!(api.ingest().submit(&Principal::Anyone, &sample, None, NOW).map(|became| became.stored), Ok(1));
+        assert_eq!(api.ingest().submit(&Principal::Anyone, &sample, None, NOW).map(|recorded| recorded.stored), Ok(1));
     }
     store.sweep(NOW);
     store.sweep(NOW + 3 * 86_400);

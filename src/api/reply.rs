@@ -1,0 +1,89 @@
+//! An answer, before a server writes it to a connection.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::auth::AuthError;
+use crate::ingest::IngestError;
+
+/// An answer to one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers beyond those of every answer: name and value. The body is JSON where `Content-Type` is not among them.
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
+    /// The body; empty for a 204 and a 304, and where [`Reply::content_length`] is not known.
+    pub body: Vec<u8>,
+    /// Whether the body was not built, since the request was a HEAD.
+    is_head: bool,
+}
+
+impl Reply {
+    /// An answer with a body.
+    #[must_use]
+    pub fn new(status: u16, body: Vec<u8>) -> Self {
+        Self { status, headers: Vec::new(), body, is_head: false }
+    }
+
+    /// An error with one sentence for people.
+    #[must_use]
+    pub fn error(status: u16, sentence: &str) -> Self {
+        Self::json(status, &json!({ "error": sentence }))
+    }
+
+    /// The same with a further header.
+    #[must_use]
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// A 200 to a HEAD, whose body is not built: a long one would cost what it costs to a GET.
+    pub(super) fn head() -> Self {
+        Self { is_head: true, ..Self::new(200, Vec::new()) }
+    }
+
+    /// A 204.
+    pub(super) fn no_content() -> Self {
+        Self::new(204, Vec::new())
+    }
+
+    pub(super) fn json(status: u16, body: &impl Serialize) -> Self {
+        match serde_json::to_vec(body) {
+            Ok(body) => Self::new(status, body),
+            Err(error) => Self::error(500, &format!("the answer could not be written as JSON: {error}")),
+        }
+    }
+
+    /// The value of `Content-Length`. `None` where the answer has none: a 204, a 304, and a HEAD whose body was not built.
+    #[must_use]
+    pub fn content_length(&self) -> Option<usize> {
+        let has_none = matches!(self.status, 204 | 304) || self.is_head;
+        (!has_none).then_some(self.body.len())
+    }
+}
+
+impl From<&AuthError> for Reply {
+    /// The refusal of a request that is not authorized, with its challenge.
+    fn from(error: &AuthError) -> Self {
+        let (status, challenge) = error.status();
+        Self::error(status, &error.to_string()).with("WWW-Authenticate", challenge)
+    }
+}
+
+impl From<&IngestError> for Reply {
+    /// The refusal of a sample of which nothing was stored.
+    fn from(error: &IngestError) -> Self {
+        let status = match error {
+            IngestError::Untrusted(error) => return error.into(),
+            IngestError::Malformed(_) => 400,
+            IngestError::Ahead { .. } => 422,
+            IngestError::Store(_) => 503,
+            IngestError::SeriesCap { .. } => 429,
+        };
+        Self::error(status, &error.to_string())
+    }
+}

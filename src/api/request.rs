@@ -1,0 +1,126 @@
+//! A request as routes see it: its request line, the headers that mean something here, and where it came from.
+
+use std::net::IpAddr;
+
+use smol_str::SmolStr;
+
+use crate::auth::Identity;
+use crate::sample::{self, IdempotencyKey};
+
+/// Longest request line and header lines together, in bytes: the longest host and label, escaped, fit several times.
+pub const HEAD_BYTES_MAX: usize = 8 << 10;
+
+/// The request line and the headers that routes look at. Of a header that is given twice the first counts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RequestHead<'a> {
+    /// The method, as sent.
+    pub method: &'a str,
+    /// The request target, as sent: path and query.
+    pub target: &'a str,
+    /// How the request came.
+    pub transport: ClientTransport<'a>,
+    /// The address of the client, where the server knows it; behind a trusted proxy, the one that the proxy names.
+    pub client: Option<IpAddr>,
+    /// The header `Authorization`.
+    pub authorization: Option<&'a str>,
+    /// The header `Content-Encoding`.
+    pub content_encoding: Option<&'a str>,
+    /// The header `Host`.
+    pub host: Option<&'a str>,
+    /// The header `Idempotency-Key`.
+    pub idempotency_key: Option<&'a str>,
+    /// The header `If-None-Match`.
+    pub if_none_match: Option<&'a str>,
+    /// The header `Origin`, which browsers send.
+    pub origin: Option<&'a str>,
+    /// The header `Sec-Fetch-Site`, which browsers send.
+    pub sec_fetch_site: Option<&'a str>,
+    /// The header `User-Agent`.
+    pub user_agent: Option<&'a str>,
+}
+
+impl<'a> RequestHead<'a> {
+    /// The head of a request, with what matters of its `headers`, pairs of name and value.
+    pub fn new(
+        method: &'a str,
+        target: &'a str,
+        transport: ClientTransport<'a>,
+        client: Option<IpAddr>,
+        headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
+        let mut head = Self { method, target, transport, client, ..Self::default() };
+        for (name, value) in headers {
+            let known = [
+                ("Authorization", &mut head.authorization),
+                ("Content-Encoding", &mut head.content_encoding),
+                ("Host", &mut head.host),
+                ("Idempotency-Key", &mut head.idempotency_key),
+                ("If-None-Match", &mut head.if_none_match),
+                ("Origin", &mut head.origin),
+                ("Sec-Fetch-Site", &mut head.sec_fetch_site),
+                ("User-Agent", &mut head.user_agent),
+            ];
+            if let Some((_, field)) = known.into_iter().find(|(known, _)| name.eq_ignore_ascii_case(known)) {
+                field.get_or_insert(value);
+            }
+        }
+        head
+    }
+
+    /// The key that marks a retry, if there is one.
+    ///
+    /// # Errors
+    /// A sentence that names the header and its grammar.
+    pub(super) fn key(&self) -> Result<Option<OwnedKey>, String> {
+        let owned = |key: IdempotencyKey<'_>| OwnedKey { source: key.source.into(), seq: key.seq };
+        self.idempotency_key.map(|text| sample::parse_key(text).map(owned)).transpose()
+    }
+}
+
+/// How a request came, and who is on the other side.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum ClientTransport<'a> {
+    /// Plain HTTP: anybody.
+    #[default]
+    Plain,
+    /// HTTPS: the owner of a certificate that was verified, or anybody.
+    Tls(Option<&'a Identity>),
+}
+
+/// An [`IdempotencyKey`] that outlives the head it came with.
+#[derive(Debug)]
+pub(super) struct OwnedKey {
+    source: SmolStr,
+    seq: u64,
+}
+
+impl OwnedKey {
+    pub(super) fn borrowed(&self) -> IdempotencyKey<'_> {
+        IdempotencyKey { source: &self.source, seq: self.seq }
+    }
+}
+
+/// Which part of the API a receiver serves. Receivers that share a store may be two services, each scaled alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// All of it.
+    #[default]
+    All,
+    /// What changes the store: it takes samples, and deletes hosts.
+    Intake,
+    /// What reads the store.
+    Summaries,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_has_the_first_of_each_header_it_knows() {
+        let headers = [("HOST", "a"), ("accept", "*/*"), ("host", "b"), ("authorization", ""), ("Origin", "null")];
+        let head = RequestHead::new("GET", "/", ClientTransport::Plain, None, headers);
+        assert_eq!((head.host, head.authorization, head.origin), (Some("a"), Some(""), Some("null")));
+        assert_eq!((head.user_agent, head.idempotency_key), (None, None));
+    }
+}
