@@ -19,6 +19,7 @@
 pub mod agent;
 pub mod api;
 pub mod auth;
+pub mod client;
 pub mod clock;
 mod http;
 pub mod ingest;

@@ -16,7 +16,8 @@ use lizm::monitor::{self, Destination};
 use lizm::store::Location;
 #[cfg(feature = "redis")]
 use lizm::store::RedisAddress;
-use lizm::{listeners, metrics, probe, receiver, sample, watch};
+use lizm::url::Url;
+use lizm::{client, listeners, metrics, probe, receiver, sample, watch};
 use log::LevelFilter;
 use pico_args::Arguments;
 
@@ -218,24 +219,29 @@ impl Options {
     }
 
     fn check(&mut self) -> Result<Command, String> {
-        let (host, ca, password_file) = (self.text("--host")?, self.path("--ca")?, self.path("--password-file")?);
-        Ok(Command::Check(CheckOptions { url: self.receiver_url()?, host, ca, password_file }))
+        let host = self.text("--host")?;
+        Ok(Command::Check(CheckOptions { receiver: self.receiver_to_ask()?, host }))
     }
 
     fn watch(&mut self) -> Result<Command, String> {
         let (host, label) = (self.text("--host")?, self.text("--label")?);
         let once = self.flag("--once")?;
-        let (ca, password_file) = (self.path("--ca")?, self.path("--password-file")?);
-        let url = self.receiver_url()?;
-        Ok(Command::Watch(watch::Options { url, host, label, once, ca, password_file }))
+        Ok(Command::Watch(watch::Options { receiver: self.receiver_to_ask()?, host, label, once }))
     }
 
-    /// The one argument that is left: the URL of a receiver.
-    fn receiver_url(&mut self) -> Result<String, String> {
+    /// The options of a client, and the one argument that is left: the URL of a receiver.
+    fn receiver_to_ask(&mut self) -> Result<client::Options, String> {
+        let (ca, password_file) = (self.path("--ca")?, self.path("--password-file")?);
         let mut free = self.free_arguments()?.into_iter();
         let command = &self.command;
         match (free.next(), free.next()) {
-            (Some(url), None) => Ok(url),
+            (Some(url), None) => {
+                let url = Url::parse_http(&url).map_err(|why| format!("{command}: {why}"))?;
+                if url.scheme() == "https" && !cfg!(feature = "tls") {
+                    return Err(format!("{command}: {url}: {}", lizm::auth::WITHOUT_TLS));
+                }
+                Ok(client::Options { url, ca, password_file })
+            }
             (None, _) => Err(format!("{command}: the URL of a receiver is missing, such as http://localhost:8080")),
             (_, Some(more)) => Err(format!("{command}: takes one URL, and {more:?} is one more")),
         }

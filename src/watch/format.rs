@@ -31,22 +31,53 @@ pub(super) fn fit(text: &str, columns: usize) -> String {
     cut + &" ".repeat(columns - used)
 }
 
-/// Whether the values of a label are percent, so that a bar shows them.
+/// A line for a locale without UTF-8, in as many columns: marks of ours become ones of ASCII, all other characters `?`.
+pub(super) fn ascii(line: &str) -> String {
+    let mut ascii = String::with_capacity(line.len());
+    for character in line.chars() {
+        let replacement = match character {
+            _ if character.is_ascii() => character,
+            '▁' | '▏' => '_',
+            '▂' => '.',
+            '▃' => '-',
+            '▄' | '▎' | '▍' | '▌' | '▋' | '▊' | '▉' => '=',
+            '▅' => '+',
+            '▆' => '*',
+            '▇' => '%',
+            '█' => '#',
+            '…' => '~',
+            '–' => '-',
+            '↑' => '^',
+            '↓' => 'v',
+            _ => '?',
+        };
+        ascii.extend(std::iter::repeat_n(replacement, character.width().unwrap_or(1)));
+    }
+    ascii
+}
+
+/// Whether the values of a label are percentages. They are shown against 100, with a bar.
 pub(super) fn is_percent(label: &str) -> bool {
     let stem = label.split(':').next().unwrap_or_default();
     matches!(stem, "cpu" | "mem" | "swap" | "disk" | "cpu-user" | "cpu-system" | "cpu-iowait" | "cpu-steal")
 }
 
-/// A value in up to seven columns; nothing where there is none.
+/// A value in at most seven columns, with its unit; a dash where there is none.
 pub(super) fn number(label: &str, value: Option<f64>) -> String {
     let Some(value) = value else { return "–".to_owned() };
-    if is_percent(label) {
+    // A percentage that does not fit has no percent sign.
+    if is_percent(label) && (-999.95..9999.95).contains(&value) {
         return format!("{value:.1}%");
     }
     if label == "uptime" && value >= 0.0 {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole seconds, and not below 0")]
         return age(value as u64);
     }
+    short(value)
+}
+
+/// A number in at most seven columns, with a prefix of thousands or as a power of ten.
+fn short(value: f64) -> String {
     let units = ["", "k", "M", "G", "T", "P", "E"];
     let magnitude = value.abs();
     let step = units.iter().zip(0..).find(|(_, power)| magnitude < 999.95 * 1000_f64.powi(*power));
@@ -58,17 +89,17 @@ pub(super) fn number(label: &str, value: Option<f64>) -> String {
     }
 }
 
-/// Seconds as people say them.
+/// A length of time in at most six columns; 9999 days stand for any longer one.
 pub(super) fn age(age_sec: u64) -> String {
     match age_sec {
         0..100 => format!("{age_sec} s"),
         100..6000 => format!("{} min", age_sec / 60),
         6000..172_800 => format!("{} h", age_sec / 3600),
-        _ => format!("{} d", age_sec / 86_400),
+        _ => format!("{} d", (age_sec / 86_400).min(9999)),
     }
 }
 
-/// A bar of percent.
+/// A percentage as a bar.
 pub(super) fn bar(percent: Option<f64>, columns: usize) -> String {
     let Some(percent) = percent else { return " ".repeat(columns) };
     #[expect(clippy::cast_precision_loss, reason = "a few columns")]
@@ -83,8 +114,8 @@ pub(super) fn bar(percent: Option<f64>, columns: usize) -> String {
     bar + &" ".repeat(columns - filled)
 }
 
-/// The newest values as a line of bars, one a column, the newest at its right; percent against 100, others against the
-/// largest and smallest of them, with 0 among them.
+/// The newest values as bars of one column each, the newest at the right. Percentages are drawn against 100, others
+/// against the range of the values and 0.
 pub(super) fn sparkline(label: &str, values: &[Option<f64>], columns: usize) -> String {
     let shown = &values[values.len().saturating_sub(columns)..];
     let known = || shown.iter().flatten().copied();
@@ -117,13 +148,35 @@ mod tests {
     }
 
     #[test]
+    fn a_locale_without_utf_8_has_the_same_columns() {
+        let spark = sparkline("cpu", &[0.0, 15.0, 30.0, 45.0, 60.0, 75.0, 90.0, 100.0].map(Some), 8);
+        let line = format!("\x1b[1m漢e\u{301}…\x1b[0m –{}{spark}", bar(Some(56.25), 2));
+        assert_eq!(ascii(&line), "\x1b[1m??e~\x1b[0m -#__.-=+*%#");
+    }
+
+    #[test]
     fn numbers_are_short() {
         let of = |value| number("net-in", Some(value));
         let expected = ["0", "7", "-3", "0.25", "12.3", "999", "1.5k", "1.0M", "-2.5G", "1e300"];
         assert_eq!([0.0, 7.0, -3.0, 0.25, 12.34, 999.0, 1500.0, 999_999.0, -2.5e9, 1e300].map(of), expected);
         assert_eq!((number("cpu", Some(4.98)), number("disk:/var", None)), ("5.0%".into(), "–".into()));
         assert_eq!(number("uptime", Some(86_400.0 * 3.0)), "3 d");
+        assert_eq!((number("cpu", Some(-12_345.0)), number("mem", Some(1e300))), ("-12.3k".into(), "1e300".into()));
         assert_eq!([5, 99, 100, 7200, 200_000].map(age), ["5 s", "99 s", "1 min", "2 h", "2 d"]);
+    }
+
+    #[test]
+    fn no_value_takes_more_columns_than_it_has() {
+        for label in ["cpu", "disk:/", "uptime", "net-in"] {
+            let extremes = [f64::MAX, f64::MIN_POSITIVE, f64::INFINITY, f64::NAN, 0.0, 5e-324];
+            let powers =
+                (-20..300).flat_map(|power| [1.0, 9.9949, 9.9951, 9.9999].map(|digits| digits * 10_f64.powi(power)));
+            for value in powers.chain(extremes).flat_map(|value| [value, -value]) {
+                let shown = number(label, Some(value));
+                assert!(shown.width() <= 7, "{label} {value:e}: {shown}");
+            }
+        }
+        assert!((0..64).all(|bits| age(u64::MAX >> bits).width() <= 6));
     }
 
     #[test]

@@ -1,10 +1,9 @@
-//! Pictures as lines of text, in as many columns as there are. The narrower, the less is shown of each row; a name
-//! stays.
+//! Snapshots as lines of text. A narrower terminal shows fewer columns of the table, but always the name.
 
 use unicode_width::UnicodeWidthStr;
 
-use super::client::{HostDetail, HostRow, Hosts, LabelRow, Snapshot};
 use super::format::{age, bar, fit, is_percent, number, sparkline};
+use super::snapshot::{HostDetail, HostList, HostRow, LabelRow, Snapshot};
 use crate::sanitize::visible;
 
 /// Columns of a value, of a bar, and of the gap between cells.
@@ -22,17 +21,18 @@ const SPARK_DAY: usize = 24;
 const HIGH: f64 = 70.0;
 const VERY_HIGH: f64 = 90.0;
 
-/// What may be done to text beyond its characters.
+/// How text may be marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
-    /// Nothing: it goes to a file or a program.
+    /// Not at all: for files, programs and dumb terminals.
     Plain,
-    /// Bold and reverse, which show what is marked, and no colour.
+    /// By bold and reverse.
     Uncoloured,
+    /// By colour too.
     Colour,
 }
 
-/// What a part of a line is to look like.
+/// What a part of a line means to the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tone {
     Plain,
@@ -41,15 +41,15 @@ pub(super) enum Tone {
     Good,
     Warning,
     Bad,
-    Marked,
+    Selected,
 }
 
 impl Style {
-    /// The text in a tone; its characters are harmless already.
+    /// The text in a tone. The caller has made the text [`visible`].
     pub(super) fn paint(self, tone: Tone, text: &str) -> String {
         let code = match tone {
             _ if self == Self::Plain => return text.to_owned(),
-            Tone::Marked => "7",
+            Tone::Selected => "7",
             Tone::Bold => "1",
             Tone::Plain => return text.to_owned(),
             _ if self == Self::Uncoloured => return text.to_owned(),
@@ -62,9 +62,9 @@ impl Style {
     }
 }
 
-/// The whole of a picture below its heading.
-pub(super) fn table(picture: &Snapshot, columns: usize, style: Style) -> Vec<String> {
-    let lines: Vec<String> = match picture {
+/// A whole snapshot, with the headings of its columns.
+pub(super) fn table(snapshot: &Snapshot, columns: usize, style: Style) -> Vec<String> {
+    let lines: Vec<String> = match snapshot {
         Snapshot::Hosts(hosts) => {
             let layout = HostsLayout::new(hosts, columns);
             let rows = hosts.rows.iter().map(|row| layout.row(row, style, Tone::Plain));
@@ -78,17 +78,17 @@ pub(super) fn table(picture: &Snapshot, columns: usize, style: Style) -> Vec<Str
     lines.iter().map(|line| line.trim_end().to_owned()).collect()
 }
 
-/// Columns of the list of hosts.
+/// How many terminal columns each column of the list of hosts has.
 pub(super) struct HostsLayout<'a> {
     name: usize,
     has_age: bool,
-    /// The labels that fit, and columns for each.
+    /// The labels that fit, and the terminal columns of each.
     labels: &'a [String],
     cell: usize,
 }
 
 impl<'a> HostsLayout<'a> {
-    pub(super) fn new(hosts: &'a Hosts, columns: usize) -> Self {
+    pub(super) fn new(hosts: &'a HostList, columns: usize) -> Self {
         let longest = hosts.rows.iter().map(|row| visible(&row.host).width()).max().unwrap_or(0);
         let name = longest.clamp(4, (columns / 3).max(4));
         let has_age = columns >= 48;
@@ -114,7 +114,7 @@ impl<'a> HostsLayout<'a> {
         style.paint(Tone::Bold, &format!("{}{}{:STATE$}{age}{cells}", fit("HOST", self.name), " ".repeat(GAP), "IS"))
     }
 
-    /// A row whose name is in a tone.
+    /// The row of a host, its name in a tone.
     pub(super) fn row(&self, row: &HostRow, style: Style, name: Tone) -> String {
         let gap = " ".repeat(GAP);
         let tone = match row.state.as_str() {
@@ -138,9 +138,9 @@ impl<'a> HostsLayout<'a> {
     }
 }
 
-/// A value with as much of a bar and a sparkline as fits.
+/// A value, with a bar and a sparkline where they fit.
 fn cell(label: &str, series: &[Option<f64>], columns: usize, style: Style) -> String {
-    // The running minute has no sample yet when it begins.
+    // A minute that has just begun may have no sample yet.
     let latest = series.iter().rev().take(2).find_map(|value| *value);
     let tone = tone_of(label, latest);
     let mut cell = style.paint(tone, &format!("{:>VALUE$}", number(label, latest)));
@@ -168,7 +168,7 @@ fn tone_of(label: &str, value: Option<f64>) -> Tone {
     }
 }
 
-/// Columns of the labels of a host.
+/// How many terminal columns each column of a host's labels has.
 pub(super) struct HostLayout {
     label: usize,
     has_figures: bool,
@@ -239,11 +239,11 @@ mod tests {
             row("jarvis", "up", 0, &[Some(10.0), Some(50.0), None]),
             row("a\u{1b}[2J漢", "down", 7200, &[None, None, Some(95.0)]),
         ];
-        Snapshot::Hosts(Hosts { labels: vec!["cpu".to_owned(), "mem".to_owned()], rows, count: 2 })
+        Snapshot::Hosts(HostList { labels: vec!["cpu".to_owned(), "mem".to_owned()], rows, count: 2 })
     }
 
     #[test]
-    fn the_list_shows_more_the_wider_it_is() {
+    fn a_wider_terminal_shows_more_of_the_list() {
         assert_eq!(
             table(&hosts(), 30, Style::Plain),
             ["HOST     IS        CPU", "jarvis   up      50.0%", "a\u{fffd}[2J漢  down    95.0%"]
@@ -266,8 +266,8 @@ mod tests {
         };
         let host = Snapshot::Host(HostDetail { name: "h".into(), rows: vec![row] });
         for columns in 20..250 {
-            for picture in [&hosts(), &host] {
-                assert!(table(picture, columns, Style::Plain).iter().all(|line| line.width() <= columns), "{columns}");
+            for snapshot in [&hosts(), &host] {
+                assert!(table(snapshot, columns, Style::Plain).iter().all(|line| line.width() <= columns), "{columns}");
             }
         }
         let day = table(&host, 200, Style::Plain);

@@ -1,6 +1,7 @@
-//! The terminal: its raw mode and alternate screen, which end with this process however it ends, its size, its keys,
-//! and the signals that matter to it.
+//! The terminal: its raw mode and alternate screen, its size, its keys, and the signals about it. The terminal is as it
+//! was when this process ends, by a panic too.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::sync::mpsc::SyncSender;
@@ -11,27 +12,27 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 
 use super::Event;
 
-/// The alternate screen, without a cursor and without line breaks of its own; and back.
+/// Enters the alternate screen, without cursor and line wrapping; and leaves it.
 const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?7l";
 const LEAVE: &[u8] = b"\x1b[?7h\x1b[?25h\x1b[?1049l";
-/// A size where the terminal tells none.
+/// Columns and rows of a terminal that has no size.
 const DEFAULT_SIZE: (usize, usize) = (80, 24);
 /// Exit code of a program that panics.
 const PANICKED: i32 = 101;
 
-/// Columns and rows, where there is a terminal that tells.
+/// Columns and rows, where there is a terminal that has them.
 pub(super) fn size(of: impl AsFd) -> Option<(usize, usize)> {
     let size = tcgetwinsize(of).ok()?;
     (size.ws_col > 0 && size.ws_row > 0).then(|| (size.ws_col.into(), size.ws_row.into()))
 }
 
-/// The terminal while it is ours.
+/// The terminal in raw mode, with the alternate screen.
 pub(super) struct Terminal {
     before: Termios,
 }
 
 impl Terminal {
-    /// Takes the terminal; dropping it, or a panic in any thread, gives it back.
+    /// Sets the terminal up. Dropping it, or a panic in any thread, restores the terminal.
     pub(super) fn enter() -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
         let mut raw = before.clone();
@@ -41,7 +42,7 @@ impl Terminal {
         write(ENTER)?;
         let (before, hook) = (terminal.before.clone(), panic::take_hook());
         panic::set_hook(Box::new(move |panic| {
-            leave(&before);
+            restore(&before);
             hook(panic);
             process::exit(PANICKED);
         }));
@@ -53,11 +54,11 @@ impl Terminal {
     }
 
     /// Shows lines from the top, and nothing below them.
-    pub(super) fn draw(&self, lines: &[String]) -> io::Result<()> {
+    pub(super) fn draw<'a>(&self, lines: impl Iterator<Item = Cow<'a, str>>) -> io::Result<()> {
         let mut frame = String::from("\x1b[H");
-        for (place, line) in lines.iter().enumerate() {
-            frame += if place == 0 { "" } else { "\r\n" };
-            frame += line;
+        for (row, line) in lines.enumerate() {
+            frame += if row == 0 { "" } else { "\r\n" };
+            frame += &line;
             frame += "\x1b[K";
         }
         frame += "\x1b[J";
@@ -67,12 +68,12 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        leave(&self.before);
+        restore(&self.before);
     }
 }
 
-/// Gives the terminal back; where it is gone there is nothing to give.
-fn leave(before: &Termios) {
+/// Restores the terminal. A terminal that is gone needs nothing.
+fn restore(before: &Termios) {
     let _ = write(LEAVE);
     let _ = tcsetattr(io::stdin(), OptionalActions::Flush, before);
 }
@@ -83,7 +84,7 @@ fn write(bytes: &[u8]) -> io::Result<()> {
     stdout.flush()
 }
 
-/// A key, as far as it means something here.
+/// A key that means something here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Key {
     Character(char),
@@ -99,14 +100,14 @@ pub(super) enum Key {
     Interrupt,
 }
 
-/// Reads keys in a thread of their own, until there are none to come.
+/// Reads keys in a thread, to the end of standard input.
 pub(super) fn spawn_keys(events: SyncSender<Event>) -> io::Result<()> {
     thread::Builder::new().name("keys".into()).spawn(move || {
-        let mut typed = [0; 256];
+        let mut bytes = [0; 256];
         loop {
-            let event = match io::stdin().lock().read(&mut typed) {
+            let event = match io::stdin().lock().read(&mut bytes) {
                 Ok(0) | Err(_) => Event::Quit,
-                Ok(count) => Event::Keys(keys(&typed[..count])),
+                Ok(count) => Event::Keys(keys(&bytes[..count])),
             };
             let is_last = matches!(event, Event::Quit);
             if events.send(event).is_err() || is_last {
@@ -117,9 +118,9 @@ pub(super) fn spawn_keys(events: SyncSender<Event>) -> io::Result<()> {
     Ok(())
 }
 
-/// The keys of what was typed at once. A terminal sends a key that is more than a character as one such piece.
-fn keys(typed: &[u8]) -> Vec<Key> {
-    let text = String::from_utf8_lossy(typed);
+/// The keys of one read. A terminal sends the bytes of one key together.
+fn keys(bytes: &[u8]) -> Vec<Key> {
+    let text = String::from_utf8_lossy(bytes);
     let (mut rest, mut keys) = (&*text, Vec::new());
     while let Some(character) = rest.chars().next() {
         let sequence = sequence(rest);
@@ -140,7 +141,7 @@ fn key(character: char) -> Option<Key> {
     }
 }
 
-/// The key of an escape sequence that a text begins with, if it is known, and its length.
+/// The key of the escape sequence that a text begins with, if it means something, and the length of the sequence.
 fn sequence(text: &str) -> Option<(Option<Key>, usize)> {
     let body = text.strip_prefix("\x1b[").or_else(|| text.strip_prefix("\x1bO"))?;
     let end = body.find(|character: char| ('@'..='~').contains(&character))?;
@@ -156,16 +157,16 @@ fn sequence(text: &str) -> Option<(Option<Key>, usize)> {
     Some((key, 2 + end + 1))
 }
 
-/// Holds the signals that end a program or tell of another size, for this thread and those it starts, and waits for them
-/// in a thread.
+/// Blocks the signals that end a program or report a new size, in this thread and those it starts later, and waits for
+/// them in a thread.
 pub(super) fn spawn_signals(events: SyncSender<Event>) -> io::Result<()> {
     let mut signals = SigSet::empty();
     signals.extend([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGWINCH]);
     signals.thread_block()?;
     thread::Builder::new().name("signals".into()).spawn(move || {
         while let Ok(signal) = signals.wait() {
-            let is_resize = signal == Signal::SIGWINCH && io::stdout().is_terminal();
-            if events.send(if is_resize { Event::Resized } else { Event::Quit }).is_err() {
+            let is_resized = signal == Signal::SIGWINCH && io::stdout().is_terminal();
+            if events.send(if is_resized { Event::Resized } else { Event::Quit }).is_err() {
                 return;
             }
         }
@@ -178,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_typed_is_keys() {
+    fn bytes_of_a_terminal_become_keys() {
         let cases: &[(&[u8], &[Key])] = &[
             (b"q", &[Key::Character('q')]),
             (b"\x03", &[Key::Interrupt]),
@@ -190,8 +191,8 @@ mod tests {
             (b"\xff", &[Key::Character('\u{fffd}')]),
             (b"", &[]),
         ];
-        for (typed, expected) in cases {
-            assert_eq!(keys(typed), *expected, "{typed:?}");
+        for (bytes, expected) in cases {
+            assert_eq!(keys(bytes), *expected, "{bytes:?}");
         }
     }
 }

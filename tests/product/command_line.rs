@@ -1,10 +1,10 @@
-//! Options, environment, help, exit codes, and `lizm check`.
+//! Options, environment, help and exit codes.
 
 use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Process, Served, Treatment, lizm, now, play_receiver};
+use crate::harness::{Process, Served, lizm, now};
 
 /// Exit code, standard output, standard error.
 fn run(mut command: Command) -> (Option<i32>, String, String) {
@@ -44,6 +44,8 @@ fn wrong_usage_exits_2_and_names_the_option() {
         (&["monitor", "--host", "h", "--publish", "http://r", "--probes", "gpu"], "--probes"),
         (&["monitor", "--host", "h", "--publish", "http://r", "--scope", "pod"], "--scope"),
         (&["check"], "URL"),
+        (&["check", "localhost:8080"], "\"localhost:8080\": not a URL such as http://"),
+        (&["watch", "udp://localhost:8089"], "does not begin with http:// or https://"),
         (&["watch"], "URL"),
         (&["watch", "http://a", "--twice"], "--twice"),
         (&["check", "http://a", "http://b"], "http://b"),
@@ -106,28 +108,4 @@ fn the_log_can_be_json() {
     assert_eq!(line["level"], "info");
     assert!(line["message"].as_str().unwrap().starts_with("Receiver is listening on http://127.0.0.1:"));
     assert!(receiver.stop(Signal::SIGTERM).0.success());
-}
-
-#[test]
-fn check_tells_by_its_exit_code() {
-    let receiver = Served::start(&[]);
-    assert_eq!(run(lizm(&["check", &receiver.url("/")])).0, Some(0));
-    for (host, age) in [("up", 0), ("gone", 200)] {
-        for sample in 0..2 {
-            assert_eq!(
-                receiver.post(&format!("/api/perf/{host}/{}", now() - age - 5 + 5 * sample), "{\"cpu\":1}").0,
-                200
-            );
-        }
-    }
-    assert_eq!(run(lizm(&["check", &receiver.url(""), "--host", "up"])).0, Some(0));
-    for (host, state) in [("gone", "gone is down"), ("nobody", "nobody is not known")] {
-        let (code, _, stderr) = run(lizm(&["check", "--host", host, &receiver.url("")]));
-        assert!(code == Some(1) && stderr.contains(state), "{stderr}");
-    }
-    let sick = play_receiver(|_| Treatment::AnswerAndClose("503 Service Unavailable"));
-    let (code, _, stderr) = run(lizm(&["check", &format!("http://{sick}")]));
-    assert!(code == Some(1) && stderr.contains("HTTP 503"), "{stderr}");
-    let (code, _, stderr) = run(lizm(&["check", "http://127.0.0.1:1"]));
-    assert!(code == Some(1) && stderr.contains("http://127.0.0.1:1/health"), "{stderr}");
 }

@@ -10,6 +10,7 @@
 mod abuse;
 #[cfg(feature = "tls")]
 mod certificates;
+mod checking;
 mod command_line;
 #[cfg(all(feature = "disk", feature = "tls"))]
 mod docs;

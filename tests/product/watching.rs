@@ -62,15 +62,20 @@ fn receiver() -> Served {
     receiver
 }
 
-/// What a command prints, and whether it ended well.
+/// What a command prints, and whether it succeeds.
 fn printed(arguments: &[&str]) -> (bool, String, String) {
-    let output = lizm(arguments).output().unwrap();
+    printed_with(&[], arguments)
+}
+
+/// The same with variables of the environment.
+fn printed_with(environment: &[(&str, &str)], arguments: &[&str]) -> (bool, String, String) {
+    let output = lizm(arguments).envs(environment.iter().copied()).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.success(), text(output.stdout), text(output.stderr))
 }
 
 #[test]
-fn one_picture_is_plain_text_for_pipes() {
+fn one_snapshot_is_plain_text_for_pipes() {
     let receiver = receiver();
     let url = receiver.url("/");
     let (is_well, hosts, _) = printed(&["watch", &url, "--once"]);
@@ -86,11 +91,45 @@ fn one_picture_is_plain_text_for_pipes() {
     let (is_well, nothing, said) = printed(&["watch", &url, "--host", "nobody", "--once"]);
     assert!(!is_well && nothing.is_empty() && said.contains("host nobody is not known there"), "{said}");
     let (is_well, _, said) = printed(&["watch", "http://127.0.0.1:1", "--once"]);
-    assert!(!is_well && said.starts_with("lizm: http://127.0.0.1:1: "), "{said}");
+    assert!(!is_well && said.starts_with("lizm: http://127.0.0.1:1/api/hosts: "), "{said}");
 }
 
 #[test]
-fn a_pipe_gets_picture_after_picture() {
+fn the_environment_says_how_wide_and_of_what_characters_plain_text_is() {
+    let receiver = receiver();
+    let url = receiver.url("");
+    let widest = |text: &str| text.lines().map(|line| line.chars().count()).max();
+    let (_, wide, _) = printed(&["watch", &url, "--once"]);
+    let (_, narrow, _) = printed_with(&[("COLUMNS", "40")], &["watch", &url, "--once"]);
+    assert!(wide.contains("AGE") && !narrow.contains("AGE") && widest(&narrow) <= Some(40), "{narrow}");
+    for nonsense in ["0", "-1", "many", "1000000000"] {
+        assert_eq!(widest(&printed_with(&[("COLUMNS", nonsense)], &["watch", &url, "--once"]).1), widest(&wide));
+    }
+    for locale in [("LC_ALL", "C"), ("LANG", "de_DE.ISO-8859-1")] {
+        let (_, ascii, _) = printed_with(&[locale], &["watch", &url, "--once"]);
+        assert!(ascii.is_ascii() && ascii.contains("???? \"x\"") && ascii.contains(" 97.5% #########"), "{ascii}");
+        assert_eq!(ascii.lines().count(), wide.lines().count());
+    }
+    let (_, unicode, _) = printed_with(&[("LC_ALL", "C.UTF-8"), ("LANG", "C")], &["watch", &url, "--once"]);
+    assert!(unicode.contains("漢字"), "{unicode}");
+}
+
+#[test]
+fn no_value_is_wider_than_its_column() {
+    let receiver = Served::start(&[]);
+    for age_sec in [61, 0] {
+        let body = "{\"cpu\": -9.99e299, \"mem\": 99999.96, \"disk:/\": 1e300, \"uptime\": 1e300, \"net-in\": -999960}";
+        assert_eq!(receiver.post(&format!("/api/perf/evil/{}", now() - age_sec), body).0, 200);
+    }
+    for arguments in [&["--host", "evil"][..], &[], &["--label", "cpu,mem,disk:/,uptime,net-in"]] {
+        let (_, shown, _) = printed(&[&["watch", &receiver.url(""), "--once"], arguments].concat());
+        assert!(shown.contains("evil") || shown.contains("uptime"), "{shown}");
+        assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
+    }
+}
+
+#[test]
+fn a_pipe_gets_snapshot_after_snapshot() {
     let receiver = receiver();
     let watch = Process::start(lizm(&["watch", &receiver.url("")]));
     for _ in 0..2 {
@@ -140,6 +179,17 @@ fn a_narrow_terminal_shows_less_and_a_resize_is_followed() {
 
 #[test]
 #[ignore = "needs tmux"]
+fn a_terminal_that_cannot_move_its_cursor_gets_plain_text() {
+    let receiver = receiver();
+    let terminal = Terminal::start(100, 40, "TERM=dumb LC_ALL=C", &format!("watch {}", receiver.url("")));
+    let screen = terminal.await_screen(&["before", "HOST", "jarvis", "97.5% ####"]);
+    assert!(!screen.contains("q quit"), "{screen}");
+    let screen = terminal.await_screen(&["\n\nHOST"]);
+    assert!(screen.is_ascii() && !terminal.tmux(&["capture-pane", "-p", "-e"]).contains('\x1b'), "{screen}");
+}
+
+#[test]
+#[ignore = "needs tmux"]
 fn colour_is_there_and_a_signal_gives_the_terminal_back() {
     let receiver = receiver();
     let arguments = format!("watch {} --host friday", receiver.url(""));
@@ -156,13 +206,13 @@ fn colour_is_there_and_a_signal_gives_the_terminal_back() {
 
 #[test]
 #[ignore = "needs tmux"]
-fn the_last_picture_stays_while_the_receiver_is_away() {
+fn the_last_snapshot_stays_while_the_receiver_is_away() {
     let receiver = receiver();
     let terminal = Terminal::start(100, 12, "", &format!("watch {}", receiver.url("")));
     terminal.await_screen(&["jarvis", "97.5%"]);
     let port = receiver.address.port().to_string();
     receiver.process.kill();
-    terminal.await_screen(&["No answer for", "this is what it said last", "jarvis", "97.5%"]);
+    terminal.await_screen(&["No answer for", "the last answer is shown", "jarvis", "97.5%"]);
     let _again = Process::start(lizm(&["receiver", "--bind", "127.0.0.1", "--port", &port]));
     terminal.await_screen(&["No host has reported yet."]);
 }

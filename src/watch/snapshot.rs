@@ -1,40 +1,34 @@
-//! Asks a receiver for what is shown: its list of hosts, or the summaries of one.
+//! What a receiver answers, as rows: its list of hosts, or the summaries of one host.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
-use super::{Options, Query};
-use crate::auth;
+use super::Query;
+use crate::client::Client;
 use crate::url::encode;
 
-/// Longest time for the whole of one request.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// Hosts asked for at once, and most that are shown.
-const PAGE: usize = 1000;
+/// Hosts in one answer, and most hosts that are shown.
+const PAGE_HOSTS: usize = 1000;
 const HOSTS_MAX: usize = 10_000;
-/// Most bytes of one answer: a page of hosts with all their labels.
-const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// Intervals of an hour by minute and of a day by hour.
 const MINUTES: usize = 60;
 const HOURS: usize = 24;
 
-/// What the receiver said.
+/// The answer to a query.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Snapshot {
-    Hosts(Hosts),
+    Hosts(HostList),
     Host(HostDetail),
 }
 
 /// The list of hosts.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Hosts {
+pub(super) struct HostList {
     /// The labels whose series each host has.
     pub(super) labels: Vec<String>,
     pub(super) rows: Vec<HostRow>,
-    /// How many hosts there are, of which `rows` may be the first.
+    /// How many hosts the receiver has: `rows` may be the first of them.
     pub(super) count: usize,
 }
 
@@ -45,23 +39,23 @@ pub(super) struct HostRow {
     pub(super) host: String,
     pub(super) state: String,
     pub(super) age_sec: u64,
-    /// Means of the last hour by minute, the running one last.
+    /// Means of the last hour by minute for each label, the running minute last.
     #[serde(default)]
     pub(super) series: BTreeMap<String, Vec<Option<f64>>>,
 }
 
-/// The summaries of one host.
+/// The labels of one host.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct HostDetail {
     pub(super) name: String,
     pub(super) rows: Vec<LabelRow>,
 }
 
-/// One label of a host. Its figures are those of the last hour.
+/// One label of a host. Mean, minimum and maximum are those of the last hour.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct LabelRow {
     pub(super) label: String,
-    /// Means by minute and by hour, the running ones last.
+    /// Means by minute and by hour, the running intervals last.
     pub(super) minutes: Vec<Option<f64>>,
     pub(super) hours: Vec<Option<f64>>,
     pub(super) mean: Option<f64>,
@@ -69,12 +63,14 @@ pub(super) struct LabelRow {
     pub(super) max: Option<f64>,
 }
 
+/// The answer of `/api/hosts`.
 #[derive(Deserialize)]
 struct HostsAnswer {
     hosts: Vec<HostRow>,
     count: usize,
 }
 
+/// A summary of `/api/perf/HOST`.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Summary {
@@ -93,77 +89,41 @@ struct Average {
     max: f64,
 }
 
-pub(super) struct Client {
-    agent: ureq::Agent,
-    url: String,
-    /// The header `Authorization`, where there is a password.
-    password: Option<String>,
-}
-
-impl Client {
-    /// A client of the receiver that the options name.
-    ///
-    /// # Errors
-    /// When a file of theirs cannot be used; the sentence names it.
-    pub(super) fn new(options: &Options) -> Result<Self, String> {
-        let config =
-            ureq::Agent::config_builder().http_status_as_error(false).proxy(None).timeout_global(Some(TIMEOUT));
-        let config = auth::with_tls(config, options.ca.as_deref(), None)?;
-        let password = options.password_file.as_deref().map(auth::basic).transpose()?;
-        Ok(Self { agent: config.build().into(), url: options.url.trim_end_matches('/').to_owned(), password })
-    }
-
-    /// Asks for what is wanted.
-    ///
-    /// # Errors
-    /// Why there is no answer to show.
-    pub(super) fn ask(&self, want: &Query) -> Result<Snapshot, String> {
-        match want {
-            Query::Hosts { labels } => self.hosts(labels).map(Snapshot::Hosts),
-            Query::Host { name, text } => self.host(name, text).map(Snapshot::Host),
-        }
-    }
-
-    fn hosts(&self, labels: &[String]) -> Result<Hosts, String> {
-        let series = encode(&labels.join(","));
-        let (mut rows, mut after): (Vec<HostRow>, _) = (Vec::new(), String::new());
-        loop {
-            let page: HostsAnswer = self.get(&format!("/api/hosts?series={series}&limit={PAGE}{after}"))?;
-            let is_last = page.hosts.len() < PAGE;
-            rows.extend(page.hosts);
-            let Some(last) = rows.last().filter(|_| !is_last && rows.len() < HOSTS_MAX) else {
-                return Ok(Hosts { labels: labels.to_vec(), rows, count: page.count });
-            };
-            after = format!("&after={}", encode(&last.host));
-        }
-    }
-
-    fn host(&self, name: &str, text: &str) -> Result<HostDetail, String> {
-        let summaries: BTreeMap<String, Summary> = self.get(&format!("/api/perf/{}", encode(name)))?;
-        if summaries.is_empty() {
-            return Err(format!("{}: host {name} is not known there", self.url));
-        }
-        Ok(HostDetail { name: name.to_owned(), rows: rows(&summaries, text) })
-    }
-
-    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
-        let url = format!("{}{path}", self.url);
-        let mut request = self.agent.get(&url);
-        if let Some(password) = &self.password {
-            request = request.header("Authorization", password);
-        }
-        let mut response = request.call().map_err(|error| format!("{}: {error}", self.url))?;
-        let status = response.status().as_u16();
-        let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
-        let body = body.map_err(|error| format!("{}: {error}", self.url))?;
-        if status != 200 {
-            return Err(format!("{}: HTTP {status}", self.url));
-        }
-        serde_json::from_str(&body).map_err(|error| format!("{}: not the answer of a receiver: {error}", self.url))
+/// Asks a receiver.
+///
+/// # Errors
+/// Why there is nothing to show.
+pub(super) fn fetch(client: &Client, query: &Query) -> Result<Snapshot, String> {
+    match query {
+        Query::Hosts { labels } => hosts(client, labels).map(Snapshot::Hosts),
+        Query::Host { name, text } => host(client, name, text).map(Snapshot::Host),
     }
 }
 
-/// A row for each label that contains `text`, whatever the case.
+fn hosts(client: &Client, labels: &[String]) -> Result<HostList, String> {
+    let series = encode(&labels.join(","));
+    let (mut rows, mut after): (Vec<HostRow>, _) = (Vec::new(), String::new());
+    loop {
+        let query = format!("series={series}&limit={PAGE_HOSTS}{after}");
+        let page: HostsAnswer = client.get("/api/hosts", Some(&query))?;
+        let is_last = page.hosts.len() < PAGE_HOSTS;
+        rows.extend(page.hosts);
+        let Some(last) = rows.last().filter(|_| !is_last && rows.len() < HOSTS_MAX) else {
+            return Ok(HostList { labels: labels.to_vec(), rows, count: page.count });
+        };
+        after = format!("&after={}", encode(&last.host));
+    }
+}
+
+fn host(client: &Client, name: &str, text: &str) -> Result<HostDetail, String> {
+    let summaries: BTreeMap<String, Summary> = client.get(&format!("/api/perf/{}", encode(name)), None)?;
+    if summaries.is_empty() {
+        return Err(format!("host {name} is not known there"));
+    }
+    Ok(HostDetail { name: name.to_owned(), rows: rows(&summaries, text) })
+}
+
+/// A row for each label that contains `text`; case is ignored.
 fn rows(summaries: &BTreeMap<String, Summary>, text: &str) -> Vec<LabelRow> {
     let mut rows: BTreeMap<&str, LabelRow> = BTreeMap::new();
     let text = text.to_lowercase();
@@ -191,15 +151,15 @@ fn rows(summaries: &BTreeMap<String, Summary>, text: &str) -> Vec<LabelRow> {
     rows.into_values().collect()
 }
 
-/// The means of a summary, each in the place of its interval, with gaps where there is none.
+/// The means of a summary, each at the index of its interval; an interval without samples is a gap.
 fn slots(summary: &Summary, count: usize) -> Vec<Option<f64>> {
     let mut slots = vec![None; count];
     let interval_sec = summary.timeslice_size_sec.max(1);
-    // The running interval is the last; a sample on a boundary closes the older one.
+    // The running interval is the last. A sample on a boundary belongs to the interval that it ends.
     let running = summary.end.saturating_sub(1) / interval_sec;
     for average in &summary.averages {
         let age = running.checked_sub(average.start_sec / interval_sec).and_then(|age| usize::try_from(age).ok());
-        if let Some(slot) = age.and_then(|age| count.checked_sub(age + 1)).and_then(|place| slots.get_mut(place)) {
+        if let Some(slot) = age.and_then(|age| count.checked_sub(age + 1)).and_then(|index| slots.get_mut(index)) {
             *slot = Some(average.avg);
         }
     }

@@ -1,0 +1,99 @@
+//! A small HTTP client of one receiver, for `lizm check` and `lizm watch`.
+
+use std::fmt::Write;
+use std::io::{self, BufReader};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use ureq::http::StatusCode;
+
+use crate::url::Url;
+use crate::{agent, auth};
+
+/// Longest time for a whole request, from the lookup of the name to the end of the answer.
+const REQUEST_WITHIN: Duration = Duration::from_secs(5);
+/// Most bytes of one answer: a page of 1,000 hosts with all their labels is shorter.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// Most bytes of an answer that reports an error.
+const ERROR_BYTES_MAX: u64 = 64 << 10;
+
+/// Which receiver to ask, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The receiver, such as `http://localhost:8080`; its API may be below a path.
+    pub url: Url,
+    /// The authorities of the receiver's certificate, as PEM.
+    pub ca: Option<PathBuf>,
+    /// The file of the password that reading may need.
+    pub password_file: Option<PathBuf>,
+}
+
+/// A client of one receiver.
+pub struct Client {
+    agent: ureq::Agent,
+    url: Url,
+    /// The header `Authorization`, where there is a password.
+    authorization: Option<String>,
+}
+
+/// What a receiver answers where it cannot do what it is asked for.
+#[derive(Deserialize)]
+struct ErrorAnswer {
+    /// `/health` has a `reason`.
+    #[serde(alias = "reason")]
+    error: String,
+}
+
+impl Client {
+    /// A client of the receiver that the options name. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// When a file of the options cannot be used; the sentence names it.
+    pub fn new(options: &Options) -> Result<Self, String> {
+        let config = ureq::Agent::config_builder().timeout_global(Some(REQUEST_WITHIN));
+        let agent = agent::new(config, options.ca.as_deref(), None)?;
+        let password = options.password_file.as_deref().map(auth::basic).transpose()?;
+        Ok(Self { agent, url: options.url.clone(), authorization: password.or_else(|| options.url.authorization()) })
+    }
+
+    /// Asks for the JSON at a path of the receiver, within [`REQUEST_WITHIN`].
+    ///
+    /// # Errors
+    /// Why there is none: a sentence that begins with the URL, without its secrets.
+    pub fn get<T: DeserializeOwned>(&self, path: &str, query: Option<&str>) -> Result<T, String> {
+        let path = format!("{}{path}", self.url.path().trim_end_matches('/'));
+        let url = self.url.with_target(path.clone(), query);
+        self.request(&url).map_err(|why| format!("{}: {why}", self.url.with_target(path, None)))
+    }
+
+    fn request<T: DeserializeOwned>(&self, url: &Url) -> Result<T, String> {
+        let mut request = self.agent.get(url.to_request());
+        if let Some(authorization) = &self.authorization {
+            request = request.header("Authorization", authorization);
+        }
+        let (head, body) = request.call().map_err(|error| agent::explain(&self.agent, &error))?.into_parts();
+        match head.status {
+            StatusCode::OK => {
+                let body = body.into_with_config().limit(ANSWER_BYTES_MAX).reader();
+                serde_json::from_reader(BufReader::new(body)).map_err(|error| match error.is_io() {
+                    true => agent::explain(&self.agent, &io::Error::from(error).into()),
+                    false => format!("not the answer of a receiver: {error}"),
+                })
+            }
+            StatusCode::UNAUTHORIZED if self.authorization.is_none() => {
+                Err("a password is needed to read here; --password-file names the file that has it".to_owned())
+            }
+            StatusCode::UNAUTHORIZED => Err("the password is not the one that reading needs here".to_owned()),
+            status => {
+                let body = body.into_with_config().limit(ERROR_BYTES_MAX).reader();
+                let mut why = format!("HTTP {status}");
+                if let Ok(answer) = serde_json::from_reader::<_, ErrorAnswer>(BufReader::new(body)) {
+                    let _ = write!(why, ": {}", answer.error);
+                }
+                Err(why)
+            }
+        }
+    }
+}
