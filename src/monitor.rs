@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use crate::clock::unix_now;
 
 use crate::auth::TOKEN_LINE;
-use crate::probe::{self, Probe};
+use crate::probe::{self, Probes, Reading};
 use crate::sample::Sample;
 use crate::sample::line::{Precision, encode_line};
 use crate::stats::Heartbeat;
@@ -102,7 +102,7 @@ impl Monitor {
     /// # Errors
     /// When a file of the credentials cannot be used, a spool not be opened, or a thread not be started.
     pub fn start(options: &Options) -> io::Result<Self> {
-        let probe = Probe::new(&options.probe)?;
+        let probes = Probes::new(&options.probe)?;
         let (mut outlets, mut publishers) = (Vec::new(), Vec::new());
         let mut tokens = Tokens::new(&options.credentials)?;
         for destination in &options.destinations {
@@ -121,7 +121,7 @@ impl Monitor {
         let (stop_ticks, stopped) = mpsc::channel();
         let (options, heartbeat) = (options.clone(), Arc::new(Heartbeat::default()));
         let beating = heartbeat.clone();
-        let run = move || read_until(&stopped, probe, &options, &mut outlets, &beating);
+        let run = move || read_until(&stopped, probes, &options, &mut outlets, &beating);
         let ticks = thread::Builder::new().name("tick".into()).spawn(run)?;
         Ok(Self { stop_ticks, ticks, heartbeat, publishers })
     }
@@ -231,23 +231,20 @@ fn wait_for(mut tick: u64, interval_sec: u64, stopped: &mpsc::Receiver<()>, hear
 
 fn read_until(
     stopped: &mpsc::Receiver<()>,
-    mut probe: Probe,
+    mut probes: Probes,
     options: &Options,
     outlets: &mut [Sink],
     heartbeat: &Heartbeat,
 ) {
     let (started, source) = (Instant::now(), format!("{:016x}", random()));
-    let mut before = probe.read(started.elapsed());
     let mut problems = Vec::new();
+    // The first reading has no rates, and is not published.
+    log_new(&mut problems, probes.read(started.elapsed()).problems);
     let mut next = first_tick(unix_now(), options.interval_sec);
     for seq in 1_u64.. {
         let Some(tick) = wait_for(next, options.interval_sec, stopped, heartbeat) else { return };
-        let mut after = probe.read(started.elapsed());
-        let values = probe.values(&before, &after);
-        let found = std::mem::take(&mut after.problems);
-        let is_new = |problem: &&String| !problems.contains(*problem);
-        found.iter().filter(is_new).for_each(|problem| log::error!("Reading this host failed, details: {problem}"));
-        problems = found;
+        let Reading { values, problems: found } = probes.read(started.elapsed());
+        log_new(&mut problems, found);
         if !values.is_empty() {
             let sample = Sample { host: options.host.clone().into(), epoch: tick, values };
             let outgoing = Arc::new(QueuedSample { sample, key: format!("{source}-{seq}") });
@@ -256,9 +253,14 @@ fn read_until(
                 Sink::Udp(sender) => sender.publish(&outgoing.sample),
             });
         }
-        before = after;
         next = tick + options.interval_sec;
     }
+}
+
+/// Logs the problems of a reading that the one before did not have.
+fn log_new(problems: &mut Vec<String>, found: Vec<String>) {
+    found.iter().filter(|problem| !problems.contains(problem)).for_each(|problem| log::error!("{problem}"));
+    *problems = found;
 }
 
 /// A random number: the standard library seeds the keys of its hash maps from the operating system.

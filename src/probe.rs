@@ -1,278 +1,174 @@
-//! Reads this host, and turns two readings into the values of a sample.
+//! Reads this host. A probe measures one thing, and is one file of this folder.
 //!
-//! A reading holds the counters and gauges as the system gives them; what it lacks or cannot read is absent, and said,
-//! never a zero. Linux reads `/proc`; macOS asks `sysctl`, `vm_stat` and `iostat`, which has not been run on a Mac.
-//! File systems and textfiles are read aside, so that one that hangs holds up nothing.
+//! [`table::PROBES`] lists the probes that `--probes` selects from. Each file begins with its line of that table: the
+//! name, the labels with their units, and the source. To add a probe, write its file and add it to the table.
+//!
+//! What a probe cannot read is left out of the sample and reported as a problem; it is never published as zero. Calls
+//! that may hang, into file systems and directories of textfiles, run on threads of their own, so that a tick never
+//! waits for them. Linux reads `/proc` and `/sys`; macOS runs `sysctl`, `vm_stat` and `iostat`, which has not been
+//! tried on a Mac.
+
+#![cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "most probes measure Linux alone"))]
 
 mod background;
-#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "the rules are tested everywhere, and used on Linux"))]
 mod cgroup;
-#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "the parsers are tested everywhere, and used on Linux"))]
-mod devices;
+mod cpu;
+mod cpu_parts;
+mod disk;
 mod filesystem;
-#[cfg(target_os = "linux")]
-mod linux;
-#[cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "the parsers are tested everywhere, and run on a Mac"))]
+mod io;
+mod load;
+#[cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "the parsers are tested on every system"))]
 mod macos;
-#[cfg(target_os = "linux")]
+mod mem;
+mod net;
 mod proc_file;
+mod processes;
 mod selection;
+mod swap;
+mod table;
 mod textfile;
+mod traffic;
+mod uptime;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::sample::Values;
 use background::ANSWER_WITHIN;
-use devices::Traffic;
-use filesystem::Mount;
-#[cfg(target_os = "linux")]
-use linux as system;
-#[cfg(target_os = "macos")]
-use macos as system;
-use selection::Kind;
-pub use selection::{PROBES_MAX, Probes, Scope};
-use textfile::{Textfiles, Texts};
+use filesystem::FileSystems;
+use proc_file::ProcFiles;
+pub use selection::{PROBES_MAX, Scope, Selection};
+use textfile::Textfiles;
 
 /// What to read, and where.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// What to measure.
-    pub probes: Probes,
-    /// Whose processors and memory.
+    /// The probes that run.
+    pub probes: Selection,
+    /// Whose processors and memory `cpu` and `mem` measure.
     pub scope: Scope,
-    /// Where the proc file system is mounted.
+    /// Mount point of the proc file system.
     pub procfs: PathBuf,
-    /// Where the root file system is mounted whose disks are measured.
+    /// Mount point of the root file system below which the paths of `disk` begin.
     pub rootfs: PathBuf,
-    /// Directory of files with numbers of people's own.
+    /// Directory of textfiles: files of labels and values that other programs write.
     pub textfile: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let (procfs, rootfs) = ("/proc".into(), "/".into());
-        Self { probes: Probes::default(), scope: Scope::Host, procfs, rootfs, textfile: None }
+        Self { probes: Selection::default(), scope: Scope::Host, procfs, rootfs, textfile: None }
     }
 }
 
-/// Time the processors spent since the system started, in a unit of the system's own, summed over all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct CpuTimes {
-    /// The parts that count as busy. On Linux user, nice, system, irq, softirq and steal; guest time is within user.
-    busy: [u64; 6],
-    /// The parts that do not: idle and, where there is such a thing, waiting for I/O.
-    idle: [u64; 2],
-}
-
-impl CpuTimes {
-    /// What was spent after `before`. A counter that went backwards, as iowait may and all do when a processor is
-    /// taken away, counts as zero.
-    fn since(&self, before: &Self) -> Self {
-        let mut passed = *self;
-        passed.busy.iter_mut().zip(before.busy).for_each(|(now, before)| *now = now.saturating_sub(before));
-        passed.idle.iter_mut().zip(before.idle).for_each(|(now, before)| *now = now.saturating_sub(before));
-        passed
-    }
-
-    fn total(&self) -> u64 {
-        self.busy.iter().chain(&self.idle).fold(0, |sum, part| sum.saturating_add(*part))
+impl Options {
+    /// Mount point of sysfs: `sys` beside the proc file system, as `/sys` beside `/proc`.
+    fn sysfs(&self) -> PathBuf {
+        self.procfs.with_file_name("sys")
     }
 }
 
-/// What processors have done since some moment.
-#[derive(Debug, Clone, PartialEq)]
-enum Cpu {
-    Machine(CpuTimes),
-    Cgroup {
-        used_usec: u64,
-        /// How many processors' worth of time there may be in each second.
-        processors: f64,
-    },
-}
-
-/// Memory or swap in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Memory {
-    /// All of it.
-    total_bytes: u64,
-    /// What new work could have: of memory, without swapping.
-    available_bytes: u64,
-}
-
-/// What the system said at one moment; what was not asked for or could not be read is absent.
-#[derive(Debug, Default)]
+/// What one tick measured.
+#[derive(Debug, Default, PartialEq)]
 pub struct Reading {
-    /// On a clock that only rises.
-    at: Duration,
-    cpu: Option<Cpu>,
-    times: Option<CpuTimes>,
-    memory: Option<Memory>,
-    swap: Option<Memory>,
-    load1: Option<f64>,
-    processes: Option<u64>,
-    uptime_sec: Option<u64>,
-    disks: Option<Vec<Traffic>>,
-    interfaces: Option<Vec<Traffic>>,
-    /// Used percent of each file system asked for.
-    used: Vec<Option<f64>>,
-    texts: Arc<Texts>,
-    /// Why parts of it could not be read.
+    /// Labels and values: those of the probes in the order of their table, then those of textfiles.
+    pub values: Values<'static>,
+    /// Why values are missing, a sentence each that begins with the probe's name.
     pub problems: Vec<String>,
 }
 
-impl Reading {
-    /// What was read, or nothing, with the reason among the problems.
-    fn keep<T>(&mut self, read: Result<T, String>) -> Option<T> {
-        read.map_err(|problem| self.problems.push(problem)).ok()
+/// A probe of the selection, with all of the paths or devices that it was selected for.
+trait Probe: Send {
+    /// Starts the calls on other threads whose answers [`Self::read`] takes.
+    fn ask(&mut self) {}
+
+    /// Measures, and adds values and problems to the reading.
+    fn read(&mut self, tick: &mut Tick<'_>);
+}
+
+/// What a probe is made of.
+struct Setup<'a> {
+    options: &'a Options,
+    filesystems: &'a mut FileSystems,
+    /// The paths or devices it is selected for; `None` is the probe's name alone.
+    targets: Vec<Option<String>>,
+}
+
+/// What a probe works with during one tick.
+struct Tick<'a> {
+    /// Name of the running probe.
+    probe: &'static str,
+    /// Time of the tick, on a clock that only rises.
+    at: Duration,
+    /// Until when the tick waits for the answers of other threads.
+    until: Instant,
+    files: &'a mut ProcFiles,
+    filesystems: &'a mut FileSystems,
+    reading: &'a mut Reading,
+}
+
+impl Tick<'_> {
+    /// Adds a value, if it is known. `target` is the path or device behind the label's colon.
+    fn give(&mut self, label: &'static str, target: Option<&str>, value: Option<f64>) {
+        let Some(value) = value else { return };
+        let label = target.map_or(label.into(), |target| format!("{label}:{target}").into());
+        self.reading.values.push((label, value));
+    }
+
+    /// Reports why the probe, or its part for a `target`, has no value.
+    fn report(&mut self, target: Option<&str>, why: &str) {
+        let (probe, target) = (self.probe, target.map_or(String::new(), |target| format!(":{target}")));
+        self.reading.problems.push(format!("probe {probe}{target}: {why}"));
+    }
+
+    /// The value of a result, or `None` with the error reported.
+    fn ok<T>(&mut self, result: Result<T, String>) -> Option<T> {
+        result.map_err(|why| self.report(None, &why)).ok()
     }
 }
 
-/// Reads this host.
-pub struct Probe {
-    kinds: Vec<Kind>,
-    system: system::System,
-    /// A file system for each [`Kind::Disk`], in their order.
-    mounts: Vec<Mount>,
-    textfiles: Option<Textfiles>,
+/// The probes of a monitor.
+pub struct Probes {
+    probes: Vec<(&'static str, Box<dyn Probe>)>,
+    files: ProcFiles,
+    filesystems: FileSystems,
 }
 
-impl Probe {
-    /// Makes ready what the options need. Nothing is read yet.
+impl Probes {
+    /// Makes ready what the options select. Nothing is measured yet.
     ///
     /// # Errors
     /// When a thread cannot be started.
     pub fn new(options: &Options) -> std::io::Result<Self> {
-        let kinds = options.probes.0.clone();
-        let mounts = kinds.iter().filter_map(|kind| match kind {
-            Kind::Disk(path) => Some(Mount::new(&options.rootfs, path.as_deref().unwrap_or("/"))),
-            _ => None,
-        });
-        Ok(Self {
-            mounts: mounts.collect::<std::io::Result<_>>()?,
-            textfiles: options.textfile.as_deref().map(Textfiles::new).transpose()?,
-            system: system::System::new(options),
-            kinds,
-        })
+        let mut filesystems = FileSystems::new(options.rootfs.clone());
+        let mut probes = Vec::new();
+        for (about, targets) in options.probes.iter() {
+            let setup = Setup { options, filesystems: &mut filesystems, targets: targets.cloned().collect() };
+            probes.push((about.name, (about.new)(setup)?));
+        }
+        if let Some(path) = &options.textfile {
+            probes.push(("textfile", Box::new(Textfiles::new(path)?)));
+        }
+        Ok(Self { probes, files: ProcFiles::new(options.procfs.clone()), filesystems })
     }
 
-    /// Reads this host now, at `at` on a clock that only rises. Waits a few milliseconds at most for file systems and
-    /// textfiles that do not answer, and for nothing else.
-    #[must_use]
+    /// Measures this host now. `at` is the time on a clock that only rises. Rates are between this call and the one
+    /// before it, so that the first has none. Waits some 20 milliseconds at most for file systems and textfiles that
+    /// do not answer.
     pub fn read(&mut self, at: Duration) -> Reading {
-        let mut reading = Reading { at, ..Reading::default() };
-        self.mounts.iter_mut().for_each(Mount::ask);
-        self.textfiles.iter_mut().for_each(Textfiles::ask);
-        self.system.read(&self.kinds, &mut reading);
+        let mut reading = Reading::default();
+        self.files.begin_tick();
+        self.filesystems.ask();
+        self.probes.iter_mut().for_each(|(_, probe)| probe.ask());
         let until = Instant::now() + ANSWER_WITHIN;
-        for mount in &mut self.mounts {
-            let used = reading.keep(mount.answer(until));
-            reading.used.push(used);
-        }
-        if let Some(textfiles) = &mut self.textfiles {
-            reading.texts = reading.keep(textfiles.answer(until)).unwrap_or_default();
-            reading.problems.extend(reading.texts.problems.iter().cloned());
+        for (name, probe) in &mut self.probes {
+            let (files, filesystems) = (&mut self.files, &mut self.filesystems);
+            probe.read(&mut Tick { probe: name, at, until, files, filesystems, reading: &mut reading });
         }
         reading
     }
-
-    /// The values of the time between two readings, each where it is known: those of the probes in their order, and
-    /// then those of textfiles.
-    #[must_use]
-    pub fn values(&self, before: &Reading, after: &Reading) -> Values<'static> {
-        let mut values = Vec::with_capacity(self.kinds.len() + after.texts.values.len());
-        let mut used = after.used.iter();
-        for kind in &self.kinds {
-            let mut give = |stem: &str, value: Option<f64>| {
-                values.extend(value.map(|value| (kind.label(stem).into(), value)));
-            };
-            match kind {
-                Kind::Cpu => give(
-                    "cpu",
-                    before.cpu.as_ref().zip(after.cpu.as_ref()).and_then(|(before_cpu, cpu)| {
-                        busy_percent(before_cpu, cpu, after.at.saturating_sub(before.at))
-                    }),
-                ),
-                Kind::Mem => give("mem", after.memory.as_ref().and_then(used_percent)),
-                Kind::Swap => give("swap", after.swap.as_ref().and_then(used_percent)),
-                Kind::Load => give("load1", after.load1),
-                Kind::Disk(_) => give("disk", used.next().copied().flatten()),
-                Kind::Io(device) => {
-                    let [read, written] = rates(&before.disks, &after.disks, device, devices::is_disk, before, after);
-                    give("disk-read", read);
-                    give("disk-write", written);
-                }
-                Kind::Net(device) => {
-                    let [received, sent] =
-                        rates(&before.interfaces, &after.interfaces, device, devices::is_interface, before, after);
-                    give("net-in", received);
-                    give("net-out", sent);
-                }
-                #[expect(clippy::cast_precision_loss, reason = "no system has 2^53 processes")]
-                Kind::Processes => give("processes", after.processes.map(|count| count as f64)),
-                #[expect(clippy::cast_precision_loss, reason = "no system runs for 2^53 seconds")]
-                Kind::Uptime => give("uptime", after.uptime_sec.map(|sec| sec as f64)),
-                Kind::CpuParts => {
-                    let passed = before.times.zip(after.times).map(|(before, after)| after.since(&before));
-                    for (stem, part) in cpu_parts(passed) {
-                        give(stem, part);
-                    }
-                }
-            }
-        }
-        values.extend(after.texts.values.iter().map(|(label, value)| (label.clone().into(), *value)));
-        values
-    }
-}
-
-/// Share of what processors could have done that they did; `None` where no time went by.
-fn busy_percent(before: &Cpu, after: &Cpu, elapsed: Duration) -> Option<f64> {
-    match (before, after) {
-        (Cpu::Machine(before), Cpu::Machine(after)) => {
-            let passed = after.since(before);
-            percent(passed.busy.iter().fold(0, |sum, part| sum.saturating_add(*part)), passed.total())
-        }
-        (Cpu::Cgroup { used_usec: before, .. }, Cpu::Cgroup { used_usec: after, processors }) => {
-            let used_sec = Duration::from_micros(after.checked_sub(*before)?).as_secs_f64();
-            let share = used_sec / (elapsed.as_secs_f64() * processors);
-            share.is_finite().then(|| one_decimal(share * 100.0))
-        }
-        _ => None,
-    }
-}
-
-/// What busy time is made of, and the wait for I/O, in percent.
-fn cpu_parts(passed: Option<CpuTimes>) -> [(&'static str, Option<f64>); 4] {
-    let share = |part: fn(&CpuTimes) -> u64| passed.as_ref().and_then(|passed| percent(part(passed), passed.total()));
-    [
-        ("cpu-user", share(|passed| passed.busy[0].saturating_add(passed.busy[1]))),
-        ("cpu-system", share(|passed| passed.busy[2..5].iter().fold(0, |sum, part| sum.saturating_add(*part)))),
-        ("cpu-iowait", share(|passed| passed.idle[1])),
-        ("cpu-steal", share(|passed| passed.busy[5])),
-    ]
-}
-
-/// Bytes a second both ways: of one device, or of all that `counts` accepts.
-fn rates(
-    devices_before: &Option<Vec<Traffic>>,
-    devices_after: &Option<Vec<Traffic>>,
-    device: &Option<String>,
-    counts: fn(&str, &[Traffic]) -> bool,
-    before: &Reading,
-    after: &Reading,
-) -> [Option<f64>; 2] {
-    let (Some(devices_before), Some(devices_after)) = (devices_before, devices_after) else { return [None; 2] };
-    let elapsed = after.at.saturating_sub(before.at);
-    let rates = match device {
-        Some(device) => devices::rates(devices_before, devices_after, elapsed, |name, _| name == device),
-        None => devices::rates(devices_before, devices_after, elapsed, counts),
-    };
-    rates.map_or([None; 2], |rates| rates.map(Some))
-}
-
-fn used_percent(memory: &Memory) -> Option<f64> {
-    percent(memory.total_bytes.saturating_sub(memory.available_bytes), memory.total_bytes)
 }
 
 /// `part` of `whole` in percent with one decimal; `None` where there is no whole.
@@ -287,86 +183,84 @@ fn one_decimal(value: f64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+mod testing {
+    //! Probes over a proc root that a test writes.
+
     use super::*;
+    use std::fs;
 
-    fn values(probes: &str, before: &Reading, after: &Reading) -> Vec<(String, f64)> {
-        let probe = Probe::new(&Options { probes: probes.parse().unwrap(), ..Options::default() }).unwrap();
-        probe.values(before, after).into_iter().map(|(label, value)| (label.into_owned(), value)).collect()
+    /// A proc root in a directory of its own, and probes that read it.
+    pub(super) struct Host {
+        pub(super) root: tempfile::TempDir,
+        probes: Probes,
+        now: Duration,
     }
 
-    fn cpu(busy: [u64; 6], idle: [u64; 2]) -> Reading {
-        let times = CpuTimes { busy, idle };
-        Reading { cpu: Some(Cpu::Machine(times)), times: Some(times), ..Reading::default() }
+    impl Host {
+        pub(super) fn new(probes: &str, files: &[(&str, &str)]) -> Self {
+            Self::with(Options { probes: probes.parse().unwrap(), ..Options::default() }, files)
+        }
+
+        /// Probes with other options than the default ones; the proc root is the test's.
+        pub(super) fn with(mut options: Options, files: &[(&str, &str)]) -> Self {
+            let root = tempfile::tempdir().unwrap();
+            options.procfs = root.path().to_owned();
+            write(&root, files);
+            Self { probes: Probes::new(&options).unwrap(), root, now: Duration::ZERO }
+        }
+
+        /// Replaces files, and measures two seconds after the time before.
+        pub(super) fn read(&mut self, files: &[(&str, &str)]) -> Reading {
+            write(&self.root, files);
+            self.now += Duration::from_secs(2);
+            self.probes.read(self.now)
+        }
+
+        /// The values of [`Self::read`], where there is no problem.
+        pub(super) fn values(&mut self, files: &[(&str, &str)]) -> Vec<(String, f64)> {
+            let Reading { values, problems } = self.read(files);
+            assert_eq!(problems, [""; 0]);
+            values.into_iter().map(|(label, value)| (label.into_owned(), value)).collect()
+        }
     }
 
-    fn is(label: &str, value: f64) -> (String, f64) {
+    fn write(root: &tempfile::TempDir, files: &[(&str, &str)]) {
+        for (name, content) in files {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+    }
+
+    pub(super) fn is(label: &str, value: f64) -> (String, f64) {
         (label.to_owned(), value)
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{Host, is};
+    use super::*;
 
     #[test]
-    fn cpu_is_everything_but_idle_and_waiting() {
-        let before = cpu([100, 10, 50, 5, 5, 1], [1000, 100]);
-        let after = cpu([130, 11, 60, 6, 6, 3], [1140, 115]);
-        assert_eq!(values("cpu", &before, &after), [is("cpu", 22.5)]);
-        let idle = cpu([100, 10, 50, 5, 5, 1], [1200, 100]);
-        assert_eq!(values("cpu", &before, &idle), [is("cpu", 0.0)]);
+    fn values_follow_the_table_and_those_of_textfiles_come_last() {
+        let texts = tempfile::tempdir().unwrap();
+        std::fs::write(texts.path().join("a.txt"), "queue 7\n").unwrap();
+        let textfile = Some(texts.path().to_owned());
+        let options = Options { probes: "uptime,load".parse().unwrap(), textfile, ..Options::default() };
+        let mut host = Host::with(options, &[("loadavg", "0.5 0 0 1/2 3\n"), ("uptime", "12.9 1\n")]);
+        assert_eq!(host.values(&[]), [is("load1", 0.5), is("uptime", 12.0), is("queue", 7.0)]);
     }
 
     #[test]
-    #[cfg(target_os = "linux")]
-    fn parts_of_cpu_add_up_to_it_with_the_wait_for_io_beside() {
-        let before = cpu([100, 10, 50, 5, 5, 1], [1000, 100]);
-        let after = cpu([130, 11, 60, 6, 6, 3], [1140, 115]);
-        let expected =
-            [is("cpu", 22.5), is("cpu-user", 15.5), is("cpu-system", 6.0), is("cpu-iowait", 7.5), is("cpu-steal", 1.0)];
-        assert_eq!(values("cpu,cpu-parts", &before, &after), expected);
-        assert!(values("cpu-parts", &before, &before).is_empty());
-    }
-
-    #[test]
-    fn counters_that_go_backwards_count_as_zero() {
-        let before = cpu([100, 10, 50, 5, 5, 1], [1000, 100]);
-        let waited_less = cpu([150, 10, 50, 5, 5, 1], [1050, 40]);
-        assert_eq!(values("cpu", &before, &waited_less), [is("cpu", 50.0)]);
-        let one_processor_less = cpu([60, 5, 25, 2, 2, 0], [500, 50]);
-        assert!(values("cpu", &before, &one_processor_less).is_empty(), "no time went by, and that is not 0 percent");
-        assert!(values("cpu", &before, &before).is_empty());
-        let most = cpu([u64::MAX; 6], [u64::MAX; 2]);
-        assert_eq!(values("cpu", &before, &most), [is("cpu", 100.0)]);
-    }
-
-    #[test]
-    fn cpu_of_a_cgroup_is_against_what_it_may_use() {
-        let read = |at_sec, used_usec, processors| Reading {
-            at: Duration::from_secs(at_sec),
-            cpu: Some(Cpu::Cgroup { used_usec, processors }),
-            ..Reading::default()
-        };
-        let before = read(10, 1_000_000, 4.0);
-        assert_eq!(values("cpu", &before, &read(12, 1_500_000, 0.5)), [is("cpu", 50.0)]);
-        assert_eq!(values("cpu", &before, &read(12, 1_500_000, 4.0)), [is("cpu", 6.3)]);
-        assert!(values("cpu", &before, &read(12, 900_000, 4.0)).is_empty(), "it is another cgroup");
-        assert!(values("cpu", &before, &read(10, 1_500_000, 4.0)).is_empty(), "no time went by");
-        assert!(values("cpu", &before, &read(12, 1_000_000, 0.0)).is_empty());
-    }
-
-    #[test]
-    fn memory_is_what_is_not_available() {
-        let mem = |total_bytes, available_bytes| {
-            let memory = Some(Memory { total_bytes, available_bytes });
-            let reading = Reading { memory, swap: memory, ..Reading::default() };
-            values("mem", &reading, &reading)
-        };
-        assert_eq!(mem(1000, 649), [is("mem", 35.1)]);
-        assert_eq!(mem(1000, 2000), [is("mem", 0.0)]);
-        assert!(mem(0, 0).is_empty());
-    }
-
-    #[test]
-    fn values_of_textfiles_come_after_those_of_probes() {
-        let texts = Texts { values: vec![("queue".to_owned(), 7.0)], problems: Vec::new() };
-        let reading = Reading { load1: Some(0.5), used: vec![None], texts: Arc::new(texts), ..Reading::default() };
-        assert_eq!(values("load,disk", &reading, &reading), [is("load1", 0.5), is("queue", 7.0)]);
+    fn a_probe_that_cannot_read_is_reported_by_its_name_and_the_others_go_on() {
+        let mut host = Host::new("load,swap,uptime,io,net:eth0,processes", &[("loadavg", "1.5 0 0 1/2 3\n")]);
+        let Reading { values, problems } = host.read(&[]);
+        assert_eq!(values, [("load1".into(), 1.5)]);
+        let parts =
+            ["swap: cannot read ", "io: cannot read ", "net: cannot read ", "processes: ", "uptime: cannot read "];
+        assert_eq!(problems.len(), parts.len());
+        let are_named = problems.iter().zip(parts).all(|(problem, part)| problem.starts_with(&format!("probe {part}")));
+        assert!(are_named, "{problems:?}");
     }
 }

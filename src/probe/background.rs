@@ -1,41 +1,43 @@
-//! A thread for what may hang, as a call to a file system does whose server is gone: it is asked on every tick, and
-//! the tick goes on without it where it does not answer.
+//! A call on a thread of its own. Calls that may hang, as those into a file system do whose server is gone, are made
+//! this way: each tick asks for the answer, and goes on without it where it does not come in time.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a tick waits for answers, all together: far longer than they take, and far shorter than an interval.
+/// How long a tick waits for all answers together: far longer than they take, and far shorter than an interval.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(20);
 
-/// A thread that reads one thing, one call at a time. It ends when this is dropped, once its call returns.
+/// A thread that makes one call again and again, each time it is asked to. When this is dropped, it ends after the
+/// call that it is in.
 pub(super) struct BackgroundCall<T> {
-    asks: SyncSender<()>,
+    questions: SyncSender<()>,
     answers: Receiver<T>,
     is_asked: bool,
-    /// The call has outlasted a tick; the next ones do not wait for it.
+    /// The call was not answered in the tick that asked. Ticks do not wait for it any more.
     is_late: bool,
 }
 
 impl<T: Send + 'static> BackgroundCall<T> {
-    pub(super) fn start(name: &str, mut read: impl FnMut() -> T + Send + 'static) -> io::Result<Self> {
-        let (asks, asked) = mpsc::sync_channel(1);
+    /// Starts the thread, under a name.
+    pub(super) fn start(name: &str, mut call: impl FnMut() -> T + Send + 'static) -> io::Result<Self> {
+        let (questions, asked) = mpsc::sync_channel(1);
         let (answer, answers) = mpsc::sync_channel(1);
         thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || while asked.recv().is_ok() && answer.send(read()).is_ok() {})?;
-        Ok(Self { asks, answers, is_asked: false, is_late: false })
+            .spawn(move || while asked.recv().is_ok() && answer.send(call()).is_ok() {})?;
+        Ok(Self { questions, answers, is_asked: false, is_late: false })
     }
 
-    /// Asks, unless the call before has not returned.
+    /// Starts a call, unless the one before is still under way.
     pub(super) fn ask(&mut self) {
         if self.is_late && self.answers.try_recv().is_ok() {
-            // What it says is of an earlier tick.
+            // The answer belongs to an earlier tick.
             (self.is_asked, self.is_late) = (false, false);
         }
         if !self.is_asked {
-            self.is_asked = self.asks.try_send(()).is_ok();
+            self.is_asked = self.questions.try_send(()).is_ok();
         }
     }
 
@@ -54,10 +56,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_that_hangs_is_made_once_and_holds_nobody() {
+    fn a_call_that_hangs_is_made_once_and_holds_up_nobody() {
         let (release, held) = mpsc::channel::<()>();
         let mut calls = 0;
-        let mut aside = BackgroundCall::start("test", move || {
+        let mut background = BackgroundCall::start("test", move || {
             calls += 1;
             if calls == 1 {
                 let _ = held.recv();
@@ -66,18 +68,18 @@ mod tests {
         })
         .unwrap();
         for _ in 0..3 {
-            aside.ask();
-            assert_eq!(aside.answer(Instant::now()), None);
+            background.ask();
+            assert_eq!(background.answer(Instant::now()), None);
         }
         drop(release);
-        let patience = Instant::now() + Duration::from_secs(30);
-        // The answer to the first tick is not taken for one of a later tick; the one after it is.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        // The late answer to the first tick is dropped, and the call after it is answered.
         let answer = loop {
-            aside.ask();
-            if !aside.is_late {
-                break aside.answer(patience);
+            background.ask();
+            if !background.is_late {
+                break background.answer(deadline);
             }
-            assert!(Instant::now() < patience);
+            assert!(Instant::now() < deadline);
             thread::yield_now();
         };
         assert_eq!(answer, Some(2));

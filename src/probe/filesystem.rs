@@ -1,9 +1,11 @@
-//! How full file systems are, by `statvfs(3)`. Each is asked by a thread of its own, since the call hangs where the
-//! server of a file system is gone. The root alone, where its answer comes out of this host's memory, is asked at
-//! once: two threads that wake each other cost as much as a quarter of a tick.
+//! Usage of file systems, by `statvfs(3)`. The call hangs where the server of a file system is gone, so that a thread
+//! of its own makes it for each path.
+//!
+//! The root alone is asked by the tick itself where it cannot hang: two threads that wake each other cost as much as a
+//! quarter of a tick.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
 
 #[cfg(target_os = "linux")]
@@ -11,99 +13,211 @@ use nix::sys::statfs::{EXT4_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 
 use super::background::BackgroundCall;
-use super::percent;
+use super::one_decimal;
 
-/// One file system: the one that holds a path.
-pub(super) struct Mount {
+/// Most symbolic links in one path, as in the kernel.
+const LINKS_MAX: u32 = 40;
+
+/// How full a file system is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Usage {
+    /// Used space in percent of what users other than root may have. Above 100 where root has used what is reserved
+    /// for it.
+    pub(super) used_percent: f64,
+}
+
+/// The file systems that probes ask for.
+pub(super) struct FileSystems {
+    rootfs: PathBuf,
+    calls: Vec<FileSystem>,
+}
+
+/// The file system that holds one path.
+struct FileSystem {
     path: PathBuf,
-    /// Nothing where it is asked at once.
-    aside: Option<BackgroundCall<Result<f64, String>>>,
+    /// `None` where the tick makes the call itself.
+    call: Option<BackgroundCall<Result<Usage, String>>>,
 }
 
-impl Mount {
-    /// The file system that holds `path` of the system whose root is mounted at `rootfs`.
-    pub(super) fn new(rootfs: &Path, path: &str) -> io::Result<Self> {
-        let path = rootfs.join(path.trim_start_matches('/'));
-        if never_waits(&path) {
-            return Ok(Self { path, aside: None });
-        }
-        let asked = path.clone();
-        let aside = BackgroundCall::start("statvfs", move || used_percent(&asked))?;
-        Ok(Self { path, aside: Some(aside) })
+impl FileSystems {
+    /// File systems of the system whose root is mounted at `rootfs`.
+    pub(super) fn new(rootfs: PathBuf) -> Self {
+        Self { rootfs, calls: Vec::new() }
     }
 
+    /// Adds the file system that holds `path`, which begins with `/`, and returns its index.
+    pub(super) fn add(&mut self, path: &str) -> io::Result<usize> {
+        let path = PathBuf::from(path);
+        let call = if self.rootfs == Path::new("/") && cannot_hang(&path) {
+            None
+        } else {
+            let (rootfs, path) = (self.rootfs.clone(), path.clone());
+            Some(BackgroundCall::start("statvfs", move || usage(&rootfs, &path))?)
+        };
+        self.calls.push(FileSystem { path, call });
+        Ok(self.calls.len() - 1)
+    }
+
+    /// Starts the calls of this tick.
     pub(super) fn ask(&mut self) {
-        self.aside.iter_mut().for_each(BackgroundCall::ask);
+        self.calls.iter_mut().filter_map(|filesystem| filesystem.call.as_mut()).for_each(BackgroundCall::ask);
     }
 
-    /// Used space in percent.
-    pub(super) fn answer(&mut self, until: Instant) -> Result<f64, String> {
-        let Some(aside) = &mut self.aside else { return used_percent(&self.path) };
-        let late = || Err(format!("the file system of {} does not answer", self.path.display()));
-        aside.answer(until).unwrap_or_else(late)
+    /// The usage of the file system with this index, if it answers before `until`.
+    pub(super) fn usage(&mut self, index: usize, until: Instant) -> Result<Usage, String> {
+        let FileSystem { path, call } = &mut self.calls[index];
+        let Some(call) = call else { return usage(&self.rootfs, path) };
+        call.answer(until).unwrap_or_else(|| Err("the file system does not answer".to_owned()))
     }
 }
 
-/// Whether a file system answers without a disk or a server, and cannot be replaced by one of another kind while this
-/// process runs, as by a mount over it: no path but the root leads to what it did for sure.
+/// Whether the file system of a path answers without a disk or a server, and no mount can put another one in its place
+/// while this process runs: that is sure of the root alone.
 #[cfg(target_os = "linux")]
-fn never_waits(path: &Path) -> bool {
-    // ext4 has the number of ext2 and ext3 too. XFS may wait for its disk, and overlayfs asks another file system.
+fn cannot_hang(path: &Path) -> bool {
+    // The number of ext4 is that of ext2 and ext3 too. XFS may wait for its disk, and overlayfs asks another one.
     path == Path::new("/")
         && statfs(path).is_ok_and(|about| [EXT4_SUPER_MAGIC, TMPFS_MAGIC].contains(&about.filesystem_type()))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn never_waits(_path: &Path) -> bool {
+fn cannot_hang(_path: &Path) -> bool {
     false
 }
 
-fn used_percent(path: &Path) -> Result<f64, String> {
-    let said = statvfs(path).map_err(|error| format!("cannot read the file system of {}: {error}", path.display()))?;
-    // The types of these differ between systems.
-    #[allow(clippy::useless_conversion, reason = "they are of 32 bits on some systems")]
-    let [blocks, free, available] = [said.blocks().into(), said.blocks_free().into(), said.blocks_available().into()];
-    used(blocks, free, available).ok_or_else(|| format!("the file system of {} has no size", path.display()))
+/// Usage of the file system that holds `path` below `rootfs`.
+fn usage(rootfs: &Path, path: &Path) -> Result<Usage, String> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => "there is no such path".to_owned(),
+        _ => format!("cannot read the file system: {error}"),
+    };
+    let path = if rootfs == Path::new("/") { path.to_owned() } else { resolve(rootfs, path).map_err(failed)? };
+    let about = statvfs(&path).map_err(|error| failed(error.into()))?;
+    // Their types differ between systems.
+    #[allow(clippy::useless_conversion, reason = "they have 32 bits on some systems")]
+    let [blocks, free, available] =
+        [about.blocks().into(), about.blocks_free().into(), about.blocks_available().into()];
+    let used_percent = used_percent(blocks, free, available).ok_or("the file system has no size")?;
+    Ok(Usage { used_percent })
 }
 
-/// Used blocks in percent of those that others than the superuser may use, as `df` has it.
-fn used(blocks: u64, free: u64, available: u64) -> Option<f64> {
-    let used = blocks.saturating_sub(free);
-    percent(used, used.saturating_add(available))
+/// Used blocks in percent of those that users other than root may have, as `df` computes it.
+///
+/// `available` is negative, as a number of 64 bits, where root has used more than all others may.
+fn used_percent(blocks: u64, free: u64, available: u64) -> Option<f64> {
+    let used = blocks.checked_sub(free)?;
+    #[expect(clippy::cast_precision_loss, reason = "one decimal is kept of it")]
+    let (used, for_users) = (used as f64, used as f64 + available.cast_signed() as f64);
+    if blocks == 0 {
+        return None;
+    }
+    Some(if for_users > 0.0 { one_decimal(used / for_users * 100.0) } else { 100.0 })
+}
+
+/// Follows the symbolic links of a path as a process whose root is `root` would: absolute targets begin there, and
+/// `..` does not leave it.
+fn resolve(root: &Path, path: &Path) -> io::Result<PathBuf> {
+    let mut resolved = PathBuf::new();
+    let mut rest: Vec<PathBuf> = components(path);
+    let mut links = 0;
+    while let Some(component) = rest.pop() {
+        if component == Path::new("/") {
+            resolved.clear();
+        } else if component == Path::new("..") {
+            resolved.pop();
+        } else {
+            let below = resolved.join(&component);
+            match root.join(&below).read_link() {
+                Ok(target) => {
+                    links += 1;
+                    if links > LINKS_MAX {
+                        return Err(nix::errno::Errno::ELOOP.into());
+                    }
+                    rest.extend(components(&target));
+                }
+                // It is not a link.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => resolved = below,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(root.join(resolved))
+}
+
+/// The components of a path, the last one first.
+fn components(path: &Path) -> Vec<PathBuf> {
+    let is_step = |component: &Component<'_>| *component != Component::CurDir;
+    path.components().rev().filter(is_step).map(|component| PathBuf::from(component.as_os_str())).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
     use std::time::Duration;
 
     #[test]
-    fn used_is_what_df_says() {
-        // Of 1,000 blocks 50 are kept for the superuser.
-        assert_eq!(used(1000, 430, 380), Some(60.0));
-        assert_eq!(used(1000, 50, 0), Some(100.0));
-        assert_eq!(used(1000, 1000, 950), Some(0.0));
-        assert_eq!(used(0, 0, 0), None);
-        assert_eq!(used(10, 20, 5), Some(0.0), "more free blocks than there are");
+    fn used_space_is_what_df_shows() {
+        // Of 1,000 blocks 50 are reserved for root.
+        assert_eq!(used_percent(1000, 430, 380), Some(60.0));
+        assert_eq!(used_percent(1000, 50, 0), Some(100.0));
+        assert_eq!(used_percent(1000, 1000, 950), Some(0.0));
+        assert_eq!(used_percent(0, 0, 0), None);
+        assert_eq!(used_percent(10, 20, 5), None, "more free blocks than there are");
     }
 
     #[test]
-    fn a_path_is_below_the_root_and_its_problems_name_it() {
+    fn a_file_system_whose_reserve_is_in_use_is_more_than_full() {
+        let negative = |blocks: i64| blocks.cast_unsigned();
+        assert_eq!(used_percent(2000, 60, negative(-40)), Some(102.1));
+        assert_eq!(used_percent(100, 0, negative(-100)), Some(100.0));
+    }
+
+    #[test]
+    fn a_path_is_below_the_root() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("var")).unwrap();
-        let read = |path: &str| {
-            let mut mount = Mount::new(root.path(), path).unwrap();
-            mount.ask();
-            mount.answer(Instant::now() + Duration::from_secs(30))
+        let mut filesystems = FileSystems::new(root.path().to_owned());
+        let mut read = |path: &str| {
+            let index = filesystems.add(path).unwrap();
+            filesystems.ask();
+            filesystems.usage(index, Instant::now() + Duration::from_secs(30))
         };
         let (whole, var) = (read("/").unwrap(), read("/var").unwrap());
-        assert!((0.0..=100.0).contains(&whole) && (0.0..=100.0).contains(&var));
-        let said = read("/gone").unwrap_err();
-        assert!(said.contains(&format!("{}/gone: ", root.path().display())), "{said}");
+        assert!(whole.used_percent >= 0.0 && var.used_percent >= 0.0);
+        assert_eq!(read("/gone"), Err("there is no such path".to_owned()));
         if cfg!(target_os = "linux") {
-            let mut proc = Mount::new(Path::new("/"), "/proc").unwrap();
-            proc.ask();
-            assert!(proc.answer(Instant::now() + Duration::from_secs(30)).unwrap_err().contains("has no size"));
+            assert_eq!(usage(Path::new("/"), Path::new("/proc")), Err("the file system has no size".to_owned()));
         }
+    }
+
+    #[test]
+    fn links_stay_below_the_root() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        std::fs::create_dir_all(at("srv/data/deep")).unwrap();
+        for (target, link) in [
+            ("/srv/data", "absolute"),
+            ("srv/./data", "relative"),
+            ("/../../srv", "above"),
+            ("absolute/deep", "chain"),
+            ("loop", "loop"),
+            ("/proc", "out"),
+        ] {
+            symlink(target, at(link)).unwrap();
+        }
+        let resolved = |path: &str| resolve(root.path(), Path::new(path));
+        for (path, expected) in [
+            ("/", ""),
+            ("/absolute", "srv/data"),
+            ("/relative/../data", "srv/data"),
+            ("/above/data/deep", "srv/data/deep"),
+            ("/chain", "srv/data/deep"),
+            ("/../../..", ""),
+        ] {
+            assert_eq!(resolved(path).unwrap(), at(expected), "{path}");
+        }
+        assert_eq!(resolved("/out").unwrap_err().kind(), io::ErrorKind::NotFound, "/proc is not below the root");
+        assert!(resolved("/loop").unwrap_err().to_string().contains("symbolic links"));
     }
 }

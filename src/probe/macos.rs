@@ -1,8 +1,9 @@
-//! macOS: `sysctl` for the size of memory, `vm_stat` for its use, and a running `iostat` for the processors, because
+//! `cpu`, `mem` and `load` of macOS: `sysctl` for the size of memory, `vm_stat` for its use, and a running `iostat` for the processors, because
 //! `sysctl` of macOS has no counters of processor time. The parsers are plain functions, tested on every system
 //! against output in the form that Apple's manual pages show; the commands themselves have not been run on a Mac.
 
-use super::{CpuTimes, Memory};
+use super::cpu::CpuTimes;
+use super::mem::Memory;
 
 /// Reads `vm_stat`: available is free and inactive, as psutil has it, and so lizmon had it.
 fn parse_available_bytes(vm_stat: &str) -> Option<u64> {
@@ -30,76 +31,97 @@ fn parse_load1(loads: &str) -> Option<f64> {
 }
 
 fn memory(memsize: &str, vm_stat: &str) -> Result<Memory, String> {
-    let total_bytes = memsize.trim().parse().map_err(|_| format!("cannot parse sysctl hw.memsize: {memsize:?}"))?;
+    let total_bytes = memsize.trim().parse().map_err(|_| "cannot parse sysctl hw.memsize".to_owned())?;
     let available_bytes = parse_available_bytes(vm_stat).ok_or("cannot parse vm_stat")?;
     Ok(Memory { total_bytes, available_bytes: available_bytes.min(total_bytes) })
 }
 
-/// Adds one second's percentages to the counters that two readings are told apart by.
+/// Adds the percentages of one second to the counters.
 fn add_percent(times: &mut CpuTimes, [user, system, idle]: [u64; 3]) {
     times.busy[0] += user;
     times.busy[2] += system;
-    times.idle[0] += idle;
+    times.idle += idle;
 }
 
 #[cfg(target_os = "macos")]
-pub(super) use running::System;
+pub(super) use running::{cpu, load, mem};
 
 #[cfg(target_os = "macos")]
 mod running {
-    use std::io::{BufRead, BufReader};
+    use std::io::{self, BufRead, BufReader};
     use std::process::{Command, Stdio};
     use std::sync::{Arc, Mutex, PoisonError};
     use std::thread;
 
-    use super::super::selection::Kind;
-    use super::super::{Cpu, CpuTimes, Options, Reading};
+    use super::super::cpu::CpuTimes;
+    use super::super::{Probe, Setup, Tick};
 
-    pub(in super::super) struct System {
+    pub(in super::super) fn cpu(_setup: Setup<'_>) -> io::Result<Box<dyn Probe>> {
+        let times = Arc::new(Mutex::new(Ok(CpuTimes::default())));
+        let shared = times.clone();
+        thread::Builder::new().name("iostat".into()).spawn(move || {
+            let ended =
+                follow_iostat(&shared).err().map_or("iostat ended".to_owned(), |error| format!("iostat: {error}"));
+            *shared.lock().unwrap_or_else(PoisonError::into_inner) = Err(ended);
+        })?;
+        Ok(Box::new(Cpu { times, before: None }))
+    }
+
+    pub(in super::super) fn mem(_setup: Setup<'_>) -> io::Result<Box<dyn Probe>> {
+        Ok(Box::new(Mem))
+    }
+
+    pub(in super::super) fn load(_setup: Setup<'_>) -> io::Result<Box<dyn Probe>> {
+        Ok(Box::new(Load))
+    }
+
+    struct Cpu {
         times: Arc<Mutex<Result<CpuTimes, String>>>,
+        before: Option<CpuTimes>,
     }
 
-    impl System {
-        pub(in super::super) fn new(_options: &Options) -> Self {
-            let times = Arc::new(Mutex::new(Ok(CpuTimes::default())));
-            let shared = times.clone();
-            thread::spawn(move || {
-                let ended =
-                    follow_iostat(&shared).err().map_or("iostat ended".to_owned(), |error| format!("iostat: {error}"));
-                *shared.lock().unwrap_or_else(PoisonError::into_inner) = Err(ended);
-            });
-            Self { times }
-        }
-
-        pub(in super::super) fn read(&mut self, kinds: &[Kind], reading: &mut Reading) {
-            if kinds.contains(&Kind::Cpu) {
-                let times = self.times.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                reading.cpu = reading.keep(times).map(Cpu::Machine);
-            }
-            if kinds.contains(&Kind::Mem) {
-                let memory = output("sysctl", &["-n", "hw.memsize"])
-                    .and_then(|memsize| super::memory(&memsize, &output("vm_stat", &[])?));
-                reading.memory = reading.keep(memory);
-            }
-            if kinds.contains(&Kind::Load) {
-                let load1 = output("sysctl", &["-n", "vm.loadavg"]).and_then(|loads| {
-                    super::parse_load1(&loads).ok_or_else(|| format!("cannot parse sysctl vm.loadavg: {loads:?}"))
-                });
-                reading.load1 = reading.keep(load1);
-            }
+    impl Probe for Cpu {
+        fn read(&mut self, tick: &mut Tick<'_>) {
+            let times = self.times.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let times = tick.ok(times);
+            let before = std::mem::replace(&mut self.before, times);
+            let spent = before.zip(times).and_then(|(before, times)| times.since(&before));
+            tick.give("cpu", None, spent.and_then(|spent| spent.busy_percent()));
         }
     }
 
-    fn follow_iostat(times: &Mutex<Result<CpuTimes, String>>) -> std::io::Result<()> {
+    struct Mem;
+
+    impl Probe for Mem {
+        fn read(&mut self, tick: &mut Tick<'_>) {
+            let memory = output("sysctl", &["-n", "hw.memsize"])
+                .and_then(|memsize| super::memory(&memsize, &output("vm_stat", &[])?));
+            let memory = tick.ok(memory);
+            tick.give("mem", None, memory.and_then(|memory| memory.used_percent()));
+        }
+    }
+
+    struct Load;
+
+    impl Probe for Load {
+        fn read(&mut self, tick: &mut Tick<'_>) {
+            let load1 = output("sysctl", &["-n", "vm.loadavg"])
+                .and_then(|loads| super::parse_load1(&loads).ok_or("cannot parse sysctl vm.loadavg".to_owned()));
+            let load1 = tick.ok(load1);
+            tick.give("load1", None, load1);
+        }
+    }
+
+    /// Adds up what `iostat` prints each second, until it ends.
+    fn follow_iostat(times: &Mutex<Result<CpuTimes, String>>) -> io::Result<()> {
         let child =
             Command::new("iostat").args(["-n", "0", "-w", "1"]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let Some(stdout) = child.stdout else { return Ok(()) };
-        // The first figures are averages since the system started.
-        let lines = BufReader::new(stdout).lines();
-        for line in
-            lines.filter(|line| line.as_ref().map_or(true, |line| super::parse_cpu_percent(line).is_some())).skip(1)
-        {
-            if let Some(percent) = super::parse_cpu_percent(&line?) {
+        let mut is_first = true;
+        for line in BufReader::new(stdout).lines() {
+            let Some(percent) = super::parse_cpu_percent(&line?) else { continue };
+            // The first figures are averages since the system started.
+            if !std::mem::take(&mut is_first) {
                 if let Ok(times) = &mut *times.lock().unwrap_or_else(PoisonError::into_inner) {
                     super::add_percent(times, percent);
                 }
@@ -148,7 +170,7 @@ Pages purgeable:                           2000.
         let output = "      cpu    load average\n us sy id   1m   5m   15m\n  4  3 93  1.52 1.60 1.71\n 52 11 37  1.48 1.59 1.70\n";
         let mut times = CpuTimes::default();
         output.lines().filter_map(parse_cpu_percent).for_each(|percent| add_percent(&mut times, percent));
-        assert_eq!(times, CpuTimes { busy: [56, 0, 14, 0, 0, 0], idle: [130, 0] });
+        assert_eq!(times, CpuTimes { busy: [56, 0, 14, 0, 0, 0], idle: 130, iowait: 0 });
         assert_eq!(parse_cpu_percent("400 0 0"), None);
         assert_eq!(parse_cpu_percent("  0  0  0"), None);
     }

@@ -1,178 +1,168 @@
-//! What `/proc` costs: its files read without opening them each time, and its processes counted without listing them.
+//! The files of `/proc`: each is read once a tick, whichever probes use it, and those of the kernel stay open.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Seek};
-use std::os::unix::fs::MetadataExt;
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
-
-/// Room for the files of most machines; those of a hundred processors and more have it grow.
-const FILE_BYTES: usize = 8 << 10;
+/// First length of a buffer: room for the files of most machines.
+const BUFFER_BYTES: usize = 8 << 10;
 /// Longest file in bytes: `/proc/stat` of the largest machines has a few hundred thousand.
 const FILE_BYTES_MAX: usize = 4 << 20;
-/// How many counts of processes go by before they are listed again. Until then a directory that the kernel has made
-/// in `/proc` meanwhile, as few drivers do, counts as one.
-const LISTED_EVERY: u32 = 60;
 
-/// A file of `/proc`.
-pub(super) struct ProcFile {
+/// The files of one mount of the proc file system, as they are in this tick.
+pub(super) struct ProcFiles {
+    root: PathBuf,
+    files: Vec<(&'static str, ProcFile)>,
+}
+
+impl ProcFiles {
+    pub(super) fn new(root: PathBuf) -> Self {
+        Self { root, files: Vec::new() }
+    }
+
+    /// Lets each file be read again.
+    pub(super) fn begin_tick(&mut self) {
+        self.files.iter_mut().for_each(|(_, file)| file.read_bytes = None);
+    }
+
+    /// Text of the file of this name. Bytes that are not UTF-8 become U+FFFD.
+    pub(super) fn text(&mut self, name: &'static str) -> Result<Cow<'_, str>, String> {
+        let known = self.files.iter().position(|(known, _)| *known == name);
+        let index = known.unwrap_or_else(|| {
+            self.files.push((name, ProcFile::new(self.root.join(name))));
+            self.files.len() - 1
+        });
+        let file = &mut self.files[index].1;
+        match file.read() {
+            Ok(bytes) => Ok(String::from_utf8_lossy(&file.buffer[..bytes])),
+            Err(error) => Err(format!("cannot read {}: {error}", file.path.display())),
+        }
+    }
+
+    /// The number that a file begins with.
+    pub(super) fn first_number(&mut self, name: &'static str) -> Result<f64, String> {
+        let number = self.text(name)?.split_ascii_whitespace().next().and_then(|number| number.parse::<f64>().ok());
+        let number = number.filter(|number| number.is_finite() && *number >= 0.0);
+        number.ok_or_else(|| self.wrong(name, "it does not begin with a number"))
+    }
+
+    /// Says what is wrong with the content of a file.
+    pub(super) fn wrong(&self, name: &str, why: &str) -> String {
+        format!("cannot parse {}: {why}", self.root.join(name).display())
+    }
+}
+
+/// One file.
+struct ProcFile {
     path: PathBuf,
-    /// The file, where it is the kernel's: it stays open, since its content is made anew for who reads from its start.
-    /// A file of any other kind may be replaced, and is opened each time.
+    /// The open file, if it is the kernel's: whoever reads it from its start gets its present content. A file of
+    /// another kind may be replaced by a new one, and is opened each time.
     kept: Option<File>,
+    buffer: Vec<u8>,
+    /// How much of the buffer this tick has read; `None` before it reads.
+    read_bytes: Option<usize>,
 }
 
 impl ProcFile {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, kept: None }
+    fn new(path: PathBuf) -> Self {
+        Self { path, kept: None, buffer: Vec::new(), read_bytes: None }
     }
 
-    /// What is wrong with its content.
-    pub(super) fn wrong(&self, why: &str) -> String {
-        format!("cannot parse {}: {why}", self.path.display())
+    /// Reads the file into its buffer, unless this tick has, and returns how many bytes it has.
+    fn read(&mut self) -> io::Result<usize> {
+        if self.read_bytes.is_none() {
+            self.read_bytes = Some(self.read_again()?);
+        }
+        Ok(self.read_bytes.unwrap_or_default())
     }
 
-    /// Reads it into `buffer`, which grows where it is too short and is of use for the next file.
-    pub(super) fn read<'a>(&mut self, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], String> {
-        let read = self.try_read(buffer).map_err(|error| format!("cannot read {}: {error}", self.path.display()));
-        read.map(|bytes| &buffer[..bytes])
-    }
-
-    pub(super) fn read_text<'a>(&mut self, buffer: &'a mut Vec<u8>) -> Result<&'a str, String> {
-        str::from_utf8(self.read(buffer)?).map_err(|_| self.wrong("it is not UTF-8"))
-    }
-
-    fn try_read(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    fn read_again(&mut self) -> io::Result<usize> {
         let (mut file, is_kept) = match self.kept.take() {
-            Some(mut file) => {
-                file.rewind()?;
-                (file, true)
-            }
+            Some(file) => (file, true),
             None => (File::open(&self.path)?, false),
         };
         let mut bytes = 0;
         loop {
-            if bytes == buffer.len() {
+            if bytes == self.buffer.len() {
                 if bytes == FILE_BYTES_MAX {
                     return Err(io::Error::other(format!("it is longer than {FILE_BYTES_MAX} bytes, the limit")));
                 }
-                buffer.resize((bytes * 2).clamp(FILE_BYTES, FILE_BYTES_MAX), 0);
+                self.buffer.resize((bytes * 2).clamp(BUFFER_BYTES, FILE_BYTES_MAX), 0);
             }
-            match file.read(&mut buffer[bytes..]) {
+            let rest = &mut self.buffer[bytes..];
+            let more = if is_kept { file.read_at(rest, bytes as u64) } else { file.read(rest) };
+            match more {
                 Ok(0) => break,
                 Ok(more) => bytes += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        let is_the_kernels = || fstatfs(&file).is_ok_and(|about| about.filesystem_type() == PROC_SUPER_MAGIC);
-        if is_kept || is_the_kernels() {
+        if is_kept || is_of_the_kernel(&file) {
             self.kept = Some(file);
         }
         Ok(bytes)
     }
 }
 
-/// The processes in `/proc`: its directories whose names are numbers.
-///
-/// To list them costs more than all else that is read, and the more the more there are. But the links of `/proc` are
-/// two and one for each directory in it, so that with the number of the other directories they tell it too. Where that
-/// does not hold, as in the `/proc` of a container, whose links count the processes of the whole machine, they are
-/// listed each time.
-pub(super) struct Processes {
-    procfs: PathBuf,
-    /// Links that stand for no process.
-    others: u64,
-    /// How many counts may do with the links.
-    by_links: u32,
+/// Whether a file is of the proc file system.
+#[cfg(target_os = "linux")]
+fn is_of_the_kernel(file: &File) -> bool {
+    use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+    fstatfs(file).is_ok_and(|about| about.filesystem_type() == PROC_SUPER_MAGIC)
 }
 
-impl Processes {
-    pub(super) fn new(procfs: PathBuf) -> Self {
-        Self { procfs, others: 0, by_links: 0 }
-    }
-
-    pub(super) fn count(&mut self) -> Result<u64, String> {
-        let count = self.try_count().map_err(|error| format!("cannot read {}: {error}", self.procfs.display()))?;
-        if count > 0 { Ok(count) } else { Err(format!("{} has no processes", self.procfs.display())) }
-    }
-
-    fn try_count(&mut self) -> io::Result<u64> {
-        let links = fs::metadata(&self.procfs)?.nlink();
-        if self.by_links > 0 {
-            self.by_links -= 1;
-            return Ok(links.saturating_sub(self.others));
-        }
-        let mut count = 0;
-        self.others = 2;
-        for entry in fs::read_dir(&self.procfs)? {
-            let entry = entry?;
-            if entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
-                count += 1;
-            } else if entry.file_type()?.is_dir() {
-                self.others += 1;
-            }
-        }
-        // One that came or went meanwhile spoils the comparison: the next count is another try.
-        if links == self.others + count {
-            self.by_links = LISTED_EVERY;
-        }
-        Ok(count)
-    }
+#[cfg(not(target_os = "linux"))]
+fn is_of_the_kernel(_file: &File) -> bool {
+    false
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
-    fn a_file_that_is_replaced_is_read_anew_and_a_long_one_whole() {
+    fn a_file_that_is_replaced_is_opened_again_and_a_long_one_is_read_whole() {
         let root = tempfile::tempdir().unwrap();
-        let (path, mut buffer) = (root.path().join("stat"), Vec::new());
-        let mut file = ProcFile::new(path.clone());
-        for content in ["short\n".to_owned(), "long\n".repeat(FILE_BYTES), String::new()] {
+        let path = root.path().join("stat");
+        let mut files = ProcFiles::new(root.path().to_owned());
+        for content in ["short\n".to_owned(), "long\n".repeat(BUFFER_BYTES), String::new()] {
             fs::write(root.path().join("new"), &content).unwrap();
             fs::rename(root.path().join("new"), &path).unwrap();
-            assert_eq!(file.read_text(&mut buffer), Ok(&*content));
+            files.begin_tick();
+            assert_eq!(files.text("stat").unwrap(), *content);
         }
         fs::write(&path, vec![b' '; FILE_BYTES_MAX + 1]).unwrap();
-        assert!(file.read(&mut buffer).unwrap_err().ends_with("longer than 4194304 bytes, the limit"));
+        assert_eq!(files.text("stat").unwrap(), "", "what this tick has read");
+        files.begin_tick();
+        assert!(files.text("stat").unwrap_err().ends_with("longer than 4194304 bytes, the limit"));
         fs::write(&path, b"caf\xe9").unwrap();
-        assert_eq!(file.read_text(&mut buffer), Err(file.wrong("it is not UTF-8")));
+        assert_eq!(files.text("stat").unwrap(), "caf\u{fffd}");
         drop(root);
-        assert!(file.read(&mut buffer).unwrap_err().starts_with("cannot read "));
+        files.begin_tick();
+        assert!(files.text("stat").unwrap_err().starts_with("cannot read "));
     }
 
     #[test]
-    fn a_file_of_the_kernel_stays_open_and_is_never_stale() {
-        let (mut file, mut buffer) = (ProcFile::new("/proc/thread-self/comm".into()), Vec::new());
-        assert!(file.read(&mut buffer).is_ok() && file.kept.is_some());
+    #[cfg(target_os = "linux")]
+    fn a_file_of_the_kernel_stays_open_and_shows_its_present_content() {
+        let mut file = ProcFile::new("/proc/thread-self/comm".into());
+        assert!(file.read().is_ok() && file.kept.is_some());
         fs::write("/proc/thread-self/comm", "renamed").unwrap();
-        assert_eq!(file.read_text(&mut buffer), Ok("renamed\n"));
+        file.read_bytes = None;
+        assert_eq!(file.read().unwrap(), b"renamed\n".len());
+        assert!(file.buffer.starts_with(b"renamed\n"));
     }
 
     #[test]
-    fn processes_are_counted_by_links_where_these_agree() {
+    fn a_file_may_begin_with_a_number() {
         let root = tempfile::tempdir().unwrap();
-        let make = |name: &str| fs::create_dir(root.path().join(name)).unwrap();
-        ["1", "22", "sys"].into_iter().for_each(make);
-        fs::write(root.path().join("stat"), "").unwrap();
-        let mut processes = Processes::new(root.path().to_owned());
-        assert_eq!(processes.count(), Ok(2));
-        // Not every file system counts links as the kernel's does: it is then as in the next case.
-        let by_links = processes.by_links;
-        make("333");
-        assert_eq!((processes.count(), processes.by_links), (Ok(3), by_links.saturating_sub(1)));
-        // What is listed is right whatever the links say.
-        processes.by_links = 0;
-        make("4444");
-        make("irq");
-        assert_eq!(processes.count(), Ok(4));
-        fs::remove_dir(root.path().join("1")).unwrap();
-        assert_eq!(processes.count(), Ok(3));
-        drop(root);
-        assert!(processes.count().unwrap_err().starts_with("cannot read "));
-        assert!(Processes::new("/proc/sys".into()).count().unwrap_err().ends_with("has no processes"));
+        for (content, number) in [("1.5 2 3\n", Some(1.5)), ("nan 1", None), ("-1", None), ("inf", None), ("", None)] {
+            fs::write(root.path().join("loadavg"), content).unwrap();
+            assert_eq!(ProcFiles::new(root.path().to_owned()).first_number("loadavg").ok(), number, "{content:?}");
+        }
     }
 }

@@ -1,135 +1,88 @@
-//! Which probes a monitor has: the list of `--probes`, and the labels that each gives.
+//! Which probes a monitor runs: the list of `--probes`, and `--scope`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
+use super::table::{About, PROBES};
 use crate::sample::check_label;
 
-/// Most probes of one monitor: each gives up to four labels, and those of textfiles must fit a sample as well.
+/// Most probes of one monitor: each gives up to four labels, and those of textfiles must fit the sample too.
 pub const PROBES_MAX: usize = 32;
 
-/// One thing that is measured. The order here is that of the values in a sample.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
-    /// Busy time of the processors.
-    Cpu,
-    /// Memory that is not available.
-    Mem,
-    /// Swap that is used.
-    Swap,
-    /// Load average of one minute.
-    Load,
-    /// Used space of the root file system, or of the one that holds a path.
-    Disk(Option<String>),
-    /// Traffic of all disks, or of one block device.
-    Io(Option<String>),
-    /// Traffic of all network interfaces, or of one.
-    Net(Option<String>),
-    /// How many processes there are.
-    Processes,
-    /// Time since the system started.
-    Uptime,
-    /// What the busy time of the processors is made of, and their waiting for I/O.
-    CpuParts,
+/// The probes of a monitor: of each in the table, by its index, the paths or devices behind a colon; `None` is the name
+/// alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection(BTreeMap<usize, BTreeSet<Option<String>>>);
+
+impl Selection {
+    /// The probes in the order of the table, each with what it is selected for.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static About, impl Iterator<Item = &Option<String>>)> {
+        self.0.iter().map(|(index, targets)| (&PROBES[*index], targets.iter()))
+    }
 }
 
-/// Probes that `default` stands for.
-#[cfg(target_os = "linux")]
-const DEFAULT: &str = "cpu,mem,swap,load,disk,io,net,processes,uptime";
-#[cfg(not(target_os = "linux"))]
-const DEFAULT: &str = "cpu,mem,load,disk";
+impl Default for Selection {
+    fn default() -> Self {
+        let is_default = |(index, about): (usize, &About)| about.is_default.then(|| (index, BTreeSet::from([None])));
+        Self(PROBES.iter().enumerate().filter_map(is_default).collect())
+    }
+}
 
-/// Every label that a probe gives; what follows a colon names a path or a device.
-const LABELS: [&str; 15] = [
-    "cpu",
-    "mem",
-    "swap",
-    "load1",
-    "disk",
-    "disk-read",
-    "disk-write",
-    "net-in",
-    "net-out",
-    "processes",
-    "uptime",
-    "cpu-user",
-    "cpu-system",
-    "cpu-iowait",
-    "cpu-steal",
-];
+impl FromStr for Selection {
+    type Err = String;
+
+    /// Parses names with commas between them; `default` stands for the probes that run where none are selected.
+    fn from_str(list: &str) -> Result<Self, String> {
+        let mut selection = Self(BTreeMap::new());
+        for text in list.split(',') {
+            if text == "default" {
+                Self::default()
+                    .0
+                    .into_iter()
+                    .for_each(|(index, targets)| selection.0.entry(index).or_default().extend(targets));
+            } else {
+                let (index, target) = parse_probe(text)?;
+                selection.0.entry(index).or_default().insert(target);
+            }
+        }
+        let count = selection.0.values().map(BTreeSet::len).sum::<usize>();
+        if count > PROBES_MAX {
+            return Err(format!("{count} probes, the limit is {PROBES_MAX}"));
+        }
+        Ok(selection)
+    }
+}
+
+/// Parses the name of a probe, and the path or device behind its colon.
+fn parse_probe(text: &str) -> Result<(usize, Option<String>), String> {
+    let (name, target) = text.split_once(':').map_or((text, None), |(name, target)| (name, Some(target)));
+    let is_selected = |about: &About| about.name == name && (target.is_none() || about.target.is_some());
+    let index = PROBES.iter().position(is_selected).ok_or_else(|| {
+        let names: Vec<&str> = PROBES.iter().map(|about| about.name).collect();
+        let with_target = |about: &About| Some(format!("{}:{}", about.name, about.target?));
+        let with_targets: Vec<String> = PROBES.iter().filter_map(with_target).collect();
+        format!("{text:?} is none of default, {}, {}", names.join(", "), with_targets.join(", "))
+    })?;
+    if let Some(target) = target {
+        let about = &PROBES[index];
+        if about.target == Some("PATH") && !target.starts_with('/') {
+            return Err(format!("{text:?}: the path does not begin with /"));
+        }
+        if target.is_empty() {
+            return Err(format!("{text:?} has nothing behind the colon"));
+        }
+        for label in about.labels {
+            check_label(&format!("{}:{target}", label.name)).map_err(|why| format!("{text:?}: {why}"))?;
+        }
+    }
+    Ok((index, target.map(str::to_owned)))
+}
 
 /// Whether a label is one that some probe gives.
 pub(super) fn is_of_a_probe(label: &str) -> bool {
-    let stem = label.split_once(':').map_or(label, |(stem, _)| stem);
-    LABELS.contains(&stem)
-}
-
-impl Kind {
-    /// A label of this probe: `stem`, and what the probe was asked about behind a colon.
-    pub(super) fn label(&self, stem: &str) -> String {
-        match self {
-            Self::Disk(Some(of)) | Self::Io(Some(of)) | Self::Net(Some(of)) => format!("{stem}:{of}"),
-            _ => stem.to_owned(),
-        }
-    }
-}
-
-/// The probes of a monitor, each once, in the order of their values.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Probes(pub(super) Vec<Kind>);
-
-impl Default for Probes {
-    fn default() -> Self {
-        DEFAULT.parse().unwrap_or(Self(vec![Kind::Cpu, Kind::Mem]))
-    }
-}
-
-impl FromStr for Probes {
-    type Err = String;
-
-    /// Reads names with commas between them; `default` stands for those that run when none are named.
-    fn from_str(list: &str) -> Result<Self, String> {
-        let names = list.split(',').flat_map(|name| if name == "default" { DEFAULT } else { name }.split(','));
-        let mut kinds = names.map(parse_kind).collect::<Result<Vec<Kind>, String>>()?;
-        kinds.sort_unstable();
-        kinds.dedup();
-        if kinds.len() > PROBES_MAX {
-            return Err(format!("{} probes, the limit is {PROBES_MAX}", kinds.len()));
-        }
-        Ok(Self(kinds))
-    }
-}
-
-fn parse_kind(text: &str) -> Result<Kind, String> {
-    let (name, of) = text.split_once(':').map_or((text, None), |(name, of)| (name, Some(of.to_owned())));
-    let kind = match (name, of) {
-        ("disk", of) => Kind::Disk(of),
-        ("io", of) => Kind::Io(of),
-        ("net", of) => Kind::Net(of),
-        ("cpu", None) => Kind::Cpu,
-        ("mem", None) => Kind::Mem,
-        ("swap", None) => Kind::Swap,
-        ("load", None) => Kind::Load,
-        ("processes", None) => Kind::Processes,
-        ("uptime", None) => Kind::Uptime,
-        ("cpu-parts", None) => Kind::CpuParts,
-        _ => {
-            return Err(format!(
-                "{text:?} is none of default, {DEFAULT}, cpu-parts, disk:PATH, io:DEVICE and net:INTERFACE"
-            ));
-        }
-    };
-    match &kind {
-        Kind::Disk(Some(path)) if !path.starts_with('/') => return Err(format!("{text:?} has no path from / on")),
-        Kind::Io(Some(device)) | Kind::Net(Some(device)) if device.is_empty() => {
-            return Err(format!("{text:?} names no device"));
-        }
-        _ => {}
-    }
-    // The longest label of a probe with a device has a few bytes more than its name here.
-    check_label(&kind.label("disk-write")).map_err(|why| format!("{text:?}: {why}"))?;
-    let is_known_here = cfg!(target_os = "linux") || matches!(kind, Kind::Cpu | Kind::Mem | Kind::Load | Kind::Disk(_));
-    if is_known_here { Ok(kind) } else { Err(format!("{text:?} is measured on Linux alone")) }
+    let name = label.split_once(':').map_or(label, |(name, _)| name);
+    PROBES.iter().flat_map(|about| about.labels).any(|known| known.name == name)
 }
 
 /// Whose processors and memory `cpu` and `mem` are about.
@@ -169,45 +122,48 @@ impl FromStr for Scope {
 mod tests {
     use super::*;
 
-    #[test]
-    fn lists_of_probes_are_read_in_one_order() {
-        let read = |list: &str| list.parse::<Probes>().map(|probes| probes.0);
-        assert_eq!(read("mem,cpu,mem"), Ok(vec![Kind::Cpu, Kind::Mem]));
-        assert_eq!(read("default"), Ok(Probes::default().0));
-        assert_eq!(Probes::default().0.len(), 9);
-        let var = Kind::Disk(Some("/var".to_owned()));
-        assert_eq!(read("disk:/var,disk"), Ok(vec![Kind::Disk(None), var.clone()]));
-        assert_eq!(
-            (var.label("disk").as_str(), Kind::Io(None).label("disk-read").as_str()),
-            ("disk:/var", "disk-read")
-        );
-        assert_eq!(read("cpu-parts,default").map(|kinds| kinds.len()), Ok(10));
+    fn names(list: &str) -> Result<Vec<String>, String> {
+        let selection: Selection = list.parse()?;
+        let name = |name: &str, target: &Option<String>| {
+            target.as_ref().map_or(name.to_owned(), |target| format!("{name}:{target}"))
+        };
+        let probes = selection.iter().flat_map(|(about, targets)| targets.map(|target| name(about.name, target)));
+        Ok(probes.collect())
     }
 
     #[test]
-    fn what_is_wrong_with_a_list_is_said() {
+    fn lists_are_put_in_the_order_of_the_table() {
+        assert_eq!(names("mem,cpu,mem").unwrap(), ["cpu", "mem"]);
+        assert_eq!(names("disk:/var,load,disk").unwrap(), ["load", "disk", "disk:/var"]);
+        assert_eq!("default".parse(), Ok(Selection::default()));
+        let all = names("cpu-parts,default").unwrap();
+        assert_eq!(all, ["cpu", "mem", "swap", "load", "disk", "io", "net", "processes", "uptime", "cpu-parts"]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_list_is_reported() {
         let many = (0..33).map(|n| format!("disk:/{n}")).collect::<Vec<_>>().join(",");
-        let long = format!("disk:/{}", "x".repeat(120));
+        let long = format!("net:{}", "x".repeat(121));
         for (list, part) in [
-            ("", "\"\" is none of default, cpu,mem"),
+            ("", "\"\" is none of default, cpu, mem"),
             ("cpu,", "\"\" is none of"),
             ("CPU", "\"CPU\" is none of"),
             ("cpu:0", "\"cpu:0\" is none of"),
-            ("disk:var", "no path from /"),
-            ("net:", "names no device"),
+            ("disk:var", "does not begin with /"),
+            ("net:", "has nothing behind the colon"),
             ("disk:/a\nb", "control character"),
             (&long, "the limit is 1 to 128"),
             (&many, "33 probes, the limit is 32"),
         ] {
-            let said = list.parse::<Probes>().unwrap_err();
-            assert!(said.contains(part), "{list:?}: {said}");
+            let problem = list.parse::<Selection>().unwrap_err();
+            assert!(problem.contains(part), "{list:?}: {problem}");
         }
         assert!("process".parse::<Scope>().is_err());
         assert_eq!(Scope::Cgroup.to_string().parse(), Ok(Scope::Cgroup));
     }
 
     #[test]
-    fn labels_of_probes_are_theirs() {
+    fn labels_of_probes_are_known() {
         assert!(["cpu", "disk:/var", "net-in:eth0", "load1"].iter().all(|label| is_of_a_probe(label)));
         assert!(["temperature", "cpus", "my:cpu", "disk-free"].iter().all(|label| !is_of_a_probe(label)));
     }

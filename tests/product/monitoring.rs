@@ -50,10 +50,7 @@ fn a_root_that_cannot_be_read_is_said_once_and_does_not_stop_the_rest() {
     command.env("HOST_PROC", root.path());
     let monitor = Process::start(command);
     let line = monitor.line();
-    assert!(
-        line.starts_with("ERROR: Reading this host failed, details: cannot read ") && line.contains("stat"),
-        "{line}"
-    );
+    assert!(line.starts_with("ERROR: probe cpu: cannot read ") && line.contains("stat"), "{line}");
     for _ in 0..2 {
         let line = monitor.line();
         assert!(line.starts_with("INFO: Publish was successful"), "{line}");

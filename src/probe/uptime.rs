@@ -1,0 +1,22 @@
+//! `uptime`: whole seconds since the system started, by `/proc/uptime`.
+
+use super::table::{About, Label};
+use super::{Probe, Tick};
+
+pub(super) const ABOUT: About = About {
+    name: "uptime",
+    target: None,
+    labels: &[Label { name: "uptime" }],
+    is_default: true,
+    new: |_| Ok(Box::new(Uptime)),
+};
+
+struct Uptime;
+
+impl Probe for Uptime {
+    fn read(&mut self, tick: &mut Tick<'_>) {
+        let sec = tick.files.first_number("uptime");
+        let sec = tick.ok(sec);
+        tick.give("uptime", None, sec.map(f64::floor));
+    }
+}
