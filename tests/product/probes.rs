@@ -1,7 +1,7 @@
 //! The probes over recorded trees of several systems, beside other tools on this machine, and from the command line.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -53,6 +53,7 @@ fn trees_of_several_systems_give_the_expected_values() {
         ("linux-2.6.32", Scope::Host),
         ("linux-3.10", Scope::Host),
         ("linux-6.18", Scope::Host),
+        ("hypervisor", Scope::Host),
         ("container-cgroup-v1", Scope::Cgroup),
         ("container-cgroup-v2", Scope::Cgroup),
         ("sandbox", Scope::Host),
@@ -187,6 +188,76 @@ fn the_monitor_publishes_the_probes_of_its_options() {
     let line = monitor.line_with("ERROR");
     assert!(line.contains("\"room.txt\": line 1: the value is not a number"), "{line}");
     assert!(monitor.stop(Signal::SIGTERM).0.success());
+}
+
+#[test]
+fn a_path_that_is_missing_is_reported_once_and_the_rest_is_measured() {
+    let receiver = Served::start(&[]);
+    let arguments = ["monitor", "--host", "h", "--probes", "load,disk:/gone", "--textfile", "/gone/texts", "--publish"];
+    let mut command = lizm(&arguments);
+    command.arg(receiver.url(""));
+    let monitor = Process::start(command);
+    assert_eq!(monitor.line(), "ERROR: probe disk:/gone: there is no such path");
+    assert_eq!(monitor.line(), "ERROR: probe textfile: /gone/texts: there is no such directory");
+    for _ in 0..2 {
+        assert!(monitor.line().starts_with("INFO: Publish was successful"));
+    }
+    assert_eq!(receiver.get("/api/hosts").1["hosts"][0]["labels"], serde_json::json!(["load1"]));
+}
+
+/// A FUSE file system without a server: each call into it hangs, until the mount is dropped.
+struct Hanging {
+    point: PathBuf,
+    _device: fs::File,
+}
+
+impl Hanging {
+    /// Mounts one over an empty directory or file.
+    fn mount(point: PathBuf) -> Self {
+        let device = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").unwrap();
+        let mode = if point.is_dir() { "40000" } else { "100000" };
+        // The shell opens the device again as its descriptor 9 for mount to pass on.
+        let script = format!(
+            "exec 9<&0; mount -i -t fuse -o fd=9,rootmode={mode},user_id=0,group_id=0,allow_other none {}",
+            point.display()
+        );
+        let status = Command::new("sh").args(["-c", &script]).stdin(device.try_clone().unwrap()).status().unwrap();
+        assert!(status.success(), "mount needs root and FUSE");
+        Self { point, _device: device }
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-l", self.point.to_str().unwrap()]).status();
+    }
+}
+
+#[test]
+#[ignore = "needs root and /dev/fuse"]
+fn file_systems_and_textfiles_that_hang_hold_up_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |name: &str| root.path().join(name);
+    ["disk", "texts"].iter().for_each(|name| fs::create_dir(at(name)).unwrap());
+    fs::write(at("texts/a.txt"), "").unwrap();
+    fs::write(at("texts/b.txt"), "queue 7\n").unwrap();
+    let disk = Hanging::mount(at("disk"));
+    let file = Hanging::mount(at("texts/a.txt"));
+    let probes = format!("load,disk:{}", at("disk").display()).parse().unwrap();
+    let options = Options { probes, textfile: Some(at("texts")), ..Options::default() };
+    let mut probes = Probes::new(&options).unwrap();
+    let mut sec = 0;
+    let mut read = || {
+        sec += 1;
+        probes.read(Duration::from_secs(sec))
+    };
+    assert!(read().problems.iter().all(|problem| problem.contains("does not answer")));
+    let reading = await_some("the other file", || Some(read()).filter(|reading| reading.values.len() == 2));
+    assert_eq!((value(&reading, "queue"), reading.problems.len()), (7.0, 2), "{reading:?}");
+    assert!(reading.problems[1].ends_with("file \"a.txt\" does not answer"), "{reading:?}");
+    drop((disk, file));
+    let reading = await_some("both to answer", || Some(read()).filter(|reading| reading.problems.is_empty()));
+    assert_eq!((reading.values.len(), value(&reading, "queue")), (3, 7.0), "{reading:?}");
 }
 
 #[test]
