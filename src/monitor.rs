@@ -1,18 +1,20 @@
-//! The monitoring side: a tick that reads this host, and for each destination a backlog and a thread that publishes it.
+//! The monitor: a thread that samples this host, and for each destination a retry queue and a thread that publishes it.
 //!
-//! Reading and publishing are apart: a slow or dead destination delays neither the readings nor the others. Each
-//! destination gets the samples strictly in order, one request at a time; a sample leaves its backlog when it was
-//! taken, refused for good, or pushed out by newer ones. Datagrams alone have no backlog: they leave at once.
+//! Sampling and publishing are apart: a slow or dead destination delays neither the sampling nor the others. Each
+//! destination gets the samples strictly in order, one at a time. A sample leaves its queue when it was published, refused
+//! for good, or dropped for newer ones. The sampling thread touches no network and, but for what it reads, no disk.
 
 mod destination;
+mod http;
 mod publisher;
 mod retry_queue;
-mod token_refresher;
+mod spool;
+mod token;
 mod udp;
 #[cfg(feature = "zeromq")]
 mod zeromq;
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::PathBuf;
@@ -22,30 +24,29 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::clock::unix_now;
-
-use crate::auth::TOKEN_LINE;
 use crate::probe::{self, Probes, Reading};
-use crate::sample::Sample;
-use crate::sample::line::{Precision, encode_line};
+use crate::sample::{Sample, parse_key};
 use crate::stats::Heartbeat;
 use crate::supervisor::spawn_supervised;
-use crate::url::Url;
 pub use destination::Destination;
-use publisher::{Http, Publisher};
-use retry_queue::{Backlog, QueuedSample};
-use token_refresher::Token;
+use publisher::Publisher;
+use retry_queue::{QueuedSample, RetryQueue};
+use spool::SpoolDir;
+use token::TokenSources;
 
-/// Longest sleep at once, so that a clock that was set is noticed.
+/// Longest sleep at once, so that a step of the clock is noticed.
 const SLEEP_LONGEST: Duration = Duration::from_secs(1);
-/// Longest time without a look at the clock of a monitor that is well: it is the reading of this host that hangs then.
+/// Longest time without a heartbeat of a sampling thread that is well; after it the sampling of this host hangs.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// How long a stop waits for a reading that is on its way.
+/// How long a stop waits for a sampling that is on its way.
 const TICK_WITHIN: Duration = Duration::from_secs(1);
 /// How long a stop waits for what is still to be published.
-const STOP_WITHIN: Duration = Duration::from_secs(3);
+const PUBLISH_WITHIN: Duration = Duration::from_secs(3);
+/// How long a stop waits for the spools to be written.
+const SPOOL_WITHIN: Duration = Duration::from_secs(3);
 const STOP_POLL: Duration = Duration::from_millis(5);
 
-/// What `lizm monitor` is told on its command line.
+/// The options of `lizm monitor`.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Name of this host, checked by [`crate::sample::check_host`].
@@ -58,18 +59,18 @@ pub struct Options {
     pub probe: probe::Options,
     /// Most samples that wait for one destination.
     pub backlog_max: usize,
-    /// Directory in which what waits survives the end of this process.
+    /// Directory of the spools, in which waiting samples survive the end of the process.
     pub spool: Option<PathBuf>,
-    /// What it shows to receivers, and whom it trusts.
+    /// What the monitor shows to receivers, and whom it trusts.
     pub credentials: Credentials,
 }
 
-/// What a monitor shows to receivers, and whom it trusts: files, all of them PEM but the token.
+/// What a monitor shows to receivers, and whom it trusts. The files are PEM, but for the token's.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
     /// Authorities of the certificates of https receivers; without it those of the web.
     pub ca: Option<PathBuf>,
-    /// This host's certificate, and those that lead from it to a root.
+    /// This host's certificate, and its chain.
     pub certificate: Option<PathBuf>,
     /// The key of its certificate.
     pub key: Option<PathBuf>,
@@ -79,21 +80,22 @@ pub struct Credentials {
     pub token_file: Option<PathBuf>,
 }
 
-/// Where a sample goes from the thread that has read it.
-enum Sink {
-    /// To wait for a thread that publishes it.
-    Backlog(Arc<Backlog>),
-    /// Away at once.
-    Udp(udp::Sender),
-}
-
 /// A monitor that runs until it is stopped.
 pub struct Monitor {
-    stop_ticks: mpsc::Sender<()>,
-    ticks: JoinHandle<()>,
-    /// Beats when this host was read, and while the next tick is waited for.
+    stop_sampling: mpsc::Sender<()>,
+    sampling: JoinHandle<()>,
+    /// Recorded when this host was sampled, and while the next tick is waited for.
     heartbeat: Arc<Heartbeat>,
-    publishers: Vec<(Arc<Backlog>, JoinHandle<()>)>,
+    sinks: Vec<Sink>,
+    /// Locks the directory of the spools.
+    _spools: Option<SpoolDir>,
+}
+
+/// A destination's queue, and the threads that empty it and keep its spool.
+struct Sink {
+    queue: Arc<RetryQueue>,
+    publishing: JoinHandle<()>,
+    spooling: Option<JoinHandle<()>>,
 }
 
 impl Monitor {
@@ -103,27 +105,22 @@ impl Monitor {
     /// When a file of the credentials cannot be used, a spool not be opened, or a thread not be started.
     pub fn start(options: &Options) -> io::Result<Self> {
         let probes = Probes::new(&options.probe)?;
-        let (mut outlets, mut publishers) = (Vec::new(), Vec::new());
-        let mut tokens = Tokens::new(&options.credentials)?;
+        let agent = http::shared_agent(&options.credentials).map_err(io::Error::other)?;
+        let mut tokens = TokenSources::new(&options.credentials, agent.clone());
+        let spools = options.spool.as_deref().map(SpoolDir::open).transpose()?;
+        let mut keys = Keys::new(spools.as_ref().map(|spools| spools.source.clone()));
+        let mut sinks = Vec::new();
         for destination in &options.destinations {
-            let name = destination.to_string();
-            let token = tokens.token_for(destination)?;
-            if let Destination::Udp(url) = destination {
-                outlets.push(Sink::Udp(udp::Sender::new(url, token)));
-                continue;
-            }
-            let backlog = Arc::new(Backlog::open(&name, options.backlog_max, options.spool.as_deref())?);
-            let (mut publisher, queue) = (Publisher::new(destination, &tokens.http, token)?, backlog.clone());
-            let thread = spawn_supervised("publish", move || publisher.run(&queue))?;
-            outlets.push(Sink::Backlog(backlog.clone()));
-            publishers.push((backlog, thread));
+            let publisher = Publisher::new(destination, &agent, tokens.of(destination)?)?;
+            sinks.push(Sink::start(destination, publisher, options.backlog_max, spools.as_ref(), &mut keys)?);
         }
-        let (stop_ticks, stopped) = mpsc::channel();
+        let (stop_sampling, stopped) = mpsc::channel();
         let (options, heartbeat) = (options.clone(), Arc::new(Heartbeat::default()));
-        let beating = heartbeat.clone();
-        let run = move || read_until(&stopped, probes, &options, &mut outlets, &beating);
-        let ticks = thread::Builder::new().name("tick".into()).spawn(run)?;
-        Ok(Self { stop_ticks, ticks, heartbeat, publishers })
+        let queues: Vec<Arc<RetryQueue>> = sinks.iter().map(|sink| sink.queue.clone()).collect();
+        let recorded = heartbeat.clone();
+        let run = move || sample_until(&stopped, probes, &options, keys, &queues, &recorded);
+        let sampling = thread::Builder::new().name("sample".into()).spawn(run)?;
+        Ok(Self { stop_sampling, sampling, heartbeat, sinks, _spools: spools })
     }
 
     /// Why another process should take the place of this one, if so. A receiver that is gone is no reason.
@@ -132,21 +129,83 @@ impl Monitor {
         self.heartbeat.liveness_error("the reading of this host", SILENCE_MAX)
     }
 
-    /// Stops reading, gives what waits a moment to be published, and says in the log what was not.
+    /// Stops sampling, gives what waits a moment to be published, and says in the log what was not.
     pub fn stop(self) {
-        drop(self.stop_ticks);
-        if !is_soon(TICK_WITHIN, || self.ticks.is_finished()) {
+        drop(self.stop_sampling);
+        if !is_soon(TICK_WITHIN, || self.sampling.is_finished()) {
             log::error!("The reading of this host hangs, and is not waited for");
-        } else if self.ticks.join().is_err() {
+        } else if self.sampling.join().is_err() {
             log::error!("The reading of this host had panicked");
         }
-        self.publishers.iter().for_each(|(backlog, _)| backlog.close());
-        is_soon(STOP_WITHIN, || self.publishers.iter().all(|(_, thread)| thread.is_finished()));
-        self.publishers.iter().for_each(|(backlog, _)| backlog.tell_end());
+        self.sinks.iter().for_each(|sink| sink.queue.close());
+        is_soon(PUBLISH_WITHIN, || self.sinks.iter().all(|sink| sink.publishing.is_finished()));
+        self.sinks.iter().for_each(|sink| sink.queue.close_spool());
+        is_soon(SPOOL_WITHIN, || self.sinks.iter().all(Sink::is_spooled));
+        self.sinks.iter().for_each(|sink| sink.queue.log_end(sink.spooling.is_some() && sink.is_spooled()));
     }
 }
 
-/// Waits for a condition, for up to `within`, and says whether it has come.
+impl Sink {
+    /// Opens the spool of a destination, and starts its threads.
+    fn start(
+        destination: &Destination,
+        mut publisher: Publisher,
+        samples_max: usize,
+        spools: Option<&SpoolDir>,
+        keys: &mut Keys,
+    ) -> io::Result<Self> {
+        let name = destination.to_string();
+        // A datagram has no key: a sample that was sent again after a restart would count twice.
+        let spools = spools.filter(|_| !matches!(destination, Destination::Udp(_)));
+        let (mut spool, mut waiting) = (None, VecDeque::new());
+        if let Some(spools) = spools {
+            let (opened, restored) = spools.open_spool(&name, samples_max)?;
+            log::info!("Spool {} has {} samples for {name}", opened.path().display(), restored.samples.len());
+            restored.last_key.iter().for_each(|key| keys.continue_after(key));
+            (spool, waiting) = (Some(opened), restored.samples);
+        }
+        let queue = Arc::new(RetryQueue::new(name, samples_max, waiting));
+        let (published, spooled) = (queue.clone(), queue.clone());
+        let publishing = spawn_supervised("publish", move || publisher.run(&published))?;
+        let spooling = spool.map(|mut spool| spawn_supervised("spool", move || spooled.keep_spool(&mut spool)));
+        Ok(Self { queue, publishing, spooling: spooling.transpose()? })
+    }
+
+    /// Whether nothing is to be written to the spool any more.
+    fn is_spooled(&self) -> bool {
+        self.spooling.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+/// Makes the idempotency keys of the samples: a source, and numbers that rise from one process to the next.
+struct Keys {
+    source: String,
+    last_seq: u64,
+}
+
+impl Keys {
+    /// Keys of a source, or of a random one.
+    fn new(source: Option<String>) -> Self {
+        Self { source: source.unwrap_or_else(|| format!("{:016x}", random())), last_seq: 0 }
+    }
+
+    /// Has the next keys come after one that was given before.
+    fn continue_after(&mut self, key: &str) {
+        if let Some(key) = parse_key(key).ok().filter(|key| key.source == self.source) {
+            self.last_seq = self.last_seq.max(key.seq);
+        }
+    }
+
+    /// The next key. Its number is the time in milliseconds where that is free, so that it is above those of a process
+    /// that could not note what it gave.
+    fn next(&mut self, now: Duration) -> String {
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.last_seq = now_ms.max(self.last_seq.saturating_add(1));
+        format!("{}-{}", self.source, self.last_seq)
+    }
+}
+
+/// Waits up to `within` for a condition, and returns whether it came.
 fn is_soon(within: Duration, condition: impl Fn() -> bool) -> bool {
     let deadline = Instant::now() + within;
     while !condition() {
@@ -158,61 +217,17 @@ fn is_soon(within: Duration, condition: impl Fn() -> bool) -> bool {
     true
 }
 
-/// The tokens of a monitor's destinations, each asked for once.
-struct Tokens<'a> {
-    credentials: &'a Credentials,
-    http: Http,
-    known: HashMap<String, Arc<Token>>,
-}
-
-impl<'a> Tokens<'a> {
-    fn new(credentials: &'a Credentials) -> io::Result<Self> {
-        let http = publisher::http(credentials).map_err(io::Error::other)?;
-        Ok(Self { credentials, http, known: HashMap::new() })
-    }
-
-    fn token_for(&mut self, destination: &Destination) -> io::Result<Arc<Token>> {
-        let Credentials { certificate, token_from, token_file, .. } = self.credentials;
-        let url = match (token_from, certificate) {
-            (Some(url), _) => Some(destination::token_url_of(url).map_err(io::Error::other)?),
-            (None, Some(_)) => destination.token_url(),
-            (None, None) => None,
-        };
-        let name = url
-            .as_ref()
-            .map(Url::to_string)
-            .or(token_file.as_ref().map(|file| file.display().to_string()))
-            .unwrap_or_default();
-        if let Some(token) = self.known.get(&name) {
-            return Ok(token.clone());
-        }
-        let token = Arc::new(match (url, token_file) {
-            (Some(url), None) => Token::given_by(url, self.http.clone())?,
-            (_, Some(file)) => Token::in_file(file).map_err(io::Error::other)?,
-            (None, None) => Token::None,
-        });
-        self.known.insert(name, token.clone());
-        Ok(token)
-    }
-}
-
-/// A sample as a datagram or a message: a line, and before it one with the token, if there is one.
-fn message(sample: &Sample<'_>, token: Option<&str>) -> String {
-    let line = encode_line(sample, Precision::Nanoseconds);
-    token.map_or_else(|| line.clone(), |token| format!("{TOKEN_LINE}{token}\n{line}"))
-}
-
 /// The second of the first sample: a whole one, an interval from `now` to the nearest second.
 fn first_tick(now: Duration, interval_sec: u64) -> u64 {
     (now + Duration::from_secs(interval_sec) + Duration::from_millis(500)).as_secs()
 }
 
-/// The latest tick of the row that `tick` begins that is not after `now`: those slept through are left out.
+/// The latest of the ticks `tick`, `tick + interval_sec`, … that is not after `now`: those slept through are left out.
 fn latest_tick(tick: u64, now: Duration, interval_sec: u64) -> u64 {
     tick + now.as_secs().saturating_sub(tick) / interval_sec * interval_sec
 }
 
-/// Waits until the wall clock reaches `tick` and returns the tick to take, or `None` when told to stop.
+/// Waits until the wall clock reaches `tick` and returns the tick to take, or `None` on a stop.
 fn wait_for(mut tick: u64, interval_sec: u64, stopped: &mpsc::Receiver<()>, heartbeat: &Heartbeat) -> Option<u64> {
     loop {
         heartbeat.record();
@@ -221,7 +236,7 @@ fn wait_for(mut tick: u64, interval_sec: u64, stopped: &mpsc::Receiver<()>, hear
             return Some(latest_tick(tick, now, interval_sec));
         };
         if wait > Duration::from_secs(interval_sec + 1) {
-            // The clock was set back: the row of ticks begins anew.
+            // The clock was set back: the ticks begin again.
             tick = first_tick(now, interval_sec);
         } else if stopped.recv_timeout(wait.min(SLEEP_LONGEST)) != Err(RecvTimeoutError::Timeout) {
             return None;
@@ -229,29 +244,26 @@ fn wait_for(mut tick: u64, interval_sec: u64, stopped: &mpsc::Receiver<()>, hear
     }
 }
 
-fn read_until(
+fn sample_until(
     stopped: &mpsc::Receiver<()>,
     mut probes: Probes,
     options: &Options,
-    outlets: &mut [Sink],
+    mut keys: Keys,
+    queues: &[Arc<RetryQueue>],
     heartbeat: &Heartbeat,
 ) {
-    let (started, source) = (Instant::now(), format!("{:016x}", random()));
+    let started = Instant::now();
     let mut problems = Vec::new();
     // The first reading has no rates, and is not published.
     log_new(&mut problems, probes.read(started.elapsed()).problems);
     let mut next = first_tick(unix_now(), options.interval_sec);
-    for seq in 1_u64.. {
-        let Some(tick) = wait_for(next, options.interval_sec, stopped, heartbeat) else { return };
+    while let Some(tick) = wait_for(next, options.interval_sec, stopped, heartbeat) {
         let Reading { values, problems: found } = probes.read(started.elapsed());
         log_new(&mut problems, found);
         if !values.is_empty() {
             let sample = Sample { host: options.host.clone().into(), epoch: tick, values };
-            let outgoing = Arc::new(QueuedSample { sample, key: format!("{source}-{seq}") });
-            outlets.iter_mut().for_each(|outlet| match outlet {
-                Sink::Backlog(backlog) => backlog.push(outgoing.clone()),
-                Sink::Udp(sender) => sender.publish(&outgoing.sample),
-            });
+            let queued = Arc::new(QueuedSample { sample, key: keys.next(unix_now()) });
+            queues.iter().for_each(|queue| queue.push(queued.clone()));
         }
         next = tick + options.interval_sec;
     }
@@ -280,5 +292,18 @@ mod tests {
         assert_eq!(latest_tick(11, at(11_003), 1), 11);
         assert_eq!(latest_tick(11, at(15_900), 1), 15, "ticks slept through are left out");
         assert_eq!(latest_tick(71, at(200_000), 60), 191);
+    }
+
+    #[test]
+    fn keys_rise_whatever_the_clock_does() {
+        let mut keys = Keys::new(Some("s".to_owned()));
+        let at = |ms| Duration::from_millis(ms);
+        assert_eq!([keys.next(at(5000)), keys.next(at(5000)), keys.next(at(1000))], ["s-5000", "s-5001", "s-5002"]);
+        keys.continue_after("other-9000");
+        keys.continue_after("s-4000");
+        assert_eq!(keys.next(at(0)), "s-5003");
+        keys.continue_after("s-7000");
+        assert_eq!([keys.next(at(0)), keys.next(at(8000))], ["s-7001", "s-8000"]);
+        assert_eq!(Keys::new(None).source.len(), 16);
     }
 }

@@ -1,125 +1,83 @@
 //! Datagrams to a receiver: there is no answer, and success means that one has left this host.
-//!
-//! A datagram is sent by the thread that reads this host: it never waits, and a thread of its own would cost as much as
-//! the reading. What does wait, the look-up of a name, has its own.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::sync::Arc;
-use std::sync::mpsc::{self, TryRecvError};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use super::message;
-use super::token_refresher::Token;
-use crate::sample::Sample;
 use crate::url::Url;
 
-/// How often a name is looked up again, since nothing tells that it has moved.
-const LOOK_UP_EVERY: Duration = Duration::from_secs(60);
+/// How often the name is resolved again, since nothing says that it has moved.
+const RESOLVE_EVERY: Duration = Duration::from_secs(60);
 /// The same while sending fails.
-const LOOK_UP_EVERY_IN_NEED: Duration = Duration::from_secs(5);
+const RESOLVE_EVERY_ON_FAILURE: Duration = Duration::from_secs(5);
+/// Most bytes of a datagram over IPv4.
+pub(super) const DATAGRAM_BYTES_MAX: usize = 65_507;
 
-/// Sends samples to one destination.
+/// Sends datagrams to one destination, whose name may have several addresses.
 pub(super) struct Sender {
     url: Url,
-    /// The destination where the URL has it as an address, which needs no look-up.
-    address: Option<SocketAddr>,
-    socket: io::Result<UdpSocket>,
-    looked_up_at: Instant,
-    /// Tells the outcome of the look-up that is on its way.
-    look_up: Option<mpsc::Receiver<io::Result<UdpSocket>>>,
-    token: Arc<Token>,
+    addresses: Vec<SocketAddr>,
+    /// The place in `addresses` of the address that datagrams go to.
+    current: usize,
+    /// A socket connected to it, made for the first datagram.
+    socket: Option<UdpSocket>,
+    resolved_at: Option<Instant>,
 }
 
 impl Sender {
-    /// Begins to look up where `url`, a host and a port, is. Each datagram begins with `token`.
-    pub(super) fn new(url: &Url, token: Arc<Token>) -> Self {
-        let mut sender = Self {
-            url: url.clone(),
-            address: url.authority().parse().ok(),
-            socket: Err(io::Error::other("the name is still being looked up")),
-            looked_up_at: Instant::now(),
-            look_up: None,
-            token,
+    /// A sender to a host and a port. Nothing is resolved yet.
+    pub(super) fn new(url: &Url) -> Self {
+        Self { url: url.clone(), addresses: Vec::new(), current: 0, socket: None, resolved_at: None }
+    }
+
+    /// Sends a datagram to the address that took the one before. Where that address refuses, the others are tried.
+    ///
+    /// # Errors
+    /// Why no address took it; it has not left this host then.
+    pub(super) fn send(&mut self, datagram: &[u8]) -> Result<(), String> {
+        if self.addresses.is_empty() || self.resolved_at.is_none_or(|at| at.elapsed() >= RESOLVE_EVERY) {
+            self.resolve()?;
+        }
+        let mut failure = String::new();
+        for _ in 0..self.addresses.len() {
+            let address = self.addresses[self.current];
+            match self.send_to(address, datagram) {
+                Ok(()) => return Ok(()),
+                Err(error) => failure = format!("{error}, by {address}"),
+            }
+            self.current = (self.current + 1) % self.addresses.len();
+            self.socket = None;
+        }
+        if self.resolved_at.is_none_or(|at| at.elapsed() >= RESOLVE_EVERY_ON_FAILURE) {
+            self.resolve()?;
+        }
+        Err(failure)
+    }
+
+    fn send_to(&mut self, address: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        let socket = match &self.socket {
+            Some(socket) => socket,
+            None => self.socket.insert(connect(address)?),
         };
-        sender.connect();
-        sender
+        socket.send(datagram).map(drop)
     }
 
-    /// Sends a sample, and says in the log what came of it.
-    pub(super) fn publish(&mut self, sample: &Sample<'_>) {
-        self.renew();
-        // This thread must not wait: until there is a token, samples are not sent.
-        let token = self.token.current(Duration::ZERO).map_err(io::Error::other);
-        match token.and_then(|token| self.send(message(sample, token.as_deref()).as_bytes())) {
-            Ok(()) => log::info!("Publish was successful to {}", self.url),
-            Err(error) => {
-                log::error!("Publish failed to {}, details: {error}", self.url);
-                if self.looked_up_at.elapsed() >= LOOK_UP_EVERY_IN_NEED {
-                    self.connect();
-                }
-            }
+    /// Resolves the name. The current address stays the current one where it is still one of the name's.
+    fn resolve(&mut self) -> Result<(), String> {
+        self.resolved_at = Some(Instant::now());
+        let current = self.addresses.get(self.current).copied();
+        match self.url.authority().to_socket_addrs().map(Vec::from_iter) {
+            Ok(addresses) if !addresses.is_empty() => self.addresses = addresses,
+            // Addresses that were good are kept while their name cannot be resolved.
+            _ if !self.addresses.is_empty() => return Ok(()),
+            Ok(_) => return Err("the host name has no address".to_owned()),
+            Err(error) => return Err(format!("the host name cannot be resolved: {error}")),
         }
+        self.current = self.addresses.iter().position(|address| Some(*address) == current).unwrap_or(0);
+        // A connected socket keeps the address that this host had when it was made.
+        self.socket = None;
+        Ok(())
     }
-
-    fn send(&self, datagram: &[u8]) -> io::Result<()> {
-        let socket = self.socket.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
-        let sent = socket.send(datagram);
-        if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-            // The one before was turned away, which is what there is to tell; this one leaves all the same.
-            socket.send(datagram)?;
-        }
-        sent.map(drop)
-    }
-
-    /// Takes the outcome of a look-up that is done, and begins another when it is time.
-    fn renew(&mut self) {
-        match self.look_up.as_ref().map(mpsc::Receiver::try_recv) {
-            Some(Ok(found)) => {
-                self.look_up = None;
-                // An address that was good is kept while its name cannot be looked up.
-                if found.is_ok() || self.socket.is_err() {
-                    self.socket = found;
-                }
-            }
-            Some(Err(TryRecvError::Disconnected)) => self.look_up = None,
-            Some(Err(TryRecvError::Empty)) => {}
-            None if self.address.is_none() && self.looked_up_at.elapsed() >= LOOK_UP_EVERY => self.connect(),
-            None => {}
-        }
-    }
-
-    /// Makes the socket anew: what is connected keeps the address that this host had then.
-    fn connect(&mut self) {
-        if self.look_up.is_some() {
-            return;
-        }
-        self.looked_up_at = Instant::now();
-        if let Some(address) = self.address {
-            self.socket = connect(address);
-            return;
-        }
-        let (tell, found) = mpsc::channel();
-        let authority = self.url.authority().to_owned();
-        let look_up = move || drop(tell.send(look_up(&authority)));
-        match thread::Builder::new().name("look-up".into()).spawn(look_up) {
-            Ok(_) => self.look_up = Some(found),
-            Err(error) => log::error!("No thread to look up {}: {error}", self.url),
-        }
-    }
-}
-
-/// A socket for the first address of a name that one can be had for.
-fn look_up(authority: &str) -> io::Result<UdpSocket> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in authority.to_socket_addrs()? {
-        match connect(address) {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 fn connect(address: SocketAddr) -> io::Result<UdpSocket> {
@@ -129,7 +87,62 @@ fn connect(address: SocketAddr) -> io::Result<UdpSocket> {
     };
     let socket = UdpSocket::bind(from)?;
     socket.connect(address)?;
-    // A send buffer that is full loses a datagram, and must not hold up the reading.
-    socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sender to addresses that are known, without a name.
+    fn sender(addresses: &[SocketAddr]) -> Sender {
+        let mut sender = Sender::new(&Url::parse("udp://name.invalid:1").unwrap());
+        (sender.addresses, sender.resolved_at) = (addresses.to_vec(), Some(Instant::now()));
+        sender
+    }
+
+    fn receiver() -> (UdpSocket, SocketAddr) {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let address = socket.local_addr().unwrap();
+        (socket, address)
+    }
+
+    fn heard(socket: &UdpSocket) -> u8 {
+        let mut datagram = [0];
+        assert_eq!(socket.recv(&mut datagram).unwrap(), 1);
+        datagram[0]
+    }
+
+    #[test]
+    fn an_address_that_refuses_gives_way_to_one_that_takes() {
+        let (_, gone) = receiver();
+        let (takes, address) = receiver();
+        let mut sender = sender(&[gone, gone, address]);
+        // Each refusal is known when the next datagram is sent, which nobody has refused: the loopback is as quick.
+        for number in 1..=6 {
+            assert_eq!(sender.send(&[number]), Ok(()));
+        }
+        assert_eq!([3, 4, 5, 6], [(); 4].map(|()| heard(&takes)));
+    }
+
+    #[test]
+    fn one_address_alone_is_tried_again_when_it_has_refused() {
+        let (receiver, address) = receiver();
+        drop(receiver);
+        let mut sender = sender(&[address]);
+        assert_eq!(sender.send(&[1]), Ok(()));
+        assert!(sender.send(&[2]).unwrap_err().ends_with(&format!(", by {address}")));
+        let back = UdpSocket::bind(address).unwrap();
+        assert_eq!(sender.send(&[2]), Ok(()));
+        assert_eq!(heard(&back), 2);
+    }
+
+    #[test]
+    fn a_name_without_an_address_is_an_error_each_time() {
+        let mut sender = Sender::new(&Url::parse("udp://name.invalid:1").unwrap());
+        for _ in 0..2 {
+            assert!(sender.send(&[1]).unwrap_err().contains("cannot be resolved"));
+        }
+    }
 }

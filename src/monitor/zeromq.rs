@@ -1,9 +1,6 @@
 //! Messages to a receiver, by a PUSH socket of ZeroMQ: there is no answer, and success means that a connected peer's
 //! queue has taken one. libzmq connects, and connects again, by itself.
 
-use super::message;
-use crate::sample::Sample;
-
 /// Messages that wait in libzmq for the connection to take them; what does not fit stays in the backlog.
 const WAITING_MAX: i32 = 100;
 /// How long messages on their way may take when the monitor stops.
@@ -32,9 +29,9 @@ impl Sender {
         Ok(Self(socket))
     }
 
-    /// Gives a sample to libzmq, as one message, with a token before it if there is one.
-    pub(super) fn send(&self, sample: &Sample<'_>, token: Option<&str>) -> Result<(), String> {
-        match self.0.send(message(sample, token).as_bytes(), zmq::DONTWAIT) {
+    /// Gives a message to libzmq.
+    pub(super) fn send(&self, message: &[u8]) -> Result<(), String> {
+        match self.0.send(message, zmq::DONTWAIT) {
             Ok(()) => Ok(()),
             Err(zmq::Error::EAGAIN) => Err(format!("no connection, or {WAITING_MAX} messages wait for it already")),
             Err(error) => Err(error.to_string()),

@@ -7,9 +7,13 @@ use super::series_table::SeriesTable;
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey};
 use crate::summary::{SampleTime, WINDOWS};
 
-/// Most sources remembered for one host: more than ever publish for one at a time. A new source takes the place of the
-/// one that has been silent the longest, which is mostly a monitor that was restarted since.
-pub(super) const SOURCES_PER_HOST_MAX: usize = 64;
+/// Sources remembered for one host, however long they are silent: more than ever publish for one at a time. Beyond them
+/// a new source takes the place of the one that has been silent the longest, if that is [`SOURCE_SILENT_SEC`] or more.
+pub(super) const SOURCES_PER_HOST: usize = 64;
+/// How long a source is silent before others may take its place: what it sent may be sent again until then.
+pub(super) const SOURCE_SILENT_SEC: u64 = 3 * 3600;
+/// Most sources remembered for one host, however lately they were heard: the bound of its memory.
+pub(super) const SOURCES_PER_HOST_MAX: usize = 512;
 
 /// Gaps between epochs from which the interval of a host is learned: the smallest counts, so one lost sample in three
 /// does not change it.
@@ -104,9 +108,11 @@ impl Host {
             source.heard_sec = now;
             return;
         }
-        if self.sources.len() >= SOURCES_PER_HOST_MAX {
+        if self.sources.len() >= SOURCES_PER_HOST {
             let oldest = self.sources.iter().enumerate().min_by_key(|(_, source)| source.heard_sec);
-            if let Some((place, _)) = oldest {
+            let is_full = self.sources.len() >= SOURCES_PER_HOST_MAX;
+            let gives_way = |source: &Source| is_full || now.saturating_sub(source.heard_sec) >= SOURCE_SILENT_SEC;
+            if let Some((place, _)) = oldest.filter(|(_, source)| gives_way(source)) {
                 self.sources.swap_remove(place);
             }
         }

@@ -380,7 +380,7 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::super::HostState;
-    use super::super::host::{SOURCES_PER_HOST_MAX, source_kept_sec};
+    use super::super::host::{SOURCE_SILENT_SEC, SOURCES_PER_HOST_MAX, source_kept_sec};
     use super::*;
     use crate::sample::Sample;
 
@@ -431,6 +431,17 @@ mod tests {
         }
         assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key("s0", 1), NOW + 300), stored(1));
         assert!(put(&store, &sample("h", NOW, &["cpu"]), key("s2", 1), NOW + 300).duplicate);
+    }
+
+    #[test]
+    fn a_source_that_was_heard_lately_is_not_forgotten() {
+        let store = MemoryStore::new(10);
+        let put_at = |name: &str, at| put(&store, &sample("h", NOW, &["cpu"]), key(name, 1), at);
+        (0..200).for_each(|source| assert_eq!(put_at(&format!("s{source}"), NOW), stored(1)));
+        assert!(put_at("s0", NOW + SOURCE_SILENT_SEC - 1).duplicate);
+        // One that was silent for longer gives way.
+        assert_eq!(put_at("new", NOW + SOURCE_SILENT_SEC), stored(1));
+        assert_eq!((0..200).filter(|source| put_at(&format!("s{source}"), NOW).duplicate).count(), 199);
     }
 
     #[test]

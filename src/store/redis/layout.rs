@@ -8,7 +8,7 @@ use redis::{Cmd, Script, Value};
 use smol_str::SmolStr;
 
 use super::super::RecordOutcome;
-use super::super::host::{SKEW_KEPT_SEC, SOURCES_PER_HOST_MAX, source_kept_sec};
+use super::super::host::{SKEW_KEPT_SEC, SOURCE_SILENT_SEC, SOURCES_PER_HOST, SOURCES_PER_HOST_MAX, source_kept_sec};
 use super::nodes::{Command, slot_of};
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey, SampleRef};
 use crate::summary::{Bucket, RECENT, WINDOWS, Window, recent_start};
@@ -36,6 +36,7 @@ impl Scripts {
     pub(super) fn new() -> Self {
         let limits = format!(
             "local SOURCES_MAX, SOURCE_KEPT_SEC, AHEAD_SEC_MAX = {SOURCES_PER_HOST_MAX}, {}, {AHEAD_SEC_MAX}\n\
+             local SOURCES_KEPT, SOURCE_SILENT_SEC = {SOURCES_PER_HOST}, {SOURCE_SILENT_SEC}\n\
              local SKEW_KEPT_SEC = {SKEW_KEPT_SEC}\n\
              local LISTED_INTERVAL_SEC, LISTED_SPAN_SEC, FLOAT_MAX = {}, {}, {:e}\n",
             source_kept_sec(),

@@ -158,8 +158,9 @@ if #about > 0 then
 end
 
 if source ~= '' then
-  if not known and redis.call('HLEN', sources_key) >= SOURCES_MAX then
-    -- The source that was heard least recently is replaced.
+  local sources_count = known and 0 or redis.call('HLEN', sources_key)
+  if sources_count >= SOURCES_KEPT then
+    -- The source that was heard least recently is replaced, unless there is room and it was heard lately.
     local sources, oldest, oldest_heard = redis.call('HGETALL', sources_key), nil, math.huge
     for i = 1, #sources, 2 do
       local source_heard = tonumber(string.match(sources[i + 1], ' (%d+)$'))
@@ -167,7 +168,9 @@ if source ~= '' then
         oldest, oldest_heard = sources[i], source_heard
       end
     end
-    redis.call('HDEL', sources_key, oldest)
+    if sources_count >= SOURCES_MAX or oldest_heard + SOURCE_SILENT_SEC <= now then
+      redis.call('HDEL', sources_key, oldest)
+    end
   end
   redis.call('HSET', sources_key, source, seq .. ' ' .. ARGV[1])
   redis.call('EXPIRE', sources_key, SOURCE_KEPT_SEC)

@@ -1,0 +1,232 @@
+//! The tokens that a monitor shows: given by a receiver for this host's certificate, or read from a file.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use super::Credentials;
+use super::destination::{Destination, token_url_of};
+use super::http::{self, SharedAgent};
+use crate::reload::Reloaded;
+use crate::supervisor::spawn_supervised;
+use crate::url::Url;
+
+/// Longest token in bytes: a request head has no room for more.
+const TOKEN_BYTES_MAX: usize = 4096;
+/// Wait before a receiver is asked again that did not give a token, doubled up to the longest.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LONGEST: Duration = Duration::from_secs(30);
+/// Shortest time between two tokens, whatever refuses the first.
+const RENEW_EVERY_MIN: Duration = Duration::from_secs(1);
+/// Longest life that is believed of a token: it is renewed before.
+const LIFE_MAX: Duration = Duration::from_secs(86_400);
+/// How soon a receiver is asked again that has said that it needs no token.
+const NONE_NEEDED_FOR: Duration = Duration::from_secs(300);
+
+/// Where the token for a destination comes from.
+pub(super) enum TokenSource {
+    /// No token is shown.
+    None,
+    /// A file.
+    File(Reloaded<Arc<str>>),
+    /// A receiver, asked by a thread.
+    Receiver(Arc<TokenRefresher>),
+}
+
+impl TokenSource {
+    fn file(file: &Path) -> Result<Self, String> {
+        let path = file.to_owned();
+        let read = move || {
+            let wrong = |why: String| format!("token file {}: {why}", path.display());
+            let text = fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
+            checked(text.trim()).map_err(wrong)
+        };
+        Reloaded::new(vec![file.to_owned()], read).map(Self::File)
+    }
+
+    fn receiver(url: Url, agent: SharedAgent) -> io::Result<Self> {
+        let refresher = Arc::new(TokenRefresher { url, token: Mutex::default(), changed: Condvar::new() });
+        let (running, answered) = (refresher.clone(), refresher);
+        spawn_supervised("token", move || running.run(&agent))?;
+        Ok(Self::Receiver(answered))
+    }
+
+    /// The token to show, if one is needed. Waits up to `wait` for the first answer of a receiver.
+    pub(super) fn current(&self, wait: Duration) -> Result<Option<Arc<str>>, String> {
+        match self {
+            Self::None => Ok(None),
+            Self::File(file) => Ok(Some(Arc::clone(&file.current()))),
+            Self::Receiver(refresher) => refresher.current(wait),
+        }
+    }
+
+    /// Has another token asked for, since a receiver has refused `token`.
+    pub(super) fn refused(&self, token: Option<&Arc<str>>) {
+        if let Self::Receiver(refresher) = self {
+            refresher.refused(token);
+        }
+    }
+}
+
+/// Checks that a text can be a token: one that had a line break would be further lines of a datagram.
+fn checked(token: &str) -> Result<Arc<str>, String> {
+    if token.is_empty() || token.len() > TOKEN_BYTES_MAX || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!("is not a token, a word of 1 to {TOKEN_BYTES_MAX} letters, digits and signs"));
+    }
+    Ok(Arc::from(token))
+}
+
+/// The token sources of a monitor's destinations: one for each receiver that gives tokens, and one for the file.
+pub(super) struct TokenSources<'a> {
+    credentials: &'a Credentials,
+    agent: SharedAgent,
+    known: HashMap<String, Arc<TokenSource>>,
+}
+
+impl<'a> TokenSources<'a> {
+    pub(super) fn new(credentials: &'a Credentials, agent: SharedAgent) -> Self {
+        Self { credentials, agent, known: HashMap::new() }
+    }
+
+    /// The token source of a destination.
+    ///
+    /// # Errors
+    /// When the file cannot be used, or a thread not be started.
+    pub(super) fn of(&mut self, destination: &Destination) -> io::Result<Arc<TokenSource>> {
+        let Credentials { certificate, token_from, token_file, .. } = self.credentials;
+        let url = match (token_from, certificate) {
+            (Some(url), _) => Some(token_url_of(url).map_err(io::Error::other)?),
+            (None, Some(_)) => destination.token_url(),
+            (None, None) => None,
+        };
+        let name = url.as_ref().map(Url::to_string).or(token_file.as_ref().map(|file| file.display().to_string()));
+        let name = name.unwrap_or_default();
+        if let Some(source) = self.known.get(&name) {
+            return Ok(source.clone());
+        }
+        let source = Arc::new(match (url, token_file) {
+            (Some(url), None) => TokenSource::receiver(url, self.agent.clone())?,
+            (_, Some(file)) => TokenSource::file(file).map_err(io::Error::other)?,
+            (None, None) => TokenSource::None,
+        });
+        self.known.insert(name, source.clone());
+        Ok(source)
+    }
+}
+
+/// Keeps a token that a receiver gives. Its thread asks for another at two thirds of a token's life, by a clock that
+/// nobody sets, and when a receiver refuses the one there is.
+pub(super) struct TokenRefresher {
+    url: Url,
+    token: Mutex<CurrentToken>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct CurrentToken {
+    /// The latest answer; nothing before the first.
+    latest: Option<Result<Option<Arc<str>>, String>>,
+    /// When the newest token expires.
+    good_until: Option<Instant>,
+    is_refused: bool,
+}
+
+/// What a receiver gives.
+#[derive(Deserialize)]
+struct TokenResponse {
+    access_token: String,
+    expires_in: u64,
+}
+
+impl TokenRefresher {
+    fn lock(&self) -> MutexGuard<'_, CurrentToken> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn current(&self, wait: Duration) -> Result<Option<Arc<str>>, String> {
+        let waited = self.changed.wait_timeout_while(self.lock(), wait, |token| token.latest.is_none());
+        let token = waited.unwrap_or_else(PoisonError::into_inner).0;
+        token.latest.clone().unwrap_or_else(|| Err(format!("no token from {} yet", self.url)))
+    }
+
+    fn refused(&self, token: Option<&Arc<str>>) {
+        let mut current = self.lock();
+        // Another may have come since.
+        if matches!(&current.latest, Some(Ok(latest)) if latest.as_ref() == token) {
+            current.is_refused = true;
+            self.changed.notify_all();
+        }
+    }
+
+    fn run(&self, agent: &SharedAgent) {
+        let mut retry = RETRY_FIRST;
+        loop {
+            let asked_at = Instant::now();
+            let answer = self.ask(agent);
+            let mut current = self.lock();
+            let wait = match answer {
+                Ok(Some((token, life))) => {
+                    (current.latest, current.good_until) = (Some(Ok(Some(token))), Some(asked_at + life));
+                    retry = RETRY_FIRST;
+                    life * 2 / 3
+                }
+                Ok(None) => {
+                    (current.latest, current.good_until) = (Some(Ok(None)), None);
+                    NONE_NEEDED_FOR
+                }
+                Err(details) => {
+                    log::warn!("No token from {}, details: {details}", self.url);
+                    // A token that is still good is shown until it expires.
+                    if current.good_until.is_none_or(|until| Instant::now() >= until) {
+                        current.latest = Some(Err(format!("no token from {}: {details}", self.url)));
+                    }
+                    let wait = retry;
+                    retry = (retry * 2).min(RETRY_LONGEST);
+                    wait
+                }
+            };
+            current.is_refused = false;
+            self.changed.notify_all();
+            let wait = wait.max(RENEW_EVERY_MIN);
+            let waited = self.changed.wait_timeout_while(current, wait, |current| !current.is_refused);
+            let is_refused = waited.unwrap_or_else(PoisonError::into_inner).0.is_refused;
+            if is_refused {
+                thread::sleep(RENEW_EVERY_MIN.saturating_sub(asked_at.elapsed()));
+            }
+        }
+    }
+
+    /// Asks for a token and how long it lives; `None` where none is needed.
+    fn ask(&self, agent: &SharedAgent) -> Result<Option<(Arc<str>, Duration)>, String> {
+        let answer = http::post(&agent.current(), &self.url, None, &[], &[]).map_err(|error| error.details)?;
+        match (answer.status, &answer.body) {
+            (200, Ok(body)) => {
+                let TokenResponse { access_token, expires_in } = serde_json::from_str(body)
+                    .map_err(|_| "the answer has no access_token and expires_in".to_owned())?;
+                let token = checked(&access_token).map_err(|why| format!("the access_token {why}"))?;
+                Ok(Some((token, Duration::from_secs(expires_in).min(LIFE_MAX))))
+            }
+            (404, _) => Ok(None),
+            _ => Err(answer.details()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_one_word() {
+        assert_eq!(checked("abc.DEF-_~+/=").as_deref(), Ok("abc.DEF-_~+/="));
+        for text in ["", "a b", "a\nperf,host=victim cpu=1", "a\u{7f}", "ü", &"x".repeat(TOKEN_BYTES_MAX + 1)] {
+            assert!(checked(text).unwrap_err().starts_with("is not a token"), "{text:?}");
+        }
+    }
+}
