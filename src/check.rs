@@ -31,26 +31,22 @@ struct Host {
     state: String,
 }
 
-/// Succeeds when the receiver is healthy and, where the options name a host, that host is up there.
+/// Checks that the receiver is healthy and, where the options name a host, that the host is up there; says so.
 ///
 /// # Errors
-/// Why it does not succeed.
-pub(crate) fn check(options: &CheckOptions) -> Result<(), String> {
+/// What is wrong.
+pub(crate) fn check(options: &CheckOptions) -> Result<String, String> {
     let (client, url) = (Client::new(&options.receiver)?, &options.receiver.url);
     let health: Health = client.get("/health", None)?;
     if health.status != "ok" {
         return Err(format!("{url}: its status is {}", health.status));
     }
     let Some(host) = &options.host else {
-        log::info!("{url} is healthy");
-        return Ok(());
+        return Ok(format!("{url} is healthy"));
     };
     let listed: Hosts = client.get("/api/hosts", Some(&format!("host={}", url::encode(host))))?;
     match listed.hosts.iter().find(|listed| listed.host == *host) {
-        Some(listed) if listed.state == "up" => {
-            log::info!("{host} is up");
-            Ok(())
-        }
+        Some(listed) if listed.state == "up" => Ok(format!("{host} is up")),
         Some(listed) => Err(format!("{host} is {}", listed.state)),
         None => Err(format!("{host} is not known there")),
     }

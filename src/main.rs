@@ -7,7 +7,6 @@ mod logging;
 mod options;
 
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 
 use lizm::monitor::{self, Destination, Monitor};
@@ -24,7 +23,7 @@ use options::{Command, Parsed};
 
 /// Exit codes: 0 done, 1 failed, 2 wrong usage.
 fn main() -> ExitCode {
-    let Parsed { command, logging, notes } = match options::parse() {
+    let Parsed { command, logging, warnings } = match options::parse() {
         Ok(parsed) => parsed,
         Err(usage) => {
             complain(&usage);
@@ -35,8 +34,13 @@ fn main() -> ExitCode {
     if matches!(command, Command::Receiver(_) | Command::Demo(_)) {
         allocator::reexec_with_malloc_tunables();
     }
-    logging::start(logging);
-    notes.iter().for_each(|note| log::warn!("{note}"));
+    match logging {
+        Some(logging) => {
+            logging::start(logging);
+            warnings.iter().for_each(|warning| log::warn!("{warning}"));
+        }
+        None => warnings.iter().for_each(|warning| complain(warning)),
+    }
     match run(&command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -55,7 +59,10 @@ fn run(command: &Command) -> Result<(), String> {
     let io_failed = |error: io::Error| error.to_string();
     match command {
         Command::Print(text) => io::stdout().write_all(text.as_bytes()).map_err(io_failed),
-        Command::Check(question) => check::check(question),
+        Command::Check(options) => {
+            let result = sanitize::message(&check::check(options)?, MESSAGE_CHARS_MAX);
+            writeln!(io::stdout(), "{result}").map_err(io_failed)
+        }
         #[cfg(feature = "tls")]
         Command::Token(options) => token(options),
         Command::Watch(options) => watch::run(options),
@@ -105,9 +112,6 @@ fn token(options: &options::TokenOptions) -> Result<(), String> {
     let issued = auth::Keys::read(&options.key_file)?.issue(identity, options.valid, unix_now_sec())?;
     writeln!(io::stdout(), "{}", issued.token()).map_err(|error| error.to_string())
 }
-
-/// The address the demo listens on: what it shows is for this machine alone.
-const DEMO_BIND: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Makes SIGTERM and SIGINT wait for [`wait`], in this thread and those it starts. A held signal reaches PID 1 of a
 /// container too, where one that is not handled would be lost. Raises the limit of descriptors by the way.

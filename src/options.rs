@@ -1,10 +1,10 @@
-//! The command line: options, and their environment variables.
+//! The command line: options, and their variables of the environment.
 
 mod auth;
 mod help;
+mod table;
 
 use std::env;
-use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -21,18 +21,18 @@ use lizm::{client, listeners, metrics, probe, receiver, sample, watch};
 use log::LevelFilter;
 use pico_args::Arguments;
 
-use crate::DEMO_BIND;
 use crate::check::CheckOptions;
 use crate::logging::Logging;
-use help::{CHECK_HELP, DEMO_HELP, HELP, MONITOR_HELP, RECEIVER_HELP, TOKEN_HELP, WATCH_HELP};
+use table::{COMMANDS, CommandSpec, OptionSpec, Value};
 
-/// What a command line asks for.
+/// A command line.
 #[derive(Debug)]
 pub(crate) struct Parsed {
     pub(crate) command: Command,
-    pub(crate) logging: Logging,
-    /// What a person should know about it, once.
-    pub(crate) notes: Vec<String>,
+    /// How a command that runs until it is stopped logs.
+    pub(crate) logging: Option<Logging>,
+    /// Warnings about the environment.
+    pub(crate) warnings: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub(crate) enum Command {
     Demo(Box<(receiver::Options, monitor::Options)>),
 }
 
-/// What `lizm token` is told.
+/// The options of `lizm token`.
 #[cfg(feature = "tls")]
 #[derive(Debug)]
 pub(crate) struct TokenOptions {
@@ -59,73 +59,74 @@ pub(crate) struct TokenOptions {
 /// Reads the command line of this process.
 ///
 /// # Errors
-/// What is wrong with it, naming the option.
+/// What is wrong with it; the sentence names the option.
 pub(crate) fn parse() -> Result<Parsed, String> {
-    let mut options = Options { arguments: Arguments::from_env(), command: String::new(), notes: Vec::new() };
-    let mut subcommand = || options.arguments.subcommand().map_err(|error| error.to_string());
-    let mut command = subcommand()?.unwrap_or_default();
-    let asks_for_help = command == "help";
+    let mut arguments = Arguments::from_env();
+    let mut subcommand = || arguments.subcommand().map_err(|error| error.to_string());
+    let mut name = subcommand()?.unwrap_or_default();
+    let asks_for_help = name == "help";
     if asks_for_help {
-        command = subcommand()?.unwrap_or_default();
+        name = subcommand()?.unwrap_or_default();
     }
-    options.command.clone_from(&command);
-    let help = match command.as_str() {
-        "receiver" => RECEIVER_HELP,
-        "monitor" => MONITOR_HELP,
-        "check" => CHECK_HELP,
-        "watch" => WATCH_HELP,
-        "token" => TOKEN_HELP,
-        "demo" => DEMO_HELP,
-        _ => HELP,
+    let wants_help = arguments.contains(["-h", "--help"]) || asks_for_help;
+    let print = |text| Ok(Parsed { command: Command::Print(text), logging: None, warnings: Vec::new() });
+    if arguments.contains(["-V", "--version"]) {
+        return print(concat!("lizm ", env!("CARGO_PKG_VERSION"), "\n").to_owned());
+    }
+    let Some(spec) = COMMANDS.iter().find(|command| command.name == name) else {
+        return match name.as_str() {
+            "" if wants_help => print(help::program()),
+            "" => Err("no command given; 'lizm --help' lists them".to_owned()),
+            unknown => {
+                let nearest = help::nearest(unknown, COMMANDS.iter().map(|command| command.name));
+                Err(format!("command {unknown:?} is not known; {}", suggestion(nearest, "lizm")))
+            }
+        };
     };
-    let wants_help = options.arguments.contains(["-h", "--help"]) || asks_for_help;
-    let wants_version = options.arguments.contains(["-V", "--version"]);
-    let mut logging = Logging { level: LevelFilter::Info, json: false };
-    let command = if wants_help {
-        Command::Print(help.to_owned())
-    } else if wants_version {
-        Command::Print(concat!("lizm ", env!("CARGO_PKG_VERSION"), "\n").to_owned())
-    } else {
-        if matches!(command.as_str(), "receiver" | "monitor" | "demo") {
-            logging = options.logging()?;
-        }
-        match command.as_str() {
-            "receiver" => options.receiver()?,
-            "monitor" => options.monitor()?,
-            "check" => options.check()?,
-            "watch" => options.watch()?,
-            #[cfg(feature = "tls")]
-            "token" => options.token()?,
-            #[cfg(not(feature = "tls"))]
-            "token" => return Err(lizm::auth::WITHOUT_TLS.to_owned()),
-            "demo" => options.demo()?,
-            "" => return Err("no command given; 'lizm --help' lists them".to_owned()),
-            other => return Err(format!("command {other:?} is not known; 'lizm --help' lists them")),
-        }
+    if wants_help {
+        return print(help::command(spec));
+    }
+    let mut options = Options { arguments, spec };
+    let runs = matches!(spec.name, "receiver" | "monitor" | "demo");
+    let logging = runs.then(|| options.logging()).transpose()?;
+    let command = match spec.name {
+        "receiver" => options.receiver()?,
+        "monitor" => options.monitor()?,
+        "check" => options.check()?,
+        "watch" => options.watch()?,
+        #[cfg(feature = "tls")]
+        "token" => options.token()?,
+        #[cfg(not(feature = "tls"))]
+        "token" => return Err(lizm::auth::WITHOUT_TLS.to_owned()),
+        _ => options.demo()?,
     };
-    Ok(Parsed { command, logging, notes: options.notes })
+    Ok(Parsed { command, logging, warnings: environment_warnings() })
 }
 
+/// The arguments of a command that are not read yet.
 struct Options {
     arguments: Arguments,
-    command: String,
-    notes: Vec<String>,
+    spec: &'static CommandSpec,
 }
 
 impl Options {
     fn receiver(&mut self) -> Result<Command, String> {
         let options = receiver::Options {
-            port: self.port()?,
-            bind: self.value("--bind", IpAddr::V4(Ipv4Addr::UNSPECIFIED), "an IP address such as 127.0.0.1")?,
+            port: self.number("--port")?,
+            bind: self.parsed("--bind", "an IP address such as 127.0.0.1")?,
             plain: !self.flag("--no-plain")?,
             #[cfg(feature = "tls")]
             https: self.https()?,
             auth: self.auth()?,
-            workers: self.whole("--workers", 16, 1..=1024)?,
-            series_max: self.whole("--max-series", 1_000_000, 1..=1_000_000_000)?,
+            workers: self.number("--workers")?,
+            series_max: self.number("--max-series")?,
             store: self.store()?,
-            metrics_hosts_max: self.whole("--metrics-hosts", metrics::HOSTS_MAX, 0..=1_000_000)?,
-            role: self.serve()?,
+            metrics_hosts_max: self.number("--metrics-hosts")?,
+            role: match self.word("--serve")? {
+                "intake" => Role::Intake,
+                "summaries" => Role::Summaries,
+                _ => Role::All,
+            },
             listeners: self.listeners()?,
         };
         if options.role != Role::All && !options.store.is_shared() {
@@ -135,8 +136,9 @@ impl Options {
         if options.role == Role::Summaries && options.listeners != listeners::Options::default() {
             return Err("option --serve: summaries takes no samples, by --udp and --zmq neither".to_owned());
         }
-        #[cfg(feature = "tls")]
         auth::check(&options)?;
+        #[cfg(not(feature = "tls"))]
+        self.refuse_https()?;
         self.no_more()?;
         Ok(Command::Receiver(options))
     }
@@ -166,42 +168,34 @@ impl Options {
     }
 
     fn monitor(&mut self) -> Result<Command, String> {
-        let host = match self.argument("--this-host")? {
-            Some(host) => Some(host),
-            None => self.text("--host")?,
-        };
-        let host = host.map_or_else(|| env_value("LIZM_THIS_HOST"), |host| Ok(Some(host)))?;
-        let host = host.ok_or("option --host: missing; it names this host at the receiver")?;
-        let interval_sec = self.whole("--interval", 1, 1..=86_400)?;
-        let backlog_max = self.whole("--backlog", 3600, 1..=1_000_000)?;
-        let probe = self.probe()?;
-        let spool = self.text("--spool")?.map(Into::into);
-        let credentials = self.credentials()?;
+        let host = self.text("--host")?.ok_or("option --host: missing; it names this host at the receiver")?;
         let options = monitor::Options {
             host: checked_host(host)?,
+            interval_sec: self.number("--interval")?,
+            probe: self.probe()?,
+            backlog_max: self.number("--backlog")?,
+            spool: self.path("--spool")?,
+            credentials: self.credentials()?,
             destinations: self.destinations()?,
-            interval_sec: interval_sec as u64,
-            probe,
-            backlog_max,
-            spool,
-            credentials,
         };
         Ok(Command::Monitor(options))
     }
 
     fn probe(&mut self) -> Result<probe::Options, String> {
         let default = probe::Options::default();
-        let procfs = self.text("--procfs")?.or_else(|| env::var("HOST_PROC").ok().filter(|root| !root.is_empty()));
+        let procfs = self.path("--procfs")?.or_else(|| Some(env_value("HOST_PROC").ok()??.into()));
+        let probes = self.text_or_default("--probes")?.parse();
+        let scope = self.text_or_default("--scope")?.parse();
         Ok(probe::Options {
-            probes: self.told("--probes", default.probes)?,
-            scope: self.told("--scope", default.scope)?,
-            procfs: procfs.map_or(default.procfs, Into::into),
-            rootfs: self.text("--rootfs")?.map_or(default.rootfs, Into::into),
-            textfile: self.text("--textfile")?.map(Into::into),
+            probes: probes.map_err(|why| format!("option --probes: {why}"))?,
+            scope: scope.map_err(|why| format!("option --scope: {why}"))?,
+            procfs: procfs.unwrap_or(default.procfs),
+            rootfs: self.path("--rootfs")?.unwrap_or(default.rootfs),
+            textfile: self.path("--textfile")?,
         })
     }
 
-    /// Every `--publish`, and after them what is left on the command line.
+    /// Every `--publish`, and the arguments that are left.
     fn destinations(&mut self) -> Result<Vec<Destination>, String> {
         let mut urls = Vec::new();
         while let Some(url) = self.argument("--publish")? {
@@ -220,41 +214,44 @@ impl Options {
 
     fn check(&mut self) -> Result<Command, String> {
         let host = self.text("--host")?;
-        Ok(Command::Check(CheckOptions { receiver: self.receiver_to_ask()?, host }))
+        Ok(Command::Check(CheckOptions { receiver: self.client()?, host }))
     }
 
     fn watch(&mut self) -> Result<Command, String> {
         let (host, label) = (self.text("--host")?, self.text("--label")?);
         let once = self.flag("--once")?;
-        Ok(Command::Watch(watch::Options { receiver: self.receiver_to_ask()?, host, label, once }))
+        Ok(Command::Watch(watch::Options { receiver: self.client()?, host, label, once }))
     }
 
     /// The options of a client, and the one argument that is left: the URL of a receiver.
-    fn receiver_to_ask(&mut self) -> Result<client::Options, String> {
+    fn client(&mut self) -> Result<client::Options, String> {
         let (ca, password_file) = (self.path("--ca")?, self.path("--password-file")?);
         let mut free = self.free_arguments()?.into_iter();
-        let command = &self.command;
-        match (free.next(), free.next()) {
-            (Some(url), None) => {
-                let url = Url::parse_http(&url).map_err(|why| format!("{command}: {why}"))?;
-                if url.scheme() == "https" && !cfg!(feature = "tls") {
-                    return Err(format!("{command}: {url}: {}", lizm::auth::WITHOUT_TLS));
-                }
-                Ok(client::Options { url, ca, password_file })
+        let command = self.spec.name;
+        let url = match (free.next(), free.next()) {
+            (Some(url), None) => Url::parse_http(&url).map_err(|why| format!("{command}: {why}"))?,
+            (None, _) => {
+                return Err(format!("{command}: the URL of a receiver is missing, such as http://localhost:8080"));
             }
-            (None, _) => Err(format!("{command}: the URL of a receiver is missing, such as http://localhost:8080")),
-            (_, Some(more)) => Err(format!("{command}: takes one URL, and {more:?} is one more")),
+            (_, Some(more)) => {
+                return Err(format!("{command}: takes one URL, and {:?} is one more", lizm::url::redact(&more)));
+            }
+        };
+        if url.scheme() == "https" && !cfg!(feature = "tls") {
+            return Err(format!("{command}: {url}: {}", lizm::auth::WITHOUT_TLS));
         }
+        Ok(client::Options { url, ca, password_file })
     }
 
+    /// A receiver and a monitor on loopback: what they show is for this machine alone.
     fn demo(&mut self) -> Result<Command, String> {
-        let port = self.port()?;
+        let port = self.number("--port")?;
         self.no_more()?;
         let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
         let host = host.filter(|host| sample::check_host(host).is_ok()).unwrap_or_else(|| "localhost".to_owned());
         let receiver = receiver::Options {
             port,
-            bind: DEMO_BIND,
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             plain: true,
             #[cfg(feature = "tls")]
             https: None,
@@ -279,19 +276,15 @@ impl Options {
     }
 
     fn store(&mut self) -> Result<Location, String> {
-        let fsync_always = match self.text("--fsync")?.unwrap_or_default().as_str() {
-            "second" | "" => false,
-            "always" => true,
-            other => return Err(format!("option --fsync: {other:?} is not second or always")),
-        };
-        let ca = self.text("--store-ca")?;
-        match self.text("--store")?.unwrap_or_default().as_str() {
+        let fsync_always = self.word("--fsync")? == "always";
+        let ca = self.path("--store-ca")?;
+        match self.text_or_default("--store")?.as_str() {
             #[cfg(feature = "redis")]
             url if url.starts_with("redis") && url.contains("://") => {
                 if fsync_always {
                     return Err("option --fsync: is Redis's own setting, appendfsync, with --store redis://".to_owned());
                 }
-                let address = RedisAddress::parse(url, ca.map(Into::into));
+                let address = RedisAddress::parse(url, ca);
                 address.map(Location::Redis).map_err(|why| format!("option --store: {why}"))
             }
             #[cfg(not(feature = "redis"))]
@@ -299,70 +292,51 @@ impl Options {
                 Err("option --store: this lizm was built without the feature redis".to_owned())
             }
             _ if ca.is_some() => Err("option --store-ca: goes with --store rediss:// alone".to_owned()),
-            "memory" | "" if fsync_always => Err("option --fsync: always needs a --store in a directory".to_owned()),
-            "memory" | "" => Ok(Location::Memory),
+            "memory" if fsync_always => Err("option --fsync: always needs a --store in a directory".to_owned()),
+            "memory" => Ok(Location::Memory),
             url if url.contains("://") => {
                 Err(format!("option --store: {:?} is not memory, a directory or redis://", lizm::url::redact(url)))
             }
+            address if is_address(address) => Err(format!(
+                "option --store: {address:?} looks like a Redis: write redis://{address}, or ./{address} for a directory"
+            )),
             path => Ok(Location::Directory { path: path.into(), fsync_always }),
         }
     }
 
-    fn serve(&mut self) -> Result<Role, String> {
-        match self.text("--serve")?.unwrap_or_default().as_str() {
-            "all" | "" => Ok(Role::All),
-            "intake" => Ok(Role::Intake),
-            "summaries" => Ok(Role::Summaries),
-            other => Err(format!("option --serve: {other:?} is not all, intake or summaries")),
-        }
-    }
-
     fn logging(&mut self) -> Result<Logging, String> {
-        let level = match self.text("--log-level")?.unwrap_or_default().to_lowercase().as_str() {
+        let level = match self.word("--log-level")? {
             "error" => LevelFilter::Error,
             "warning" | "warn" => LevelFilter::Warn,
-            "info" | "" => LevelFilter::Info,
             "debug" => LevelFilter::Debug,
-            other => return Err(format!("option --log-level: {other:?} is not error, warning, info or debug")),
+            _ => LevelFilter::Info,
         };
-        let json = match self.text("--log-format")?.unwrap_or_default().as_str() {
-            "text" | "" => false,
-            "json" => true,
-            other => return Err(format!("option --log-format: {other:?} is not text or json")),
-        };
-        Ok(Logging { level, json })
+        Ok(Logging { level, json: self.word("--log-format")? == "json" })
     }
 
-    fn port(&mut self) -> Result<u16, String> {
-        let given = match self.argument("-p")? {
-            Some(port) => Some(port),
-            None => self.argument("--port")?,
-        };
-        let from_environment = || {
-            let port = env_value("LIZM_PORT")?;
-            if port.as_ref().is_some_and(|port| port.starts_with("tcp://")) {
-                self.notes.push("LIZM_PORT is ignored: it is the address Kubernetes gives a service named lizm".into());
-                return Ok(None);
-            }
-            Ok::<_, String>(port)
-        };
-        let port = given.map_or_else(from_environment, |port| Ok(Some(port)))?;
-        port.map_or(Ok(8080), |port| parsed("--port", &port, "a port from 0 to 65535"))
+    /// The row of the table for an option.
+    fn spec(&self, option: &str) -> &'static OptionSpec {
+        let row = self.spec.options().find(|row| row.names().any(|name| name == option));
+        row.unwrap_or_else(|| panic!("option {option} of {} is not in the table", self.spec.name))
     }
 
-    fn whole(
-        &mut self,
-        option: &'static str,
-        default: usize,
-        range: std::ops::RangeInclusive<usize>,
-    ) -> Result<usize, String> {
-        let form = format!("a whole number from {} to {}", range.start(), range.end());
-        let number = self.value(option, default, &form)?;
-        if range.contains(&number) { Ok(number) } else { Err(format!("option {option}: {number} is not {form}")) }
+    /// A whole number in the range of the table.
+    fn number<T: TryFrom<u64>>(&mut self, option: &'static str) -> Result<T, String> {
+        let text = self.text_or_default(option)?;
+        parsed_number(self.spec(option), option, &text)
     }
 
-    fn value<T: FromStr>(&mut self, option: &'static str, default: T, form: &str) -> Result<T, String> {
-        self.text(option)?.map_or(Ok(default), |text| parsed(option, &text, form))
+    /// The value of an option, read as a type.
+    fn parsed<T: FromStr>(&mut self, option: &'static str, form: &str) -> Result<T, String> {
+        parsed(option, &self.text_or_default(option)?, form)
+    }
+
+    /// One of the words of the table; the case of letters is ignored.
+    fn word(&mut self, option: &'static str) -> Result<&'static str, String> {
+        let text = self.text_or_default(option)?;
+        let Value::OneOf(words) = self.spec(option).value else { return Ok("") };
+        let word = words.iter().copied().find(|word| word.eq_ignore_ascii_case(&text));
+        word.ok_or_else(|| format!("option {option}: {text:?} is not one of {}", words.join(", ")))
     }
 
     fn path(&mut self, option: &'static str) -> Result<Option<PathBuf>, String> {
@@ -382,49 +356,67 @@ impl Options {
         }
     }
 
-    /// The value of an option whose type tells itself what is wrong with a text.
-    fn told<T: FromStr<Err = String>>(&mut self, option: &'static str, default: T) -> Result<T, String> {
-        let text = self.text(option)?;
-        text.map_or(Ok(default), |text| text.parse().map_err(|why| format!("option {option}: {why}")))
+    fn text_or_default(&mut self, option: &'static str) -> Result<String, String> {
+        Ok(self.text(option)?.unwrap_or_else(|| self.spec(option).default.to_owned()))
     }
 
-    /// The value of an option, from the command line or else from the environment.
+    /// The value of an option by any of its names, from the command line or else from the environment.
     fn text(&mut self, option: &'static str) -> Result<Option<String>, String> {
-        match self.argument(option)? {
-            Some(value) => Ok(Some(value)),
-            None => env_value(&variable(option)),
+        let spec = self.spec(option);
+        for name in spec.names() {
+            if let Some(value) = self.argument(name)? {
+                return Ok(Some(value));
+            }
         }
+        for name in spec.long_names() {
+            if let Some(value) = env_value(&variable(name))? {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
     }
 
-    /// The value of an option on the command line; each call takes one occurrence.
-    fn argument(&mut self, option: &'static str) -> Result<Option<String>, String> {
+    /// The value of an option on the command line by one of its names; each call takes one occurrence.
+    fn argument(&mut self, name: &'static str) -> Result<Option<String>, String> {
         let value: Option<String> =
-            self.arguments.opt_value_from_str(option).map_err(|error| format!("option {option}: {error}"))?;
+            self.arguments.opt_value_from_str(name).map_err(|error| format!("option {name}: {error}"))?;
         match value {
-            Some(value) if value.starts_with("--") => Err(format!("option {option}: has no value")),
+            Some(value) if value.starts_with("--") => Err(format!("option {name}: has no value")),
             value => Ok(value),
         }
     }
 
     fn no_more(&mut self) -> Result<(), String> {
         match self.free_arguments()?.first() {
-            Some(more) => Err(format!("{}: {more:?} is not expected", self.command)),
+            Some(more) => Err(format!("{}: {more:?} is not expected", self.spec.name)),
             None => Ok(()),
         }
     }
 
-    /// What is left when all options are taken.
+    /// The arguments that are no options, when all options are read.
     fn free_arguments(&mut self) -> Result<Vec<String>, String> {
         let left = std::mem::replace(&mut self.arguments, Arguments::from_vec(Vec::new())).finish();
         let left: Vec<String> = left.into_iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
-        match left.iter().find(|argument| argument.starts_with('-')) {
-            Some(option) => {
-                let command = &self.command;
-                Err(format!("option {option}: not known here, or given twice; 'lizm {command} --help' lists them"))
-            }
-            None => Ok(left),
+        let Some(option) = left.iter().find(|argument| argument.starts_with('-')) else { return Ok(left) };
+        let option = option.split('=').next().unwrap_or(option);
+        let mut names = self.spec.options().flat_map(OptionSpec::names);
+        if names.any(|name| name == option) {
+            return Err(format!("option {option}: given twice"));
         }
+        let nearest = help::nearest(option, self.spec.options().flat_map(OptionSpec::long_names));
+        Err(format!("option {option}: not known; {}", suggestion(nearest, &format!("lizm {}", self.spec.name))))
     }
+}
+
+/// What to try instead of a name that is not known to `program`.
+fn suggestion(nearest: Option<&str>, program: &str) -> String {
+    nearest.map_or_else(|| format!("'{program} --help' lists them"), |nearest| format!("did you mean {nearest}?"))
+}
+
+/// Whether a text is a host and a port, or begins as the URL of a Redis does.
+fn is_address(text: &str) -> bool {
+    let has_port = text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    !text.contains('/') && (has_port || text.starts_with("redis:") || text.starts_with("rediss:"))
 }
 
 /// The variable of the environment that an option can be given in.
@@ -432,20 +424,104 @@ fn variable(option: &str) -> String {
     format!("LIZM_{}", option.trim_start_matches('-').to_uppercase().replace('-', "_"))
 }
 
-/// A variable of the environment; an empty one counts as not set.
+/// A variable of the environment; one that is empty, or an address of Kubernetes, counts as not set.
 fn env_value(name: &str) -> Result<Option<String>, String> {
     match env::var(name) {
-        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+        Ok(value) => {
+            Ok(Some(value).filter(|value| !value.is_empty() && !(name == "LIZM_PORT" && is_of_kubernetes(name, value))))
+        }
         Err(env::VarError::NotPresent) => Ok(None),
         Err(env::VarError::NotUnicode(_)) => Err(format!("{name}: is not UTF-8")),
     }
 }
 
-fn parsed<T: FromStr>(option: impl Display, text: &str, form: &str) -> Result<T, String> {
+/// Whether Kubernetes sets a variable for a service whose name begins with lizm.
+fn is_of_kubernetes(name: &str, value: &str) -> bool {
+    let is_address = ["tcp://", "udp://", "sctp://"].into_iter().any(|scheme| value.starts_with(scheme));
+    (name.ends_with("_PORT") && is_address) || name.contains("_SERVICE_") || name.contains("_PORT_")
+}
+
+/// What a person should know of the variables that are set for this program.
+fn environment_warnings() -> Vec<String> {
+    let options = || COMMANDS.iter().flat_map(CommandSpec::options).flat_map(OptionSpec::long_names);
+    let known: Vec<String> = options().map(variable).collect();
+    let mut warnings = Vec::new();
+    for (name, value) in env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))) {
+        let value = value.to_string_lossy();
+        if name == "LIZM_PORT" && is_of_kubernetes(&name, &value) {
+            warnings.push("LIZM_PORT is ignored: it is the address Kubernetes gives a service named lizm".to_owned());
+        } else if name.starts_with("LIZM_") && !known.contains(&name) && !is_of_kubernetes(&name, &value) {
+            let nearest = help::nearest(&name, known.iter().map(String::as_str));
+            let advice = nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"));
+            warnings.push(format!("{name} in the environment is no option of lizm{advice}"));
+        }
+    }
+    warnings
+}
+
+fn parsed<T: FromStr>(option: &str, text: &str, form: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("option {option}: {text:?} is not {form}"))
+}
+
+/// A whole number in the range of a row of the table.
+fn parsed_number<T: TryFrom<u64>>(spec: &OptionSpec, option: &str, text: &str) -> Result<T, String> {
+    let Value::Number(least, most) = spec.value else { return Err(format!("option {option}: takes no number")) };
+    let number = text.parse::<u64>().ok().filter(|number| (least..=most).contains(number));
+    let number = number.and_then(|number| T::try_from(number).ok());
+    number.ok_or_else(|| format!("option {option}: {text:?} is not a whole number from {least} to {most}"))
 }
 
 fn checked_host(host: String) -> Result<String, String> {
     sample::check_host(&host).map_err(|why| format!("option --host: {why}"))?;
     Ok(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(command: &str, arguments: &[&str]) -> Options {
+        let spec = COMMANDS.iter().find(|spec| spec.name == command).unwrap();
+        Options { arguments: Arguments::from_vec(arguments.iter().map(Into::into).collect()), spec }
+    }
+
+    #[test]
+    fn the_table_has_every_option_that_is_read() {
+        assert!(options("receiver", &[]).receiver().is_ok());
+        assert!(options("monitor", &["--this-host", "h", "--publish", "http://r"]).monitor().is_ok());
+        assert!(options("watch", &["http://r"]).watch().is_ok());
+        assert!(options("check", &["http://r"]).check().is_ok());
+        assert!(options("demo", &["-p", "0"]).demo().is_ok());
+        #[cfg(feature = "tls")]
+        assert!(options("token", &["--host", "h", "--token-key", "key"]).token().is_ok());
+        for command in ["receiver", "monitor", "demo"] {
+            assert!(options(command, &[]).logging().is_ok());
+        }
+    }
+
+    #[test]
+    fn a_store_is_a_word_a_url_or_a_directory() {
+        let store = |text| options("receiver", &["--store", text]).store();
+        assert!(matches!(store("memory"), Ok(Location::Memory)));
+        for path in ["data", "/var/lib/lizm", "./redis:6379", "a/b:1", "C:data", "memory2"] {
+            assert!(matches!(store(path), Ok(Location::Directory { .. })), "{path}");
+        }
+        for address in ["redis:6379", "localhost:6379", "[::1]:6379", "redis:", "rediss:r"] {
+            let why = store(address).unwrap_err();
+            assert!(why.contains(&format!("redis://{address}")) && why.contains(&format!("./{address}")), "{why}");
+        }
+    }
+
+    #[test]
+    fn variables_that_kubernetes_sets_are_no_options() {
+        for (name, value) in [
+            ("LIZM_PORT", "tcp://10.0.0.1:80"),
+            ("LIZM_PORT_8080_TCP_ADDR", "10.0.0.1"),
+            ("LIZM_SERVICE_HOST", "10.0.0.1"),
+            ("LIZM_RECEIVER_PORT", "udp://10.0.0.1:80"),
+        ] {
+            assert!(is_of_kubernetes(name, value), "{name}");
+        }
+        assert!(!is_of_kubernetes("LIZM_PORT", "8080") && !is_of_kubernetes("LIZM_PROT", "tcp://r:1"));
+    }
 }

@@ -6,29 +6,24 @@ use std::time::Duration;
 use lizm::auth;
 use lizm::monitor::Credentials;
 
-use super::Options;
+use super::table::Value;
 #[cfg(feature = "tls")]
-use super::{Command, TokenOptions};
-
-/// Longest life of a token that a certificate's owner is given: one that is stolen is of use for as long.
-const TOKEN_VALID_MAX: Duration = Duration::from_secs(86_400);
-/// Shortest one: the monitor renews at two thirds of it, and its receiver's clock may be a few seconds off.
-const TOKEN_VALID_MIN: Duration = Duration::from_secs(10);
-/// Longest life of a token by `lizm token`: ten years, about as long as a machine is kept.
-#[cfg(feature = "tls")]
-const MADE_TOKEN_VALID_MAX: Duration = Duration::from_secs(3650 * 86_400);
+use super::{Command, TokenOptions, parsed_number};
+use super::{Options, help};
 
 impl Options {
-    /// Those of the HTTPS door.
+    /// The HTTPS server.
     #[cfg(feature = "tls")]
     pub(super) fn https(&mut self) -> Result<Option<lizm::tls::Options>, String> {
         let port = self.text("--tls-port")?;
-        let port = port.map(|port| super::parsed("--tls-port", &port, "a port from 0 to 65535")).transpose()?;
+        let port = port.map(|port| parsed_number(self.spec("--tls-port"), "--tls-port", &port)).transpose()?;
         let (certificate, key) = (self.path("--tls-cert")?, self.path("--tls-key")?);
         let trust = self.path("--trust")?;
-        let connections_max = self.whole("--max-connections", 4096, 1..=100_000)?;
+        let connections_max = self.number("--max-connections")?;
         match (port, certificate, key) {
-            (None, None, None) if trust.is_some() => Err("option --trust: needs the HTTPS door, --tls-port".to_owned()),
+            (None, None, None) if trust.is_some() => {
+                Err("option --trust: needs the HTTPS server, --tls-port".to_owned())
+            }
             (None, None, None) => Ok(None),
             (Some(port), Some(certificate), Some(key)) => {
                 Ok(Some(lizm::tls::Options { port, certificate, key, trust, connections_max }))
@@ -37,17 +32,25 @@ impl Options {
         }
     }
 
-    /// Those of who may submit and who may read.
+    /// Refuses the options of a server that this program was built without.
+    #[cfg(not(feature = "tls"))]
+    pub(super) fn refuse_https(&mut self) -> Result<(), String> {
+        for option in ["--tls-port", "--tls-cert", "--tls-key", "--trust"] {
+            self.file_of_tls(option)?;
+        }
+        self.number::<usize>("--max-connections").map(drop)
+    }
+
+    /// Who may submit and who may read.
     pub(super) fn auth(&mut self) -> Result<auth::Options, String> {
-        let token_valid = self.text("--token-valid")?.unwrap_or_else(|| "5m".to_owned());
         Ok(auth::Options {
             token_key: self.file_of_tls("--token-key")?,
-            token_valid: span("--token-valid", &token_valid, TOKEN_VALID_MIN, TOKEN_VALID_MAX)?,
+            token_valid: self.span("--token-valid")?,
             read_password: self.file_of_tls("--read-password-file")?,
         })
     }
 
-    /// What a monitor shows to receivers.
+    /// What a monitor trusts, and how it authenticates.
     pub(super) fn credentials(&mut self) -> Result<Credentials, String> {
         let credentials = Credentials {
             ca: self.file_of_tls("--ca")?,
@@ -80,13 +83,23 @@ impl Options {
         }
         let key_file = self.file_of_tls("--token-key")?;
         let key_file = key_file.ok_or("option --token-key: missing; it is the receiver's")?;
-        let valid = self.text("--valid")?.unwrap_or_else(|| "30d".to_owned());
-        let valid = span("--valid", &valid, Duration::from_secs(1), MADE_TOKEN_VALID_MAX)?;
+        let valid = self.span("--valid")?;
         self.no_more()?;
         Ok(Command::Token(TokenOptions { hosts, key_file, valid }))
     }
 
-    /// A file that means something to a program with the feature tls.
+    /// A span of time in the range of the table.
+    fn span(&mut self, option: &'static str) -> Result<Duration, String> {
+        let text = self.text_or_default(option)?;
+        let Value::Span(least, most) = self.spec(option).value else { return Ok(Duration::ZERO) };
+        let sec = span_sec(&text).filter(|sec| (least..=most).contains(sec));
+        sec.map(Duration::from_secs).ok_or_else(|| {
+            let (least, most) = (help::span(least), help::span(most));
+            format!("option {option}: {text:?} is not a time such as 90s, 5m, 12h or 30d, from {least} to {most}")
+        })
+    }
+
+    /// A file that only a program with the feature tls can use.
     fn file_of_tls(&mut self, option: &'static str) -> Result<Option<PathBuf>, String> {
         match self.path(option)? {
             Some(_) if !cfg!(feature = "tls") => Err(format!("option {option}: {}", auth::WITHOUT_TLS)),
@@ -95,34 +108,33 @@ impl Options {
     }
 }
 
-/// Checks what options of the receiver have to do with each other.
-#[cfg(feature = "tls")]
+/// Checks the options of a receiver that depend on each other.
 pub(super) fn check(options: &lizm::receiver::Options) -> Result<(), String> {
-    if !options.plain && options.https.is_none() {
-        return Err("option --no-plain: leaves no door open; --tls-port opens another".to_owned());
+    #[cfg(feature = "tls")]
+    let (has_https, has_trust) =
+        (options.https.is_some(), options.https.as_ref().is_some_and(|https| https.trust.is_some()));
+    #[cfg(not(feature = "tls"))]
+    let (has_https, has_trust) = (false, false);
+    if !options.plain && !has_https {
+        let how = if cfg!(feature = "tls") { "--tls-port adds HTTPS" } else { auth::WITHOUT_TLS };
+        return Err(format!("option --no-plain: leaves no server; {how}"));
     }
-    if options.https.as_ref().is_some_and(|https| https.trust.is_some()) && options.auth.token_key.is_none() {
+    if has_trust && options.auth.token_key.is_none() {
         return Err("option --trust: needs a file for the keys of tokens, --token-key".to_owned());
     }
     Ok(())
 }
 
-/// Reads a span of time: a whole number, and s, m, h or d.
-fn span(option: &str, text: &str, shortest: Duration, longest: Duration) -> Result<Duration, String> {
-    let unit_sec = match text.as_bytes().last() {
-        Some(b's') => Some(1),
-        Some(b'm') => Some(60),
-        Some(b'h') => Some(3600),
-        Some(b'd') => Some(86_400),
-        _ => None,
+/// The seconds of a whole number and s, m, h or d.
+fn span_sec(text: &str) -> Option<u64> {
+    let unit_sec = match text.as_bytes().last()? {
+        b's' => 1,
+        b'm' => 60,
+        b'h' => 3600,
+        b'd' => 86_400,
+        _ => return None,
     };
-    let number = text.get(..text.len().saturating_sub(1)).and_then(|digits| digits.parse::<u64>().ok());
-    let span = unit_sec.zip(number).and_then(|(unit_sec, number)| number.checked_mul(unit_sec));
-    let span = span.map(Duration::from_secs).filter(|span| (shortest..=longest).contains(span));
-    span.ok_or_else(|| {
-        let (from, to) = (shortest.as_secs(), longest.as_secs());
-        format!("option {option}: {text:?} is not a time such as 90s, 5m, 12h or 30d, from {from}s to {to}s")
-    })
+    text.get(..text.len() - 1)?.parse::<u64>().ok()?.checked_mul(unit_sec)
 }
 
 #[cfg(test)]
@@ -130,12 +142,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_span_has_a_unit_and_limits() {
-        let span = |text| span("--valid", text, Duration::from_secs(10), Duration::from_secs(86_400)).ok();
-        let sec = |text| span(text).map(|span| span.as_secs());
-        assert_eq!((sec("90s"), sec("5m"), sec("24h"), sec("1d")), (Some(90), Some(300), Some(86_400), Some(86_400)));
-        for bad in ["", "s", "5", "5 m", "-5m", "9s", "2d", "18446744073709551615d", "5ä", "5M"] {
-            assert_eq!(sec(bad), None, "{bad:?}");
+    fn a_span_has_a_unit() {
+        assert_eq!(["90s", "5m", "24h", "1d", "0s"].map(span_sec), [90, 300, 86_400, 86_400, 0].map(Some));
+        for wrong in ["", "s", "5", "5 m", "-5m", "18446744073709551615d", "5ä", "5M"] {
+            assert_eq!(span_sec(wrong), None, "{wrong:?}");
         }
     }
 }

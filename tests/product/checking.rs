@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Process, Served, lizm, now};
+use crate::harness::{Served, lizm, now};
 
 /// Exit code and standard error of `lizm check`.
 fn check(arguments: &[&str]) -> (Option<i32>, String) {
@@ -114,8 +114,7 @@ fn a_password_may_be_in_a_file_or_in_the_url_and_is_never_shown() {
         path.to_str().unwrap().to_owned()
     };
     let (right, wrong) = (file("right", "open sesame\n"), file("wrong", "hush\n"));
-    let command = lizm(&["receiver", "--port", "0", "--bind", "127.0.0.1", "--read-password-file", &right]);
-    let receiver = Served::from(Process::start(command));
+    let receiver = Served::start(&["--read-password-file", &right]);
     assert_eq!(receiver.post(&format!("/api/perf/h/{}", now()), "{\"cpu\":1}").0, 200);
     let url = receiver.url("");
     let with = |login: &str| url.replace("http://", &format!("http://{login}@"));

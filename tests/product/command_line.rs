@@ -16,14 +16,21 @@ fn run(mut command: Command) -> (Option<i32>, String, String) {
 fn wrong_usage_exits_2_and_names_the_option() {
     let cases: &[(&[&str], &str)] = &[
         (&[], "no command"),
-        (&["publish"], "\"publish\""),
+        (&["publish"], "\"publish\" is not known; 'lizm --help' lists them"),
+        (&["reciever"], "did you mean receiver?"),
         (&["receiver", "--port", "70000"], "--port"),
         (&["receiver", "-p", "x"], "--port"),
         (&["receiver", "--bind", "localhost"], "--bind"),
         (&["receiver", "--max-series", "0"], "--max-series"),
         (&["receiver", "--metrics-hosts", "all"], "--metrics-hosts"),
-        (&["receiver", "--port", "1", "--port", "2"], "--port"),
-        (&["receiver", "--verbose"], "--verbose"),
+        (&["receiver", "--port", "1", "--port", "2"], "option --port: given twice"),
+        (&["receiver", "--verbose"], "option --verbose: not known; 'lizm receiver --help' lists them"),
+        (&["receiver", "--prot", "3"], "option --prot: not known; did you mean --port?"),
+        (&["receiver", "--max-serie=3"], "option --max-serie: not known; did you mean --max-series?"),
+        (&["receiver", "--read-password", "f"], "did you mean --read-password-file?"),
+        (&["receiver", "--port", "x"], "\"x\" is not a whole number from 0 to 65535"),
+        (&["receiver", "--no-plain"], "option --no-plain: leaves no server"),
+        (&["receiver", "--store", "redis:6379"], "looks like a Redis: write redis://redis:6379, or ./redis:6379"),
         (&["receiver", "8080"], "\"8080\""),
         (&["receiver", "--serve", "intake"], "--serve: another receiver would not know"),
         (&["receiver", "--serve", "summaries", "--store", "memory"], "--serve: another receiver would not know"),
@@ -31,7 +38,7 @@ fn wrong_usage_exits_2_and_names_the_option() {
         (&["receiver", "--store", "http://r"], "--store"),
         (&["receiver", "--store", "redis://me@r"], "--store"),
         (&["receiver", "--store-ca", "ca.pem"], "--store-ca"),
-        (&["receiver", "--log-level", "loud"], "--log-level"),
+        (&["receiver", "--log-level", "loud"], "--log-level: \"loud\" is not one of error, warning, "),
         (&["receiver", "--log-format=xml"], "--log-format"),
         (&["monitor", "--publish", "http://r"], "--host"),
         (&["monitor", "--host", "h"], "--publish"),
@@ -59,9 +66,10 @@ fn wrong_usage_exits_2_and_names_the_option() {
 
 #[test]
 fn help_and_version_are_on_standard_output() {
-    for command in ["receiver", "monitor", "watch", "check", "demo"] {
+    for command in ["receiver", "monitor", "watch", "check", "token", "demo"] {
         let (code, stdout, _) = run(lizm(&[command, "--help"]));
-        assert!(code == Some(0) && stdout.contains(&format!("lizm {command}")), "{stdout}");
+        assert!(code == Some(0) && stdout.contains(&format!("Examples:\n  lizm {command}")), "{stdout}");
+        assert_eq!(run(lizm(&["help", command])).1, stdout);
         assert!(run(lizm(&["--help"])).1.contains(&format!("lizm {command}")));
     }
     let version = format!("lizm {}\n", env!("CARGO_PKG_VERSION"));
@@ -99,6 +107,23 @@ fn the_address_of_a_kubernetes_service_is_not_a_port() {
     command.env("LIZM_PORT", "tcp://10.0.0.1:80").env("LIZM_LOG_LEVEL", "warning");
     let receiver = Process::start(command);
     assert!(receiver.line().starts_with("WARNING: LIZM_PORT is ignored"));
+}
+
+#[test]
+fn a_variable_that_is_no_option_is_warned_of() {
+    let mut command = lizm(&["receiver", "--port", "0", "--bind", "127.0.0.1"]);
+    command.env("LIZM_BNID", "127.0.0.1").env("LIZM_SERVICE_PORT", "80").env("LIZM_INTERVAL", "5");
+    let receiver = Process::start(command);
+    let warning = "WARNING: LIZM_BNID in the environment is no option of lizm; did you mean LIZM_BIND?";
+    assert_eq!(receiver.line(), warning);
+    assert!(receiver.line().starts_with("INFO: Receiver is listening"));
+    // What a command prints is for programs: a warning is on standard error.
+    let receiver = Served::start(&[]);
+    let mut command = lizm(&["check", &receiver.url("")]);
+    command.env("LIZM_WORDS_OF_NOBODY", "1");
+    let (code, stdout, stderr) = run(command);
+    assert_eq!((code, stdout), (Some(0), format!("{} is healthy\n", receiver.url(""))));
+    assert_eq!(stderr, "lizm: LIZM_WORDS_OF_NOBODY in the environment is no option of lizm\n");
 }
 
 #[test]

@@ -1,0 +1,257 @@
+//! The commands and their options: the one source of the help, of what the command line accepts, and of defaults.
+
+use Value::{Directory, File, Flag, Number, OneOf, Span, Text};
+
+/// What an option takes.
+pub(super) enum Value {
+    /// Nothing.
+    Flag,
+    Text,
+    File,
+    Directory,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// A whole number from the first to the second.
+    Number(u64, u64),
+    /// A span of time such as `90s`, `5m`, `12h` or `30d`, from the first to the second in seconds.
+    Span(u64, u64),
+}
+
+/// One option of a command.
+pub(super) struct OptionSpec {
+    /// Its names, separated by commas, with their dashes.
+    pub(super) names: &'static str,
+    /// What its help calls the value.
+    pub(super) placeholder: &'static str,
+    pub(super) value: Value,
+    /// The value that stands where none is given; empty where there is none.
+    pub(super) default: &'static str,
+    pub(super) help: &'static str,
+}
+
+/// One command.
+pub(super) struct CommandSpec {
+    pub(super) name: &'static str,
+    pub(super) summary: &'static str,
+    /// Its arguments.
+    pub(super) usage: &'static str,
+    pub(super) options: &'static [&'static [OptionSpec]],
+    /// What its help says below the options.
+    pub(super) notes: &'static str,
+    pub(super) examples: &'static str,
+}
+
+impl OptionSpec {
+    /// Its names, with their dashes.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.names.split(", ")
+    }
+
+    /// Its names of more than a letter, with their dashes. Each has a variable of the environment.
+    pub(super) fn long_names(&self) -> impl Iterator<Item = &'static str> {
+        self.names().filter(|name| name.starts_with("--"))
+    }
+}
+
+impl CommandSpec {
+    pub(super) fn options(&self) -> impl Iterator<Item = &'static OptionSpec> {
+        self.options.iter().copied().flatten()
+    }
+}
+
+const DAY_SEC: u64 = 86_400;
+
+const fn option(
+    names: &'static str,
+    placeholder: &'static str,
+    value: Value,
+    default: &'static str,
+    help: &'static str,
+) -> OptionSpec {
+    OptionSpec { names, placeholder, value, default, help }
+}
+
+const LOGGING: &[OptionSpec] = &[
+    option(
+        "--log-level",
+        "L",
+        OneOf(&["error", "warning", "warn", "info", "debug"]),
+        "info",
+        "error, warning, info or debug",
+    ),
+    option("--log-format", "F", OneOf(&["text", "json"]), "text", "text or json"),
+];
+
+/// The options of a client of a receiver.
+const CLIENT: &[OptionSpec] = &[
+    option("--ca", "FILE", File, "", "authorities of the receiver's certificate, as PEM; without it those of the web"),
+    option("--password-file", "FILE", File, "", "the password of the receiver's --read-password-file"),
+];
+
+#[rustfmt::skip]
+pub(super) const COMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        name: "receiver",
+        summary: "take what hosts publish, summarise it, serve it",
+        usage: "[options]",
+        options: &[&[
+            option("-p, --port", "PORT", Number(0, 65_535), "8080", "port to listen on; 0 picks a free one"),
+            option("--bind", "ADDRESS", Text, "0.0.0.0", "IP address to listen on"),
+            option("--store", "WHERE", Text, "memory",
+                "memory; or a directory that keeps what is received; or a Redis that receivers share:\n\
+                redis://[USER:PASSWORD@]HOST:PORT/DB, rediss:// for TLS, redis+cluster://HOST:PORT,HOST:PORT"),
+            option("--store-ca", "FILE", File, "",
+                "authorities of the certificate of a rediss:// store, as PEM; without it those of the system"),
+            option("--fsync", "WHEN", OneOf(&["second", "always"]), "second",
+                "second: a power cut may cost the last second; always: it costs nothing that was answered with 200"),
+            option("--serve", "WHAT", OneOf(&["all", "intake", "summaries"]), "all",
+                "all; or one of two services that share a Redis: intake takes samples, summaries answers"),
+            option("--udp", "ADDRESS", Text, "", "take line protocol in datagrams there too, such as 0.0.0.0:8089"),
+            option("--zmq", "ENDPOINT", Text, "",
+                "take line protocol in messages of ZeroMQ there too, such as tcp://0.0.0.0:5557 (feature zeromq)"),
+            option("--tls-port", "PORT", Number(0, 65_535), "",
+                "serve HTTPS there too, which is fit for any network; 0 picks a free port"),
+            option("--tls-cert", "FILE", File, "", "its certificate, and those that lead from it to a root, as PEM"),
+            option("--tls-key", "FILE", File, "", "the key of its certificate, as PEM"),
+            option("--no-plain", "", Flag, "", "serve HTTPS alone"),
+            option("--trust", "FILE", File, "",
+                "authorities whose clients are given tokens: roots and intermediates, as PEM"),
+            option("--token-key", "FILE", File, "",
+                "the keys that sign tokens, made where the file is missing; submitting and deleting need a token then"),
+            option("--token-valid", "TIME", Span(10, DAY_SEC), "5m",
+                "how long a token is valid that is given for a certificate"),
+            option("--max-connections", "N", Number(1, 100_000), "4096", "most connections to the HTTPS server"),
+            option("--read-password-file", "FILE", File, "",
+                "a password that reading needs, but for /health; any user name will do"),
+            option("--max-series", "N", Number(1, 1_000_000_000), "1000000",
+                "most series, a label of a host each; values of further ones are refused"),
+            option("--workers", "N", Number(1, 1024), "16", "threads that answer requests"),
+            option("--metrics-hosts", "N", Number(0, 1_000_000), "1000",
+                "most hosts whose values /metrics has, the first by name"),
+        ], LOGGING],
+        notes: "\
+What it serves:
+  POST   /api/perf/HOST/EPOCH   {\"label\": number, …}, measured in the second that ends at EPOCH
+  GET    /api/perf/HOST         averages by minute for the last hour, by hour for the last day
+  GET    /api/perf/HOST/TEXT    those whose key contains TEXT, such as by-minute:cpu
+  DELETE /api/perf/HOST         forget a host
+  GET    /api/hosts             all hosts and how they are; ?series=cpu,mem adds their last hour
+  POST   /write                 lines of line protocol: perf,host=HOST cpu=4.98,mem=35.1 EPOCH; gzip and chunks too
+  GET    /ping, /query          what clients of InfluxDB 1.x ask before they write
+  POST   /api/token             over HTTPS with a client certificate: a token for the hosts that it names
+  GET    /health                200 while it is healthy
+  GET    /metrics               what Prometheus reads: of this process, and the running minute of each host
+
+SIGTERM and SIGINT finish what was taken, make it durable, and exit 0.
+",
+        examples: "\
+lizm receiver --bind 127.0.0.1 --store /var/lib/lizm
+lizm receiver --no-plain --tls-port 8443 --tls-cert receiver.pem --tls-key receiver.key \\
+              --trust ca.pem --token-key token.key
+",
+    },
+    CommandSpec {
+        name: "monitor",
+        summary: "read this host every second and publish it",
+        usage: "--host NAME --publish URL [URL…] [options]",
+        options: &[&[
+            option("--host, --this-host", "NAME", Text, "",
+                "what this host is called at the receiver, up to 255 bytes; no two hosts may have one name"),
+            option("--publish", "URL", Text, "",
+                "where to publish; may name several URLs and be repeated:\n\
+                http://receiver:8080            a receiver; https:// too\n\
+                http://influx:8086/write?db=x   line protocol, to whatever takes it\n\
+                udp://receiver:8089             the same in datagrams, without an answer\n\
+                zmq://receiver:5557             the same in messages of ZeroMQ (feature zeromq)"),
+            option("--interval", "SEC", Number(1, DAY_SEC), "1", "seconds between samples"),
+            option("--probes", "LIST", Text, "default",
+                "what to measure, separated by commas: default, which is cpu, mem, swap, load, disk, io, net, processes \
+                and uptime on Linux; cpu-parts, disk:PATH, io:DEVICE, net:INTERFACE"),
+            option("--scope", "WHOSE", Text, "host",
+                "host; or cgroup: cpu and mem are what the monitor's cgroup uses of its limits"),
+            option("--textfile", "DIR", Directory, "", "publish the numbers in DIR/*.txt too, a label and a value a line"),
+            option("--procfs", "DIR", Directory, "",
+                "where the proc file system is mounted; without it HOST_PROC of the environment, or /proc"),
+            option("--rootfs", "DIR", Directory, "",
+                "where the root file system is mounted whose disks are measured; without it /"),
+            option("--backlog", "N", Number(1, 1_000_000), "3600",
+                "most samples that wait in memory for a destination that is down"),
+            option("--spool", "DIR", Directory, "",
+                "keep what waits in files too, so that the monitor publishes it after a restart"),
+            option("--ca", "FILE", File, "",
+                "authorities of the certificates of https receivers, as PEM; without it those of the web"),
+            option("--cert", "FILE", File, "",
+                "this host's certificate, and those that lead from it to a root, as PEM: https receivers give it tokens, \
+                which the monitor renews"),
+            option("--key", "FILE", File, "", "the key of the certificate, as PEM"),
+            option("--token-from", "URL", Text, "",
+                "the https receiver that gives tokens for all of --publish, datagrams and messages too"),
+            option("--token-file", "FILE", File, "",
+                "a token made by 'lizm token', for all of --publish; read again when it changes"),
+        ], LOGGING],
+        notes: "\
+The first sample is published one interval after the start. docs/probes.md says what each probe measures.
+In the environment LIZM_PUBLISH holds URLs separated by spaces.
+",
+        examples: "\
+lizm monitor --host jarvis --publish http://receiver:8080
+lizm monitor --host jarvis --publish https://receiver:8443 --ca ca.pem --cert jarvis.pem --key jarvis.key \\
+             --probes default,disk:/var --spool /var/lib/lizm
+",
+    },
+    CommandSpec {
+        name: "watch",
+        summary: "show the hosts of a receiver, or the labels of one host, in a terminal",
+        usage: "URL [--host NAME] [--label TEXT] [--once]",
+        options: &[&[
+            option("--host", "NAME", Text, "", "show the labels of this host"),
+            option("--label", "TEXT", Text, "",
+                "of a host, the labels that contain TEXT; of the hosts, up to 8 labels separated by commas; without it \
+                cpu,mem"),
+            option("--once", "", Flag, "", "print one snapshot and end"),
+        ], CLIENT],
+        notes: "\
+URL is the receiver, such as http://localhost:8080.
+Keys: q or Ctrl+C quit, / filter, s sort, arrows and page keys move, Enter opens a host, Esc goes back.
+Where standard output is not a terminal, or a dumb one, it prints plain text every second, as wide as COLUMNS says. In a
+locale without UTF-8 it prints ASCII. NO_COLOR in the environment leaves colour out.
+",
+        examples: "\
+lizm watch http://localhost:8080
+lizm watch http://localhost:8080 --host jarvis --label disk --once
+",
+    },
+    CommandSpec {
+        name: "check",
+        summary: "exit 0 when the receiver at URL is healthy, and NAME is up",
+        usage: "URL [--host NAME]",
+        options: &[&[option("--host", "NAME", Text, "", "also require that this host is up there")], CLIENT],
+        notes: "\
+URL is the receiver, such as http://localhost:8080. It has 5 seconds for each of two answers.
+Exits 0 when all is well and 1 when not, with the reason on standard error.
+",
+        examples: "lizm check http://localhost:8080 --host jarvis\n",
+    },
+    CommandSpec {
+        name: "token",
+        summary: "print a token for a host without a certificate",
+        usage: "--host NAME --token-key FILE [--valid TIME]",
+        options: &[&[
+            option("--host", "NAME", Text, "",
+                "the host that the token is for; may be repeated. *.example.org stands for all names of one more label"),
+            option("--token-key", "FILE", File, "", "the receiver's own file, whose first key signs"),
+            option("--valid", "TIME", Span(1, 3650 * DAY_SEC), "30d", "how long the token is valid"),
+        ]],
+        notes: "",
+        examples: "lizm token --host jarvis --token-key token.key --valid 90d > jarvis.token\n",
+    },
+    CommandSpec {
+        name: "demo",
+        summary: "a receiver and a monitor of this machine in one process",
+        usage: "[--port PORT]",
+        options: &[&[option("-p, --port", "PORT", Number(0, 65_535), "8080",
+            "port to listen on, on loopback; another where it is taken; 0 picks a free one")], LOGGING],
+        notes: "",
+        examples: "lizm demo\n",
+    },
+];
