@@ -12,15 +12,27 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherEr
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage, anchor_from_trusted_cert};
 
 use super::identity::Identity;
+use crate::url;
 
-/// The identity that a verified certificate names: its DNS names (subjectAltName, RFC 5280, 4.2.1.6), wildcards too.
+/// The scheme of a URI that names a host which DNS cannot name, such as `lizm:web.1` or `lizm:my%20host`.
+const HOST_SCHEME: &str = "lizm:";
+
+/// The identity that a verified certificate names (subjectAltName, RFC 5280, 4.2.1.6): its DNS names, wildcards too, and
+/// the hosts of its `lizm:` URIs, percent-decoded.
 #[must_use]
 pub fn identity_of(certificate: &CertificateDer<'_>) -> Identity {
     let mut fingerprint = "sha256:".to_owned();
     digest(&SHA256, certificate).as_ref().iter().for_each(|byte| fingerprint += &format!("{byte:02x}"));
-    let hosts = EndEntityCert::try_from(certificate)
-        .map_or(Vec::new(), |parsed| parsed.valid_dns_names().map(str::to_owned).collect());
+    let hosts = EndEntityCert::try_from(certificate).map_or(Vec::new(), |parsed| {
+        let of_uris = uri_hosts(&parsed).filter_map(|host| Some(url::decode(host).ok()?.into_owned()));
+        parsed.valid_dns_names().map(str::to_owned).chain(of_uris).collect()
+    });
     Identity { hosts, fingerprint: Some(fingerprint), ..Identity::default() }
+}
+
+/// The hosts of the `lizm:` URIs of a certificate, still percent-encoded.
+fn uri_hosts<'a>(certificate: &'a EndEntityCert<'_>) -> impl Iterator<Item = &'a str> {
+    certificate.valid_uri_names().filter_map(|uri| uri.strip_prefix(HOST_SCHEME))
 }
 
 /// A verifier of client certificates with the roots and intermediates of `certificates`. It checks chain, validity, and
@@ -64,8 +76,17 @@ impl Verifier {
         let intermediates: Vec<_> =
             sent.iter().chain(&self.intermediates).map(|der| CertificateDer::from(&**der)).collect();
         let (algorithms, usage) = (self.algorithms.all, KeyUsage::client_auth());
-        leaf.verify_for_usage(algorithms, &self.roots, &intermediates, now, usage, None, None)
-            .map_err(|error| sentence(&error))?;
+        let path = leaf.verify_for_usage(algorithms, &self.roots, &intermediates, now, usage, None, None);
+        let path = path.map_err(|error| sentence(&error))?;
+        // Constraints on DNS names say nothing about URIs.
+        let is_constrained = |authority: &TrustAnchor<'_>| authority.name_constraints.is_some();
+        let mut authorities = path.intermediate_certificates().map(|authority| authority.der());
+        if uri_hosts(&leaf).next().is_some()
+            && (is_constrained(path.anchor())
+                || authorities.any(|der| anchor_from_trusted_cert(&der).map_or(true, |anchor| is_constrained(&anchor))))
+        {
+            return Err("certificate: its lizm: URI is not by an authority without name constraints".to_owned());
+        }
         if names_client_auth(&leaf, now) { Ok(()) } else { Err(OTHER_USAGE.to_owned()) }
     }
 }

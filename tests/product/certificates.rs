@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair,
-    NameConstraints, date_time_ymd,
+    NameConstraints, SanType, date_time_ymd,
 };
 use ring::hmac;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -59,9 +59,11 @@ pub(crate) struct Identity {
     key: Arc<KeyPair>,
 }
 
+/// What a certificate for some names says; a name that begins with `lizm:` is a URI.
 fn named(name: &str, names: &[&str]) -> CertificateParams {
-    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let mut params = CertificateParams::new(names).unwrap();
+    let (uris, names): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| name.starts_with("lizm:"));
+    let mut params = CertificateParams::new(names.into_iter().map(str::to_owned).collect::<Vec<_>>()).unwrap();
+    params.subject_alt_names.extend(uris.into_iter().map(|uri| SanType::URI(uri.try_into().unwrap())));
     params.distinguished_name.push(DnType::CommonName, name);
     params
 }

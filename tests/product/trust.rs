@@ -50,6 +50,11 @@ fn certificates_that_are_not_trusted_are_refused_with_their_reason() {
         ("an authority as a client", root.sign_authority_as_client("jarvis"), "CaUsedAsEndEntity"),
         ("a name its authority may not give", narrow.sign(&good()).and(&narrow), "NameConstraintViolation"),
         (
+            "a URI, about which the constraints of its authority say nothing",
+            narrow.sign(&Wanted::client(&["lizm:jarvis"])).and(&narrow),
+            "without name constraints",
+        ),
+        (
             "a client as an authority",
             {
                 let client = root.sign_authority_as_client("jarvis");
@@ -81,12 +86,17 @@ fn certificates_that_are_trusted_are_given_tokens_for_their_names() {
     trust.write("ca.pem", &format!("{}{}", second.pem, trust.root.pem));
     let receiver = trust.receiver(&[]);
     let both = Wanted { usages: vec![ServerAuth, ClientAuth], ..Wanted::client(&["jarvis"]) };
-    let rows: [(&str, Identity, &[&str]); 6] = [
+    let rows: [(&str, Identity, &[&str]); 7] = [
         ("a root's", trust.root.sign(&Wanted::client(&["jarvis"])), &["jarvis"]),
         ("an intermediate that is sent", middle.sign(&Wanted::client(&["jarvis"])).and(&middle), &["jarvis"]),
         ("an intermediate that is known", second.sign(&Wanted::client(&["jarvis"])), &["jarvis"]),
         ("both usages", trust.root.sign(&both), &["jarvis"]),
         ("two names", trust.root.sign(&Wanted::client(&["jarvis", "friday"])), &["jarvis", "friday"]),
+        (
+            "names that DNS cannot have",
+            middle.sign(&Wanted::client(&["jarvis", "lizm:web.1", "lizm:my%20host"])).and(&middle),
+            &["jarvis", "web.1", "my host"],
+        ),
         ("a wildcard", trust.root.sign(&Wanted::client(&["*.example.org"])), &["*.example.org"]),
     ];
     for (what, identity, hosts) in rows {
