@@ -31,10 +31,6 @@ pub use request::{ClientTransport, HEAD_BYTES_MAX, RequestHead, Role};
 use route::Action;
 pub use route::Route;
 
-/// Most requests that a server may have leaked before the process says that it is not well. Each keeps a thread and two
-/// descriptors, and a process commonly may have a few thousand of both.
-const LEAKED_MAX: u64 = 2048;
-
 /// The answers of one receiver.
 pub struct Api {
     ingest: Arc<Ingest>,
@@ -190,14 +186,8 @@ impl Api {
     /// Why this process should be restarted, if so: only errors that a restart clears.
     #[must_use]
     pub fn liveness_error(&self) -> Option<String> {
-        if self.stats().maintenance_ended.get() > 0 {
-            return Some("the maintenance of the store has ended by a panic".to_owned());
-        }
-        let (leaked, stuck) = (self.stats().requests_leaked.get(), self.stats().connections_stuck.get());
-        if leaked > LEAKED_MAX {
-            return Some(format!("{leaked} requests are leaked, and the limit is {LEAKED_MAX}"));
-        }
-        (stuck > LEAKED_MAX).then(|| format!("{stuck} connections are stuck, and the limit is {LEAKED_MAX}"))
+        let has_ended = self.stats().maintenance_ended.get() > 0;
+        has_ended.then(|| "the maintenance of the store has ended by a panic".to_owned())
     }
 
     fn submit(

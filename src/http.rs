@@ -17,12 +17,7 @@ pub(crate) fn header<'a>(mut headers: impl Iterator<Item = (&'a str, &'a str)>, 
     headers.find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
-/// Whether a connection is asked to speak another protocol, by its first `Connection` header as tiny_http sees it.
-pub(crate) fn asks_for_upgrade<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> bool {
-    header(headers, "Connection").is_some_and(|value| value.to_ascii_lowercase().contains("upgrade"))
-}
-
-/// What makes the end of a body or the sender of a request uncertain, or asks for another protocol.
+/// What makes the end of a body or the sender of a request uncertain.
 pub(crate) fn head_error<'a>(headers: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Option<&'static str> {
     let all = |name: &'static str| headers.clone().filter(move |(given, _)| given.eq_ignore_ascii_case(name));
     let mut lengths = all("Content-Length");
@@ -43,10 +38,7 @@ pub(crate) fn head_error<'a>(headers: impl Iterator<Item = (&'a str, &'a str)> +
     {
         return Some("header Transfer-Encoding: only chunked is known here, given once");
     }
-    if all("Authorization").nth(1).is_some() {
-        return Some("header Authorization: given twice");
-    }
-    asks_for_upgrade(headers).then_some("header Connection: asks for an upgrade, and only HTTP/1.1 is spoken here")
+    all("Authorization").nth(1).map(|_| "header Authorization: given twice")
 }
 
 /// How the body of a request comes.

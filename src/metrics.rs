@@ -76,23 +76,10 @@ fn write_samples(text: &mut Text, stats: &Stats) {
 }
 
 fn write_requests(text: &mut Text, stats: &Stats) {
-    let name = "lizm_http_connections_total";
-    text.counter(
-        name,
-        "Connections of the plain door, by their first requests, its own probes too.",
-        &stats.connections,
-    );
     let help = "Connections of the HTTPS door that ended before a request could be sent.";
     text.counter("lizm_https_handshakes_failed_total", help, &stats.handshakes_failed);
     let help = "Connections that the HTTPS door had no room for.";
     text.counter("lizm_https_connections_rejected_total", help, &stats.connections_rejected);
-    text.counter(
-        "lizm_http_requests_leaked_total",
-        "Requests that each keep a thread for good.",
-        &stats.requests_leaked,
-    );
-    let help = "Connections of the plain door that their clients have ended and it never will, parked ones too.";
-    text.gauge("lizm_http_connections_stuck", help, stats.connections_stuck.get());
     let name = "lizm_http_responses_total";
     text.family(name, "counter", "Answers by status.");
     for (status, counter) in STATUSES.iter().zip(&stats.answers).filter(|(_, counter)| counter.get() > 0) {

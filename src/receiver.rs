@@ -14,7 +14,7 @@ use crate::clock::unix_now_sec;
 use crate::ingest::Ingest;
 use crate::listeners::{self, MessageListeners};
 use crate::metrics;
-use crate::server::Door;
+use crate::server::Server;
 use crate::stats::Stats;
 use crate::store::{ClockStepGuard, Location, Store, StoreError};
 use crate::supervisor::spawn_supervised;
@@ -58,7 +58,7 @@ pub struct Options {
 
 /// A receiver that runs until it is stopped.
 pub struct Receiver {
-    server: Option<Door>,
+    server: Option<Server>,
     #[cfg(feature = "tls")]
     https: Option<tls::Door>,
     listeners: MessageListeners,
@@ -95,7 +95,7 @@ impl Receiver {
         };
         let address = SocketAddr::new(options.bind, options.port);
         let failed = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
-        let server = options.plain.then(|| Door::open(address, options.workers, &api)).transpose().map_err(failed)?;
+        let server = options.plain.then(|| Server::open(address, options.workers, &api)).transpose().map_err(failed)?;
         if let Some(server) = &server {
             log::info!("Receiver is listening on http://{}", server.address());
         }
@@ -143,14 +143,14 @@ impl Receiver {
     /// The address of the HTTP server, if there is one.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.server.as_ref().map(Door::address)
+        self.server.as_ref().map(Server::address)
     }
 
     /// Errors that only a restart of the process clears. A store that refuses writes is none: it is opened again, and can
     /// be read until then.
     #[must_use]
     pub fn liveness_error(&self) -> Option<String> {
-        let error = self.server.as_ref().and_then(Door::liveness_error);
+        let error = self.server.as_ref().and_then(Server::liveness_error);
         #[cfg(feature = "tls")]
         let error = error.or_else(|| self.https.as_ref().and_then(tls::Door::liveness_error));
         error.or_else(|| self.api.liveness_error())

@@ -25,22 +25,6 @@ impl Counter {
     }
 }
 
-/// A number that is measured now and then.
-#[derive(Debug, Default)]
-pub struct Gauge(AtomicU64);
-
-impl Gauge {
-    /// Sets it to `n`.
-    pub fn set(&self, n: usize) {
-        self.0.store(n as u64, Ordering::Relaxed);
-    }
-
-    /// The last measurement.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// Upper bounds of the buckets of a [`Histogram`] in seconds; a last one has no bound. A submission takes some tens of
 /// microseconds, a list of many hosts some tens of milliseconds.
 pub const BOUNDS_SEC: [f64; 6] = [0.000_1, 0.001, 0.01, 0.1, 1.0, 10.0];
@@ -161,15 +145,8 @@ pub struct Stats {
     pub durations: [Histogram; ROUTES.len()],
     /// Answers by [`STATUSES`].
     pub answers: [Counter; STATUSES.len()],
-    /// Plain HTTP connections, counted by their first requests.
-    pub connections: Counter,
     /// 1 after a panic has ended the maintenance of the store.
     pub maintenance_ended: Counter,
-    /// Requests that tiny_http could not drop safely, and that were leaked: each keeps a thread and two descriptors.
-    pub requests_leaked: Counter,
-    /// Connections whose clients have gone and that tiny_http does not close: those of leaked requests, and those it is
-    /// stuck with. Each keeps a thread.
-    pub connections_stuck: Gauge,
 }
 
 impl Stats {
@@ -197,7 +174,6 @@ impl fmt::Display for Stats {
             (&self.untrusted, "not trusted"),
             (&self.handshakes_failed, "TLS handshakes failed"),
             (&self.connections_rejected, "connections rejected"),
-            (&self.requests_leaked, "requests leaked"),
             (&self.lines_refused, "lines refused"),
             (&self.strings, "strings skipped"),
             (&self.datagrams_truncated, "datagrams too long"),

@@ -80,7 +80,6 @@ fn hostile_heads() -> Vec<(&'static str, Vec<u8>, u16)> {
         ("an unknown coding", post("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"), 400),
         ("chunked twice", post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), 400),
         ("chunks where none are taken", post(&format!("{token}Transfer-Encoding: chunked\r\n"), "0\r\n\r\n"), 411),
-        ("an upgrade", post("Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 0\r\n", ""), 400),
         ("an unknown Expect", post("Expect: tea\r\nContent-Length: 0\r\n", ""), 417),
         ("a chunk of no size", lines("\r\n\r\n"), 400),
         ("an LF alone in the line of a chunk", lines("11;x\n;y\r\nperf,host=h cpu=1\r\n0\r\n\r\n"), 400),

@@ -6,18 +6,17 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[cfg(target_os = "linux")]
-mod abuse;
 #[cfg(feature = "tls")]
 mod certificates;
 mod checking;
 mod command_line;
 #[cfg(all(feature = "disk", feature = "tls"))]
 mod docs;
-mod door;
 #[cfg(feature = "disk")]
 mod durable;
 mod harness;
+#[cfg(target_os = "linux")]
+mod hostile;
 #[cfg(feature = "tls")]
 mod https;
 mod lines;
@@ -38,6 +37,7 @@ mod shared;
 #[cfg(feature = "tls")]
 mod sources;
 mod stores;
+mod tiny_http;
 #[cfg(feature = "tls")]
 mod trust;
 mod watching;

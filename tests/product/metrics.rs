@@ -60,7 +60,6 @@ fn what_happened_is_counted() {
     ] {
         assert_eq!(value(&text, sample), Some(expected), "{sample} in {text}");
     }
-    assert!(value(&text, "lizm_http_connections_total").unwrap() >= 1.0);
     if cfg!(target_os = "linux") {
         assert!(value(&text, "process_resident_memory_bytes").unwrap() > 1e6);
         assert!(value(&text, "process_open_fds").unwrap() > 3.0);

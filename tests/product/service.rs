@@ -80,20 +80,6 @@ fn a_receiver_tells_that_it_serves_that_it_is_well_and_that_it_stops() {
 }
 
 #[test]
-fn a_receiver_that_is_worn_out_does_not_tell_that_it_is_well() {
-    let manager = Manager::of("worn-out");
-    let receiver = receiver_of(&manager);
-    assert_eq!((manager.hear().as_str(), manager.hear().as_str()), ("READY=1", "WATCHDOG=1"));
-    let parked = b"POST /api/perf/h/1 HTTP/1.1\r\nHost: r\r\nContent-Length: 1000000000000000\r\n\r\n";
-    (0..2049).for_each(|_| assert_eq!(receiver.raw(parked).status, 413));
-    let line = receiver.process.line_with("ERROR: The watchdog is not told");
-    assert!(line.contains("2049 requests are parked"), "{line}");
-    manager.assert_silence();
-    assert!(receiver.process.stop(Signal::SIGTERM).0.success());
-    assert_eq!(manager.hear(), "STOPPING=1");
-}
-
-#[test]
 fn a_monitor_tells_of_its_ticks_and_not_of_the_time() {
     let (root, manager) = (tempfile::tempdir().unwrap(), Manager::of("ticks"));
     // Nobody is there to publish to, which is no reason for another monitor.

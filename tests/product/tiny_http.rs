@@ -1,18 +1,17 @@
-//! The plain door over the wire: statuses, framing, and requests that mean no good.
+//! The plain HTTP server over the wire: statuses, framing, hostile requests, and its end.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use nix::libc::linger;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, setsockopt, sockopt};
+use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::json;
 
-use crate::harness::{Answer, Process, Served, await_some, connect, now, raise_limit};
+use crate::harness::{Answer, Process, Served, await_some, connect, now};
 
 fn post(path: &str, headers: &str, body: &str) -> Vec<u8> {
     format!("POST {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n{body}").into_bytes()
@@ -33,13 +32,12 @@ fn every_refusal_has_its_status_and_a_sentence() {
         (post(&at, "Content-Length: 2\r\nContent-Length: 2\r\n", "{}"), 400, "given twice"),
         (post(&at, "Content-Length: +2\r\n", "{}"), 400, "digits"),
         (post(&at, "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n"), 400, "together"),
-        (post(&at, "Content-Length: 2\r\nConnection: upgrade\r\nUpgrade: h2c\r\n", "{}"), 400, "upgrade"),
         (post(&at, "Idempotency-Key: 1\r\nContent-Length: 2\r\n", "{}"), 400, "Idempotency-Key"),
         (post(&at, "Content-Length: 10\r\n", "{\"cpu\":no}"), 400, "label \"cpu\""),
         (post(&at, "", ""), 411, "Content-Length"),
         (post(&at, "Transfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n"), 411, "Content-Length"),
         (post(&at, &long_body, ""), 413, "the limit is 1048576"),
-        (post(&at, "Content-Length: 1000000000000000\r\n", ""), 413, "the limit is 1048576"),
+        (post(&at, "Content-Length: 64000000\r\n", ""), 413, "the limit is 1048576"),
         (post(&ahead, "Content-Length: 9\r\n", "{\"cpu\":1}"), 422, "the limit is 300"),
         (post(&at, &long_head, ""), 431, "the limit is 8192"),
     ];
@@ -68,12 +66,13 @@ fn a_connection_is_kept_and_head_is_get_without_its_body() {
             if method == "HEAD" { Answer::read_head(&mut stream) } else { Answer::read(&mut stream) }
         };
         let (head, get) = (ask("HEAD"), ask("GET"));
-        assert_eq!((head.status, head.header("content-length")), (get.status, get.header("content-length")), "{path}");
+        assert_eq!(head.status, get.status, "{path}");
+        // A long answer is not built for a HEAD, so that its length is not known.
+        let is_long = path.starts_with("/api/");
+        assert!(is_long || head.header("content-length") == get.header("content-length"), "{path}: {head:?}");
     }
 }
 
-/// Two workers that take the two requests of a connection at the same time must not answer them the wrong way round:
-/// inside tiny_http the second waits for the first, which then never has its turn. One in a thousand did.
 #[test]
 fn pipelined_requests_are_answered_in_their_order() {
     let receiver = Served::start(&[]);
@@ -119,31 +118,84 @@ fn a_body_is_read_whatever_way_it_comes() {
     assert_eq!(receiver.get("/api/hosts").1["count"], 3);
 }
 
+/// tiny_http would allocate what they declare, and abort.
 #[test]
-fn a_thousand_declared_petabytes_leave_the_same_process_serving() {
+fn declared_petabytes_leave_the_same_process_serving() {
     let receiver = Served::start(&[]);
-    let request = post("/api/perf/h/1", "Content-Length: 1000000000000000\r\n", "");
-    for _ in 0..1000 {
-        assert_eq!(receiver.raw(&request).status, 413);
+    for length in ["67108865", "1000000000000000", "9223372036854775807", "18446744073709551615"] {
+        for _ in 0..50 {
+            let headers = format!("Content-Length: {length}\r\n");
+            receiver.connect().write_all(&post("/api/perf/h/1", &headers, "{}")).unwrap();
+        }
+        assert_eq!(receiver.get("/health").0, 200, "{length}");
     }
-    assert_eq!(receiver.get("/health").0, 200);
-    let (status, lines) = receiver.process.stop(Signal::SIGINT);
-    assert!(status.success() && lines.last().unwrap().ends_with("1000 parked"), "{lines:?}");
+    assert!(receiver.process.stop(Signal::SIGTERM).0.success());
 }
 
 #[test]
-fn past_its_budget_of_parked_requests_the_door_says_that_it_is_not_well() {
+fn a_refusal_comes_before_the_body_and_the_connection_is_kept() {
     let receiver = Served::start(&[]);
-    let request = post("/api/perf/h/1", "Content-Length: 1000000000000000\r\n", "");
-    for _ in 0..2048 {
-        assert_eq!(receiver.raw(&request).status, 413);
+    for length in [1025, 100_000, 3_000_000] {
+        let mut stream = receiver.connect();
+        let body = "x".repeat(length);
+        stream.write_all(&post("/nowhere", &format!("Content-Length: {length}\r\n"), &body[..1000])).unwrap();
+        let answer = Answer::read(&mut stream);
+        assert_eq!((answer.status, answer.header("upgrade")), (404, None), "{length}");
+        stream.write_all(&body.as_bytes()[1000..]).unwrap();
+        stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        assert_eq!(Answer::read(&mut stream).status, 200, "{length}");
     }
-    let (status, health) = receiver.get("/health");
-    assert_eq!(status, 200, "{health}");
-    assert_eq!(receiver.raw(&request).status, 413);
-    let (status, health) = receiver.get("/health");
-    assert!(status == 503 && health["reason"].as_str().unwrap().contains("2049"), "{health}");
-    assert_eq!(receiver.post(&format!("/api/perf/h/{}", now()), "{\"cpu\":1}").0, 200, "it serves on all the same");
+}
+
+#[test]
+fn an_offer_of_another_protocol_is_ignored() {
+    let receiver = Served::start(&[]);
+    let at = now();
+    let lines = |count: usize| format!("perf,host=h cpu=1 {at}\n").repeat(count);
+    let (short, long) = (lines(1), lines(100));
+    let in_chunks = format!("{:x}\r\n{long}\r\n0\r\n\r\n", long.len());
+    for (headers, body) in [
+        (format!("Content-Length: {}\r\n", short.len()), &short),
+        (format!("Content-Length: {}\r\n", long.len()), &long),
+        ("Transfer-Encoding: chunked\r\n".to_owned(), &in_chunks),
+    ] {
+        let mut stream = receiver.connect();
+        let offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAA\r\n";
+        stream.write_all(&post("/write", &format!("{offer}{headers}"), body)).unwrap();
+        let answer = Answer::read(&mut stream);
+        assert_eq!((answer.status, answer.header("connection")), (204, Some("close")), "{headers}");
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the connection ends, since tiny_http reads no more of it");
+    }
+    assert_eq!(receiver.samples("h", "cpu"), 201);
+}
+
+/// What came before the signal is answered, and what comes on kept connections; new ones are refused.
+#[test]
+fn a_stop_answers_what_was_taken_and_accepts_nothing_new() {
+    let receiver = Served::start(&[]);
+    let sample = format!("/api/perf/h/{}", now());
+    let mut kept = receiver.connect();
+    kept.write_all(&post(&sample, "Content-Length: 9\r\n", "{\"cpu\":1}")).unwrap();
+    assert_eq!(Answer::read(&mut kept).header("connection"), None);
+    let body = format!("{{\"cpu\":1{}}}", " ".repeat(2000));
+    let mut begun = receiver.connect();
+    let head = format!("Content-Length: {}\r\nExpect: 100-continue\r\n", body.len());
+    begun.write_all(&post(&sample, &head, "")).unwrap();
+    assert_eq!(Answer::read_head(&mut begun).status, 100);
+    kill(receiver.process.pid(), Signal::SIGTERM).unwrap();
+    await_some("connections to be refused", || {
+        TcpStream::connect(receiver.address)
+            .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+            .then_some(())
+    });
+    kept.write_all(&post(&sample, "Content-Length: 9\r\n", "{\"cpu\":1}")).unwrap();
+    begun.write_all(body.as_bytes()).unwrap();
+    for mut stream in [kept, begun] {
+        let answer = Answer::read(&mut stream);
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    }
+    let (status, lines) = receiver.process.end();
+    assert!(status.success() && lines.last().unwrap().contains("3 values stored"), "{lines:?}");
 }
 
 #[test]
@@ -164,7 +216,7 @@ fn running_out_of_descriptors_ends_with_them() {
         drop((held, last));
         // A connection that is taken without a descriptor left for it is reset.
         let health = receiver.url("/health");
-        await_some("the door to open again", || ureq::get(&health).call().ok());
+        await_some("the server to accept again", || ureq::get(&health).call().ok());
     }
     assert!(receiver.process.stop(Signal::SIGTERM).0.success());
 }
@@ -183,94 +235,25 @@ fn connections_that_are_reset_leave_it_serving() {
     assert_eq!(receiver.get("/health").0, 200);
 }
 
+/// Each of them holds a worker, of which there are as many, until it is given up.
 #[test]
-fn clients_that_do_not_read_their_answers_hold_nobody() {
-    let receiver = Served::start(&[]);
-    let labels: Vec<String> = (0..256).map(|label| format!("\"label {label}\":1")).collect();
-    assert_eq!(receiver.post(&format!("/api/perf/h/{}", now()), &format!("{{{}}}", labels.join(","))).0, 200);
-    // More than there are workers, each asking for more than the buffers of two sockets hold.
-    let deaf = |path: &str, requests: usize| {
-        let mut stream = receiver.connect();
-        setsockopt(&stream, sockopt::RcvBuf, &4096).unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.1\r\n\r\n").repeat(requests).as_bytes()).unwrap();
-        stream
-    };
-    let long: Vec<TcpStream> = (0..20).map(|_| deaf("/api/perf/h", 40)).collect();
-    let short: Vec<TcpStream> = (0..20).map(|_| deaf("/api/perf/h/label%201", 2000)).collect();
-    for _ in 0..20 {
-        assert_eq!(receiver.get("/health").0, 200);
-    }
-    drop((long, short));
-}
-
-/// A receiver that has the host `h`, which a request that is done by mistake deletes.
-fn receiver_of_a_host() -> Served {
-    let receiver = Served::start(&[]);
-    assert_eq!(receiver.post(&format!("/api/perf/h/{}", now()), "{\"cpu\":1}").0, 200);
-    receiver
-}
-
-#[test]
-fn nothing_is_done_after_a_body_of_uncertain_end() {
-    let receiver = receiver_of_a_host();
-    for length in ["Content-Length: 0x24\r\n", "Content-Length: 0\r\nContent-Length: 36\r\n"] {
-        let mut stream = receiver.connect();
-        stream.write_all(&post("/api/perf/h/1", length, "DELETE /api/perf/h HTTP/1.1\r\n\r\n")).unwrap();
-        let answer = Answer::read(&mut stream);
-        assert_eq!((answer.status, answer.header("connection")), (400, Some("close")));
-        assert_eq!(rest_of(stream), "", "what follows is not answered");
-    }
-    assert_eq!(receiver.get("/api/hosts").1["count"], 1);
-}
-
-/// However long the body takes that comes before what follows, and however long after the answer that is.
-#[test]
-fn nothing_is_done_after_a_body_of_uncertain_end_whenever_it_comes() {
-    let receiver = receiver_of_a_host();
-    let mut stream = receiver.connect();
-    stream.write_all(&post("/api/perf/h/1", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "")).unwrap();
-    // Longer than an end is remembered where the kernel does not tell connections apart.
-    let longer = Duration::from_millis(1200);
-    thread::sleep(longer);
-    let follower = b"DELETE /api/perf/h HTTP/1.1\r\nHost: x\r\n\r\n";
-    stream.write_all(&[b"0\r\n\r\n", &follower[..]].concat()).unwrap();
-    assert_eq!(Answer::read(&mut stream).status, 400);
-    thread::sleep(longer);
-    stream.write_all(follower).unwrap();
-    assert_eq!(rest_of(stream), "", "what follows is not answered");
-    assert_eq!(receiver.get("/api/hosts").1["count"], 1);
-}
-
-/// Its client does not read the answer, so that the end of its connection is a reset, behind which it is not there.
-#[test]
-fn nothing_is_done_that_comes_just_before_a_reset() {
-    let receiver = receiver_of_a_host();
-    let uncertain = post("/api/perf/h/1", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n");
-    let streams: Vec<TcpStream> = (0..20)
+fn clients_that_do_not_read_are_given_up() {
+    let receiver = Served::start(&["--workers", "2"]);
+    let labels: Vec<String> = (0..16).map(|label| format!("l{label}")).collect();
+    let values: Vec<String> = labels.iter().map(|label| format!("{label}=1")).collect();
+    let line = |host: usize| format!("perf,host=h{host} {} {}\n", values.join(","), now());
+    assert_eq!(receiver.post("/write", &(0..4000).map(line).collect::<String>()).0, 204);
+    let ask = format!("GET /api/hosts?series={} HTTP/1.1\r\nHost: x\r\n\r\n", labels.join(","));
+    let deaf: Vec<TcpStream> = (0..2)
         .map(|_| {
             let mut stream = receiver.connect();
-            stream.write_all(&uncertain).unwrap();
-            assert_eq!(stream.peek(&mut [0]).unwrap(), 1);
+            setsockopt(&stream, sockopt::RcvBuf, &4096).unwrap();
+            stream.write_all(ask.as_bytes()).unwrap();
             stream
         })
         .collect();
-    thread::sleep(Duration::from_millis(1200));
-    for mut stream in streams {
-        stream.write_all(b"DELETE /api/perf/h HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    }
-    // Nothing tells that they have come.
-    thread::sleep(Duration::from_millis(300));
-    assert_eq!(receiver.get("/api/hosts").1["count"], 1);
-}
-
-/// What else comes on a connection of which this side has said that nothing follows.
-fn rest_of(mut stream: TcpStream) -> String {
-    stream.shutdown(Shutdown::Write).unwrap();
-    let mut rest = Vec::new();
-    match stream.read_to_end(&mut rest) {
-        Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
-        _ => String::from_utf8(rest).unwrap(),
-    }
+    deaf.iter().for_each(|stream| assert_eq!(stream.peek(&mut [0]).unwrap(), 1, "the answer has begun"));
+    assert_eq!(receiver.get("/health").0, 200);
 }
 
 #[test]
@@ -292,7 +275,7 @@ fn long_bodies_of_many_clients_are_all_taken() {
 }
 
 #[test]
-fn bodies_that_stall_hold_nobody() {
+fn slow_bodies_do_not_hold_the_workers() {
     let receiver = Served::start(&[]);
     let at = now();
     let stall = |headers: &str, body: &str| {
@@ -300,7 +283,7 @@ fn bodies_that_stall_hold_nobody() {
         stream.write_all(&post("/api/perf/h/1", headers, body)).unwrap();
         stream
     };
-    // What is left of a body that is refused is read away.
+    // What is left of a body that is refused is read away, by the threads that read long bodies.
     let refused = ["Content-Length: 2000000\r\n", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"];
     let _refused: Vec<TcpStream> = refused.repeat(50).into_iter().map(|headers| stall(headers, "5\r\nx")).collect();
     let mut stalled: Vec<TcpStream> =
@@ -312,41 +295,6 @@ fn bodies_that_stall_hold_nobody() {
         stream.set_nonblocking(true).unwrap();
         assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock, "it still waits for the rest");
     }
-}
-
-#[test]
-#[ignore = "needs 4,700 threads"]
-fn those_that_the_lane_has_no_room_for_are_told_so_and_leave_nothing_behind() {
-    raise_limit();
-    let receiver = Served::start(&["--workers", "2"]);
-    let numbers = || receiver.raw(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").body;
-    // One is read by a worker, 256 by the threads of the lane, and 4,096 wait; those beyond are told already.
-    let held = post("/api/perf/h/1", "Content-Length: 100000\r\n", "{");
-    let beyond = 40;
-    let _held: Vec<TcpStream> = (0..1 + 256 + 4096 + beyond)
-        .map(|_| {
-            let mut stream = receiver.connect();
-            stream.write_all(&held).unwrap();
-            stream
-        })
-        .collect();
-    await_some("the first to be told", || {
-        let told = format!("lizm_http_responses_total{{code=\"503\"}} {beyond}\n");
-        numbers().contains(&told).then_some(())
-    });
-    let body = format!("{{\"cpu\":1{}}}", " ".repeat(20_000));
-    let in_bytes = post("/api/perf/h/1", &format!("Content-Length: {}\r\n", body.len()), &body);
-    let chunk = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
-    let in_chunks = post("/write", "Transfer-Encoding: chunked\r\n", &chunk);
-    for request in [in_bytes, in_chunks].iter().cycle().take(100) {
-        let mut stream = receiver.connect();
-        stream.write_all(request).unwrap();
-        let answer = Answer::read(&mut stream);
-        assert!(answer.status == 503 && answer.error().contains("4096 long ones wait already"), "{answer:?}");
-        assert_eq!(answer.header("connection"), Some("close"));
-    }
-    assert!(numbers().contains("\nlizm_http_requests_leaked_total 0\n"), "{}", numbers());
-    assert_eq!(receiver.post(&format!("/api/perf/h/{}", now()), "{\"cpu\":1}").0, 200);
 }
 
 #[test]
@@ -381,43 +329,4 @@ fn a_minute_of_standstill_is_survived() {
         assert_eq!(receiver.post(&format!("/api/perf/h{host}/{}", now()), "{\"cpu\":1}").0, 200);
     }
     assert!(receiver.process.stop(Signal::SIGTERM).0.success());
-}
-
-/// A client's socket at a port of loopback that others may have too; 0 picks one.
-fn bound_to(port: u16) -> OwnedFd {
-    let socket = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
-    setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
-    socket::bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port)).unwrap();
-    socket
-}
-
-fn connect_from(port: u16, receiver: &Served) -> TcpStream {
-    let socket = bound_to(port);
-    socket::connect(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, receiver.address.port())).unwrap();
-    // A reset leaves nothing of the connection, so that another can have its port at once.
-    setsockopt(&socket, sockopt::Linger, &linger { l_onoff: 1, l_linger: 0 }).unwrap();
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    stream
-}
-
-/// After requests of uncertain end: the client resets the first two connections, as it is told to or by itself, and the
-/// door the third, for what it has not read of it.
-#[test]
-fn a_port_is_served_again_at_once_after_its_connection_was_ended() {
-    let receiver = Served::start(&[]);
-    // Nobody else is given the port while this socket has it too.
-    let kept = bound_to(0);
-    let port = socket::getsockname::<SockaddrIn>(kept.as_raw_fd()).unwrap().port();
-    let head = "POST /write HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n";
-    let uncertain = [
-        format!("{head}Content-Length: 5\r\n\r\n0\r\n\r\n"),
-        format!("{head}Content-Length: 5\r\nConnection: close\r\n\r\n0\r\n\r\n"),
-        format!("{head}\r\n0\r\n{}", "X: y\r\n".repeat(3000)),
-    ];
-    for request in uncertain.iter().cycle().take(30) {
-        let mut stream = connect_from(port, &receiver);
-        stream.write_all(request.as_bytes()).unwrap();
-        assert_eq!(Answer::read(&mut stream).status, 400);
-    }
 }
