@@ -38,6 +38,8 @@ use token::TokenSources;
 const SLEEP_LONGEST: Duration = Duration::from_secs(1);
 /// Longest time without a heartbeat of a sampling thread that is well; after it the sampling of this host hangs.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// A problem that comes and goes is logged again after so many readings without it.
+const REPORTED_AGAIN_AFTER: u64 = 60;
 /// How long a stop waits for a sampling that is on its way.
 const TICK_WITHIN: Duration = Duration::from_secs(1);
 /// How long a stop waits for what is still to be published.
@@ -253,13 +255,13 @@ fn sample_until(
     heartbeat: &Heartbeat,
 ) {
     let started = Instant::now();
-    let mut problems = Vec::new();
+    let mut problems = Problems::default();
     // The first reading has no rates, and is not published.
-    log_new(&mut problems, probes.read(started.elapsed()).problems);
+    problems.log(probes.read(started.elapsed()).problems);
     let mut next = first_tick(unix_now(), options.interval_sec);
     while let Some(tick) = wait_for(next, options.interval_sec, stopped, heartbeat) {
         let Reading { values, problems: found } = probes.read(started.elapsed());
-        log_new(&mut problems, found);
+        problems.log(found);
         if !values.is_empty() {
             let sample = Sample { host: options.host.clone().into(), epoch: tick, values };
             let queued = Arc::new(QueuedSample { sample, key: keys.next(unix_now()) });
@@ -269,10 +271,28 @@ fn sample_until(
     }
 }
 
-/// Logs the problems of a reading that the one before did not have.
-fn log_new(problems: &mut Vec<String>, found: Vec<String>) {
-    found.iter().filter(|problem| !problems.contains(problem)).for_each(|problem| log::error!("{problem}"));
-    *problems = found;
+/// The problems of the last readings.
+#[derive(Default)]
+struct Problems {
+    /// Each with the reading that had it last.
+    known: Vec<(String, u64)>,
+    readings: u64,
+}
+
+impl Problems {
+    /// Logs those problems of a reading that the last ones did not have.
+    fn log(&mut self, found: Vec<String>) {
+        self.readings += 1;
+        self.known.retain(|(_, reading)| self.readings - reading <= REPORTED_AGAIN_AFTER);
+        for problem in found {
+            if let Some((_, reading)) = self.known.iter_mut().find(|(known, _)| *known == problem) {
+                *reading = self.readings;
+            } else {
+                log::error!("{problem}");
+                self.known.push((problem, self.readings));
+            }
+        }
+    }
 }
 
 /// A random number: the standard library seeds the keys of its hash maps from the operating system.

@@ -34,11 +34,12 @@ mod uptime;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::sample::Values;
+use crate::sample::{LABELS_MAX, Values};
 use background::ANSWER_WITHIN;
 use filesystem::FileSystems;
 use proc_file::ProcFiles;
-pub use selection::{PROBES_MAX, Scope, Selection};
+pub use selection::{Scope, Selection};
+pub use table::help;
 use textfile::Textfiles;
 
 /// What to read, and where.
@@ -166,6 +167,10 @@ impl Probes {
         for (name, probe) in &mut self.probes {
             let (files, filesystems) = (&mut self.files, &mut self.filesystems);
             probe.read(&mut Tick { probe: name, at, until, files, filesystems, reading: &mut reading });
+            if reading.values.len() > LABELS_MAX {
+                reading.values.truncate(LABELS_MAX);
+                reading.problems.push(format!("probe {name}: a sample has no room for more than {LABELS_MAX} values"));
+            }
         }
         reading
     }

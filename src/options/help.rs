@@ -30,6 +30,10 @@ pub(super) fn command(command: &CommandSpec) -> String {
     let CommandSpec { name, summary, usage, notes, examples, .. } = command;
     let mut help = format!("lizm {name} - {summary}\n\nUsage: lizm {name} {usage}\n\n");
     command.options().for_each(|option| help += &option_help(option));
+    if *name == "monitor" {
+        help += "\nProbes with their labels, units and sources; those with * are the default:\n";
+        help += &lizm::probe::help();
+    }
     for part in [*notes, "Examples:\n"].into_iter().filter(|part| !part.is_empty()) {
         help.push('\n');
         help += part;

@@ -165,8 +165,7 @@ lizm receiver --no-plain --tls-port 8443 --tls-cert receiver.pem --tls-key recei
                 zmq://receiver:5557             the same in messages of ZeroMQ (feature zeromq)"),
             option("--interval", "SEC", Number(1, DAY_SEC), "1", "seconds between samples"),
             option("--probes", "LIST", Text, "default",
-                "what to measure, separated by commas: default, which is cpu, mem, swap, load, disk, io, net, processes \
-                and uptime on Linux; cpu-parts, disk:PATH, io:DEVICE, net:INTERFACE"),
+                "what to measure: probes of the list below, separated by commas; default stands for those with *"),
             option("--scope", "WHOSE", Text, "host",
                 "host; or cgroup: cpu and mem are what the monitor's cgroup uses of its limits"),
             option("--textfile", "DIR", Directory, "", "publish the numbers in DIR/*.txt too, a label and a value a line"),

@@ -15,8 +15,8 @@ pub(super) struct BackgroundCall<T> {
     questions: SyncSender<()>,
     answers: Receiver<T>,
     is_asked: bool,
-    /// The call was not answered in the tick that asked. Ticks do not wait for it any more.
-    is_late: bool,
+    /// How many ticks in a row have gone on without the answer. From the first on they do not wait for it.
+    missed: u32,
 }
 
 impl<T: Send + 'static> BackgroundCall<T> {
@@ -27,14 +27,14 @@ impl<T: Send + 'static> BackgroundCall<T> {
         thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || while asked.recv().is_ok() && answer.send(call()).is_ok() {})?;
-        Ok(Self { questions, answers, is_asked: false, is_late: false })
+        Ok(Self { questions, answers, is_asked: false, missed: 0 })
     }
 
     /// Starts a call, unless the one before is still under way.
     pub(super) fn ask(&mut self) {
-        if self.is_late && self.answers.try_recv().is_ok() {
+        if self.missed > 0 && self.answers.try_recv().is_ok() {
             // The answer belongs to an earlier tick.
-            (self.is_asked, self.is_late) = (false, false);
+            (self.is_asked, self.missed) = (false, 0);
         }
         if !self.is_asked {
             self.is_asked = self.questions.try_send(()).is_ok();
@@ -43,11 +43,16 @@ impl<T: Send + 'static> BackgroundCall<T> {
 
     /// The answer, if it comes before `until`.
     pub(super) fn answer(&mut self, until: Instant) -> Option<T> {
-        let wait = if self.is_late { Duration::ZERO } else { until.saturating_duration_since(Instant::now()) };
+        let wait = if self.missed > 0 { Duration::ZERO } else { until.saturating_duration_since(Instant::now()) };
         let answer = self.answers.recv_timeout(wait).ok();
-        self.is_late = answer.is_none();
-        self.is_asked &= self.is_late;
+        self.missed = if answer.is_none() { self.missed.saturating_add(1) } else { 0 };
+        self.is_asked &= answer.is_none();
         answer
+    }
+
+    /// Whether the call hangs: it has outlasted the tick after the one that asked. A busy machine may be late once.
+    pub(super) fn hangs(&self) -> bool {
+        self.missed > 1
     }
 }
 
@@ -67,16 +72,17 @@ mod tests {
             calls
         })
         .unwrap();
-        for _ in 0..3 {
+        for is_again in [false, true, true] {
             background.ask();
             assert_eq!(background.answer(Instant::now()), None);
+            assert_eq!(background.hangs(), is_again);
         }
         drop(release);
         let deadline = Instant::now() + Duration::from_secs(30);
         // The late answer to the first tick is dropped, and the call after it is answered.
         let answer = loop {
             background.ask();
-            if !background.is_late {
+            if background.missed == 0 {
                 break background.answer(deadline);
             }
             assert!(Instant::now() < deadline);

@@ -13,7 +13,8 @@ use super::{Probe, Scope, Tick, one_decimal, percent};
 pub(super) const ABOUT: About = About {
     name: "cpu",
     target: None,
-    labels: &[Label { name: "cpu" }],
+    labels: &[Label { name: "cpu", unit: "%", what: "processor time that is neither idle nor waiting for I/O" }],
+    source: "/proc/stat",
     is_default: true,
     new: |setup| match setup.options.scope {
         Scope::Host => Ok(Box::new(HostCpu { before: None })),

@@ -9,11 +9,12 @@ pub(super) const ABOUT: About = About {
     name: "cpu-parts",
     target: None,
     labels: &[
-        Label { name: "cpu-user" },
-        Label { name: "cpu-system" },
-        Label { name: "cpu-iowait" },
-        Label { name: "cpu-steal" },
+        Label { name: "cpu-user", unit: "%", what: "processor time of programs, nice ones with it" },
+        Label { name: "cpu-system", unit: "%", what: "processor time of the kernel and of interrupts" },
+        Label { name: "cpu-iowait", unit: "%", what: "idle processor time while I/O is under way" },
+        Label { name: "cpu-steal", unit: "%", what: "processor time that the hypervisor gave to others" },
     ],
+    source: "/proc/stat",
     is_default: false,
     new: |_| Ok(Box::new(CpuParts { before: None })),
 };

@@ -7,7 +7,8 @@ use super::{Probe, Tick};
 pub(super) const ABOUT: About = About {
     name: "disk",
     target: Some("PATH"),
-    labels: &[Label { name: "disk" }],
+    labels: &[Label { name: "disk", unit: "%", what: "used space of the root file system, or of that of PATH" }],
+    source: "statvfs(3)",
     is_default: true,
     new: |setup| {
         let mut paths = Vec::new();
@@ -27,7 +28,7 @@ impl Probe for Disk {
     fn read(&mut self, tick: &mut Tick<'_>) {
         for (filesystem, path) in &self.paths {
             match tick.filesystems.usage(*filesystem, tick.until) {
-                Ok(usage) => tick.give("disk", path.as_deref(), Some(usage.used_percent)),
+                Ok(usage) => tick.give("disk", path.as_deref(), usage.map(|usage| usage.used_percent)),
                 Err(why) => tick.report(path.as_deref(), &why),
             }
         }

@@ -63,11 +63,16 @@ impl FileSystems {
         self.calls.iter_mut().filter_map(|filesystem| filesystem.call.as_mut()).for_each(BackgroundCall::ask);
     }
 
-    /// The usage of the file system with this index, if it answers before `until`.
-    pub(super) fn usage(&mut self, index: usize, until: Instant) -> Result<Usage, String> {
+    /// The usage of the file system with this index; `None` if it does not answer before `until`, and an error once it
+    /// hangs.
+    pub(super) fn usage(&mut self, index: usize, until: Instant) -> Result<Option<Usage>, String> {
         let FileSystem { path, call } = &mut self.calls[index];
-        let Some(call) = call else { return usage(&self.rootfs, path) };
-        call.answer(until).unwrap_or_else(|| Err("the file system does not answer".to_owned()))
+        let Some(call) = call else { return usage(&self.rootfs, path).map(Some) };
+        match call.answer(until) {
+            Some(answer) => answer.map(Some),
+            None if call.hangs() => Err("the file system does not answer".to_owned()),
+            None => Ok(None),
+        }
     }
 }
 
@@ -183,7 +188,7 @@ mod tests {
             filesystems.ask();
             filesystems.usage(index, Instant::now() + Duration::from_secs(30))
         };
-        let (whole, var) = (read("/").unwrap(), read("/var").unwrap());
+        let (whole, var) = (read("/").unwrap().unwrap(), read("/var").unwrap().unwrap());
         assert!(whole.used_percent >= 0.0 && var.used_percent >= 0.0);
         assert_eq!(read("/gone"), Err("there is no such path".to_owned()));
         if cfg!(target_os = "linux") {

@@ -15,7 +15,11 @@ use super::{Probe, Tick};
 pub(super) const ABOUT: About = About {
     name: "io",
     target: Some("DEVICE"),
-    labels: &[Label { name: "disk-read" }, Label { name: "disk-write" }],
+    labels: &[
+        Label { name: "disk-read", unit: "B/s", what: "read from all disks, or from DEVICE" },
+        Label { name: "disk-write", unit: "B/s", what: "written to them" },
+    ],
+    source: "/proc/diskstats",
     is_default: true,
     new: |setup| {
         Ok(Box::new(Io(Meter {

@@ -6,7 +6,8 @@ use super::{Probe, Tick};
 pub(super) const ABOUT: About = About {
     name: "load",
     target: None,
-    labels: &[Label { name: "load1" }],
+    labels: &[Label { name: "load1", unit: "", what: "load average of one minute" }],
+    source: "/proc/loadavg",
     is_default: true,
     new: |_| Ok(Box::new(Load)),
 };

@@ -11,7 +11,8 @@ use super::{Probe, Scope, Tick, percent};
 pub(super) const ABOUT: About = About {
     name: "mem",
     target: None,
-    labels: &[Label { name: "mem" }],
+    labels: &[Label { name: "mem", unit: "%", what: "memory that is not available" }],
+    source: "/proc/meminfo",
     is_default: true,
     new: |setup| {
         let is_of_cgroup = setup.options.scope == Scope::Cgroup;

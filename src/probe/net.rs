@@ -17,7 +17,11 @@ use super::{Probe, Tick};
 pub(super) const ABOUT: About = About {
     name: "net",
     target: Some("INTERFACE"),
-    labels: &[Label { name: "net-in" }, Label { name: "net-out" }],
+    labels: &[
+        Label { name: "net-in", unit: "B/s", what: "received by all network cards, or by INTERFACE" },
+        Label { name: "net-out", unit: "B/s", what: "sent by them" },
+    ],
+    source: "/proc/net/dev",
     is_default: true,
     new: |setup| {
         let meter = Meter {

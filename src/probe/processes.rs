@@ -11,7 +11,8 @@ use super::{Probe, Tick};
 pub(super) const ABOUT: About = About {
     name: "processes",
     target: None,
-    labels: &[Label { name: "processes" }],
+    labels: &[Label { name: "processes", unit: "", what: "number of processes" }],
+    source: "/proc",
     is_default: true,
     new: |setup| Ok(Box::new(Processes::new(setup.options.procfs.clone()))),
 };

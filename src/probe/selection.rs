@@ -7,8 +7,8 @@ use std::str::FromStr;
 use super::table::{About, PROBES};
 use crate::sample::check_label;
 
-/// Most probes of one monitor: each gives up to four labels, and those of textfiles must fit the sample too.
-pub const PROBES_MAX: usize = 32;
+/// Most probes of one monitor, each path and device of one counted: their values must fit a sample.
+const PROBES_MAX: usize = 32;
 
 /// The probes of a monitor: of each in the table, by its index, the paths or devices behind a colon; `None` is the name
 /// alone.

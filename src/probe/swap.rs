@@ -8,7 +8,8 @@ use super::{Probe, Tick};
 pub(super) const ABOUT: About = About {
     name: "swap",
     target: None,
-    labels: &[Label { name: "swap" }],
+    labels: &[Label { name: "swap", unit: "%", what: "swap that is used" }],
+    source: "/proc/meminfo",
     is_default: true,
     new: |_| Ok(Box::new(Swap)),
 };

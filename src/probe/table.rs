@@ -1,5 +1,6 @@
-//! The table of the probes: a line each, which the list of `--probes` is read by.
+//! The table of the probes. `--probes` selects from it, and the help and `docs/probes.md` show it.
 
+use std::fmt::Write;
 use std::io;
 
 use super::{Probe, Setup, cpu, disk, load, mem};
@@ -14,6 +15,8 @@ pub(super) struct About {
     pub(super) target: Option<&'static str>,
     /// Its labels; where a target was selected, each is followed by a colon and the target.
     pub(super) labels: &'static [Label],
+    /// Where its values come from.
+    pub(super) source: &'static str,
     /// Whether it runs where `--probes` does not say otherwise.
     pub(super) is_default: bool,
     /// Makes the probe.
@@ -23,6 +26,10 @@ pub(super) struct About {
 /// One label of a probe.
 pub(super) struct Label {
     pub(super) name: &'static str,
+    /// The unit of its values; empty for numbers.
+    pub(super) unit: &'static str,
+    /// What it is, for people.
+    pub(super) what: &'static str,
 }
 
 /// All probes, in the order of their values in a sample.
@@ -46,3 +53,52 @@ pub(super) const PROBES: &[About] = &[
     About { new: super::macos::load, ..load::ABOUT },
     disk::ABOUT,
 ];
+
+impl About {
+    /// The forms of its name in `--probes`: `disk, disk:PATH`.
+    fn forms(&self) -> String {
+        self.target.map_or(self.name.to_owned(), |target| format!("{0}, {0}:{target}", self.name))
+    }
+}
+
+/// The table as lines of a help text: forms of the name, with an asterisk where it runs by default, then a label a
+/// line with its unit, and the source of them all.
+#[must_use]
+pub fn help() -> String {
+    let mut help = String::new();
+    for about in PROBES {
+        let mut forms = about.forms() + if about.is_default { " *" } else { "" };
+        let mut source = format!(" ({})", about.source);
+        for Label { name, unit, what } in about.labels {
+            let (forms, source) = (std::mem::take(&mut forms), std::mem::take(&mut source));
+            let _ = writeln!(help, "  {forms:20} {name:17} {unit:3} {what}{source}");
+        }
+    }
+    help
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_page_of_the_docs_has_each_line_of_the_table() {
+        let page = include_str!("../../docs/probes.md");
+        for about in PROBES {
+            let forms = about.forms().replace(", ", "`, `");
+            let (mut forms, mut source) = (format!("`{forms}`"), format!("`{}`", about.source));
+            for Label { name, unit, what } in about.labels {
+                let line = format!("| {forms} | `{name}` | {unit} | {what} | {source} |\n");
+                assert!(page.contains(&line), "docs/probes.md lacks the line\n{line}");
+                (forms, source) = (String::new(), String::new());
+            }
+        }
+    }
+
+    #[test]
+    fn the_help_fits_a_terminal() {
+        let help = help();
+        assert!(help.lines().count() >= PROBES.len() && help.lines().all(|line| line.chars().count() <= 120), "{help}");
+    }
+}

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use nix::fcntl::OFlag;
 
 use super::background::BackgroundCall;
-use super::selection::{PROBES_MAX, is_of_a_probe};
+use super::selection::is_of_a_probe;
 use super::{Probe, Tick};
-use crate::sample::{LABEL_BYTES_MAX, LABELS_MAX, check_label, check_value};
+use crate::sample::{LABEL_BYTES_MAX, check_label, check_value};
 
 /// Most files that are read.
 const FILES_MAX: usize = 64;
@@ -29,8 +29,6 @@ const VALUES_MAX: usize = 128;
 const HANGS_AFTER: Duration = Duration::from_secs(5);
 /// Most files that hang, each with its thread. When there are more, no file is read until one answers.
 const HUNG_MAX: usize = 4;
-
-const _: () = assert!(VALUES_MAX + 4 * PROBES_MAX <= LABELS_MAX, "what is measured must fit one sample");
 
 /// The values of a directory, and what is wrong with its files.
 #[derive(Debug, Default, PartialEq)]
@@ -99,7 +97,9 @@ impl Probe for Textfiles {
 
     fn read(&mut self, tick: &mut Tick<'_>) {
         let Some(texts) = self.call.answer(tick.until) else {
-            tick.report(None, &format!("{} does not answer", self.path.display()));
+            if self.call.hangs() {
+                tick.report(None, &format!("{} does not answer", self.path.display()));
+            }
             if let Some(file) = self.progress.hung_file() {
                 self.leave_out(file);
             }

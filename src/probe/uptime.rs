@@ -6,7 +6,8 @@ use super::{Probe, Tick};
 pub(super) const ABOUT: About = About {
     name: "uptime",
     target: None,
-    labels: &[Label { name: "uptime" }],
+    labels: &[Label { name: "uptime", unit: "s", what: "time since the system started" }],
+    source: "/proc/uptime",
     is_default: true,
     new: |_| Ok(Box::new(Uptime)),
 };
