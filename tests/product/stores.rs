@@ -192,13 +192,18 @@ fn a_retry_does_not_count_twice(open: Open<'_>) {
 }
 
 fn sources_of_a_host_are_bounded_and_the_longest_unheard_gives_way(open: Open<'_>) {
+    // Those heard within three hours stay beyond 64, up to 512.
+    const HEARD_LATELY: u64 = 512;
     let store = open(10);
-    for source in 0..=64 {
-        let name = format!("s{source}");
-        assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key(&name, 1), NOW + source), stored(1));
-    }
-    assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key("s0", 1), NOW + 300), stored(1));
-    assert!(put(&store, &sample("h", NOW, &["cpu"]), key("s2", 1), NOW + 300).duplicate);
+    let put_at = |source: u64, at| put(&store, &sample("h", NOW, &["cpu"]), key(&format!("s{source}"), 1), at);
+    (0..=HEARD_LATELY).for_each(|source| assert_eq!(put_at(source, NOW + source), stored(1), "{source}"));
+    assert!(put_at(1, NOW + 600).duplicate && put_at(HEARD_LATELY, NOW + 600).duplicate);
+    assert_eq!(put_at(0, NOW + 600), stored(1), "the longest unheard has given way");
+    // Of those that were silent for longer, one gives way to each that is new.
+    let later = NOW + 600 + 3 * 3600;
+    assert_eq!(put_at(1000, later), stored(1));
+    assert!(put_at(3, later).duplicate && put_at(HEARD_LATELY, later).duplicate);
+    assert_eq!(put_at(2, later), stored(1));
 }
 
 fn the_cap_refuses_new_series_and_serves_those_there_are(open: Open<'_>) {
