@@ -7,6 +7,7 @@
 //! - [`ingest`] is the one way in for samples; [`sample`] decodes them and holds every limit on input.
 //! - [`store`] keeps the hosts; [`summary`] is the arithmetic of their averages.
 //! - [`stats`] is what the process counts about itself; [`metrics`] writes it, and the hosts, as Prometheus reads them.
+//! - [`units`] has the unit of each label, for the terminal and the page.
 //! - [`watch`] shows in a terminal what a receiver serves.
 //! - [`sanitize`] is the one way out for text that others have chosen.
 //! - [`receiver`] puts the rooms of the receiving side together.
@@ -39,5 +40,6 @@ pub mod summary;
 mod supervisor;
 #[cfg(feature = "tls")]
 pub mod tls;
+pub mod units;
 pub mod url;
 pub mod watch;

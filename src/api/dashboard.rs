@@ -11,6 +11,7 @@ macro_rules! script {
     () => {
         concat!(
             include_str!("../dashboard/text.js"),
+            include_str!("../dashboard/units.js"),
             include_str!("../dashboard/list.js"),
             include_str!("../dashboard/chart.js"),
             include_str!("../dashboard/host.js"),
@@ -39,13 +40,13 @@ const PAGE: &str = concat!(
 
 /// What the browser may do. The hashes are those of the script and the style in the page; a test compares them.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-6CoEiHfTJNPx9qb7iUMpwjXMzDlXY/Gpy3JB5IkvRSo='; \
-    style-src 'sha256-EAymJnsnG+jM862v3an3HGbGdM+iVrlA08ul3myb3uU='; \
+    script-src 'sha256-4b9ryLST23o8mvApyl8SKFkhIcRugQFjYFcIsZOmhKU='; \
+    style-src 'sha256-qaPXkzt69ZaPCP3+WKOQbZbQULXr2Iu4ZCDuWPRnC0M='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// The entity tag of the page: a browser that has this page need not fetch it again.
-const ETAG: &str = "\"2dKF+wGi0In7uUYS\"";
+const ETAG: &str = "\"LUq5EQb6HYtXmHTG\"";
 
 const HEADERS: [(&str, &str); 6] = [
     ("Content-Type", "text/html; charset=utf-8"),

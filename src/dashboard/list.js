@@ -1,11 +1,16 @@
 // The list of all hosts: a row each, made once and then changed in place, so that focus, selection and scrolling stay
 // where they are while numbers move.
 
-const SPARKS = ["cpu", "mem"];
+/** What is asked for of each host, and the columns with a sparkline. */
+const LISTED = ["cpu", "mem", "disk"], SPARKS = ["cpu", "mem"];
 /** Height of a sparkline's box, with room for half a line's width at both ends; two units a minute across. */
 const SPARK_HEIGHT = 30, SPARK_TOP = 2, SPARK_BOTTOM = 28, SPARK_STEP = 2;
-/** A load from which on its number stands out, in percent. */
-const LOAD_HIGH = 90;
+/** Percent from which on a number stands out, and from which on its host needs attention. */
+const HIGH = 90, ATTENTION = { disk: 90, mem: 95 };
+/** Lines of what needs attention that are shown. */
+const ATTENTION_SHOWN = 8;
+/** The longest time to a full disk that is worth a word, in minutes. */
+const FULL_WITHIN_MIN = 48 * 60;
 const STATE_ORDER = { down: 0, late: 1, up: 2 };
 
 const rows = new Map();
@@ -18,26 +23,25 @@ function makeRow(host) {
   link.textContent = link.title = visible(host);
   link.href = `#${new URLSearchParams({ host })}`;
   const loads = {};
-  for (const label of SPARKS) {
+  for (const label of LISTED) {
     const cell = node.querySelector(`.${label}`);
-    loads[label] = { value: cell.querySelector(".value"), line: cell.querySelector(".line"), area: cell.querySelector(".area"), drawn: [], latest: null };
+    loads[label] = { value: cell.querySelector(".value"), line: cell.querySelector(".line"), area: cell.querySelector(".area"), meter: cell.querySelector("meter"), drawn: [], latest: null };
   }
   return {
-    host, node, link, loads, rank: 0, entry: null, lower: host.toLowerCase(),
+    host, node, link, loads, rank: 0, order: 0, troubles: [], entry: null, lower: host.toLowerCase(),
     dot: node.querySelector(".dot"), state: node.querySelector(".state span"), age: node.querySelector(".age"), note: node.querySelector("small"),
   };
 }
 
-/** The line of a series and the area under it, gaps left as gaps. A minute on its own is a dash. */
-function sparkPaths(values) {
-  let top = 100;
+/** The line of a series and the area under it, up to at least `top`, gaps left as gaps. A minute on its own is a dash. */
+function sparkPaths(values, top) {
   for (const value of values) if (value > top) top = value;
   let line = "", area = "", first = -1, last = -1;
   for (let i = 0; i <= values.length; i++) {
     const value = values[i] ?? null;
     const x = i * SPARK_STEP;
     if (value !== null) {
-      const y = Math.round((SPARK_BOTTOM - Math.max(value, 0) / top * (SPARK_BOTTOM - SPARK_TOP)) * 10) / 10;
+      const y = Math.round((SPARK_BOTTOM - Math.max(value, 0) / (top || 1) * (SPARK_BOTTOM - SPARK_TOP)) * 10) / 10;
       if (last < 0) first = x;
       line += last < 0 ? `M${x} ${y}` : `L${x} ${y}`;
       area += last < 0 ? `M${x} ${SPARK_HEIGHT}V${y}` : `L${x} ${y}`;
@@ -53,17 +57,92 @@ function sparkPaths(values) {
 
 const isSame = (a, b) => a.length === b.length && a.every((value, i) => value === b[i]);
 
-function drawLoad(load, values) {
+function drawLoad(load, values, isDown) {
   // A host without the label has no line, and a dash for its number.
   values ??= [];
   load.latest = values.findLast(value => value !== null) ?? null;
   setText(load.value, load.latest === null ? "–" : load.latest.toFixed(1));
-  setClass(load.value, load.latest === null ? "value none" : load.latest >= LOAD_HIGH ? "value high" : "value");
+  setClass(load.value, load.latest === null ? "value none" : load.latest >= HIGH && !isDown ? "value high" : "value");
+  if (load.meter) {
+    load.meter.hidden = load.latest === null;
+    load.meter.value = load.latest ?? 0;
+    return;
+  }
   if (isSame(load.drawn, values)) return;
-  const { line, area } = sparkPaths(values);
+  const { line, area } = sparkPaths(values, 100);
   load.line.setAttribute("d", line);
   load.area.setAttribute("d", area);
   load.drawn = values;
+}
+
+/** Minutes until a series of minutes that rises comes to 100, by least squares; null where it does not soon. */
+function minutesToFull(values) {
+  const points = values.flatMap((value, i) => (value === null ? [] : [[i, value]]));
+  if (points.length < 4) return null;
+  const mean = place => points.reduce((sum, point) => sum + point[place], 0) / points.length;
+  const [x, y] = [mean(0), mean(1)];
+  const square = points.reduce((sum, point) => sum + (point[0] - x) ** 2, 0);
+  const slope = points.reduce((sum, point) => sum + (point[0] - x) * (point[1] - y), 0) / square;
+  const minutes = (100 - points.at(-1)[1]) / slope;
+  return slope > 0.001 && minutes <= FULL_WITHIN_MIN ? Math.max(1, Math.round(minutes)) : null;
+}
+
+/** What is wrong with a host, the worst first, each as a sentence without the name. */
+function troublesOf(entry) {
+  if (entry.state === "down") return [`down for ${duration(entry["age-sec"])}`];
+  const troubles = [];
+  for (const label in ATTENTION) {
+    const values = entry.series[label] ?? [];
+    const latest = values.findLast(value => value !== null) ?? 0;
+    if (latest < ATTENTION[label]) continue;
+    const minutes = label === "disk" ? minutesToFull(values) : null;
+    const soon = minutes === null ? "" : `, full in about ${duration(minutes * 60)}`;
+    troubles.push(`${label === "mem" ? "memory" : label} ${numberOf(label, latest)}${soon}`);
+  }
+  return troubles;
+}
+
+/** Lists what needs attention; nothing where nothing does. */
+function drawAttention() {
+  const all = [...rows.values()].flatMap(row => row.troubles.map(trouble => [row, trouble]));
+  all.sort(([a], [b]) => severity(b) - severity(a) || a.rank - b.rank);
+  $("attention").hidden = all.length === 0;
+  const lines = all.slice(0, ATTENTION_SHOWN).map(([row, trouble]) => {
+    const line = document.createElement("li");
+    line.append(Object.assign(document.createElement("a"), { href: row.link.getAttribute("href"), textContent: visible(row.host) }), ` ${trouble}`);
+    return line;
+  });
+  if (all.length > lines.length) lines.push(Object.assign(document.createElement("li"), { textContent: `and ${all.length - lines.length} more` }));
+  const list = $("attention-list");
+  const text = lines.map(line => line.textContent).join("\n");
+  // The list is made anew only where it says something else, so that a focus in it stays.
+  if (list.dataset.text !== text) {
+    list.dataset.text = text;
+    list.replaceChildren(...lines);
+  }
+}
+
+/** How bad a host is: 3 down, 2 what needs attention, 1 late, 0 well. */
+function severity(row) {
+  if (row.entry.state === "down") return 3;
+  if (row.troubles.length) return 2;
+  return row.entry.state === "late" ? 1 : 0;
+}
+
+/** The strip: a cell a host, coloured by how bad it is, in the order of names. */
+function drawStrip() {
+  const ordered = [...rows.values()].sort((a, b) => a.rank - b.rank);
+  const strip = $("strip");
+  while (strip.children.length > ordered.length) strip.lastElementChild.remove();
+  while (strip.children.length < ordered.length) strip.append(document.createElement("i"));
+  ordered.forEach((row, i) => {
+    const cell = strip.children[i];
+    setClass(cell, `severity-${severity(row)}`);
+    if (cell.title !== row.link.title) cell.title = row.link.title;
+  });
+  const bad = ordered.filter(row => severity(row) > 1).length;
+  setAttribute(strip, "aria-label", `${count(ordered.length, "host", "hosts")}, ${bad} of them with a problem`);
+  strip.hidden = ordered.length < 2;
 }
 
 function drawRow(row, entry) {
@@ -72,9 +151,10 @@ function drawRow(row, entry) {
   setClass(row.dot, `dot ${entry.state}`);
   setText(row.state, entry.state);
   setText(row.age, ago(entry["age-sec"]));
-  const shows = SPARKS.some(label => entry.series[label]);
+  row.troubles = troublesOf(entry);
+  const shows = LISTED.some(label => entry.series[label]);
   setText(row.note, shows ? "" : entry.labels.slice(0, 4).map(visible).join(", ") + (entry.labels.length > 4 ? ", …" : ""));
-  for (const label of SPARKS) drawLoad(row.loads[label], entry.series[label]);
+  for (const label of LISTED) drawLoad(row.loads[label], entry.series[label], entry.state === "down");
 }
 
 /** Takes an answer over into the rows. */
@@ -101,29 +181,53 @@ function drawList(answer) {
     const byName = [...rows.values()].sort((a, b) => nameOrder.compare(a.host, b.host));
     byName.forEach((row, rank) => { row.rank = rank; });
   }
-  arrange();
+  drawAttention();
+  drawStrip();
+  arrange(isInUse());
 }
 
-/** The hosts that are to be seen, in their order: one that is down has no load to be sorted by. */
-function chosen() {
-  const text = view.filter.trim().toLowerCase();
-  const isShown = row => (!view.show || row.entry.state === view.show) && row.lower.includes(text);
+/** Whether the pointer or the focus is in the list, so that its order rests. */
+const isInUse = () => $("rows").matches(":hover") || $("rows").contains(document.activeElement);
+
+/** What a filter wants of a row: each word is in its name, or is like `is:down` or `disk>90`. */
+function filterOf(text) {
+  const wants = text.trim().toLowerCase().split(/\s+/).filter(Boolean).map(word => {
+    const state = word.match(/^is:(up|late|down)$/);
+    if (state) return row => row.entry.state === state[1];
+    const bound = word.match(/^(cpu|mem|disk)([<>])([\d.]+)$/);
+    if (bound) return row => row.loads[bound[1]].latest !== null && (bound[2] === ">") === (row.loads[bound[1]].latest > Number(bound[3]));
+    return row => row.lower.includes(word);
+  });
+  return row => wants.every(want => want(row));
+}
+
+/** The hosts that are to be seen, in their order: one that is down has no load to be sorted by. An order that rests is
+    that of before, with what is new at its end. */
+function chosen(isResting) {
+  const isFound = filterOf(view.filter);
+  const isShown = row => (!view.show || row.entry.state === view.show) && isFound(row);
   const load = row => (row.entry.state === "down" ? null : row.loads[view.sort].latest) ?? -Infinity;
   const higher = (a, b) => (a === b ? 0 : a > b ? -1 : 1);
   const orders = {
+    problems: (a, b) => severity(b) - severity(a),
     name: () => 0,
     cpu: (a, b) => higher(load(a), load(b)),
     mem: (a, b) => higher(load(a), load(b)),
+    disk: (a, b) => higher(load(a), load(b)),
     age: (a, b) => a.entry["age-sec"] - b.entry["age-sec"],
     state: (a, b) => STATE_ORDER[a.entry.state] - STATE_ORDER[b.entry.state],
   };
   const turn = view.isReversed ? -1 : 1;
-  return [...rows.values()].filter(isShown).sort((a, b) => turn * (orders[view.sort](a, b) || a.rank - b.rank));
+  const shown = [...rows.values()].filter(isShown);
+  if (isResting) return shown.sort((a, b) => (a.order || Infinity) - (b.order || Infinity) || a.rank - b.rank);
+  shown.sort((a, b) => turn * (orders[view.sort](a, b) || a.rank - b.rank));
+  shown.forEach((row, i) => { row.order = i + 1; });
+  return shown;
 }
 
 /** Filters and sorts the rows, and moves those that are not in their place. */
-function arrange() {
-  const shown = chosen();
+function arrange(isResting = false) {
+  const shown = chosen(isResting);
   const isShown = new Set(shown);
   const focused = document.activeElement;
   for (const row of rows.values()) if (!isShown.has(row)) row.node.remove();
@@ -145,7 +249,7 @@ function drawBar(shown) {
     setAttribute(chip, "aria-pressed", view.show === chip.dataset.show);
   }
   for (const head of document.querySelectorAll("th[data-sort]")) {
-    const isDescending = SPARKS.includes(view.sort) !== view.isReversed;
+    const isDescending = LISTED.includes(view.sort) !== view.isReversed;
     if (head.dataset.sort === view.sort) setAttribute(head, "aria-sort", isDescending ? "descending" : "ascending");
     else head.removeAttribute("aria-sort");
   }
@@ -164,7 +268,7 @@ function drawListBlank(shown) {
   if (blank.hidden) return;
   const [title, sentence, command, button] = blank.children;
   const isEmpty = rows.size === 0;
-  const wanted = [view.show && `is ${view.show}`, view.filter && `has “${visible(view.filter)}” in its name`].filter(Boolean);
+  const wanted = [view.show && `is ${view.show}`, view.filter && `matches “${visible(view.filter)}”`].filter(Boolean);
   setText(title, isEmpty ? "No host has reported yet" : "No host matches");
   setText(sentence, isEmpty
     ? "Start a monitor on any machine; it appears here by itself."

@@ -6,7 +6,7 @@ const REFRESH_MSEC = 5000;
 /** Longest wait for an answer. */
 const ANSWER_MSEC_MAX = 15000;
 
-const view = { host: null, filter: "", show: "", sort: "name", isReversed: false };
+const view = { host: null, range: "hour", filter: "", show: "", sort: "problems", isReversed: false };
 /** The request on its way, the wait for the next, and when the receiver answered last, by its clock. */
 let asking = null, waiting = 0, answered = "";
 let isPaused = false;
@@ -16,10 +16,11 @@ let listScroll = 0;
 function readAddress() {
   const address = new URLSearchParams(location.hash.slice(1));
   view.host = address.get("host") || null;
+  view.range = Object.hasOwn(RANGES, address.get("range")) ? address.get("range") : "hour";
   if (view.host !== null) return;
   view.filter = address.get("filter") ?? "";
   view.show = Object.hasOwn(STATE_ORDER, address.get("show")) ? address.get("show") : "";
-  view.sort = [...$("sort").options].some(option => option.value === address.get("sort")) ? address.get("sort") : "name";
+  view.sort = [...$("sort").options].some(option => option.value === address.get("sort")) ? address.get("sort") : "problems";
   view.isReversed = address.has("reversed");
 }
 
@@ -28,7 +29,7 @@ function listAddress() {
   const address = new URLSearchParams();
   if (view.filter) address.set("filter", view.filter);
   if (view.show) address.set("show", view.show);
-  if (view.sort !== "name") address.set("sort", view.sort);
+  if (view.sort !== "problems") address.set("sort", view.sort);
   if (view.isReversed) address.set("reversed", "");
   return `#${address}`;
 }
@@ -37,6 +38,14 @@ function choose(change) {
   Object.assign(view, change);
   history.replaceState(null, "", listAddress());
   arrange();
+}
+
+/** Shows a host over another range. */
+function chooseRange(range) {
+  view.range = range;
+  const address = new URLSearchParams({ host: view.host, ...(range !== "hour" && { range }) });
+  history.replaceState(null, "", `#${address}`);
+  refresh();
 }
 
 /** Sorts by a column; by the one that it is sorted by, the other way round. */
@@ -74,7 +83,7 @@ function nameTab() {
 
 /** Asks the receiver for what is looked at: one request, whatever there is to be shown. */
 async function ask(signal) {
-  const what = view.host === null ? "series=cpu,mem" : `host=${encodeURIComponent(view.host)}`;
+  const what = view.host === null ? `series=${LISTED}` : `host=${encodeURIComponent(view.host)}`;
   let response;
   try {
     response = await fetch(`api/hosts?${what}`, { cache: "no-store", signal });
@@ -142,6 +151,8 @@ $("pause").addEventListener("click", pause);
 $("filter").addEventListener("input", event => choose({ filter: event.target.value }));
 $("sort").addEventListener("change", event => choose({ sort: event.target.value, isReversed: false }));
 $("label-filter").addEventListener("input", filterCards);
+$("strip").addEventListener("click", event => event.target.title && choose({ filter: event.target.title, show: "" }));
+for (const button of $("ranges").children) button.addEventListener("click", () => chooseRange(button.dataset.range));
 for (const chip of $("chips").children) chip.addEventListener("click", () => choose({ show: chip.dataset.show }));
 for (const head of document.querySelectorAll("th[data-sort]")) head.firstElementChild.addEventListener("click", () => sortBy(head.dataset.sort));
 $("list-blank").querySelector("button").addEventListener("click", () => choose({ filter: "", show: "" }));

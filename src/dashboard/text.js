@@ -1,5 +1,5 @@
 "use strict";
-// Numbers, times and nodes as people read them. Text that others have chosen reaches the page through `visible`, and as
+// Names, times and nodes as people read them. Text that others have chosen reaches the page through `visible`, and as
 // text: the policy of the page forbids markup.
 
 const $ = id => document.getElementById(id);
@@ -25,20 +25,6 @@ function setClass(node, name) {
 }
 
 const plainNumber = new Intl.NumberFormat(undefined, { maximumFractionDigits: 2 });
-const shortNumber = new Intl.NumberFormat(undefined, { notation: "compact", maximumSignificantDigits: 4 });
-const hugeNumber = new Intl.NumberFormat(undefined, { notation: "scientific", maximumSignificantDigits: 4 });
-
-/** A number as it stands while that is short, then with a unit of thousands, then as a power of ten. */
-function number(value) {
-  const size = Math.abs(value);
-  if (size >= 1e15 || (size > 0 && size < 0.005)) return hugeNumber.format(value);
-  return (size < 1e5 ? plainNumber : shortNumber).format(value);
-}
-
-/** Whether a label is a percentage: the two that every monitor publishes. */
-const isPercent = label => label === "cpu" || label === "mem";
-
-const numberOf = (label, value) => number(value) + (isPercent(label) ? " %" : "");
 
 // Times are the receiver's, seconds since the Unix epoch, shown in the reader's zone.
 const clockFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
@@ -50,9 +36,9 @@ const day = sec => dayFormat.format(sec * 1000);
 
 /** A length of time in its largest unit. */
 function duration(sec) {
-  if (sec < 120) return `${sec} s`;
+  if (sec < 120) return `${Math.round(sec)} s`;
   if (sec < 7200) return `${Math.floor(sec / 60)} min`;
-  return `${Math.floor(sec / 3600)} h`;
+  return sec < 172800 ? `${Math.floor(sec / 3600)} h` : `${Math.floor(sec / 86400)} d`;
 }
 
 const ago = sec => (sec === 0 ? "now" : `${duration(sec)} ago`);

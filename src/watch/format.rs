@@ -3,6 +3,7 @@
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::sanitize::visible;
+use crate::units::{Unit, unit_of};
 
 const SPARKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// A cell filled from the left by so many eighths.
@@ -58,22 +59,27 @@ pub(super) fn ascii(line: &str) -> String {
 
 /// Whether the values of a label are percentages. They are shown against 100, with a bar.
 pub(super) fn is_percent(label: &str) -> bool {
-    let stem = label.split(':').next().unwrap_or_default();
-    matches!(stem, "cpu" | "mem" | "swap" | "disk" | "cpu-user" | "cpu-system" | "cpu-iowait" | "cpu-steal")
+    unit_of(label) == Unit::Percent
 }
 
-/// A value in at most seven columns, with its unit; a dash where there is none.
+/// Columns of a value.
+const NUMBER_COLUMNS: usize = 7;
+
+/// A value in at most [`NUMBER_COLUMNS`], with its unit; a dash where there is none.
 pub(super) fn number(label: &str, value: Option<f64>) -> String {
     let Some(value) = value else { return "–".to_owned() };
     // A percentage that does not fit has no percent sign.
     if is_percent(label) && (-999.95..9999.95).contains(&value) {
         return format!("{value:.1}%");
     }
-    if label == "uptime" && value >= 0.0 {
+    if unit_of(label) == Unit::Time && value >= 0.0 {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole seconds, and not below 0")]
         return age(value as u64);
     }
-    short(value)
+    let number = short(value);
+    // A rate stands without its `/s`, and a number that fills its columns without a symbol.
+    let with_symbol = number.clone() + unit_of(label).symbol().trim_end_matches("/s");
+    if with_symbol.width() <= NUMBER_COLUMNS { with_symbol } else { number }
 }
 
 /// A number in at most seven columns, with a prefix of thousands or as a power of ten.
@@ -84,6 +90,7 @@ fn short(value: f64) -> String {
     match step {
         None => format!("{value:.0e}"),
         Some((_, 0)) if magnitude.fract() == 0.0 => format!("{value}"),
+        Some((_, 0)) if magnitude < 0.005 => format!("{value:.0e}"),
         Some((_, 0)) if magnitude < 10.0 => format!("{value:.2}"),
         Some((unit, power)) => format!("{:.1}{unit}", value / 1000_f64.powi(power)),
     }
@@ -157,11 +164,14 @@ mod tests {
     #[test]
     fn numbers_are_short() {
         let of = |value| number("net-in", Some(value));
-        let expected = ["0", "7", "-3", "0.25", "12.3", "999", "1.5k", "1.0M", "-2.5G", "1e300"];
+        let expected = ["0B", "7B", "-3B", "0.25B", "12.3B", "999B", "1.5kB", "1.0MB", "-2.5GB", "1e300B"];
         assert_eq!([0.0, 7.0, -3.0, 0.25, 12.34, 999.0, 1500.0, 999_999.0, -2.5e9, 1e300].map(of), expected);
+        let plain = |value| number("queue", Some(value));
+        assert_eq!([0.000_002_7, 0.25, 1500.0].map(plain), ["3e-6", "0.25", "1.5k"]);
+        assert_eq!((number("temp", Some(51.0)), number("took_seconds", Some(0.5))), ("51°C".into(), "0.50s".into()));
         assert_eq!((number("cpu", Some(4.98)), number("disk:/var", None)), ("5.0%".into(), "–".into()));
         assert_eq!(number("uptime", Some(86_400.0 * 3.0)), "3 d");
-        assert_eq!((number("cpu", Some(-12_345.0)), number("mem", Some(1e300))), ("-12.3k".into(), "1e300".into()));
+        assert_eq!((number("cpu", Some(-12_345.0)), number("mem", Some(1e300))), ("-12.3k%".into(), "1e300%".into()));
         assert_eq!([5, 99, 100, 7200, 200_000].map(age), ["5 s", "99 s", "1 min", "2 h", "2 d"]);
     }
 

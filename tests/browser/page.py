@@ -102,29 +102,28 @@ def page_of(url, **how):
 
 
 def shown(label, average):
-    """What a chart says of an average of the JSON, but for when it was."""
-    unit = " %" if label in ("cpu", "mem") else ""
-    plain = lambda value: f"{round(value, 2):,}".removesuffix(".0")
-    samples = f"{average['num-samples']} sample{'' if average['num-samples'] == 1 else 's'}"
-    return f"average {plain(average['avg'])}{unit}, {plain(average['min'])} to {plain(average['max'])}{unit}, {samples}"
+    """What a chart of one percentage says of an average of the JSON, but for when it was."""
+    percent = lambda value: f"{value:.1f} %"
+    low, high = percent(average["min"]), percent(average["max"])
+    return f"{label} {percent(average.get('mean', average['avg']))}" + (f", {low} to {high}" if average["min"] != average["max"] else "")
 
 
 def live(url):
     """A live host is listed and opened, its values are those of the JSON, and a new sample is seen."""
     minute = int(time.time()) // 60 * 60
-    for ago, cpu in [(600, 10.5), (599, 20.25), (540, 30), (120, 1234.5), (60, 4.98)]:
-        post(url, "jarvis", {"cpu": cpu, "mem": 35.1, "disk /var": 71}, minute - ago + 5)
+    for ago, cpu in [(600, 10.4), (599, 20.24), (540, 30), (120, 99.6), (60, 4.98)]:
+        post(url, "jarvis", {"cpu": cpu, "mem": cpu / 2, "disk /var": 71, "net-in": 2.5e6, "net-out": ago}, minute - ago + 5)
     for host, cpu in [("atlas", 80), ("web-10", 20), ("web-9", 30)]:
         post(url, host, {"cpu": cpu, "mem": 1})
     post(url, "greenhouse", {"temperature": 21.5})
     with page_of(url) as page:
         page.open()
         await_equal("the list", ["atlas", "greenhouse", "jarvis", "web-9", "web-10"], page.names)
-        listed = {entry["host"]: entry for entry in get(url, "/api/hosts?series=cpu,mem")["hosts"]}
+        listed = {entry["host"]: entry for entry in get(url, "/api/hosts?series=cpu,mem,disk")["hosts"]}
         for row in page.browser.find_elements(By.CSS_SELECTOR, "#rows .row"):
             entry = listed[row.find_element(By.CSS_SELECTOR, ".name a").text]
             assert row.find_element(By.CSS_SELECTOR, ".state span").text == entry["state"]
-            for label in ["cpu", "mem"]:
+            for label in ["cpu", "mem", "disk"]:
                 means = [mean for mean in entry["series"].get(label, []) if mean is not None]
                 value = row.find_element(By.CSS_SELECTOR, f".{label} .value").text
                 assert value == (f"{means[-1]:.1f}" if means else "–"), (entry["host"], value)
@@ -143,8 +142,13 @@ def live(url):
         assert page.run("return document.activeElement.id") == "filter"
         page.find("#rows .row:nth-child(2) a").send_keys("")
         page.run("document.querySelector('#rows .row:nth-child(2) a').focus()")
-        post(url, "web-10", {"cpu": 100})
+        post(url, "web-10", {"cpu": 60})
+        cpu_of_last = "return rows.get('web-10').loads.cpu.latest"
+        await_true("the new number", lambda: page.run(cpu_of_last) > 30)
+        assert page.names() == ["web-11", "web-9", "web-10"], "the order rests while the focus is in the list"
+        page.run("document.activeElement.blur()")
         await_equal("another order", ["web-11", "web-10", "web-9"], page.names)
+        page.run("document.querySelector('#rows .row:nth-child(3) a').focus()")
         assert page.run("return document.activeElement.textContent") == "web-9"
         page.browser.switch_to.active_element.send_keys(Keys.ENTER)
         await_equal("the host", "web-9", lambda: page.text("#host-title"))
@@ -158,23 +162,30 @@ def live(url):
         await_true("the pause", lambda: page.text("#live-text").startswith("Paused at "))
         page.settle()
         [page.refresh() for _ in range(3)]
-        assert page.settle() == [f"{url}/api/hosts?series=cpu,mem"] * 3
+        assert page.settle() == [f"{url}/api/hosts?series=cpu,mem,disk"] * 3
         page.browser.find_element(By.LINK_TEXT, "jarvis").click()
-        await_equal("the labels", ["cpu", "mem", "disk /var"], lambda: page.texts(".card h2"))
+        await_equal("the families", ["CPU", "Memory and swap", "Network in and out"], lambda: page.texts(".card h2"))
+        assert page.texts("#constants li") == ["disk /var 71 all the time"], page.texts("#constants li")
+        assert page.texts(".card:nth-child(3) .legend span") == ["net-in", "net-out"]
+        assert page.texts(".card:nth-child(3) .legend b") == ["2.5 MB/s", "60 B/s"]
         page.settle()
         [page.refresh() for _ in range(3)]
         assert page.settle() == [f"{url}/api/hosts?host=jarvis"] * 3
-        assert_charts(page, url, "jarvis")
+        assert_charts(page, url, "jarvis", "hour")
+        page.find("#ranges button[data-range=day]").click()
+        await_equal("the range", "true", lambda: page.find("#ranges button[data-range=day]").get_attribute("aria-pressed"))
+        assert page.browser.current_url.endswith("#host=jarvis&range=day")
+        await_true("the day", lambda: "last day by hour" in plots(page)[0].get_attribute("aria-label"))
+        assert_charts(page, url, "jarvis", "day")
 
         # A sample that comes now is seen after a while without anybody doing anything.
         page.find("#pause").click()
-        before = plots(page)[1].get_attribute("aria-valuetext")
+        before = plots(page)[0].get_attribute("aria-valuetext")
         post(url, "jarvis", {"cpu": 55.5, "mem": 36})
         newest = get(url, "/api/perf/jarvis/by-hour:cpu")["summary:by-hour:cpu"]["averages"][-1]
         assert not before.endswith(shown("cpu", newest))
-        await_true("the new sample", lambda: plots(page)[1].get_attribute("aria-valuetext").endswith(shown("cpu", newest)))
-        assert page.texts(".card .now")[0] == "55.5 %"
-        assert_charts(page, url, "jarvis")
+        await_true("the new sample", lambda: plots(page)[0].get_attribute("aria-valuetext").endswith(shown("cpu", newest)))
+        assert page.texts(".tile dt")[:2] == ["CPU", "Memory"] and page.texts(".tile .newest")[:2] == ["55.5 %", "36.0 %"]
         page.find("#back").click()
         await_true("the list", page.names)
         assert page.browser.title == "6 hosts · lizm"
@@ -184,12 +195,11 @@ def plots(page):
     return page.browser.find_elements(By.CSS_SELECTOR, ".plot")
 
 
-def assert_charts(page, url, host):
-    """Goes through every chart by keyboard, and compares what it says with the JSON."""
+def assert_charts(page, url, host, range):
+    """Goes through the charts of cpu and mem by keyboard, and compares what they say with the JSON."""
     summaries = get(url, f"/api/perf/{host}")
-    labels = page.texts(".card h2")
-    for i, plot in enumerate(plots(page)):
-        label, window = labels[i // 2], ["by-minute", "by-hour"][i % 2]
+    window = {"hour": "by-minute", "day": "by-hour"}[range]
+    for label, plot in zip(["cpu", "mem"], plots(page)):
         averages = summaries[f"summary:{window}:{label}"]["averages"]
         plot.send_keys(Keys.HOME)
         for average in averages:
@@ -197,11 +207,13 @@ def assert_charts(page, url, host):
             assert said.endswith(shown(label, average)), (label, window, said, average)
             start = page.run("const d = new Date(arguments[0] * 1000); return clockFormat.format(d)", average["start-sec"])
             assert f"{start} – " in said, (said, start)
-            await_equal("the tip", said, lambda: (page.text(".tip") or "").replace("\n", ", "))
+            # All charts point at the same time, and say which.
+            assert len(set(page.texts(".card time"))) == 1 and start in page.texts(".card time")[0], page.texts(".card time")
             plot.send_keys(Keys.ARROW_RIGHT)
         gaps = sum(a["end-sec"] != b["start-sec"] for a, b in zip(averages, averages[1:]))
         line = plot.find_element(By.CSS_SELECTOR, ".line").get_attribute("d")
         assert line.count("M") == gaps + 1, "a gap is left as a gap"
+        plot.send_keys(Keys.ESCAPE)
 
 
 def states(url):
@@ -216,26 +228,51 @@ def states(url):
         await_equal("the first host", ["once"], page.names)
         assert page.text("#rows .state span") == "down"
         page.find("#filter").send_keys("<b>")
-        await_equal("no match", "None of 1 host has “<b>” in its name.", lambda: page.text("#list-blank p"))
+        await_equal("no match", "None of 1 host matches “<b>”.", lambda: page.text("#list-blank p"))
         page.find("#list-blank button").click()
         await_equal("all", ["once"], page.names)
         page.find("#chips button[data-show=up]").click()
         await_equal("no match", "None of 1 host is up.", lambda: page.text("#list-blank p"))
         page.browser.back()
-        page.open("#host=once")
-        await_true("the chart by hour", lambda: page.texts(".card") and plots(page)[1].get_attribute("aria-valuenow"))
-        said = plots(page)[1].get_attribute("aria-valuetext")
+        page.open("#host=once&range=day")
+        await_true("the chart by hour", lambda: page.texts(".card") and plots(page)[0].get_attribute("aria-valuenow"))
+        said = plots(page)[0].get_attribute("aria-valuetext")
         hour, minute = time.gmtime(epoch + 5 * 3600 + 45 * 60)[3:5]
         times = [f"{hour:02}:{minute}", f"{(hour + 11) % 12 + 1:02}:{minute}"]
         assert any(time in said for time in times), (said, times)
-        assert said.endswith("average 8.4 %, 8.4 to 8.4 %, 1 sample"), said
+        assert said.endswith("cpu 8.4 %"), said
         page.open("#host=nobody")
         await_equal("a host that is gone", "This host is not known here", lambda: page.text("#host-blank h2"))
         assert page.text("#host-title") == "nobody" and not page.texts(".card")
         post(url, "nobody", {"cpu": 1})
-        await_equal("the host that has come back", ["cpu"], lambda: page.texts(".card h2"))
+        await_equal("the host that has come back", ["CPU"], lambda: page.texts(".card h2"))
         direct(f"{url}/api/perf/nobody", method="DELETE").read()
         await_equal("the host that was removed", "This host is not known here", lambda: page.text("#host-blank h2"))
+
+
+def attention(url):
+    """What is wrong is said first: hosts that are down, disks that fill, memory that runs out; and no more than that."""
+    now = int(time.time())
+    with page_of(url) as page:
+        post(url, "well", {"cpu": 99, "mem": 50, "disk": 89.9})
+        page.open()
+        await_equal("the list", ["well"], page.names)
+        assert not page.find("#attention").is_displayed()
+        for minute in range(10):
+            post(url, "nas", {"disk": 90 + minute * 0.5, "mem": 10}, now - (9 - minute) * 60)
+        post(url, "leak", {"mem": 97, "cpu": 1})
+        post(url, "gone", {"cpu": 95, "mem": 99, "disk": 99}, now - 1800)
+        await_equal("what is wrong", ["gone down for 30 min", "leak memory 97.0 %", "nas disk 94.5 %, full in about 11 min"],
+                    lambda: page.texts("#attention li"))
+        assert page.names() == ["gone", "leak", "nas", "well"], "problems come first"
+        assert page.texts("#rows .high") == ["97.0", "94.5", "99.0"], "a host that is down has no number that stands out"
+        assert [cell.get_attribute("class") for cell in page.browser.find_elements(By.CSS_SELECTOR, "#strip i")] == [
+            "severity-3", "severity-2", "severity-2", "severity-0"]
+        for text, names in [("is:down", ["gone"]), ("disk>90", ["gone", "nas"]), ("mem<50 disk>90", ["nas"]), ("disk>90 n", ["gone", "nas"])]:
+            page.run("choose({ filter: arguments[0] })", text)
+            await_equal(text, names, page.names)
+        page.browser.find_element(By.LINK_TEXT, "leak").click()
+        await_equal("the host", "leak", lambda: page.text("#host-title"))
 
 
 def away(url):
@@ -262,7 +299,7 @@ def away(url):
         ask_for("start")
         await_equal("an empty receiver", "This host is not known here", lambda: page.text("#host-blank h2"))
         post(url, "jarvis", {"cpu": 7})
-        await_equal("the host", ["7 %"], lambda: page.texts(".card .now"))
+        await_equal("the host", ["7.0 %"], lambda: page.texts(".tile .newest"))
         assert not page.text("#notice") and page.text("#live-text").startswith("Live, ")
         page.find("#back").click()
         await_equal("the list", "7.0", lambda: page.text("#rows .cpu .value"))
@@ -310,7 +347,7 @@ def hostile(url):
             page.run("document.querySelector('#rows').querySelectorAll('a').forEach(a => { if (a.textContent === arguments[0]) a.click() })", shown[host])
             await_equal("the host", shown[host], lambda: page.run("return document.querySelector('#host-title').textContent"))
             await_equal("the title", " ".join(f"{shown[host]} · lizm".split()), lambda: page.run("return document.title"))
-            await_equal(f"the labels of {host}", ["cpu", shown[label]], lambda: page.texts(".card h2"))
+            await_equal(f"the labels of {host}", {"cpu", shown[label]}, lambda: set(page.texts(".legend span")))
         page.open("#filter=" + urllib.parse.quote(labels[0]))
         await_equal("no match or one", [shown[labels[0]]], page.names)
         assert page.run(elements) == before
@@ -354,11 +391,11 @@ def subpath(url):
         page.open()
         await_equal("the list", ["jarvis"], page.names)
         page.find("#rows a").click()
-        await_equal("the host", ["cpu"], lambda: page.texts(".card h2"))
+        await_equal("the host", ["CPU"], lambda: page.texts(".card h2"))
         assert page.run("return document.documentElement.scrollWidth") == 390, "a phone need not scroll sideways"
-        assert page.settle() == [f"{base}/", f"{base}/api/hosts?series=cpu,mem", f"{base}/api/hosts?host=jarvis"]
+        assert page.settle() == [f"{base}/", f"{base}/api/hosts?series=cpu,mem,disk", f"{base}/api/hosts?host=jarvis"]
 
 
 if __name__ == "__main__":
-    scenes = {scene.__name__: scene for scene in [live, states, away, hostile, subpath]}
+    scenes = {scene.__name__: scene for scene in [live, states, attention, away, hostile, subpath]}
     scenes[sys.argv[1]](sys.argv[2])

@@ -17,9 +17,14 @@ from browser import Receiver, open_browser
 HOSTS = [
     ("atlas", 34, 61, 0), ("build-1", 72, 48, 0), ("build-2", 88, 55, 0), ("cache-1", 12, 83, 0), ("cache-2", 11, 81, 0),
     ("db-primary", 41, 74, 0), ("db-replica", 18, 71, 0), ("edge-fra", 22, 38, 0), ("edge-sin", 27, 41, 45),
-    ("jarvis", 5, 35, 0), ("old-printer", 3, 22, 4000), ("web-1", 46, 52, 0), ("web-2", 44, 57, 0),
+    ("app-leak-01", 21, 96.4, 0), ("backup-nas", 9, 31, 0), ("jarvis", 5, 35, 0), ("old-printer", 3, 22, 4000), ("web-1", 46, 52, 0), ("web-2", 44, 57, 0),
 ]
-MORE = {"jarvis": {"disk_used": 71.5e9, "load1": 0.8, "net_in": 2.1e6}}
+# Usual values of what a monitor measures besides, and of a service's own numbers.
+MORE = {
+    "net-in": 2.1e6, "net-out": 0.4e6, "disk-read": 3e5, "disk-write": 9e5, "load1": 0.8, "cpu-user": 9, "cpu-system": 4,
+    "cpu-iowait": 2, "requests": 140, "requests\\,path\\=/login": 12, "requests\\,path\\=/search": 61, "queue_bytes": 7e4,
+}
+DISKS = {"backup-nas": 97.2, "db-primary": 81, "db-replica": 80, "jarvis": 64}
 
 
 def day(name, cpu, mem, silent, now, rng):
@@ -37,8 +42,10 @@ def day(name, cpu, mem, silent, now, rng):
             "cpu": min(100, max(0, cpu * tide + burst + rng.gauss(0, 1 + cpu / 20))),
             "mem": min(100, max(0, mem + 3 * math.sin(second / 9000) + burst / 12 + rng.gauss(0, 0.2))),
         }
-        for label, usual in MORE.get(name, {}).items():
-            values[label] = usual * (1 + 0.02 * math.sin(second / 20000)) if label == "disk_used" else usual * tide * rng.uniform(0.3, 1.7)
+        values["disk"] = DISKS.get(name, 40) + (2.5 * (1 - age / 3600) if name == "backup-nas" and age < 3600 else 0)
+        if name == "jarvis":
+            values |= {label: usual * tide * rng.uniform(0.3, 1.7) for label, usual in MORE.items()}
+            values["temp"], values["uptime"], values["threads"] = 51 + 6 * tide, 1e6 - age, 24
         fields = ",".join(f"{label}={value:.2f}" for label, value in values.items())
         lines.append(f"perf,host={name} {fields} {second}")
     return lines
@@ -83,7 +90,7 @@ def main():
             receiver.write(day(name, cpu, mem, silent, now, rng))
         receiver.write([f"perf,host=greenhouse temperature=21.5,humidity=64 {now - age}" for age in range(600, -1, -5)])
         receiver.write([f"perf,host=newcomer cpu=8.4,mem=19.2 {now}"])
-        shoot(f"{receiver.url}/#sort=state", f"{directory}/dashboard.png", width=1200, height=720)
+        shoot(receiver.url, f"{directory}/dashboard.png", width=1200, height=720)
         for name, size in [("desktop", desktop), ("phone", phone)]:
             for theme in ["light", "dark"]:
                 how = {**size, "dark": theme == "dark"}

@@ -55,6 +55,12 @@ fn a_live_host_is_seen_opened_and_refreshed() {
 
 #[test]
 #[ignore = "needs chromium-driver and python3-selenium"]
+fn what_is_wrong_is_said_first() {
+    play("attention");
+}
+
+#[test]
+#[ignore = "needs chromium-driver and python3-selenium"]
 fn where_there_is_nothing_to_see_the_page_says_so() {
     play("states");
 }

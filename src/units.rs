@@ -1,0 +1,106 @@
+//! The units of labels, one table for the terminal and the page. `src/dashboard/units.js` has the same; a test holds both
+//! together.
+
+/// What the values of a label are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Percent, between 0 and 100.
+    Percent,
+    /// Bytes a second.
+    BytesPerSec,
+    /// Bytes.
+    Bytes,
+    /// Degrees Celsius.
+    Celsius,
+    /// Seconds of something short.
+    Seconds,
+    /// Seconds that are read as days and hours.
+    Time,
+    /// A number without a unit.
+    None,
+}
+
+impl Unit {
+    /// The symbol behind a number; nothing for [`Unit::Time`] and [`Unit::None`].
+    #[must_use]
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Self::Percent => "%",
+            Self::BytesPerSec => "B/s",
+            Self::Bytes => "B",
+            Self::Celsius => "°C",
+            Self::Seconds => "s",
+            Self::Time | Self::None => "",
+        }
+    }
+}
+
+/// Patterns of the stem of a label, with `*` at one end, and units. The first that matches counts. The endings with an
+/// underscore are those of Prometheus.
+const UNITS: [(&str, Unit); 16] = [
+    ("*-read", Unit::BytesPerSec),
+    ("*-write", Unit::BytesPerSec),
+    ("net-*", Unit::BytesPerSec),
+    ("*-free", Unit::Bytes),
+    ("cpu*", Unit::Percent),
+    ("mem", Unit::Percent),
+    ("swap", Unit::Percent),
+    ("disk", Unit::Percent),
+    ("inodes", Unit::Percent),
+    ("pressure*", Unit::Percent),
+    ("temp*", Unit::Celsius),
+    ("uptime", Unit::Time),
+    ("*_seconds", Unit::Seconds),
+    ("*_bytes", Unit::Bytes),
+    ("*_percent", Unit::Percent),
+    ("*_total", Unit::None),
+];
+
+/// The unit of a label, by its stem: the part before a colon or a comma.
+#[must_use]
+pub fn unit_of(label: &str) -> Unit {
+    let stem = label.split([':', ',']).next().unwrap_or_default();
+    let is_like = |pattern: &str| match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+        (Some(end), _) => stem.ends_with(end),
+        (_, Some(start)) => stem.starts_with(start),
+        _ => stem == pattern,
+    };
+    UNITS.iter().find(|(pattern, _)| is_like(pattern)).map_or(Unit::None, |(_, unit)| *unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_has_the_unit_of_its_stem() {
+        for (label, unit) in [
+            ("cpu", Unit::Percent),
+            ("cpu-user", Unit::Percent),
+            ("disk:/var", Unit::Percent),
+            ("disk-read", Unit::BytesPerSec),
+            ("disk-write:sda", Unit::BytesPerSec),
+            ("net-in:eth0", Unit::BytesPerSec),
+            ("disk-free:/", Unit::Bytes),
+            ("temp:coretemp/Core 0", Unit::Celsius),
+            ("uptime", Unit::Time),
+            ("request_seconds,path=/", Unit::Seconds),
+            ("load1", Unit::None),
+            ("memory", Unit::None),
+            ("disk.used,path=/var", Unit::None),
+        ] {
+            assert_eq!(unit_of(label), unit, "{label}");
+        }
+    }
+
+    #[test]
+    fn the_page_has_the_same_table() {
+        let page = include_str!("dashboard/units.js");
+        let table = page.split("const UNITS = [").nth(1).and_then(|rest| rest.split("];").next()).unwrap();
+        let rows: Vec<&str> = table.split('[').skip(1).map(|row| row.split(']').next().unwrap()).collect();
+        let symbol = |unit: Unit| if unit == Unit::Time { "time" } else { unit.symbol() };
+        let expected: Vec<String> =
+            UNITS.iter().map(|(pattern, unit)| format!("\"{pattern}\", \"{}\"", symbol(*unit))).collect();
+        assert_eq!(rows, expected);
+    }
+}
