@@ -111,8 +111,11 @@ fn get_ten_labels() {
 /// Microseconds to verify a token of one host, and to authorize it for that host.
 fn verify_a_token() {
     let file = std::env::temp_dir().join(format!("lizm-bench-{}.key", std::process::id()));
-    let options =
-        auth::Options { token_key: Some(file.clone()), token_valid: Duration::from_secs(300), read_password: None };
+    let options = auth::Options {
+        token_key: Some(file.clone()),
+        token_valid: Duration::from_secs(300),
+        ..auth::Options::default()
+    };
     let authorizer = Authorizer::from_options(&options).unwrap_or_else(|error| panic!("{error}"));
     let fingerprint = Some(format!("sha256:{}", "0123456789abcdef".repeat(4)));
     let identity = Identity { hosts: vec!["jarvis.example.org".to_owned()], fingerprint, ..Identity::default() };

@@ -3,13 +3,16 @@
 //! A server first asks for the [`Route`] of a head, before it reads the body, and then for the reply to both. A request
 //! that lacks a token or a password is refused by its head alone.
 
+mod browser;
 mod dashboard;
 mod form;
+mod gzip;
 mod hosts;
 mod influx;
 mod reply;
 mod request;
 mod route;
+mod summaries;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,22 +22,24 @@ use serde_json::json;
 
 #[cfg(feature = "tls")]
 use crate::auth::Identity;
-use crate::auth::{Authorizer, Principal, ReadAccess, bearer};
+use crate::auth::{Authorizer, Principal, ReadAccess, ReadError, bearer};
 use crate::ingest::{Ingest, IngestError};
 use crate::metrics;
 use crate::sample::{self, IdempotencyKey, Sample};
 use crate::stats::Stats;
 use crate::store::RecordOutcome;
-use crate::summary::Summaries;
+use browser::{BrowserError, BrowserGuard};
 pub use reply::Reply;
 pub use request::{ClientTransport, HEAD_BYTES_MAX, RequestHead, Role};
 use route::Action;
 pub use route::Route;
+use summaries::SummaryPage;
 
 /// The answers of one receiver.
 pub struct Api {
     ingest: Arc<Ingest>,
     read_access: ReadAccess,
+    browser_guard: BrowserGuard,
     metrics: metrics::Options,
     role: Role,
 }
@@ -43,7 +48,15 @@ impl Api {
     /// The API over `ingest` and its store, for those who have `read_access`.
     #[must_use]
     pub fn new(ingest: Arc<Ingest>, read_access: ReadAccess) -> Self {
-        Self { ingest, read_access, metrics: metrics::Options::default(), role: Role::All }
+        let browser_guard = BrowserGuard::new(&[], false);
+        Self { ingest, read_access, browser_guard, metrics: metrics::Options::default(), role: Role::All }
+    }
+
+    /// The same, which browsers may reach under the names `allowed` too.
+    #[must_use]
+    pub fn allowing_hosts(self, allowed: &[String]) -> Self {
+        let is_protected = !self.read_access.allows_all() && !self.authorizer().allows_all();
+        Self { browser_guard: BrowserGuard::new(allowed, is_protected), ..self }
     }
 
     /// The same, of which only the part of `role` is served.
@@ -81,9 +94,10 @@ impl Api {
     /// # Errors
     /// The reply to a request that can be refused by its head.
     pub fn route(&self, head: &RequestHead<'_>, now: u64) -> Result<Route, Reply> {
+        self.check_browser(head, now)?;
         let is_head = head.method == "HEAD";
         if is_head || head.method == "GET" {
-            self.check_read_access(head)?;
+            self.check_read_access(head, now)?;
         }
         let action = Action::find(head)?;
         action.check_role(self.role)?;
@@ -111,13 +125,43 @@ impl Api {
         self.ingest.authenticate(token, now).map_err(|error| Reply::from(&error))
     }
 
+    /// Refuses what a web page may not make a browser do.
+    fn check_browser(&self, head: &RequestHead<'_>, now: u64) -> Result<(), Reply> {
+        self.browser_guard.check(head).map_err(|error| {
+            let counter = match error {
+                BrowserError::CrossSite => &self.stats().browsers_cross_site,
+                BrowserError::Host(_) => &self.stats().browsers_other_host,
+            };
+            counter.add(1);
+            self.authorizer().log_refusal(&format!("{error}; {}", client(head)), now);
+            Reply::error(403, &error.to_string())
+        })
+    }
+
     /// Refuses a reader without the password, where one is needed. Load balancers ask for `/health` without it.
-    fn check_read_access(&self, head: &RequestHead<'_>) -> Result<(), Reply> {
-        if self.read_access.allows(head.authorization) || route::path(head.target) == "/health" {
+    fn check_read_access(&self, head: &RequestHead<'_>, now: u64) -> Result<(), Reply> {
+        if route::path(head.target) == "/health" {
             return Ok(());
         }
-        Err(Reply::error(401, "password: needed to read here, by HTTP Basic; see --read-password-file")
-            .with("WWW-Authenticate", "Basic realm=\"lizm\", charset=\"UTF-8\""))
+        let Err(error) = self.read_access.check(head.authorization, head.client, now) else { return Ok(()) };
+        let challenge = ("WWW-Authenticate", "Basic realm=\"lizm\", charset=\"UTF-8\"");
+        let (status, sentence, counter, header) = match error {
+            ReadError::NoPassword => {
+                let sentence = "password: needed to read here, by HTTP Basic; see --read-password-file";
+                return Err(Reply::error(401, sentence).with(challenge.0, challenge.1));
+            }
+            ReadError::WrongPassword => {
+                let sentence = "password: not the one in the receiver's --read-password-file".to_owned();
+                (401, sentence, &self.stats().passwords_wrong, (challenge.0, challenge.1.to_owned()))
+            }
+            ReadError::TooManyGuesses { retry_after_sec: sec } => {
+                let sentence = format!("password: too many wrong ones from this address; try again in {sec} seconds");
+                (429, sentence, &self.stats().passwords_limited, ("Retry-After", sec.to_string()))
+            }
+        };
+        counter.add(1);
+        self.authorizer().log_refusal(&format!("{sentence}; {}", client(head)), now);
+        Err(Reply::error(status, &sentence).with(header.0, header.1))
     }
 
     /// Answers a request whose body has been read, at `now` in seconds since the Unix epoch.
@@ -149,10 +193,12 @@ impl Api {
                     sample::decode_values(body).map(|values| Sample { host: (**host).into(), epoch: *epoch, values });
                 self.submit(&route.principal, sample, key.as_ref().map(request::OwnedKey::borrowed), now)
             }
-            Action::Summaries { host, filter } => match self.ingest.store().series(host, filter, now) {
-                Ok(series) => Reply::json(200, &Summaries { series: &series, filter, now }),
-                Err(error) => Reply::error(503, &error.to_string()),
-            },
+            Action::Summaries { host, filter, after } => {
+                match SummaryPage::read(self.ingest.store(), host, filter, after, now) {
+                    Ok(page) => page.reply(filter, now),
+                    Err(error) => Reply::error(503, &error.to_string()),
+                }
+            }
             Action::Remove { host } => match self.ingest.remove(&route.principal, host, now) {
                 Ok(true) => Reply::json(200, &json!({ "removed": true })),
                 Ok(false) => Reply::error(404, "host: not known here"),
@@ -266,6 +312,11 @@ impl Api {
     }
 }
 
+/// The client of a request, for the log.
+fn client(head: &RequestHead<'_>) -> String {
+    head.client.map_or("client not known".to_owned(), |address| format!("client {address}"))
+}
+
 /// How many values of a submission were stored, were too old, and were refused by the cap on series.
 #[derive(Debug, Serialize)]
 struct Submitted {
@@ -321,7 +372,8 @@ mod tests {
             ("POST", "/api/hosts", "", 405, "GET, HEAD"),
             ("DELETE", "/health", "", 405, "GET, HEAD"),
             ("POST", "/api/perf/h", "", 405, "GET, HEAD, DELETE"),
-            ("POST", "/api/perf/h/1/2", "", 405, "GET, HEAD"),
+            ("POST", "/api/perf/h/1/2", "{}", 405, "a host has no '/', nor its escape %2F"),
+            ("PUT", "/api/perf/h/1/2", "", 405, "only GET, HEAD are served here"),
             ("PUT", "/api/perf/h/1", "", 405, "GET, HEAD, POST"),
             ("get", "/api/perf/h", "", 405, "GET, HEAD, DELETE"),
             ("POST", "/api/perf//1", "{}", 400, "host: 0 bytes"),
@@ -342,7 +394,10 @@ mod tests {
             ("GET", "/api/hosts?sort=x", "", 400, "query"),
             ("GET", "/api/hosts?host=h&limit=1", "", 400, "host: lists one"),
             ("GET", "/api/hosts?host=h&after=g", "", 400, "host: lists one"),
+            ("GET", "/api/hosts?label-after=g", "", 400, "label-after: goes with host"),
+            ("GET", "/api/perf/h?after=%ff", "", 400, "after: is not UTF-8"),
             ("GET", "/api/hosts?series=a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q", "", 400, "series: the limit is 16"),
+            ("GET", "/api/hosts?series=a,b,c,d,e,f,g,h&series=i,j,k,l,m,n,o,p,q", "", 400, "series: the limit is 16"),
             ("DELETE", "/api/perf/nobody", "", 404, "host"),
         ];
         for (method, target, body, status, part) in cases {
@@ -456,13 +511,72 @@ mod tests {
         }
         let (_, answer) = ask(&api, "GET", "/api/hosts?host=%2e%2e", "");
         let listed = answer["hosts"].as_array().unwrap();
-        assert_eq!((listed.len(), &listed[0]["host"], &answer["count"]), (1, &json!(".."), &json!(3)));
+        assert_eq!((listed.len(), &listed[0]["host"], &answer["count"]), (1, &json!(".."), &json!(1)));
         assert_eq!(listed[0]["summaries"], ask(&api, "GET", "/api/perf/%2e%2e", "").1);
         assert_eq!(listed[0]["summaries"].as_object().unwrap().len(), 4);
         let (_, series) = ask(&api, "GET", "/api/hosts?host=b&series=cpu", "");
         assert_eq!(series["hosts"][0]["series"]["cpu"][59], 1.0);
-        assert_eq!(ask(&api, "GET", "/api/hosts?host=aa", ""), (200, json!({"hosts": [], "count": 3})));
-        assert_eq!(ask(&api, "GET", "/api/hosts?host=c", ""), (200, json!({"hosts": [], "count": 3})));
+        assert_eq!(ask(&api, "GET", "/api/hosts?host=aa", ""), (200, json!({"hosts": [], "count": 0})));
+        assert_eq!(ask(&api, "GET", "/api/hosts?host=c&series=cpu", "").1["count"], 0);
+    }
+
+    #[test]
+    fn the_labels_of_a_host_come_in_pages() {
+        let api = api(20_000);
+        for first in (0..12_000).step_by(200) {
+            let values: Vec<_> = (first..first + 200).map(|label| format!("\"l {label:05}\":1")).collect();
+            assert_eq!(post(&api, &format!("/api/perf/h/{NOW}"), &format!("{{{}}}", values.join(","))).0, 200);
+        }
+        let get = |target: &str| {
+            let head = RequestHead { method: "GET", target, ..RequestHead::default() };
+            let reply = api.reply(&api.route(&head, NOW).unwrap(), b"", NOW);
+            let link = reply.headers.iter().find(|(name, _)| *name == "Link").map(|(_, link)| link.to_string());
+            (serde_json::from_slice::<Value>(&reply.body).unwrap(), link)
+        };
+        let (first, link) = get("/api/perf/h/minute");
+        assert_eq!((first.as_object().unwrap().len(), &*link.unwrap()), (10_000, "<?after=l%2009999>; rel=\"next\""));
+        let (second, link) = get("/api/perf/h/minute?x=1&after=l%2009999");
+        assert_eq!((second.as_object().unwrap().len(), link), (2000, None));
+        assert!(second.get("summary:by-minute:l 10000").is_some());
+        let listed = get("/api/hosts?host=h").0;
+        assert_eq!(
+            (&listed["hosts"][0]["labels"][9999], &listed["next-label-after"]),
+            (&json!("l 09999"), &json!("l 09999"))
+        );
+        let listed = get("/api/hosts?host=h&label-after=l%2009999").0;
+        assert_eq!(listed["hosts"][0]["labels"].as_array().unwrap().len(), 2000);
+        assert_eq!(listed["hosts"][0]["summaries"].as_object().unwrap().len(), 4000);
+        assert_eq!(listed.get("next-label-after"), None);
+    }
+
+    #[test]
+    fn a_head_has_no_body_where_one_would_be_built() {
+        let api = api(10);
+        assert_eq!(post(&api, &format!("/api/perf/h/{NOW}"), "{\"cpu\":1}").0, 200);
+        for (target, has_length) in
+            [("/api/perf/h", false), ("/api/hosts", false), ("/metrics", false), ("/health", true), ("/", true)]
+        {
+            let head = RequestHead { method: "HEAD", target, ..RequestHead::default() };
+            let reply = api.reply(&api.route(&head, NOW).unwrap(), b"", NOW);
+            assert_eq!((reply.status, reply.content_length().is_some()), (200, has_length), "{target}");
+            assert!(has_length || reply.body.is_empty(), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_comma_stands_between_labels_and_an_escaped_one_within() {
+        let api = api(10);
+        let values = "{\"disk,path=/var\":1,\"cpu\":2,\"mem\":3,\"a b\":4}";
+        assert_eq!(post(&api, &format!("/api/perf/h/{}", NOW), values).0, 200);
+        let labels = |query: &str| {
+            let (status, answer) = ask(&api, "GET", &format!("/api/hosts?{query}"), "");
+            assert_eq!(status, 200, "{query}");
+            answer["hosts"][0]["series"].as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(labels("series=disk%2Cpath=/var"), ["disk,path=/var"]);
+        assert_eq!(labels("series=mem,cpu"), ["cpu", "mem"]);
+        assert_eq!(labels("series=mem&series=disk%2cpath%3D/var,a+b"), ["a b", "disk,path=/var", "mem"]);
+        assert!(labels("series=disk,path=/var").is_empty());
     }
 
     #[test]

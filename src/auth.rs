@@ -7,6 +7,8 @@
 #[cfg(feature = "tls")]
 mod certificate;
 mod client;
+#[cfg(feature = "tls")]
+mod guesses;
 mod identity;
 #[cfg(feature = "tls")]
 mod password;
@@ -15,6 +17,7 @@ mod pem;
 #[cfg(feature = "tls")]
 mod token;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 #[cfg(feature = "tls")]
 use std::sync::Arc;
@@ -24,13 +27,15 @@ use std::time::Duration;
 #[cfg(feature = "tls")]
 pub use certificate::{client_verifier, identity_of};
 pub use client::with_tls;
+#[cfg(feature = "tls")]
+use guesses::GuessLimiter;
 pub use identity::{AuthError, INSUFFICIENT_SCOPE, Identity, Principal};
 #[cfg(feature = "tls")]
 pub use password::{Password, basic};
 #[cfg(feature = "tls")]
 pub(crate) use pem::{certificates, private_key, sentence};
 #[cfg(feature = "tls")]
-pub use token::{IssuedToken, Keys, TOKEN_BYTES_MAX, Tokens};
+pub use token::{IssuedToken, Keys, TOKEN_BYTES_MAX, Tokens, check_token_host};
 
 /// What to do where tokens, certificates or passwords are asked of a program that was built without them.
 pub const WITHOUT_TLS: &str = "this lizm was built without the feature tls; cargo build --release has it";
@@ -50,6 +55,8 @@ pub struct Options {
     pub token_valid: Duration,
     /// The file of the password that readers need.
     pub read_password: Option<PathBuf>,
+    /// Names that browsers may use for this receiver besides its addresses and the name of its machine.
+    pub allowed_hosts: Vec<String>,
 }
 
 /// Decides who may submit and remove.
@@ -164,7 +171,28 @@ pub enum ReadAccess {
     Anyone,
     /// Who knows the password.
     #[cfg(feature = "tls")]
-    WithPassword(Password),
+    WithPassword(PasswordAccess),
+}
+
+/// The password of readers, and who has guessed at it.
+#[cfg(feature = "tls")]
+pub struct PasswordAccess {
+    password: Password,
+    guesses: GuessLimiter,
+}
+
+/// Why somebody may not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadError {
+    /// There is no password in the request.
+    NoPassword,
+    /// It is not the password.
+    WrongPassword,
+    /// The address has sent too many wrong ones, and the password was not looked at.
+    TooManyGuesses {
+        /// After how many seconds it may try again.
+        retry_after_sec: u64,
+    },
 }
 
 impl ReadAccess {
@@ -178,18 +206,40 @@ impl ReadAccess {
             #[cfg(not(feature = "tls"))]
             Some(_) => Err(WITHOUT_TLS.to_owned()),
             #[cfg(feature = "tls")]
-            Some(file) => Password::open(file).map(Self::WithPassword),
+            Some(file) => Ok(Self::WithPassword(PasswordAccess {
+                password: Password::open(file)?,
+                guesses: GuessLimiter::default(),
+            })),
         }
     }
 
-    /// Whether a request with this header `Authorization` may read.
+    /// Whether no password is needed.
     #[must_use]
+    pub fn allows_all(&self) -> bool {
+        matches!(self, Self::Anyone)
+    }
+
+    /// Checks that a request with this header `Authorization` may read. Wrong passwords are limited by the address of the
+    /// `client`, where it is known.
+    ///
+    /// # Errors
+    /// When it may not.
     #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "without the feature there are no passwords"))]
-    pub fn allows(&self, authorization: Option<&str>) -> bool {
+    pub fn check(&self, authorization: Option<&str>, client: Option<IpAddr>, now: u64) -> Result<(), ReadError> {
         match self {
-            Self::Anyone => true,
+            Self::Anyone => Ok(()),
             #[cfg(feature = "tls")]
-            Self::WithPassword(password) => authorization.is_some_and(|given| password.is_in(given)),
+            Self::WithPassword(PasswordAccess { password, guesses }) => {
+                let given = authorization.filter(|given| Password::is_given(given)).ok_or(ReadError::NoPassword)?;
+                if client.is_some_and(|client| !guesses.begin(client, now)) {
+                    return Err(ReadError::TooManyGuesses { retry_after_sec: guesses::GUESS_EVERY_SEC });
+                }
+                if !password.is_in(given) {
+                    return Err(ReadError::WrongPassword);
+                }
+                client.iter().for_each(|client| guesses.forgive(*client));
+                Ok(())
+            }
         }
     }
 }
@@ -223,6 +273,30 @@ pub fn split_token(text: &[u8]) -> (Option<&str>, &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn guesses_at_the_password_are_limited_by_address() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "sesame\n").unwrap();
+        let options = Options { read_password: Some(file.path().to_owned()), ..Options::default() };
+        let access = ReadAccess::from_options(&options).unwrap();
+        let (right, client) = (basic(file.path()).unwrap(), Some(IpAddr::from([192, 0, 2, 1])));
+        for _ in 0..20 {
+            assert_eq!(access.check(None, client, 0), Err(ReadError::NoPassword));
+            assert_eq!(access.check(Some("Bearer x"), client, 0), Err(ReadError::NoPassword));
+            assert_eq!(access.check(Some("Basic eDp5"), None, 0), Err(ReadError::WrongPassword));
+            assert_eq!(access.check(Some(&right), client, 0), Ok(()));
+        }
+        for _ in 0..10 {
+            assert_eq!(access.check(Some("Basic eDp5"), client, 0), Err(ReadError::WrongPassword));
+        }
+        for given in ["Basic eDp5", &right] {
+            assert_eq!(access.check(Some(given), client, 0), Err(ReadError::TooManyGuesses { retry_after_sec: 5 }));
+        }
+        assert_eq!(access.check(Some(&right), Some(IpAddr::from([192, 0, 2, 2])), 0), Ok(()));
+        assert_eq!(access.check(Some(&right), client, 5), Ok(()));
+    }
 
     #[test]
     fn a_token_is_a_line_before_the_others() {

@@ -108,7 +108,8 @@ fn demo(receiver: &receiver::Options, monitor: &monitor::Options) -> Result<(), 
 /// Prints a token.
 #[cfg(feature = "tls")]
 fn token(options: &options::TokenOptions) -> Result<(), String> {
-    let identity = auth::Identity { hosts: options.hosts.clone(), ..auth::Identity::default() };
+    let (hosts, is_operator) = (options.hosts.clone(), options.is_operator);
+    let identity = auth::Identity { hosts, is_operator, ..auth::Identity::default() };
     let issued = auth::Keys::read(&options.key_file)?.issue(identity, options.valid, unix_now_sec())?;
     writeln!(io::stdout(), "{}", issued.token()).map_err(|error| error.to_string())
 }

@@ -6,13 +6,14 @@ use std::fmt::{Display, Write};
 use crate::ingest::Ingest;
 use crate::stats::{BOUNDS_SEC, Counter, PANICS, ROUTES, STATUSES, Stats};
 use crate::store::{HostState, Store};
-use crate::summary::KeyFilter;
 
 /// The type of what [`write()`] gives.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Hosts whose values are written if nothing else is said: what one scrape of Prometheus takes with ease.
 pub const HOSTS_MAX: usize = 1000;
-/// Most bytes of an answer, past which no further host is begun: one host may have a great many labels.
+/// Hosts that the store is asked for at a time.
+const STEP_HOSTS: usize = 100;
+/// Bytes of an answer past which nothing of a host is written: one host may have a great many labels.
 const BYTES_MAX: usize = 32 << 20;
 
 /// What to write.
@@ -76,6 +77,16 @@ fn write_samples(text: &mut Text, stats: &Stats) {
 }
 
 fn write_requests(text: &mut Text, stats: &Stats) {
+    let name = "lizm_http_requests_forbidden_total";
+    text.family(name, "counter", "Requests that were refused for who sends them, by reason.");
+    for (reason, counter) in [
+        ("wrong_password", &stats.passwords_wrong),
+        ("too_many_guesses", &stats.passwords_limited),
+        ("cross_site", &stats.browsers_cross_site),
+        ("host", &stats.browsers_other_host),
+    ] {
+        text.sample(name, &[("reason", reason)], counter.get());
+    }
     let help = "Connections of the HTTPS door that ended before a request could be sent.";
     text.counter("lizm_https_handshakes_failed_total", help, &stats.handshakes_failed);
     let help = "Connections that the HTTPS door had no room for.";
@@ -159,24 +170,24 @@ fn write_hosts(text: &mut Text, store: &Store, hosts_max: usize, now: u64) {
     }
     let name = "lizm_host_value";
     text.family(name, "gauge", "What the host has reported in the running minute.");
-    let (wanted, mut written) = (KeyFilter::containing(""), 0);
-    for host in listed {
+    let mut written = 0;
+    for step in listed.chunks(STEP_HOSTS) {
         if text.0.len() > BYTES_MAX {
             break;
         }
-        let Ok(kept) = store.series(host, &wanted, now) else { break };
-        let is_whole = kept.iter().all(|(label, series)| {
-            if text.0.len() > BYTES_MAX {
-                return false;
-            }
-            if let Some(bucket) = series.running(now) {
+        let Ok(running) = store.running(step, now) else { break };
+        for (host, buckets) in step.iter().zip(running) {
+            let is_whole = buckets.iter().all(|(label, bucket)| {
+                let fits = text.0.len() <= BYTES_MAX;
                 for (stat, value) in [("avg", bucket.mean()), ("min", bucket.min), ("max", bucket.max)] {
-                    text.sample(name, &[("host", host), ("label", label), ("stat", stat)], value);
+                    if fits {
+                        text.sample(name, &[("host", host), ("label", label), ("stat", stat)], value);
+                    }
                 }
-            }
-            true
-        });
-        written += usize::from(is_whole);
+                fits
+            });
+            written += usize::from(is_whole);
+        }
     }
     text.gauge("lizm_hosts_omitted", "Hosts whose values are left out here.", names.len() - written);
 }

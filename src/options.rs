@@ -52,6 +52,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct TokenOptions {
     pub(crate) hosts: Vec<String>,
+    pub(crate) is_operator: bool,
     pub(crate) key_file: PathBuf,
     pub(crate) valid: Duration,
 }

@@ -84,7 +84,10 @@ impl Receiver {
         // Of receivers that share a store, those that serve summaries have the hosts' values in /metrics.
         let hosts_max = if options.role == Role::Intake { 0 } else { options.metrics_hosts_max };
         let metrics = metrics::Options { hosts_max, store_kind: options.store.kind() };
-        let api = Api::new(ingest.clone(), readers).with_metrics(metrics).serving(options.role);
+        let api = Api::new(ingest.clone(), readers)
+            .allowing_hosts(&options.auth.allowed_hosts)
+            .with_metrics(metrics)
+            .serving(options.role);
         let api = Arc::new(api);
         // The servers start last: a failure to open another socket must not end a process that has answered requests.
         let listeners = MessageListeners::open(&options.listeners, &ingest)?;

@@ -127,6 +127,14 @@ pub struct Stats {
     pub datagrams_dropped: Counter,
     /// Requests, datagrams, messages and lines that were refused without a token that is good for them.
     pub untrusted: Counter,
+    /// Requests with a wrong password.
+    pub passwords_wrong: Counter,
+    /// Requests whose password was not looked at, since their address had sent too many wrong ones.
+    pub passwords_limited: Counter,
+    /// Requests of browsers that a web page of another site has caused, and that would have changed the store.
+    pub browsers_cross_site: Counter,
+    /// Requests of browsers under a name that is not this receiver's.
+    pub browsers_other_host: Counter,
     /// HTTPS connections whose handshake failed.
     pub handshakes_failed: Counter,
     /// HTTPS connections that were rejected for a limit.
@@ -172,6 +180,7 @@ impl fmt::Display for Stats {
             (&self.refused, "refused"),
             (&self.duplicates, "requests duplicate"),
             (&self.untrusted, "not trusted"),
+            (&self.passwords_wrong, "wrong passwords"),
             (&self.handshakes_failed, "TLS handshakes failed"),
             (&self.connections_rejected, "connections rejected"),
             (&self.lines_refused, "lines refused"),

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use smol_str::SmolStr;
 
 use crate::sample::{IdempotencyKey, SampleRef};
-use crate::summary::{KeyFilter, Series};
+use crate::summary::{Bucket, KeyFilter, Series};
 use memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use redis::Address as RedisAddress;
@@ -193,6 +193,29 @@ impl Status {
     }
 }
 
+/// A page of the labels of a host.
+#[derive(Debug, Clone, Copy)]
+pub struct LabelPage<'a> {
+    /// Which labels.
+    pub filter: &'a KeyFilter,
+    /// The page begins behind this label; an empty one is before all.
+    pub after: &'a str,
+    /// Most labels of the page.
+    pub labels_max: usize,
+}
+
+impl<'a> LabelPage<'a> {
+    /// All labels that `filter` matches, as one page.
+    #[must_use]
+    pub fn all(filter: &'a KeyFilter) -> Self {
+        Self { filter, after: "", labels_max: usize::MAX }
+    }
+
+    fn matches(&self, label: &str) -> bool {
+        label > self.after && self.filter.matches_label(label)
+    }
+}
+
 /// The hosts of one receiver, or of all that share a store.
 pub struct Store(Kind);
 
@@ -332,15 +355,27 @@ impl Store {
         }
     }
 
-    /// Copies the series of `host` that are asked for, sorted by label. A host that is not known has none.
+    /// Copies the series of a page of the labels of `host`, sorted by label. A host that is not known has none.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn series(&self, host: &str, wanted: &KeyFilter, now: u64) -> Result<Vec<(SmolStr, Series)>, StoreError> {
+    pub fn series(&self, host: &str, page: &LabelPage<'_>, now: u64) -> Result<Vec<(SmolStr, Series)>, StoreError> {
         match &self.0 {
-            Kind::MemoryStore(local) => Ok(local.series(host, wanted)),
+            Kind::MemoryStore(local) => Ok(local.series(host, page)),
             #[cfg(feature = "redis")]
-            Kind::Redis(redis) => redis.series(host, wanted, now),
+            Kind::Redis(redis) => redis.series(host, page, now),
+        }
+    }
+
+    /// Copies what each of `hosts` has reported in the running minute: labels, sorted, and their buckets.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn running(&self, hosts: &[SmolStr], now: u64) -> Result<Vec<Vec<(SmolStr, Bucket)>>, StoreError> {
+        match &self.0 {
+            Kind::MemoryStore(local) => Ok(hosts.iter().map(|host| local.running(host, now)).collect()),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.running(hosts, now),
         }
     }
 

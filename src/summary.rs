@@ -129,6 +129,12 @@ impl Series {
         self.rings.iter().map(|ring| ring.running.count as usize).sum()
     }
 
+    /// Number of intervals that are kept, of all windows together.
+    #[must_use]
+    pub fn interval_count(&self) -> usize {
+        self.rings.iter().map(|ring| ring.held().count()).sum()
+    }
+
     /// Adds the samples of one interval. `window` is an index into [`WINDOWS`]. An interval that no sample can be in at
     /// `now` is left out.
     pub fn add(&mut self, window: usize, number: u64, bucket: Bucket, now: u64) {

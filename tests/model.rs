@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use lizm::sample::{IdempotencyKey, Sample};
-use lizm::store::{BatchOutcome, Location, RecordOutcome, Store};
+use lizm::store::{BatchOutcome, LabelPage, Location, RecordOutcome, Store};
 use lizm::summary::{CHUNK_INTERVALS, KeyFilter, Summaries, WINDOWS, Window};
 use serde_json::Value;
 
@@ -183,7 +183,7 @@ impl Trial<'_> {
     /// Compares all that the store says of a host with what the model has.
     fn compare(&self, host: &str) {
         let wanted = KeyFilter::containing("");
-        let series = self.store().series(host, &wanted, self.now).unwrap();
+        let series = self.store().series(host, &LabelPage::all(&wanted), self.now).unwrap();
         let answer = serde_json::to_value(Summaries { series: &series, filter: &wanted, now: self.now }).unwrap();
         for label in LABELS {
             let samples = self.model.get(&(host.to_owned(), label));

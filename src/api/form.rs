@@ -15,6 +15,11 @@ pub(super) fn decode_form(field: &str, value: &str) -> Result<String, Reply> {
     decode(field, &value.replace('+', " ")).map(Cow::into_owned)
 }
 
+/// Decodes a list of a query, with commas between its items. An escaped comma is part of an item.
+pub(super) fn decode_list(field: &str, value: &str) -> Result<Vec<String>, Reply> {
+    value.split(',').map(|item| decode_form(field, item)).collect()
+}
+
 /// Percent-decodes a part of the target, once.
 pub(super) fn decode<'a>(field: &str, text: &'a str) -> Result<Cow<'a, str>, Reply> {
     url::decode(text).map_err(|why| Reply::error(400, &format!("{field}: {why}")))

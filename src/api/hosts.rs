@@ -5,13 +5,19 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use smol_str::SmolStr;
 
-use super::form::{decode_form, pairs};
+use super::form::{decode_form, decode_list, pairs};
 use super::reply::Reply;
-use crate::store::{Store, StoreError};
+use super::summaries::SummaryPage;
+use crate::store::{Status, Store, StoreError};
 use crate::summary::{self, KeyFilter, Summaries};
 
 /// Most labels in `?series=`: what a page shows of a host at a glance.
 const LIST_SERIES_MAX: usize = 16;
+/// Hosts that the store is asked for at a time.
+const STEP_HOSTS: usize = 256;
+/// Names of hosts and labels, and values, after which a page ends: some 20 MB of JSON. Ten thousand hosts of thirty labels,
+/// with the last hour of two, are fewer.
+const TEXTS_MAX: usize = 2_000_000;
 
 /// Which hosts, and what of them.
 #[derive(Debug, Default)]
@@ -20,27 +26,36 @@ pub(super) struct HostsQuery {
     series: Vec<String>,
     after: Option<String>,
     limit: Option<usize>,
+    /// With `host`: its labels up to this one are left out.
+    label_after: String,
 }
 
 impl HostsQuery {
     pub(super) fn parse(query: &str) -> Result<Self, Reply> {
         let mut parsed = Self::default();
-        for (name, value) in pairs(query) {
-            let value = || decode_form(name, value);
+        for (name, text) in pairs(query) {
+            let value = || decode_form(name, text);
             match name {
                 "host" => parsed.host = Some(value()?),
-                "series" => parsed.series = value()?.split(',').map(str::to_owned).collect(),
+                "series" => parsed.series.extend(decode_list(name, text)?),
                 "after" => parsed.after = Some(value()?),
                 "limit" => {
                     let limit = value()?.parse().ok().filter(|limit| *limit > 0);
                     let wrong = || Reply::error(400, "limit: not a whole number above 0");
                     parsed.limit = Some(limit.ok_or_else(wrong)?);
                 }
-                _ => return Err(Reply::error(400, "query: only host, series, after and limit are known here")),
+                "label-after" => parsed.label_after = value()?,
+                _ => {
+                    let sentence = "query: only host, series, after, limit and label-after are known here";
+                    return Err(Reply::error(400, sentence));
+                }
             }
         }
         if parsed.host.is_some() && (parsed.after.is_some() || parsed.limit.is_some()) {
             return Err(Reply::error(400, "host: lists one host, with which after and limit mean nothing"));
+        }
+        if parsed.host.is_none() && !parsed.label_after.is_empty() {
+            return Err(Reply::error(400, "label-after: goes with host, and pages the labels of one"));
         }
         if parsed.series.len() > LIST_SERIES_MAX {
             return Err(Reply::error(400, &format!("series: the limit is {LIST_SERIES_MAX} labels")));
@@ -50,41 +65,82 @@ impl HostsQuery {
 
     /// The hosts that are asked for, in the order of their names.
     pub(super) fn reply(&self, store: &Store, now: u64) -> Result<Reply, StoreError> {
-        let names = store.hosts(now)?;
-        let listed = match (&self.host, &self.after) {
-            (Some(host), _) => match names.binary_search_by(|name| (**name).cmp(host.as_str())) {
-                Ok(place) => &names[place..=place],
-                Err(_) => &[],
-            },
-            (None, Some(after)) => &names[names.partition_point(|name| **name <= **after)..],
-            (None, None) => &names[..],
-        };
-        let listed = &listed[..self.limit.unwrap_or(usize::MAX).min(listed.len())];
-        let series: Vec<&str> = self.series.iter().map(String::as_str).collect();
+        match &self.host {
+            Some(host) => self.reply_one(store, host, now),
+            None => self.reply_page(store, now),
+        }
+    }
+
+    /// One host, with the summaries of a page of its labels.
+    fn reply_one(&self, store: &Store, host: &str, now: u64) -> Result<Reply, StoreError> {
         let all = KeyFilter::containing("");
-        let kept = self.host.as_ref().map(|host| store.series(host, &all, now)).transpose()?;
-        let statuses = store.statuses(listed, &series, now)?;
-        let hosts = listed.iter().zip(statuses).filter_map(|(name, status)| {
-            let status = status?;
-            Some(HostEntry {
-                host: name,
-                state: status.state(now).name(),
-                last_epoch: status.last_epoch,
-                age_sec: status.age_sec(now),
-                interval_sec: status.interval_sec,
-                clock_skew_sec: status.clock_skew_sec,
-                series: (!series.is_empty()).then(|| status.recent.into_iter().collect()),
-                labels: status.labels,
-                summaries: kept.as_ref().map(|series| Summaries { series, filter: &all, now }),
-            })
-        });
-        let answer = HostsAnswer {
-            hosts: hosts.collect(),
-            count: names.len(),
-            series_start_sec: (!series.is_empty()).then(|| summary::recent_start(now)),
-            series_interval_sec: (!series.is_empty()).then_some(summary::RECENT.interval_sec),
+        let status = store.statuses(&[host.into()], &self.series(), now)?.pop().flatten();
+        let mut answer = self.answer(Vec::new(), 0, now);
+        let page = match status {
+            Some(_) => SummaryPage::read(store, host, &all, &self.label_after, now)?,
+            None => SummaryPage::default(),
         };
+        if let Some(status) = status {
+            let labels = page.series.iter().map(|(label, _)| label.to_string()).collect();
+            let mut entry = self.entry(host, Status { labels, ..status }, now);
+            entry.summaries = Some(Summaries { series: &page.series, filter: &all, now });
+            answer = self.answer(vec![entry], 1, now);
+            answer.next_label_after = page.last_label().filter(|_| page.has_more);
+        }
         Ok(Reply::json(200, &answer))
+    }
+
+    /// A page of all hosts. It ends early where the answer would become too long.
+    fn reply_page(&self, store: &Store, now: u64) -> Result<Reply, StoreError> {
+        let names = store.hosts(now)?;
+        let after = self.after.as_deref();
+        let rest = &names[after.map_or(0, |after| names.partition_point(|name| **name <= *after))..];
+        let rest = &rest[..self.limit.unwrap_or(usize::MAX).min(rest.len())];
+        let (mut hosts, mut texts, mut next) = (Vec::new(), 0, None);
+        for step in rest.chunks(STEP_HOSTS) {
+            if texts >= TEXTS_MAX {
+                next = hosts.last().map(|entry: &HostEntry<'_>| entry.host);
+                break;
+            }
+            for (name, status) in step.iter().zip(store.statuses(step, &self.series(), now)?) {
+                let Some(status) = status else { continue };
+                texts += 1 + status.labels.len() + status.recent.len() * summary::ANSWER_INTERVALS_MAX;
+                hosts.push(self.entry(name, status, now));
+            }
+        }
+        let mut answer = self.answer(hosts, names.len(), now);
+        answer.next_after = next;
+        Ok(Reply::json(200, &answer))
+    }
+
+    fn series(&self) -> Vec<&str> {
+        self.series.iter().map(String::as_str).collect()
+    }
+
+    fn entry<'a>(&self, host: &'a str, status: Status, now: u64) -> HostEntry<'a> {
+        HostEntry {
+            host,
+            state: status.state(now).name(),
+            last_epoch: status.last_epoch,
+            age_sec: status.age_sec(now),
+            interval_sec: status.interval_sec,
+            clock_skew_sec: status.clock_skew_sec,
+            series: (!self.series.is_empty()).then(|| status.recent.into_iter().collect()),
+            labels: status.labels,
+            summaries: None,
+        }
+    }
+
+    fn answer<'a>(&self, hosts: Vec<HostEntry<'a>>, count: usize, now: u64) -> HostsAnswer<'a> {
+        let has_series = !self.series.is_empty();
+        HostsAnswer {
+            hosts,
+            count,
+            next_after: None,
+            next_label_after: None,
+            series_start_sec: has_series.then(|| summary::recent_start(now)),
+            series_interval_sec: has_series.then_some(summary::RECENT.interval_sec),
+        }
     }
 }
 
@@ -93,8 +149,14 @@ impl HostsQuery {
 #[serde(rename_all = "kebab-case")]
 struct HostsAnswer<'a> {
     hosts: Vec<HostEntry<'a>>,
-    /// All hosts there are, of which a page lists some.
+    /// How many hosts there are, of which a page lists some; with `host` asked for, how many are listed.
     count: usize,
+    /// Where the page has ended early: the next one is behind this host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_after: Option<&'a str>,
+    /// Where there are more labels of the host: their next page is behind this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_label_after: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     series_start_sec: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -3,13 +3,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::Read;
 
-use flate2::bufread::MultiGzDecoder;
 use serde::Serialize;
 use serde_json::json;
 
 use super::form::{decode_form, pairs};
+use super::gzip;
 use super::reply::Reply;
 use super::request::{OwnedKey, RequestHead};
 use crate::auth::{INSUFFICIENT_SCOPE, Principal};
@@ -111,18 +110,7 @@ impl Write {
         if !self.is_gzip {
             return Ok(Cow::Borrowed(body));
         }
-        let mut text = Vec::new();
-        let read = MultiGzDecoder::new(body).take(LINES_BYTES_MAX as u64 + 1).read_to_end(&mut text);
-        match read {
-            Ok(_) if text.len() > LINES_BYTES_MAX => Err(Reply::error(
-                413,
-                &format!("body: longer than {LINES_BYTES_MAX} bytes once decompressed, the limit"),
-            )),
-            Ok(_) => Ok(Cow::Owned(text)),
-            Err(error) => {
-                Err(Reply::error(400, &format!("body: is not whole gzip, as Content-Encoding says: {error}")))
-            }
-        }
+        gzip::decompress(body, LINES_BYTES_MAX).map(Cow::Owned)
     }
 }
 

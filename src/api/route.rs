@@ -2,7 +2,7 @@
 
 use smol_str::SmolStr;
 
-use super::form::decode;
+use super::form::{decode, decode_form, pairs};
 use super::hosts::HostsQuery;
 use super::reply::Reply;
 use super::request::{OwnedKey, RequestHead, Role};
@@ -28,7 +28,7 @@ pub struct Route {
 #[derive(Debug)]
 pub(super) enum Action {
     Submit { host: SmolStr, epoch: u64, key: Option<OwnedKey> },
-    Summaries { host: SmolStr, filter: KeyFilter },
+    Summaries { host: SmolStr, filter: KeyFilter, after: String },
     Remove { host: SmolStr },
     Hosts(HostsQuery),
     Dashboard { is_cached: bool },
@@ -122,14 +122,14 @@ impl Action {
                 influx::statement(query).map(|statement| Self::Query { statement })
             }
             _ => match path.strip_prefix("/api/perf/") {
-                Some(rest) if !rest.is_empty() => Self::find_perf(head, rest),
+                Some(rest) if !rest.is_empty() => Self::find_perf(head, rest, query),
                 _ => Err(Reply::error(404, "path: nothing is served here; /api/hosts lists the hosts")),
             },
         }
     }
 
     /// Finds what follows `/api/perf/`: a host, and after a slash an epoch or a label.
-    fn find_perf(head: &RequestHead<'_>, rest: &str) -> Result<Self, Reply> {
+    fn find_perf(head: &RequestHead<'_>, rest: &str, query: &str) -> Result<Self, Reply> {
         let bad = |sentence: String| Reply::error(400, &sentence);
         let (host, rest) = rest.split_once('/').unwrap_or((rest, ""));
         let allowed = match rest {
@@ -137,6 +137,10 @@ impl Action {
             _ if !rest.contains('/') => "GET, HEAD, POST",
             _ => "GET, HEAD",
         };
+        if head.method == "POST" && rest.contains('/') {
+            let sentence = "path: POST takes /api/perf/HOST/EPOCH; a host has no '/', nor its escape %2F";
+            return Err(Reply::error(405, sentence).with("Allow", allowed));
+        }
         allow(head.method, allowed)?;
         let host: SmolStr = decode("host", host)?.into();
         sample::check_host(&host).map_err(bad)?;
@@ -146,7 +150,11 @@ impl Action {
                 Ok(Self::Submit { host, epoch, key: head.key().map_err(bad)? })
             }
             "DELETE" => Ok(Self::Remove { host }),
-            _ => Ok(Self::Summaries { host, filter: KeyFilter::containing(&decode("label", rest)?) }),
+            _ => {
+                let after = pairs(query).find(|(name, _)| *name == "after").map_or("", |(_, value)| value);
+                let (label, after) = (decode("label", rest)?, decode_form("after", after)?);
+                Ok(Self::Summaries { host, filter: KeyFilter::containing(&label), after })
+            }
         }
     }
 

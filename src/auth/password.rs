@@ -61,10 +61,15 @@ impl Password {
         Reloaded::new(vec![path.clone()], move || Digest::read(&path)).map(Self)
     }
 
+    /// Whether a header `Authorization` is of the scheme Basic.
+    pub(super) fn is_given(authorization: &str) -> bool {
+        authorization.split_once(' ').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("Basic"))
+    }
+
     /// Whether a header `Authorization` has the password, with any user name. Compares in constant time.
     #[must_use]
     pub fn is_in(&self, authorization: &str) -> bool {
-        let given = authorization.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Basic"));
+        let given = authorization.split_once(' ').filter(|_| Self::is_given(authorization));
         let given = given.and_then(|(_, given)| STANDARD.decode(given.trim()).ok()).unwrap_or_default();
         let password = given.iter().position(|b| *b == b':').map_or(&[][..], |colon| &given[colon + 1..]);
         let digest = self.0.current();

@@ -64,6 +64,19 @@ impl IssuedToken {
     }
 }
 
+/// Checks the name of a host, or a pattern of names, that a token is to be for.
+///
+/// # Errors
+/// A sentence that says what to do.
+pub fn check_token_host(host: &str) -> Result<(), String> {
+    match host {
+        "*" | "*." => Err("host: '*' stands for no host. '*.example.org' stands for the names of one more label, and \
+            lizm token --operator makes a token that removes any host; none submits for all"
+            .to_owned()),
+        _ => check_host(host),
+    }
+}
+
 /// The keys of a key file.
 pub struct Keys(Vec<hmac::Key>);
 
@@ -128,12 +141,7 @@ impl Keys {
         if identity.hosts.is_empty() && !identity.is_operator {
             return Err("host: a token needs one".to_owned());
         }
-        identity.hosts.iter().try_for_each(|host| check_host(host))?;
-        if identity.hosts.iter().any(|host| host == "*" || host == "*.") {
-            let sentence = "host: '*' names no host; '*.example.org' stands for the names of one more label, and a token that \
-                removes any host is made by lizm token --operator";
-            return Err(sentence.to_owned());
-        }
+        identity.hosts.iter().try_for_each(|host| check_token_host(host))?;
         // A token does not outlive the certificate that it is given for.
         let end = now.saturating_add(valid.as_secs()).min(identity.expires_at.unwrap_or(u64::MAX));
         let claims = Claims {

@@ -47,7 +47,26 @@ impl Options {
             token_key: self.file_of_tls("--token-key")?,
             token_valid: self.span("--token-valid")?,
             read_password: self.file_of_tls("--read-password-file")?,
+            allowed_hosts: self.names("--allow-host")?,
         })
+    }
+
+    /// The names of an option that may be repeated; in the environment there are spaces between them.
+    fn names(&mut self, option: &'static str) -> Result<Vec<String>, String> {
+        let mut names = Vec::new();
+        while let Some(name) = self.argument(option)? {
+            names.push(name);
+        }
+        if names.is_empty() {
+            let listed = super::env_value(&super::variable(option))?.unwrap_or_default();
+            names.extend(listed.split_whitespace().map(str::to_owned));
+        }
+        match names.iter().find(|name| name.is_empty() || name.contains([':', '/', '*'])) {
+            Some(name) => {
+                Err(format!("option {option}: {name:?} is not a name such as lizm.example.org, without a port"))
+            }
+            None => Ok(names),
+        }
     }
 
     /// What a monitor trusts, and how it authenticates.
@@ -76,16 +95,20 @@ impl Options {
     pub(super) fn token(&mut self) -> Result<Command, String> {
         let mut hosts = Vec::new();
         while let Some(host) = self.argument("--host")? {
-            hosts.push(super::checked_host(host)?);
+            auth::check_token_host(&host).map_err(|why| format!("option --host: {why}"))?;
+            hosts.push(host);
         }
-        if hosts.is_empty() {
-            return Err("option --host: missing; it names the host that the token is for".to_owned());
+        let is_operator = self.flag("--operator")?;
+        if hosts.is_empty() && !is_operator {
+            let why =
+                "missing; it names the host that the token is for, and --operator makes a token that removes any host";
+            return Err(format!("option --host: {why}"));
         }
         let key_file = self.file_of_tls("--token-key")?;
         let key_file = key_file.ok_or("option --token-key: missing; it is the receiver's")?;
         let valid = self.span("--valid")?;
         self.no_more()?;
-        Ok(Command::Token(TokenOptions { hosts, key_file, valid }))
+        Ok(Command::Token(TokenOptions { hosts, is_operator, key_file, valid }))
     }
 
     /// A span of time in the range of the table.

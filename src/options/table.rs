@@ -123,6 +123,9 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
             option("--max-connections", "N", Number(1, 100_000), "4096", "most connections to the HTTPS server"),
             option("--read-password-file", "FILE", File, "",
                 "a password that reading needs, but for /health; any user name will do"),
+            option("--allow-host", "NAME", Text, "",
+                "a name that browsers may use for this receiver, besides its addresses, localhost and the name of its \
+                machine; may be repeated"),
             option("--max-series", "N", Number(1, 1_000_000_000), "1000000",
                 "most series, a label of a host each; values of further ones are refused"),
             option("--workers", "N", Number(1, 1024), "16", "threads that answer requests"),
@@ -233,11 +236,12 @@ Exits 0 when all is well and 1 when not, with the reason on standard error.
     },
     CommandSpec {
         name: "token",
-        summary: "print a token for a host without a certificate",
-        usage: "--host NAME --token-key FILE [--valid TIME]",
+        summary: "print a token for a host without a certificate, or for an operator",
+        usage: "--host NAME|--operator --token-key FILE [--valid TIME]",
         options: &[&[
             option("--host", "NAME", Text, "",
                 "the host that the token is for; may be repeated. *.example.org stands for all names of one more label"),
+            option("--operator", "", Flag, "", "the token is good to remove any host"),
             option("--token-key", "FILE", File, "", "the receiver's own file, whose first key signs"),
             option("--valid", "TIME", Span(1, 3650 * DAY_SEC), "30d", "how long the token is valid"),
         ]],

@@ -488,7 +488,12 @@ mod tests {
 
     fn answer(store: &MemoryStore, host: &str, now: u64) -> Value {
         let wanted = KeyFilter::containing("");
-        serde_json::to_value(Summaries { series: &store.series(host, &wanted), filter: &wanted, now }).unwrap()
+        serde_json::to_value(Summaries {
+            series: &store.series(host, &crate::store::LabelPage::all(&wanted)),
+            filter: &wanted,
+            now,
+        })
+        .unwrap()
     }
 
     fn copy(from: &Path, to: &Path) {

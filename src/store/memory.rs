@@ -20,9 +20,9 @@ use smol_str::SmolStr;
 #[cfg(feature = "disk")]
 use super::disk;
 use super::host::Host;
-use super::{BatchOutcome, RecordOutcome, Status, StoreError};
+use super::{BatchOutcome, LabelPage, RecordOutcome, Status, StoreError};
 use crate::sample::{IdempotencyKey, SampleRef};
-use crate::summary::{KeyFilter, SampleTime, Series};
+use crate::summary::{Bucket, SampleTime, Series};
 
 /// Locks that hosts are spread over, up to 256: few posts meet at one, and the sweep holds each for a moment only.
 const SHARDS: usize = 128;
@@ -240,14 +240,30 @@ impl MemoryStore {
         Ok(())
     }
 
-    /// Copies the series of `host` that are asked for, sorted by label. A host that is not known has none.
-    pub(super) fn series(&self, host: &str, wanted: &KeyFilter) -> Vec<(SmolStr, Series)> {
+    /// Copies the series of a page of labels, sorted by label. No more than a page is copied while the shard is locked.
+    pub(super) fn series(&self, host: &str, page: &LabelPage<'_>) -> Vec<(SmolStr, Series)> {
         let shard = self.shard(host);
         let Some(host) = shard.get(host) else { return Vec::new() };
-        let mut series: Vec<_> = host.series.iter().filter(|(label, _)| wanted.matches_label(label)).cloned().collect();
+        let mut series: Vec<_> = host.series.iter().filter(|(label, _)| page.matches(label)).collect();
+        if page.labels_max < series.len() {
+            series.select_nth_unstable_by(page.labels_max, |(a, _), (b, _)| a.cmp(b));
+            series.truncate(page.labels_max);
+        }
+        let mut series: Vec<_> = series.into_iter().cloned().collect();
         drop(shard);
         series.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         series
+    }
+
+    /// Copies what a host has reported in the running minute, sorted by label.
+    pub(super) fn running(&self, host: &str, now: u64) -> Vec<(SmolStr, Bucket)> {
+        let shard = self.shard(host);
+        let Some(host) = shard.get(host) else { return Vec::new() };
+        let running = host.series.iter().filter_map(|(label, series)| Some((label.clone(), series.running(now)?)));
+        let mut running: Vec<_> = running.collect();
+        drop(shard);
+        running.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        running
     }
 
     /// The names of all hosts, sorted.
@@ -383,6 +399,7 @@ mod tests {
     use super::super::host::{SOURCE_SILENT_SEC, SOURCES_PER_HOST_MAX, source_kept_sec};
     use super::*;
     use crate::sample::Sample;
+    use crate::summary::KeyFilter;
 
     const NOW: u64 = 1_465_001_814;
 
@@ -524,15 +541,21 @@ mod tests {
         let store = MemoryStore::new(10);
         assert_eq!(put(&store, &sample("h", NOW, &["mem", "cpu", "CPU-idle"]), None, NOW), stored(3));
         let labels = |text| {
-            let series = store.series("h", &KeyFilter::containing(text));
+            let series = store.series("h", &LabelPage::all(&KeyFilter::containing(text)));
             series.into_iter().map(|(label, _)| label.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(labels(""), ["CPU-idle", "cpu", "mem"]);
         assert_eq!(labels("cPu"), ["CPU-idle", "cpu"]);
         assert_eq!(labels("by-minute:m"), ["mem"]);
         assert!(labels("disk").is_empty());
-        assert!(store.series("nobody", &KeyFilter::containing("")).is_empty());
+        assert!(store.series("nobody", &LabelPage::all(&KeyFilter::containing(""))).is_empty());
         assert_eq!(means(&store, "h", "cpu", NOW), [1.0]);
+        let all = KeyFilter::containing("");
+        for (after, labels_max, expected) in [("", 2, &["CPU-idle", "cpu"][..]), ("cpu", 2, &["mem"]), ("mem", 2, &[])]
+        {
+            let page = store.series("h", &LabelPage { filter: &all, after, labels_max });
+            assert!(page.iter().map(|(label, _)| label).eq(expected), "after {after}");
+        }
     }
 
     #[test]
@@ -554,7 +577,7 @@ mod tests {
         });
         let mut count = 0;
         for host in store.hosts() {
-            let series = store.series(&host, &KeyFilter::containing("by-minute"));
+            let series = store.series(&host, &LabelPage::all(&KeyFilter::containing("by-minute")));
             let answer = serde_json::to_value(crate::summary::Summaries {
                 series: &series,
                 filter: &KeyFilter::containing("by-minute"),

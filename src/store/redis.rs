@@ -19,9 +19,9 @@ use std::time::Instant;
 use ::redis::Value;
 use smol_str::SmolStr;
 
-use super::{BatchOutcome, RecordOutcome, Status, StoreError};
+use super::{BatchOutcome, LabelPage, RecordOutcome, Status, StoreError};
 use crate::sample::{IdempotencyKey, SampleRef};
-use crate::summary::{self, ANSWER_INTERVALS_MAX, KeyFilter, RECENT, Series, round2};
+use crate::summary::{self, ANSWER_INTERVALS_MAX, Bucket, KeyFilter, RECENT, Series, round2};
 pub use address::Address;
 use layout::{HostKeys, INDEX_PARTS, Index, ScriptReply, Scripts};
 use nodes::{ANSWER_WITHIN, Command, Nodes};
@@ -206,28 +206,39 @@ impl Redis {
     pub(super) fn series(
         &self,
         host: &str,
-        filter: &KeyFilter,
+        page: &LabelPage<'_>,
         now: u64,
     ) -> Result<Vec<(SmolStr, Series)>, StoreError> {
         let keys = HostKeys::of(host);
         let known = self.ask(&[keys.labels()]).pop().unwrap_or(Ok(Value::Nil))?;
         let is_small = layout::pairs(&known).count() <= LABELS_READ_WHOLE_MAX;
         let labels = layout::pairs(&known).filter_map(|(label, hour)| layout::read_label(label, hour, now));
-        let mut labels: Vec<String> = labels.filter(|label| filter.matches_label(label)).collect();
+        let mut labels: Vec<String> = labels.filter(|label| page.matches(label)).collect();
         labels.sort_unstable();
-        let mut series: BTreeMap<SmolStr, Series> = BTreeMap::new();
+        labels.truncate(page.labels_max);
+        let mut series: BTreeMap<SmolStr, Series> =
+            labels.iter().map(|label| (label.into(), Series::default())).collect();
         for labels in labels.chunks(if is_small { LABELS_READ_WHOLE_MAX } else { LABELS_PER_BATCH }) {
             let reads = if is_small { keys.summaries(now) } else { keys.summaries_of(labels, now) };
             let replies = self.ask(&reads.iter().map(|read| &read.command).cloned().collect::<Vec<_>>());
             for (read, reply) in reads.iter().zip(replies) {
                 for (number, label, bucket) in read.buckets(&reply?) {
-                    if filter.matches_label(&label) {
-                        series.entry(label).or_default().add(read.window, number, bucket, now);
+                    if let Some(series) = series.get_mut(&label) {
+                        series.add(read.window, number, bucket, now);
                     }
                 }
             }
         }
         Ok(series.into_iter().collect())
+    }
+
+    pub(super) fn running(&self, hosts: &[SmolStr], now: u64) -> Result<Vec<Vec<(SmolStr, Bucket)>>, StoreError> {
+        let all = KeyFilter::containing("");
+        let of = |host: &SmolStr| {
+            let series = self.series(host, &LabelPage::all(&all), now)?;
+            Ok(series.into_iter().filter_map(|(label, series)| Some((label, series.running(now)?))).collect())
+        };
+        hosts.iter().map(of).collect()
     }
 
     pub(super) fn hosts(&self, now: u64) -> Result<Vec<SmolStr>, StoreError> {

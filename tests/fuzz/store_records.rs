@@ -10,7 +10,7 @@ use lizm::api::{Api, RequestHead};
 use lizm::auth::{Authorizer, Principal, ReadAccess};
 use lizm::ingest::Ingest;
 use lizm::sample::Sample;
-use lizm::store::Store;
+use lizm::store::{LabelPage, Store};
 use lizm::summary::{KeyFilter, Series, Summaries};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
@@ -31,7 +31,7 @@ pub(crate) fn run(mut input: &[u8]) {
     ask(&api, &RequestHead { method: "GET", target: "/metrics", ..RequestHead::default() }, b"");
     let all = KeyFilter::containing("");
     for host in store.hosts(NOW).expect("memory is read") {
-        let series = store.series(&host, &all, NOW).expect("memory is read");
+        let series = store.series(&host, &LabelPage::all(&all), NOW).expect("memory is read");
         get(&api, &format!("/api/perf/{}", utf8_percent_encode(&host, NON_ALPHANUMERIC)));
         for (label, series) in &series {
             assert_eq!(shown(&rewritten(series)), shown(series), "{label:?} is not written as it was read");

@@ -166,7 +166,7 @@ fn a_body_may_be_packed() {
     let corrupt: Vec<u8> =
         packed.iter().enumerate().map(|(at, byte)| byte ^ u8::from(at == packed.len() - 6)).collect();
     for (encoding, body, status, part) in [
-        ("gzip", &*bomb, 413, "8388608 bytes once unpacked"),
+        ("gzip", &*bomb, 413, "8388608 bytes once decompressed"),
         ("gzip", &packed[..packed.len() - 9], 400, "not whole gzip"),
         ("gzip", &packed[..packed.len() - 1], 400, "not whole gzip"),
         ("gzip", &corrupt, 400, "not whole gzip"),
@@ -401,7 +401,7 @@ fn datagrams_hold_one_line_or_several() {
     receiver.await_samples("b", "cpu", 2);
     assert_eq!((receiver.samples("a", "cpu"), receiver.samples("a", "mem")), (4, 1));
     let (status, lines) = receiver.process.stop(Signal::SIGTERM);
-    let last = "INFO: Receiver stopped: 7 values stored, 3 lines refused, 1 strings passed over";
+    let last = "INFO: Receiver stopped: 7 values stored, 3 lines refused, 1 strings skipped";
     assert!(status.success() && lines.last().unwrap() == last, "{lines:?}");
 }
 

@@ -6,6 +6,7 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod browsers;
 #[cfg(feature = "tls")]
 mod certificates;
 mod checking;

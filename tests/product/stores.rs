@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use lizm::sample::{IdempotencyKey, Sample, decode_values};
-use lizm::store::{BatchOutcome, HostState, Location, RecordOutcome, Store};
+use lizm::store::{BatchOutcome, HostState, LabelPage, Location, RecordOutcome, Store};
 use lizm::summary::{KeyFilter, Summaries};
 use serde_json::Value;
 use smol_str::SmolStr;
@@ -126,7 +126,7 @@ fn stored(n: usize) -> RecordOutcome {
 
 fn answer_of(store: &Store, host: &str, text: &str, now: u64) -> Value {
     let wanted = KeyFilter::containing(text);
-    let series = store.series(host, &wanted, now).unwrap();
+    let series = store.series(host, &LabelPage::all(&wanted), now).unwrap();
     serde_json::to_value(Summaries { series: &series, filter: &wanted, now }).unwrap()
 }
 

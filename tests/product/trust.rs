@@ -1,8 +1,10 @@
-//! Who may submit and remove: every way in that must be refused, the few that must not, and the changes of keys.
+//! Who may submit, remove and read: what must be refused by every server and listener, and what must not.
 
 use std::io::{Read, Write};
 use std::net::UdpSocket;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 use serde_json::{Value, json};
 
@@ -10,7 +12,7 @@ use crate::certificates::{
     Authority, Client, HS256, Identity, KEY, OTHER_KEY, Secured, Trust, Wanted, bearer, claims, request, token,
     token_of,
 };
-use crate::harness::{Answer, Served, now};
+use crate::harness::{Answer, Served, await_some, lizm, now};
 
 const ASK: &[u8] = b"POST /api/token HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
 
@@ -119,7 +121,7 @@ fn certificates_that_are_trusted_are_given_tokens_for_their_names() {
     let nameless = trust.root.sign(&Wanted::client(&[]));
     assert_eq!(ask(&receiver, &trust.root, &nameless).unwrap().status, 403);
     assert_eq!(receiver.raw(ASK).status, 401);
-    assert_eq!(receiver.served.raw(ASK).status, 403, "the plain door gives none");
+    assert_eq!(receiver.served.raw(ASK).status, 403, "no token is given over plain HTTP");
 }
 
 fn post(target: &str, headers: &str) -> Vec<u8> {
@@ -228,7 +230,7 @@ fn hostile_requests() -> Vec<(String, Vec<u8>, u16)> {
 }
 
 #[test]
-fn requests_without_a_token_for_their_host_are_refused_by_both_doors() {
+fn requests_without_a_token_for_their_host_are_refused_by_both_servers() {
     let trust = Trust::new();
     let receiver = trust.receiver(&[]);
     let at = format!("/api/perf/jarvis/{}", now());
@@ -237,13 +239,13 @@ fn requests_without_a_token_for_their_host_are_refused_by_both_doors() {
     let rows = hostile_requests();
     assert!(rows.len() >= 40, "{}", rows.len());
     for (what, request, status) in &rows {
-        for (door, answer) in [("https", receiver.raw(request)), ("plain", receiver.served.raw(request))] {
-            assert_eq!(answer.status, *status, "{what} ({door}): {}", answer.body);
+        for (server, answer) in [("https", receiver.raw(request)), ("plain", receiver.served.raw(request))] {
+            assert_eq!(answer.status, *status, "{what} ({server}): {}", answer.body);
             let challenge = answer.header("www-authenticate").is_some_and(|challenge| challenge.starts_with("Bearer "));
-            assert_eq!(challenge, matches!(status, 401 | 403), "{what} ({door})");
-            assert!(!answer.body.contains("eyJ"), "{what} ({door}) shows a token: {}", answer.body);
-            assert_eq!(receiver.served.get("/api/hosts").1["count"], 1, "{what} ({door})");
-            assert_eq!(receiver.served.averages("jarvis"), before, "{what} ({door})");
+            assert_eq!(challenge, matches!(status, 401 | 403), "{what} ({server})");
+            assert!(!answer.body.contains("eyJ"), "{what} ({server}) shows a token: {}", answer.body);
+            assert_eq!(receiver.served.get("/api/hosts").1["count"], 1, "{what} ({server})");
+            assert_eq!(receiver.served.averages("jarvis"), before, "{what} ({server})");
         }
     }
     let (_, lines) = receiver.served.process.stop(nix::sys::signal::Signal::SIGTERM);
@@ -252,7 +254,7 @@ fn requests_without_a_token_for_their_host_are_refused_by_both_doors() {
 }
 
 #[test]
-fn requests_with_a_token_for_their_host_are_let_in_by_both_doors() {
+fn requests_with_a_token_for_their_host_are_let_in_by_both_servers() {
     let trust = Trust::new();
     let receiver = trust.receiver(&[]);
     let (good, wildcard, epoch) = (token(&["jarvis"]), token(&["*.example.org"]), now());
@@ -348,4 +350,64 @@ fn messages_need_a_token_of_their_own() {
     }
     socket.send(&*format!("Authorization: Bearer {}\nperf,host=jarvis cpu=1", token(&["jarvis"])), 0).unwrap();
     receiver.await_samples("jarvis", "cpu", 1);
+}
+
+#[test]
+fn an_operator_removes_any_host_and_submits_for_none() {
+    let trust = Trust::new();
+    let receiver = trust.receiver(&[]);
+    let key = trust.text("token.key");
+    let run = |arguments: &[&str]| {
+        let output = lizm(&[&["token", "--token-key", &key], arguments].concat()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap().trim().to_owned();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (status, operator, _) = run(&["--operator"]);
+    assert_eq!(status, Some(0));
+    let submit = |host: &str, token: &str| post(&format!("/api/perf/{host}/{}", now()), &bearer(token));
+    for host in ["jarvis", "a.example.org"] {
+        assert_eq!(receiver.raw(&submit(host, &token(&[host]))).status, 200);
+        assert_eq!(receiver.raw(&submit(host, &operator)).status, 403, "{host}");
+        let remove = request("DELETE", &format!("/api/perf/{host}"), &bearer(&operator), "");
+        assert_eq!(receiver.raw(&remove).status, 200, "{host}");
+        assert_eq!(receiver.served.raw(&remove).status, 404, "{host} is gone");
+    }
+    let (status, both, _) = run(&["--operator", "--host", "jarvis"]);
+    assert_eq!((status, receiver.raw(&submit("jarvis", &both)).status), (Some(0), 200));
+    for hosts in [&["--host", "*"][..], &["--host", "jarvis", "--host", "*"], &[]] {
+        let (status, printed, said) = run(hosts);
+        assert!(status == Some(2) && printed.is_empty() && said.contains("--operator"), "{hosts:?}: {said}");
+    }
+}
+
+#[test]
+fn guesses_at_the_password_are_counted_logged_and_slowed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    std::fs::write(&file, "open sesame\n").unwrap();
+    let receiver = Served::start(&["--read-password-file", file.to_str().unwrap()]);
+    let get = |target: &str, password: &str| {
+        let given = STANDARD.encode(format!("reader:{password}"));
+        receiver.raw(&request("GET", target, &format!("Authorization: Basic {given}\r\n"), ""))
+    };
+    for _ in 0..20 {
+        assert_eq!(receiver.raw(&request("GET", "/api/hosts", "", "")).status, 401, "a browser that asks first");
+        assert_eq!(get("/api/hosts", "open sesame").status, 200);
+    }
+    assert_eq!((get("/", "sesame").status, get("/api/hosts", "").status), (401, 401));
+    let metrics = get("/metrics", "open sesame").body;
+    assert!(metrics.contains("lizm_http_requests_forbidden_total{reason=\"wrong_password\"} 2\n"), "{metrics}");
+    // One is forgiven each 5 seconds: on a slow machine it takes a few more until one has to wait.
+    let slowed =
+        await_some("a guess that has to wait", || Some(get("/", "guess")).filter(|answer| answer.status != 401));
+    assert_eq!((slowed.status, slowed.header("retry-after")), (429, Some("5")));
+    assert!(slowed.error().contains("too many wrong ones from this address"), "{slowed:?}");
+    assert_eq!(receiver.raw(&request("GET", "/health", "", "")).status, 200, "load balancers need no password");
+    let (_, log) = receiver.process.stop(nix::sys::signal::Signal::SIGTERM);
+    let is_guess = |line: &&String| line.contains("Not trusted: password: ") && line.contains("client 127.0.0.1");
+    assert!(log.iter().any(|line| is_guess(&line)), "{log:?}");
+    assert!(
+        log.last().unwrap().contains(" wrong passwords") && !log.iter().any(|line| line.contains("guess\"")),
+        "{log:?}"
+    );
 }

@@ -169,7 +169,8 @@ mod tests {
                 assert!(kept_bytes(&tree) < CLEARED_BYTES_MAX, "after a restart");
             }
         }
-        let (_, series) = store.series("h", &crate::summary::KeyFilter::containing("")).pop().unwrap();
+        let (_, series) =
+            store.series("h", &crate::store::LabelPage::all(&crate::summary::KeyFilter::containing(""))).pop().unwrap();
         assert_eq!(u64::from(series.running_samples() as u32), 2 * logged_bytes / sample_bytes, "in both windows");
     }
 }
