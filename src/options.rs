@@ -6,7 +6,7 @@ mod table;
 
 use std::env;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 #[cfg(feature = "tls")]
 use std::time::Duration;
@@ -301,7 +301,10 @@ impl Options {
             address if is_address(address) => Err(format!(
                 "option --store: {address:?} looks like a Redis: write redis://{address}, or ./{address} for a directory"
             )),
-            path => Ok(Location::Directory { path: path.into(), fsync_always }),
+            path => {
+                check_directory("--store", Path::new(path))?;
+                Ok(Location::Directory { path: path.into(), fsync_always })
+            }
         }
     }
 
@@ -340,8 +343,13 @@ impl Options {
         word.ok_or_else(|| format!("option {option}: {text:?} is not one of {}", words.join(", ")))
     }
 
+    /// A file or a directory. A directory may be missing, but may not be something else.
     fn path(&mut self, option: &'static str) -> Result<Option<PathBuf>, String> {
-        Ok(self.text(option)?.map(Into::into))
+        let path = self.text(option)?.map(PathBuf::from);
+        if let (Some(path), Value::Directory) = (&path, &self.spec(option).value) {
+            check_directory(option, path)?;
+        }
+        Ok(path)
     }
 
     /// Whether an option without a value is given; in the environment it is 1 or 0.
@@ -412,6 +420,13 @@ impl Options {
 /// What to try instead of a name that is not known to `program`.
 fn suggestion(nearest: Option<&str>, program: &str) -> String {
     nearest.map_or_else(|| format!("'{program} --help' lists them"), |nearest| format!("did you mean {nearest}?"))
+}
+
+fn check_directory(option: &str, path: &Path) -> Result<(), String> {
+    match path.exists() && !path.is_dir() {
+        true => Err(format!("option {option}: {path:?} is a file; a directory is wanted")),
+        false => Ok(()),
+    }
 }
 
 /// Whether a text is a host and a port, or begins as the URL of a Redis does.

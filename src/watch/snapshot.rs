@@ -8,9 +8,9 @@ use super::Query;
 use crate::client::Client;
 use crate::url::encode;
 
-/// Hosts in one answer, and most hosts that are shown.
+/// Most hosts in one answer, and most answers that are put together: those of 20,000 hosts, or of 10,000 labels.
 const PAGE_HOSTS: usize = 1000;
-const HOSTS_MAX: usize = 10_000;
+const PAGES_MAX: usize = 20;
 /// Intervals of an hour by minute and of a day by hour.
 const MINUTES: usize = 60;
 const HOURS: usize = 24;
@@ -63,14 +63,22 @@ pub(super) struct LabelRow {
     pub(super) max: Option<f64>,
 }
 
-/// The answer of `/api/hosts`.
+/// The answer of `/api/hosts`. A long one is a page: the next begins behind the host or the label that it names.
 #[derive(Deserialize)]
-struct HostsAnswer {
-    hosts: Vec<HostRow>,
+#[serde(rename_all = "kebab-case")]
+struct HostsAnswer<T> {
+    hosts: Vec<T>,
     count: usize,
+    next_after: Option<String>,
+    next_label_after: Option<String>,
 }
 
-/// A summary of `/api/perf/HOST`.
+/// The summaries of one host in the answer of `/api/hosts?host=NAME`.
+#[derive(Deserialize)]
+struct HostSummaries {
+    summaries: BTreeMap<String, Summary>,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Summary {
@@ -102,23 +110,27 @@ pub(super) fn fetch(client: &Client, query: &Query) -> Result<Snapshot, String> 
 
 fn hosts(client: &Client, labels: &[String]) -> Result<HostList, String> {
     let series = encode(&labels.join(","));
-    let (mut rows, mut after): (Vec<HostRow>, _) = (Vec::new(), String::new());
-    loop {
-        let query = format!("series={series}&limit={PAGE_HOSTS}{after}");
-        let page: HostsAnswer = client.get("/api/hosts", Some(&query))?;
-        let is_last = page.hosts.len() < PAGE_HOSTS;
-        rows.extend(page.hosts);
-        let Some(last) = rows.last().filter(|_| !is_last && rows.len() < HOSTS_MAX) else {
-            return Ok(HostList { labels: labels.to_vec(), rows, count: page.count });
-        };
-        after = format!("&after={}", encode(&last.host));
+    let mut list = HostList { labels: labels.to_vec(), rows: Vec::new(), count: 0 };
+    let mut query = format!("series={series}&limit={PAGE_HOSTS}");
+    for _ in 0..PAGES_MAX {
+        let page: HostsAnswer<HostRow> = client.get("/api/hosts", Some(&query))?;
+        let last = page.hosts.last().filter(|_| page.hosts.len() == PAGE_HOSTS).map(|row| row.host.clone());
+        list.count = page.count;
+        list.rows.extend(page.hosts);
+        let Some(next) = page.next_after.or(last) else { break };
+        query = format!("series={series}&limit={PAGE_HOSTS}&after={}", encode(&next));
     }
+    Ok(list)
 }
 
 fn host(client: &Client, name: &str, text: &str) -> Result<HostDetail, String> {
-    let summaries: BTreeMap<String, Summary> = client.get(&format!("/api/perf/{}", encode(name)), None)?;
-    if summaries.is_empty() {
-        return Err(format!("host {name} is not known there"));
+    let (mut summaries, mut query) = (BTreeMap::new(), format!("host={}", encode(name)));
+    for _ in 0..PAGES_MAX {
+        let page: HostsAnswer<HostSummaries> = client.get("/api/hosts", Some(&query))?;
+        let host = page.hosts.into_iter().next().ok_or_else(|| format!("host {name} is not known there"))?;
+        summaries.extend(host.summaries);
+        let Some(next) = page.next_label_after else { break };
+        query = format!("host={}&label-after={}", encode(name), encode(&next));
     }
     Ok(HostDetail { name: name.to_owned(), rows: rows(&summaries, text) })
 }

@@ -14,7 +14,7 @@ fn check(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 /// A server that answers each request by its target, on a connection of its own.
-fn serve(answer: impl Fn(&str, &mut TcpStream) -> std::io::Result<()> + Send + 'static) -> SocketAddr {
+pub(crate) fn serve(answer: impl Fn(&str, &mut TcpStream) -> std::io::Result<()> + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -31,7 +31,7 @@ fn serve(answer: impl Fn(&str, &mut TcpStream) -> std::io::Result<()> + Send + '
 }
 
 /// Writes an answer that ends with its connection.
-fn write_answer(stream: &mut TcpStream, status: &str, body: &str) -> std::io::Result<()> {
+pub(crate) fn write_answer(stream: &mut TcpStream, status: &str, body: &str) -> std::io::Result<()> {
     write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\n\r\n{body}")
 }
 

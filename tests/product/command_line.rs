@@ -35,6 +35,11 @@ fn wrong_usage_exits_2_and_names_the_option() {
         (&["receiver", "--serve", "intake"], "--serve: another receiver would not know"),
         (&["receiver", "--serve", "summaries", "--store", "memory"], "--serve: another receiver would not know"),
         (&["receiver", "--serve", "both"], "--serve"),
+        (&["receiver", "--store", "Cargo.toml"], "--store: \"Cargo.toml\" is a file; a directory is wanted"),
+        (
+            &["monitor", "--host", "h", "--publish", "http://r", "--spool", "Cargo.toml"],
+            "--spool: \"Cargo.toml\" is a file",
+        ),
         (&["receiver", "--store", "http://r"], "--store"),
         (&["receiver", "--store", "redis://me@r"], "--store"),
         (&["receiver", "--store-ca", "ca.pem"], "--store-ca"),

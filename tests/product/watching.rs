@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::checking::{serve, write_answer};
 use crate::harness::{Process, Served, await_some, lizm, now};
 
 /// A terminal of a size in which a command runs, with a server of tmux of its own.
@@ -112,6 +113,25 @@ fn the_environment_says_how_wide_and_of_what_characters_plain_text_is() {
     }
     let (_, unicode, _) = printed_with(&[("LC_ALL", "C.UTF-8"), ("LANG", "C")], &["watch", &url, "--once"]);
     assert!(unicode.contains("漢字"), "{unicode}");
+}
+
+#[test]
+fn pages_are_put_together_and_have_an_end() {
+    // Every page names a next one, so that there is no last.
+    let server = serve(|target, stream| {
+        let after = target.split("after=").nth(1).unwrap_or("0").parse::<u32>().unwrap();
+        let summary = r#"{"end": 60, "timeslice-size-sec": 60, "averages": []}"#;
+        let host = format!(
+            r#"{{"host": "h{after}", "state": "up", "age-sec": 1, "summaries": {{"summary:by-minute:l{after}": {summary}}}}}"#
+        );
+        let (next, name) = (after + 1, if target.contains("host=h") { "next-label-after" } else { "next-after" });
+        write_answer(stream, "200 OK", &format!(r#"{{"hosts": [{host}], "count": 7, "{name}": "{next}"}}"#))
+    });
+    for (arguments, name) in [(&[][..], "h"), (&["--host", "h"], "l")] {
+        let (is_well, shown, said) = printed(&[&["watch", &format!("http://{server}"), "--once"], arguments].concat());
+        assert!(is_well, "{said}");
+        assert!([0, 1, 2].iter().all(|number| shown.contains(&format!("\n{name}{number} "))), "{shown}");
+    }
 }
 
 #[test]
