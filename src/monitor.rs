@@ -257,11 +257,12 @@ fn sample_until(
     let started = Instant::now();
     let mut problems = Problems::default();
     // The first reading has no rates, and is not published.
-    problems.log(probes.read(started.elapsed()).problems);
+    problems.log(&probes.read(started.elapsed()));
     let mut next = first_tick(unix_now(), options.interval_sec);
     while let Some(tick) = wait_for(next, options.interval_sec, stopped, heartbeat) {
-        let Reading { values, problems: found } = probes.read(started.elapsed());
-        problems.log(found);
+        let reading = probes.read(started.elapsed());
+        problems.log(&reading);
+        let values = reading.values;
         if !values.is_empty() {
             let sample = Sample { host: options.host.clone().into(), epoch: tick, values };
             let queued = Arc::new(QueuedSample { sample, key: keys.next(unix_now()) });
@@ -280,16 +281,18 @@ struct Problems {
 }
 
 impl Problems {
-    /// Logs those problems of a reading that the last ones did not have.
-    fn log(&mut self, found: Vec<String>) {
+    /// Logs what a reading lacks and the last ones did not.
+    fn log(&mut self, reading: &Reading) {
         self.readings += 1;
-        self.known.retain(|(_, reading)| self.readings - reading <= REPORTED_AGAIN_AFTER);
-        for problem in found {
-            if let Some((_, reading)) = self.known.iter_mut().find(|(known, _)| *known == problem) {
-                *reading = self.readings;
+        self.known.retain(|(_, last)| self.readings - last <= REPORTED_AGAIN_AFTER);
+        let problems = reading.problems.iter().map(|problem| (log::Level::Error, problem));
+        let left_out = reading.left_out.iter().map(|what| (log::Level::Info, what));
+        for (level, problem) in problems.chain(left_out) {
+            if let Some((_, last)) = self.known.iter_mut().find(|(known, _)| known == problem) {
+                *last = self.readings;
             } else {
-                log::error!("{problem}");
-                self.known.push((problem, self.readings));
+                log::log!(level, "{problem}");
+                self.known.push((problem.clone(), self.readings));
             }
         }
     }

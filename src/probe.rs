@@ -16,12 +16,14 @@ mod cpu;
 mod cpu_parts;
 mod disk;
 mod filesystem;
+mod inodes;
 mod io;
 mod load;
 #[cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "the parsers are tested on every system"))]
 mod macos;
 mod mem;
 mod net;
+mod pressure;
 mod proc_file;
 mod processes;
 mod selection;
@@ -78,6 +80,8 @@ pub struct Reading {
     pub values: Values<'static>,
     /// Why values are missing, a sentence each that begins with the probe's name.
     pub problems: Vec<String>,
+    /// What this system does not have, likewise. That is no problem.
+    pub left_out: Vec<String>,
 }
 
 /// A probe of the selection, with all of the paths or devices that it was selected for.
@@ -122,6 +126,11 @@ impl Tick<'_> {
     fn report(&mut self, target: Option<&str>, why: &str) {
         let (probe, target) = (self.probe, target.map_or(String::new(), |target| format!(":{target}")));
         self.reading.problems.push(format!("probe {probe}{target}: {why}"));
+    }
+
+    /// Notes that this system does not have what the probe measures.
+    fn leave_out(&mut self, why: &str) {
+        self.reading.left_out.push(format!("probe {} is left out: {why}", self.probe));
     }
 
     /// The value of a result, or `None` with the error reported.
@@ -223,7 +232,7 @@ mod testing {
 
         /// The values of [`Self::read`], where there is no problem.
         pub(super) fn values(&mut self, files: &[(&str, &str)]) -> Vec<(String, f64)> {
-            let Reading { values, problems } = self.read(files);
+            let Reading { values, problems, .. } = self.read(files);
             assert_eq!(problems, [""; 0]);
             values.into_iter().map(|(label, value)| (label.into_owned(), value)).collect()
         }
@@ -260,7 +269,7 @@ mod tests {
     #[test]
     fn a_probe_that_cannot_read_is_reported_by_its_name_and_the_others_go_on() {
         let mut host = Host::new("load,swap,uptime,io,net:eth0,processes", &[("loadavg", "1.5 0 0 1/2 3\n")]);
-        let Reading { values, problems } = host.read(&[]);
+        let Reading { values, problems, .. } = host.read(&[]);
         assert_eq!(values, [("load1".into(), 1.5)]);
         let parts =
             ["swap: cannot read ", "io: cannot read ", "net: cannot read ", "processes: ", "uptime: cannot read "];

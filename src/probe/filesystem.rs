@@ -13,7 +13,7 @@ use nix::sys::statfs::{EXT4_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 
 use super::background::BackgroundCall;
-use super::one_decimal;
+use super::{one_decimal, percent};
 
 /// Most symbolic links in one path, as in the kernel.
 const LINKS_MAX: u32 = 40;
@@ -24,6 +24,8 @@ pub(super) struct Usage {
     /// Used space in percent of what users other than root may have. Above 100 where root has used what is reserved
     /// for it.
     pub(super) used_percent: f64,
+    /// Inodes in use in percent; `None` where their number is not fixed.
+    pub(super) inodes_percent: Option<f64>,
 }
 
 /// The file systems that probes ask for.
@@ -37,6 +39,8 @@ struct FileSystem {
     path: PathBuf,
     /// `None` where the tick makes the call itself.
     call: Option<BackgroundCall<Result<Usage, String>>>,
+    /// What this tick has found, for all probes that ask.
+    answer: Option<Result<Option<Usage>, String>>,
 }
 
 impl FileSystems {
@@ -45,8 +49,11 @@ impl FileSystems {
         Self { rootfs, calls: Vec::new() }
     }
 
-    /// Adds the file system that holds `path`, which begins with `/`, and returns its index.
+    /// Adds the file system that holds `path`, which begins with `/`, unless it is there, and returns its index.
     pub(super) fn add(&mut self, path: &str) -> io::Result<usize> {
+        if let Some(index) = self.calls.iter().position(|known| known.path == Path::new(path)) {
+            return Ok(index);
+        }
         let path = PathBuf::from(path);
         let call = if self.rootfs == Path::new("/") && cannot_hang(&path) {
             None
@@ -54,25 +61,31 @@ impl FileSystems {
             let (rootfs, path) = (self.rootfs.clone(), path.clone());
             Some(BackgroundCall::start("statvfs", move || usage(&rootfs, &path))?)
         };
-        self.calls.push(FileSystem { path, call });
+        self.calls.push(FileSystem { path, call, answer: None });
         Ok(self.calls.len() - 1)
     }
 
     /// Starts the calls of this tick.
     pub(super) fn ask(&mut self) {
-        self.calls.iter_mut().filter_map(|filesystem| filesystem.call.as_mut()).for_each(BackgroundCall::ask);
+        for filesystem in &mut self.calls {
+            filesystem.answer = None;
+            filesystem.call.iter_mut().for_each(BackgroundCall::ask);
+        }
     }
 
     /// The usage of the file system with this index; `None` if it does not answer before `until`, and an error once it
     /// hangs.
     pub(super) fn usage(&mut self, index: usize, until: Instant) -> Result<Option<Usage>, String> {
-        let FileSystem { path, call } = &mut self.calls[index];
-        let Some(call) = call else { return usage(&self.rootfs, path).map(Some) };
-        match call.answer(until) {
-            Some(answer) => answer.map(Some),
-            None if call.hangs() => Err("the file system does not answer".to_owned()),
-            None => Ok(None),
-        }
+        let FileSystem { path, call, answer } = &mut self.calls[index];
+        let ask = || match call {
+            None => usage(&self.rootfs, path).map(Some),
+            Some(call) => match call.answer(until) {
+                Some(answer) => answer.map(Some),
+                None if call.hangs() => Err("the file system does not answer".to_owned()),
+                None => Ok(None),
+            },
+        };
+        answer.get_or_insert_with(ask).clone()
     }
 }
 
@@ -103,7 +116,9 @@ fn usage(rootfs: &Path, path: &Path) -> Result<Usage, String> {
     let [blocks, free, available] =
         [about.blocks().into(), about.blocks_free().into(), about.blocks_available().into()];
     let used_percent = used_percent(blocks, free, available).ok_or("the file system has no size")?;
-    Ok(Usage { used_percent })
+    let [inodes, free_inodes]: [u64; 2] = [about.files().into(), about.files_free().into()];
+    let inodes_percent = inodes.checked_sub(free_inodes).and_then(|used| percent(used, inodes));
+    Ok(Usage { used_percent, inodes_percent })
 }
 
 /// Used blocks in percent of those that users other than root may have, as `df` computes it.

@@ -5,7 +5,7 @@ use std::io;
 
 use super::{Probe, Setup, cpu, disk, load, mem};
 #[cfg(target_os = "linux")]
-use super::{cpu_parts, io as disk_io, net, processes, swap, uptime};
+use super::{cpu_parts, inodes, io as disk_io, net, pressure, processes, swap, uptime};
 
 /// One probe: what it is called, and what it measures.
 pub(super) struct About {
@@ -40,11 +40,13 @@ pub(super) const PROBES: &[About] = &[
     swap::ABOUT,
     load::ABOUT,
     disk::ABOUT,
+    inodes::ABOUT,
     disk_io::ABOUT,
     net::ABOUT,
     processes::ABOUT,
     uptime::ABOUT,
     cpu_parts::ABOUT,
+    pressure::ABOUT,
 ];
 #[cfg(target_os = "macos")]
 pub(super) const PROBES: &[About] = &[

@@ -40,7 +40,7 @@ fn measure(tree: &str, probes: &str, scope: Scope) -> (String, String) {
     let mut probes = Probes::new(&options).unwrap();
     let _ = probes.read(Duration::from_secs(100));
     copy(&from.join("later"), &procfs, &procfs);
-    let Reading { values, problems } = probes.read(Duration::from_secs(102));
+    let Reading { values, problems, .. } = probes.read(Duration::from_secs(102));
     let values = values.into_iter().map(|(label, value)| format!("{label} {value}\n"));
     let problems = problems.iter().map(|problem| format!("problem {problem}\n"));
     (values.chain(problems).collect(), fs::read_to_string(procfs.join("expected")).unwrap())
@@ -48,7 +48,7 @@ fn measure(tree: &str, probes: &str, scope: Scope) -> (String, String) {
 
 #[test]
 fn trees_of_several_systems_give_the_expected_values() {
-    let probes = "cpu,mem,swap,load,io,net,processes,uptime,cpu-parts";
+    let probes = "cpu,mem,swap,load,io,net,processes,uptime,cpu-parts,pressure";
     for (tree, scope) in [
         ("linux-2.6.32", Scope::Host),
         ("linux-3.10", Scope::Host),
@@ -86,7 +86,7 @@ fn value(reading: &Reading, label: &str) -> f64 {
 #[test]
 #[ignore = "needs procps"]
 fn this_machine_is_measured_as_free_and_df_have_it() {
-    let options = Options { probes: "default,disk:/tmp".parse().unwrap(), ..Options::default() };
+    let options = Options { probes: "default,disk:/tmp,inodes:/tmp".parse().unwrap(), ..Options::default() };
     let mut probes = Probes::new(&options).unwrap();
     let _ = probes.read(Duration::from_secs(1));
     let used = || {
@@ -102,7 +102,9 @@ fn this_machine_is_measured_as_free_and_df_have_it() {
     await_some("agreement with free and df", || {
         let values = probes.read(Duration::from_secs(2));
         let (mem, disk, tmp) = (value(&values, "mem"), value(&values, "disk"), value(&values, "disk:/tmp"));
-        let agrees = (mem - used()).abs() < 1.0 && disk.ceil() == full("/") && tmp.ceil() == full("/tmp");
+        let inodes = words("df", &["--output=ipcent", "/tmp"])[1].trim_end_matches('%').parse::<f64>().unwrap();
+        let inodes = (inodes - value(&values, "inodes:/tmp")).abs() <= 1.0;
+        let agrees = inodes && (mem - used()).abs() < 1.0 && disk.ceil() == full("/") && tmp.ceil() == full("/tmp");
         let uptime = words("cat", &["/proc/uptime"])[0].parse::<f64>().unwrap();
         let is_now = (0.0..2.0).contains(&(uptime - value(&values, "uptime")));
         (agrees && is_now && value(&values, "processes") >= 2.0).then_some(())
@@ -182,7 +184,7 @@ fn the_monitor_publishes_the_probes_of_its_options() {
     }
     await_some("all labels", || {
         let labels = receiver.get("/api/hosts").1["hosts"][0]["labels"].take();
-        (labels == serde_json::json!(["disk:/", "load1", "mem", "temperature"])).then_some(())
+        (labels == serde_json::json!(["disk:/", "load-per-core", "load1", "mem", "temperature"])).then_some(())
     });
     let temperature = receiver.averages("h").remove("summary:by-hour:temperature").unwrap();
     assert_eq!(temperature[0]["avg"], 21.5);
@@ -209,7 +211,7 @@ fn a_path_that_is_missing_is_reported_once_and_the_rest_is_measured() {
         let line = monitor.line();
         assert!(line.starts_with("INFO: Publish was successful"), "{line}");
     }
-    assert_eq!(receiver.get("/api/hosts").1["hosts"][0]["labels"], serde_json::json!(["load1"]));
+    assert_eq!(receiver.get("/api/hosts").1["hosts"][0]["labels"], serde_json::json!(["load-per-core", "load1"]));
 }
 
 /// A FUSE file system without a server: each call into it hangs, until the mount is dropped.
@@ -259,12 +261,12 @@ fn file_systems_and_textfiles_that_hang_hold_up_nothing() {
         probes.read(Duration::from_secs(sec))
     };
     let _ = await_some("both to hang", || Some(read()).filter(|reading| reading.problems.len() == 2));
-    let reading = await_some("the other file", || Some(read()).filter(|reading| reading.values.len() == 2));
+    let reading = await_some("the other file", || Some(read()).filter(|reading| reading.values.len() == 3));
     assert_eq!((value(&reading, "queue"), reading.problems.len()), (7.0, 2), "{reading:?}");
     assert!(reading.problems[1].ends_with("file \"a.txt\" does not answer"), "{reading:?}");
     drop((disk, file));
     let reading = await_some("both to answer", || Some(read()).filter(|reading| reading.problems.is_empty()));
-    assert_eq!((reading.values.len(), value(&reading, "queue")), (3, 7.0), "{reading:?}");
+    assert_eq!((reading.values.len(), value(&reading, "queue")), (4, 7.0), "{reading:?}");
 }
 
 #[test]
@@ -272,7 +274,7 @@ fn the_cgroup_of_this_process_can_be_measured_where_it_has_one() {
     let options = |scope| Options { probes: "cpu,mem".parse().unwrap(), scope, ..Options::default() };
     let mut probes = Probes::new(&options(Scope::Cgroup)).unwrap();
     let _ = probes.read(Duration::from_secs(1));
-    let Reading { values, problems } = probes.read(Duration::from_secs(2));
+    let Reading { values, problems, .. } = probes.read(Duration::from_secs(2));
     // The root of version 2 has no figures, and the file that is missing is reported.
     assert_eq!(values.len() + problems.len(), 2, "{values:?} {problems:?}");
     assert!(values.iter().all(|(_, value)| (0.0..=1000.0).contains(value)), "{values:?}");
