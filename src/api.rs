@@ -77,6 +77,12 @@ impl Api {
         &self.ingest
     }
 
+    /// Seconds since the Unix epoch by the receiver's clock, for [`Api::route`] and [`Api::reply`].
+    #[must_use]
+    pub fn now_sec(&self) -> u64 {
+        self.ingest.clock().now_sec()
+    }
+
     /// Decides who may submit and remove.
     #[must_use]
     pub fn authorizer(&self) -> &Authorizer {
@@ -226,7 +232,7 @@ impl Api {
         if let Some(error) = self.ingest.store().unavailable() {
             return Some(error.to_string());
         }
-        self.liveness_error()
+        self.ingest.clock().error().or_else(|| self.liveness_error())
     }
 
     /// Why this process should be restarted, if so: only errors that a restart clears.
@@ -587,7 +593,7 @@ mod tests {
         }
         let expected = json!({"summary:by-minute:cpu": {
             "averages": [{"start-sec": 1_465_001_760, "end-sec": 1_465_001_820, "interval-size-sec": 60,
-                "num-samples": 5, "avg": 4.98, "min": 4.8, "max": 5.2}],
+                "num-samples": 5, "avg": 4.98, "mean": 4.9799999999999995, "min": 4.8, "max": 5.2}],
             "start": 1_464_998_160, "end": NOW, "timeslice-size-sec": 60, "average-count": 1}});
         assert_eq!(ask(&api, "GET", "/api/perf/jarvis/by-minute:cpu", ""), (200, expected));
     }

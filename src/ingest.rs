@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::auth::{AuthError, Authorizer, Principal};
+use crate::clock::ReceiverClock;
 use crate::sample::line::{Decoder, LineHead, Precision};
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey, Sample, SampleRef};
 use crate::stats::Stats;
@@ -80,13 +81,26 @@ pub struct Ingest {
     store: Arc<Store>,
     authorizer: Authorizer,
     stats: Arc<Stats>,
+    clock: Arc<ReceiverClock>,
 }
 
 impl Ingest {
     /// Records into `store` what `authorizer` lets pass, and counts in `stats`.
     #[must_use]
     pub fn new(store: Arc<Store>, authorizer: Authorizer, stats: Arc<Stats>) -> Self {
-        Self { store, authorizer, stats }
+        Self { store, authorizer, stats, clock: Arc::default() }
+    }
+
+    /// The same by `clock`.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<ReceiverClock>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// The receiver's clock.
+    #[must_use]
+    pub fn clock(&self) -> &ReceiverClock {
+        &self.clock
     }
 
     /// Decides who may submit and remove.
@@ -161,7 +175,7 @@ impl Ingest {
         now: u64,
     ) -> Result<RecordOutcome, IngestError> {
         self.authorize(principal, sample.host, now).map_err(IngestError::Untrusted)?;
-        check_ahead(sample.epoch, now)?;
+        self.check_epoch(sample.host, sample.epoch, now)?;
         let recorded = self.store.record(sample, key, now).map_err(IngestError::Store)?;
         self.count(&recorded);
         self.check_cap(recorded)
@@ -203,7 +217,11 @@ impl Ingest {
                 let head = line.and_then(|line| decoder.decode(line)).map_err(IngestError::Malformed);
                 let checked = head.and_then(|head| {
                     self.authorize(principal, &head.host, now).map_err(IngestError::Untrusted)?;
-                    check_ahead(head.epoch, now).map(|()| head)
+                    // A line without a time says nothing of the clock of its host.
+                    if head.has_time {
+                        self.check_epoch(&head.host, head.epoch, now)?
+                    };
+                    Ok(head)
                 });
                 match checked {
                     Ok(head) => heads.push((number, head, first..decoder.values.len())),
@@ -267,6 +285,13 @@ impl Ingest {
         self.store.wait_durable()
     }
 
+    /// Refuses an epoch that is too far ahead. The clock hears of it all the same.
+    fn check_epoch(&self, host: &str, epoch: u64, now: u64) -> Result<(), IngestError> {
+        self.clock.hear(host, epoch);
+        let by_sec = epoch.saturating_sub(now);
+        if by_sec > AHEAD_SEC_MAX { Err(IngestError::Ahead { by_sec }) } else { Ok(()) }
+    }
+
     fn count(&self, recorded: &RecordOutcome) {
         self.stats.stored.add(recorded.stored);
         self.stats.expired.add(recorded.expired);
@@ -286,11 +311,6 @@ impl Ingest {
 /// Whether the cap has refused all of a sample.
 fn is_capped(recorded: &RecordOutcome) -> bool {
     recorded.stored == 0 && recorded.refused > 0
-}
-
-fn check_ahead(epoch: u64, now: u64) -> Result<(), IngestError> {
-    let by_sec = epoch.saturating_sub(now);
-    if by_sec > AHEAD_SEC_MAX { Err(IngestError::Ahead { by_sec }) } else { Ok(()) }
 }
 
 #[cfg(test)]

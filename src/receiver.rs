@@ -1,30 +1,28 @@
 //! The receiver: wires the store, the API, the servers, and the maintenance of the store.
 
+mod maintenance;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::api::{Api, Role};
 use crate::auth::{self, Authorizer, ReadAccess};
-use crate::clock::unix_now_sec;
+use crate::clock::ReceiverClock;
 use crate::ingest::Ingest;
 use crate::listeners::{self, MessageListeners};
 use crate::metrics;
 use crate::server::Server;
 use crate::stats::Stats;
-use crate::store::{ClockStepGuard, Location, Store, StoreError};
+use crate::store::{Location, Store};
 use crate::supervisor::spawn_supervised;
 #[cfg(feature = "tls")]
 use crate::tls;
+use maintenance::Maintenance;
 
-/// Time between two runs of the maintenance. A restart reads the samples of that time from the log again.
-const MAINTENANCE_EVERY: Duration = Duration::from_secs(30);
-/// Number of sweeps between two searches of the disk for what has left its window.
-const SWEEPS_PER_DISK_EXPIRY: usize = 20;
 /// Longest time that a stop waits for open requests.
 const STOP_WITHIN: Duration = Duration::from_secs(4);
 
@@ -75,12 +73,17 @@ impl Receiver {
     /// # Errors
     /// When the store cannot be opened, a file cannot be used, or an address cannot be listened on. The message names it.
     pub fn start(options: &Options) -> io::Result<Self> {
-        let store = Store::open(&options.store, options.series_max, unix_now_sec()).map_err(io::Error::other)?;
+        let directory = options.store.directory().map(ToOwned::to_owned);
+        let clock = Arc::new(ReceiverClock::start(directory.as_deref()));
+        let store = Store::open(&options.store, options.series_max, clock.now_sec()).map_err(io::Error::other)?;
+        if let Some(time_ms) = store.time_ms() {
+            clock.follow(time_ms);
+        }
         let (store, stats) = (Arc::new(store), Arc::new(Stats::default()));
         let authorizer = Authorizer::from_options(&options.auth).map_err(io::Error::other)?;
         let anyone_may_submit = authorizer.allows_all() && !options.bind.is_loopback();
         let readers = ReadAccess::from_options(&options.auth).map_err(io::Error::other)?;
-        let ingest = Arc::new(Ingest::new(store.clone(), authorizer, stats.clone()));
+        let ingest = Arc::new(Ingest::new(store.clone(), authorizer, stats.clone()).with_clock(clock.clone()));
         // Of receivers that share a store, those that serve summaries have the hosts' values in /metrics.
         let hosts_max = if options.role == Role::Intake { 0 } else { options.metrics_hosts_max };
         let metrics = metrics::Options { hosts_max, store_kind: options.store.kind() };
@@ -113,14 +116,9 @@ impl Receiver {
             log::warn!("Anyone who reaches this receiver may submit and delete; see --trust and --token-key");
         }
         let (stop_maintenance, stopped) = mpsc::channel();
-        let (maintained, is_shared) = (store.clone(), options.store.is_shared());
-        let maintenance = spawn_maintenance(&stats, move || {
-            if is_shared {
-                // Counts the series that other receivers have stored.
-                maintained.sweep(unix_now_sec());
-            }
-            maintain(&stopped, &maintained);
-        })?;
+        let is_shared = options.store.is_shared();
+        let maintenance = Maintenance { store: store.clone(), clock, stats: stats.clone(), directory, is_shared };
+        let maintenance = maintenance.spawn(stopped)?;
         if store.is_synced() {
             let synced = store.clone();
             // The thread ends with the process. The stop makes the rest durable.
@@ -174,51 +172,5 @@ impl Receiver {
             log::error!("What was received last may be lost: {unavailable}");
         }
         log::info!("Receiver stopped: {}", self.stats);
-    }
-}
-
-/// Starts the maintenance thread. If it panics, the process is not well: it may have left the store half changed.
-fn spawn_maintenance(stats: &Arc<Stats>, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    let stats = stats.clone();
-    thread::Builder::new().name("maintenance".into()).spawn(move || {
-        if catch_unwind(AssertUnwindSafe(run)).is_err() {
-            stats.maintenance_ended.add(1);
-        }
-    })
-}
-
-fn maintain(stopped: &mpsc::Receiver<()>, store: &Store) {
-    let log_error = |result: Result<(), StoreError>| {
-        if let Err(error) = result {
-            log::error!("Maintenance of the store failed: {error}");
-        }
-    };
-    // The next restart need not read again what this one has read.
-    log_error(store.checkpoint());
-    let (mut guard, started, mut sweeps) = (ClockStepGuard::default(), Instant::now(), 0);
-    while stopped.recv_timeout(MAINTENANCE_EVERY) == Err(RecvTimeoutError::Timeout) {
-        let now = unix_now_sec();
-        log_error(store.checkpoint());
-        if guard.is_open(now, started.elapsed().as_secs()) {
-            store.sweep(now);
-            sweeps += 1;
-            if sweeps % SWEEPS_PER_DISK_EXPIRY == 0 {
-                log_error(store.expire_disk(now));
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_of_the_maintenance_is_counted() {
-        let stats = Arc::new(Stats::default());
-        spawn_maintenance(&stats, || ()).unwrap().join().unwrap();
-        assert_eq!(stats.maintenance_ended.get(), 0);
-        spawn_maintenance(&stats, || panic!("this is a test")).unwrap().join().unwrap();
-        assert_eq!(stats.maintenance_ended.get(), 1);
     }
 }

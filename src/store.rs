@@ -12,7 +12,7 @@ mod redis;
 mod series_table;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use smol_str::SmolStr;
 
@@ -26,13 +26,6 @@ use redis::Redis;
 
 /// Seconds without a sample after which a host is down, unless ten of its intervals are longer.
 const DOWN_SEC: u64 = 60;
-
-/// Steps of the wall clock beyond this delay the sweep.
-const CLOCK_STEP_SEC: u64 = 300;
-/// Shortest delay of the sweep after such a step, so that a clock that is wrong for a moment expires nothing.
-const CLOCK_STEP_WAIT_SEC: u64 = 300;
-/// Longest delay of the sweep: nothing is kept for longer than this because of a step.
-const CLOCK_STEP_WAIT_SEC_MAX: u64 = 25 * 3600;
 
 /// Where a store keeps its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +53,15 @@ impl Location {
             Self::Directory { .. } => "directory",
             #[cfg(feature = "redis")]
             Self::Redis(_) => "redis",
+        }
+    }
+
+    /// The directory, if it is one.
+    #[must_use]
+    pub fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Directory { path, .. } => Some(path),
+            _ => None,
         }
     }
 
@@ -425,6 +427,17 @@ impl Store {
         }
     }
 
+    /// The clock of a store that receivers share, in milliseconds since the Unix epoch; `None` if the store has none or does
+    /// not answer.
+    #[must_use]
+    pub fn time_ms(&self) -> Option<i64> {
+        match &self.0 {
+            Kind::MemoryStore(_) => None,
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.time_ms(),
+        }
+    }
+
     /// How many series it holds; where it is shared, about how many.
     #[must_use]
     pub fn series_count(&self) -> usize {
@@ -473,72 +486,5 @@ impl Store {
             #[cfg(feature = "redis")]
             Kind::Redis(_) => None,
         }
-    }
-}
-
-/// Says when a sweep may run: not while the wall clock may be wrong.
-///
-/// A step of it makes what is held look older than it is, or younger. So nothing is let go of for as long as the steps
-/// since are wide together: a clock that is put right meanwhile has cost nothing that was there, and one that stays has
-/// let everything grow as old as it looks.
-#[derive(Debug, Default)]
-pub struct ClockStepGuard {
-    last: Option<(u64, u64)>,
-    /// All steps together since the gate was open, in seconds.
-    stepped_sec: i64,
-    closed_until_sec: u64,
-}
-
-impl ClockStepGuard {
-    /// Whether a sweep may run at this reading of the wall clock and of a monotonic clock, both in seconds.
-    pub fn is_open(&mut self, wall_sec: u64, monotonic_sec: u64) -> bool {
-        if monotonic_sec >= self.closed_until_sec {
-            self.stepped_sec = 0;
-        }
-        if let Some((wall_before_sec, monotonic_before_sec)) = self.last {
-            let expected_sec = wall_before_sec.saturating_add(monotonic_sec.saturating_sub(monotonic_before_sec));
-            if wall_sec.abs_diff(expected_sec) > CLOCK_STEP_SEC {
-                let step_sec = wall_sec.cast_signed().saturating_sub_unsigned(expected_sec);
-                self.stepped_sec = self.stepped_sec.saturating_add(step_sec);
-                let wait_sec = self.stepped_sec.unsigned_abs().clamp(CLOCK_STEP_WAIT_SEC, CLOCK_STEP_WAIT_SEC_MAX);
-                self.closed_until_sec = monotonic_sec + wait_sec;
-                log::warn!("Clock stepped by {step_sec:+} seconds: nothing expires for the next {wait_sec}");
-            }
-        }
-        self.last = Some((wall_sec, monotonic_sec));
-        monotonic_sec >= self.closed_until_sec
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: u64 = 1_465_001_814;
-
-    #[test]
-    fn a_clock_step_holds_the_sweep_for_as_long_as_it_is_wide() {
-        let mut gate = ClockStepGuard::default();
-        assert!(gate.is_open(NOW, 100));
-        assert!(gate.is_open(NOW + 60, 160));
-        assert!(gate.is_open(NOW + 420, 220), "a step of five minutes is let pass");
-        assert!(!gate.is_open(NOW + 7680, 280), "two hours ahead");
-        assert!(!gate.is_open(NOW + 14_879, 7479));
-        assert!(gate.is_open(NOW + 14_880, 7480));
-        assert!(!gate.is_open(NOW + 11_340, 7540), "a step back holds it too");
-        assert!(gate.is_open(NOW + 14_940, 11_140));
-    }
-
-    #[test]
-    fn a_clock_that_is_put_right_holds_the_sweep_for_five_minutes_more() {
-        let mut gate = ClockStepGuard::default();
-        assert!(gate.is_open(NOW, 100));
-        assert!(!gate.is_open(NOW + 86_430, 130), "a day ahead");
-        assert!(!gate.is_open(NOW + 60, 160), "and back");
-        assert!(!gate.is_open(NOW + 359, 459));
-        assert!(gate.is_open(NOW + 360, 460));
-        assert!(!gate.is_open(u64::MAX, 490), "however wide the step");
-        assert!(!gate.is_open(u64::MAX, 490 + CLOCK_STEP_WAIT_SEC_MAX - 1));
-        assert!(!gate.is_open(0, 520));
     }
 }

@@ -232,10 +232,11 @@ impl Series {
         self.rings.iter_mut().for_each(|ring| ring.changed_from = 0);
     }
 
-    /// Removes the intervals that have left their windows at `now`, and returns whether nothing is left.
+    /// Removes the intervals that have left their windows at `now`, and those that no sample can be in yet: they were
+    /// recorded while the clock was ahead. Returns whether nothing is left.
     pub fn expire(&mut self, now: u64) -> bool {
         for (window, ring) in WINDOWS.iter().zip(&mut self.rings) {
-            ring.expire(window.oldest(now));
+            ring.expire(window.oldest(now), window.number(now.saturating_add(AHEAD_SEC_MAX)));
         }
         self.rings.iter().all(Ring::is_empty)
     }
@@ -304,11 +305,12 @@ mod tests {
                     .map(|(_, value)| *value)
                     .collect();
                 if !held.is_empty() {
-                    let avg = round2(held.iter().sum::<f64>() / held.len() as f64);
+                    let mean = held.iter().sum::<f64>() / held.len() as f64;
+                    let avg = round2(mean);
                     let min = held.iter().copied().fold(f64::INFINITY, f64::min);
                     let max = held.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                     averages.push(json!({"start-sec": from, "end-sec": to, "interval-size-sec": window.interval_sec,
-                        "num-samples": held.len(), "avg": avg, "min": min, "max": max}));
+                        "num-samples": held.len(), "avg": avg, "mean": mean, "min": min, "max": max}));
                 }
             }
             let averages = averages.split_off(averages.len().saturating_sub(60));
@@ -456,7 +458,10 @@ mod tests {
                     answer.as_object_mut().unwrap().values_mut().flat_map(|s| s["averages"].as_array_mut().unwrap())
                 {
                     let average = average.as_object_mut().unwrap();
-                    assert!(average.remove("min").unwrap().as_f64() <= average.remove("max").unwrap().as_f64());
+                    let mut number = |name| average.remove(name).unwrap().as_f64().unwrap();
+                    let (min, mean, max) = (number("min"), number("mean"), number("max"));
+                    assert!(min <= mean && mean <= max);
+                    assert_eq!(Some(round2(mean)), average["avg"].as_f64());
                 }
                 assert_eq!(&answer, expected, "{}: {host}", vector["name"]);
             }
@@ -485,6 +490,21 @@ mod tests {
             let counted = averages.as_array().unwrap().iter().map(|average| average["num-samples"].as_u64().unwrap());
             assert!(counted.sum::<u64>() >= 600, "{ahead}: {averages}");
         }
+    }
+
+    #[test]
+    fn what_was_recorded_ahead_of_a_clock_that_was_set_back_expires() {
+        for ahead in [600, 7200, 3 * 86_400] {
+            let mut series = recorded(&[(NOW + ahead, 9.0), (NOW + ahead + 60, 9.0)], NOW + ahead + 60);
+            assert!(series.expire(NOW - 3600), "{ahead}");
+        }
+        // What the ring still has of before stays.
+        let mut series = recorded(&[(NOW, 5.0)], NOW);
+        series.record(&SampleTime::new(NOW + 7200, NOW + 7200), 9.0);
+        series.expire(NOW);
+        assert_eq!(answer(&series, NOW)["summary:by-hour:cpu"]["averages"][0]["max"], 5.0);
+        let mut series = recorded(&[(NOW + AHEAD_SEC_MAX, 1.0)], NOW);
+        assert!(!series.expire(NOW), "five minutes ahead are allowed");
     }
 
     #[test]

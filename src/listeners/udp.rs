@@ -8,7 +8,6 @@ use std::time::Instant;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::batch::{Batch, DRAIN_WITHIN, DropReporter, FAILED_PAUSE, MESSAGE_BYTES_MAX, POLL_EVERY};
-use crate::clock::unix_now_sec;
 use crate::ingest::Ingest;
 
 /// Datagrams read by one system call.
@@ -66,7 +65,7 @@ impl Socket {
             batch.clear();
             let received = buffer.receive(&self.socket, is_closing, |datagram| match datagram {
                 Datagram::Whole(text) => {
-                    batch.push(text, ingest, *received_at.get_or_insert_with(unix_now_sec), &mut drops);
+                    batch.push(text, ingest, *received_at.get_or_insert_with(|| ingest.clock().now_sec()), &mut drops);
                 }
                 Datagram::Truncated => {
                     drops.truncated += 1;

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::batch::{Batch, DRAIN_WITHIN, DropReporter, FAILED_PAUSE, MESSAGE_BYTES_MAX, POLL_EVERY};
-use crate::clock::unix_now_sec;
 use crate::ingest::{Ingest, IngestError};
 
 /// Messages of one peer that wait in this process: 32 MB of the longest. libzmq counts whole messages only, and has no
@@ -77,7 +76,7 @@ impl Socket {
     ) -> zmq::Result<u64> {
         batch.clear();
         self.socket.recv(message, 0)?;
-        let received_at = unix_now_sec();
+        let received_at = ingest.clock().now_sec();
         batch.push(message, ingest, received_at, drops);
         while batch.len() < BATCH_MESSAGES_MAX && self.socket.recv(message, zmq::DONTWAIT).is_ok() {
             batch.push(message, ingest, received_at, drops);
@@ -94,7 +93,7 @@ impl Socket {
             let selected =
                 |number: usize| waiting.as_ref().is_none_or(|waiting| waiting.binary_search(&number).is_ok());
             let mut again = Vec::new();
-            batch.submit(ingest, received_at, unix_now_sec(), selected, |number, error| match error {
+            batch.submit(ingest, received_at, ingest.clock().now_sec(), selected, |number, error| match error {
                 IngestError::Store(error) if !error.is_uncertain && !is_closing => {
                     drops.failed = Some(format!("messages wait: {error}"));
                     again.push(number);

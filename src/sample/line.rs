@@ -50,7 +50,7 @@ pub struct Line<'a> {
 /// A message that names the part of the line and the limit.
 pub fn decode_line(line: &str, precision: Precision, now: u64) -> Result<Line<'_>, String> {
     let mut decoder = Decoder::new(precision, now);
-    let LineHead { host, epoch, strings } = decoder.decode(line)?;
+    let LineHead { host, epoch, strings, .. } = decoder.decode(line)?;
     Ok(Line { sample: Sample { host, epoch, values: decoder.values }, strings })
 }
 
@@ -63,6 +63,8 @@ pub struct LineHead<'a> {
     pub epoch: u64,
     /// How many of its fields are strings.
     pub strings: usize,
+    /// Whether the line has a time of its own.
+    pub has_time: bool,
 }
 
 /// Decodes the lines of one text, each as [`decode_line`] does.
@@ -95,7 +97,7 @@ impl<'a> Decoder<'a> {
     pub fn decode(&mut self, line: &'a str) -> Result<LineHead<'a>, String> {
         let first = self.values.len();
         if let Some(host) = fast_path::read(line, self.latest.0, &mut self.values, first) {
-            return Ok(LineHead { host: Cow::Borrowed(host), epoch: self.latest.1, strings: 0 });
+            return Ok(LineHead { host: Cow::Borrowed(host), epoch: self.latest.1, strings: 0, has_time: true });
         }
         self.values.truncate(first);
         self.decode_from(line, first).inspect_err(|_| self.values.truncate(first))
@@ -126,7 +128,8 @@ impl<'a> Decoder<'a> {
             let epoch = if time.is_empty() { self.now } else { time::parse(time, self.precision)? };
             self.latest = (cursor.rest(), epoch);
         }
-        Ok(LineHead { host: series.host, epoch: self.latest.1, strings })
+        let has_time = !self.latest.0.is_empty();
+        Ok(LineHead { host: series.host, epoch: self.latest.1, strings, has_time })
     }
 }
 

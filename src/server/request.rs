@@ -13,7 +13,6 @@ use tiny_http::{HTTPVersion, Header, Method, Request, Response, StatusCode};
 
 use super::RECEIVE_SEC_MAX;
 use crate::api::{Api, ClientTransport, HEAD_BYTES_MAX, Reply, RequestHead};
-use crate::clock::unix_now_sec;
 use crate::http::{self, Body};
 
 /// Bodies up to this many bytes are in memory when tiny_http hands a request over (`tiny_http::request`).
@@ -95,11 +94,11 @@ fn find_reply(api: &Api, request: &mut Request) -> Result<Reply, Reply> {
     }
     let address = request.remote_addr().map(SocketAddr::ip);
     let head = RequestHead::new(request.method().as_str(), request.url(), ClientTransport::Plain, address, headers);
-    let route = api.route(&head, unix_now_sec())?;
+    let route = api.route(&head, api.now_sec())?;
     let is_chunked = header(request.headers(), "Transfer-Encoding").is_some();
     let body = http::body(&route, request.body_length(), is_chunked)?;
     let body = read_body(request, &body, route.body_bytes_max(), route.is_compressed())?;
-    Ok(api.reply(&route, &body, unix_now_sec()))
+    Ok(api.reply(&route, &body, api.now_sec()))
 }
 
 /// The headers of a request, as names and values.

@@ -294,6 +294,11 @@ impl Redis {
         Ok(true)
     }
 
+    /// The clock of one of its servers, in milliseconds since the Unix epoch; `None` if that does not answer.
+    pub(super) fn time_ms(&self) -> Option<i64> {
+        layout::read_time_ms(&self.ask(&[layout::time()]).pop()?.ok()?)
+    }
+
     /// Removes expired hosts from the index, and counts the series of the others. The keys of a host expire by
     /// themselves. Where Redis does not answer, the next sweep does this.
     pub(super) fn sweep(&self, now: u64) {

@@ -30,7 +30,9 @@ struct Average {
     end_sec: u64,
     interval_size_sec: u64,
     num_samples: u32,
+    /// The mean, rounded by [`round2`].
     avg: f64,
+    mean: f64,
     min: f64,
     max: f64,
 }
@@ -43,6 +45,7 @@ impl Average {
             interval_size_sec: window.interval_sec,
             num_samples: bucket.count,
             avg: round2(bucket.mean()),
+            mean: bucket.mean(),
             min: bucket.min,
             max: bucket.max,
         }

@@ -192,8 +192,11 @@ impl Ring {
         }
     }
 
-    /// Removes everything before interval `oldest` and frees its memory.
-    pub(super) fn expire(&mut self, oldest: u64) {
+    /// Removes everything before interval `oldest` and after interval `newest_possible`, and frees its memory.
+    pub(super) fn expire(&mut self, oldest: u64, newest_possible: u64) {
+        if self.newest > newest_possible {
+            self.remove_after(newest_possible);
+        }
         self.trim(oldest);
         if self.newest < oldest {
             *self = Self::default();

@@ -9,7 +9,6 @@ use std::time::Duration;
 use super::budget::{Budget, Taken};
 use super::deadline::Deadline;
 use crate::api::{Api, ClientTransport, HEAD_BYTES_MAX, Reply, RequestHead, Route};
-use crate::clock::unix_now_sec;
 use crate::http::{self, Body};
 
 /// Longest silence between two requests.
@@ -164,7 +163,7 @@ impl<'a, S: Read + Write> Connection<'a, S> {
             return Err(refused(417, "header Expect: only 100-continue is known here"));
         }
         self.deadline.set(BODY_WITHIN);
-        let (reply, _memory) = match self.api.route(&head, unix_now_sec()) {
+        let (reply, _memory) = match self.api.route(&head, self.api.now_sec()) {
             Ok(route) => self.reply(&route, length, is_chunked, expects.is_some())?,
             Err(reply) => {
                 // A short body is on its way, most likely, and the connection good for another request.
@@ -210,7 +209,7 @@ impl<'a, S: Read + Write> Connection<'a, S> {
         let needs_turn = route.is_compressed() || route.is_read();
         let _turn = needs_turn.then(|| self.budget.turn(TURN_WITHIN).ok_or_else(busy)).transpose()?;
         let body = chunks.as_deref().unwrap_or(&self.buffer[..in_buffer]);
-        let reply = self.api.reply(route, body, unix_now_sec());
+        let reply = self.api.reply(route, body, self.api.now_sec());
         self.buffer.drain(..in_buffer);
         self.buffer.shrink_to(READ_BYTES);
         let memory = self.memory_for(reply.body.len());

@@ -10,6 +10,8 @@ mod browsers;
 #[cfg(feature = "tls")]
 mod certificates;
 mod checking;
+#[cfg(feature = "disk")]
+mod clocks;
 mod command_line;
 #[cfg(all(feature = "disk", feature = "tls"))]
 mod docs;

@@ -19,7 +19,7 @@ fn a_reporting_node_is_summarised_as_the_reference_does() {
     let end = summary["end"].as_u64().unwrap();
     let expected = json!({"summary:by-minute:cpu": {
         "averages": [{"start-sec": minute, "end-sec": minute + 60, "interval-size-sec": 60, "num-samples": 5,
-            "avg": 4.98, "min": 4.8, "max": 5.2}],
+            "avg": 4.98, "mean": 4.9799999999999995, "min": 4.8, "max": 5.2}],
         "start": (end - 3600) / 60 * 60, "end": end, "timeslice-size-sec": 60, "average-count": 1}});
     assert_eq!((status, &answer), (200, &expected));
     assert!(end.abs_diff(now()) <= 5);

@@ -92,7 +92,7 @@ fn the_loop_of_lizmons_readme_prints_the_averages() {
         printed.contains("num-samples").then_some(printed)
     });
     let keys: Vec<&str> = printed.lines().filter_map(|line| line.trim().strip_prefix('"')?.split('"').next()).collect();
-    let average = ["start-sec", "end-sec", "interval-size-sec", "num-samples", "avg", "min", "max"];
+    let average = ["start-sec", "end-sec", "interval-size-sec", "num-samples", "avg", "mean", "min", "max"];
     let expected = [
         &["summary:by-minute:cpu", "start", "end", "averages"],
         &average[..],

@@ -238,6 +238,19 @@ pub(super) fn listed(part: u16) -> Command {
     index_command(part, redis::cmd("HGETALL").arg(index_key(part)), false)
 }
 
+/// Asks a server for its time.
+pub(super) fn time() -> Command {
+    index_command(0, &redis::cmd("TIME"), false)
+}
+
+/// Reads the reply to [`time`]: milliseconds since the Unix epoch.
+pub(super) fn read_time_ms(reply: &Value) -> Option<i64> {
+    let Value::Array(parts) = reply else { return None };
+    let [sec, us] = parts.as_slice() else { return None };
+    let number = |value| text(value)?.parse::<i64>().ok();
+    number(sec)?.checked_mul(1000)?.checked_add(number(us)? / 1000)
+}
+
 pub(super) fn sweep(scripts: &Scripts, part: u16, now: u64) -> Command {
     let mut command = redis::cmd("EVALSHA");
     command.arg(&scripts.sweep).arg(1).arg(index_key(part)).arg(now);
@@ -384,6 +397,17 @@ fn text(value: &Value) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_of_a_server_is_read() {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let time = |parts: &[&str]| read_time_ms(&Value::Array(parts.iter().map(|part| text(part)).collect()));
+        assert_eq!(time(&["1465001814", "123999"]), Some(1_465_001_814_123));
+        for parts in [&[][..], &["1"], &["1", "2", "3"], &["x", "2"], &["9223372036854775807", "0"]] {
+            assert_eq!(time(parts), None, "{parts:?}");
+        }
+        assert_eq!(read_time_ms(&Value::Int(1)), None);
+    }
 
     #[test]
     fn the_keys_of_a_host_are_in_one_slot_whatever_its_name() {

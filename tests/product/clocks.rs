@@ -1,0 +1,87 @@
+//! A receiver whose wall clock differs from what its last run's mark says.
+
+use std::fs;
+use std::path::Path;
+
+use lizm::sample::Sample;
+use lizm::store::{Location, Store};
+use nix::sys::signal::Signal;
+
+use crate::harness::{Served, await_some, now};
+
+const DAY_SEC: u64 = 86_400;
+
+/// A directory with a sample of each of the 30 minutes before `then`, and a mark of another boot at `then`.
+fn store_of(directory: &Path, then: u64) {
+    let location = Location::Directory { path: directory.to_owned(), fsync_always: false };
+    let store = Store::open(&location, 100, then).unwrap();
+    for minute in 0..30 {
+        let sample = Sample { host: "old".into(), epoch: then - 60 * minute, values: vec![("v".into(), 1.0)] };
+        assert_eq!(store.record(sample.view(), None, then).unwrap().stored, 1);
+    }
+    store.sync_now().unwrap();
+    drop(store);
+    fs::write(directory.join("clock"), format!("{} 5000 another-boot\n", then * 1000)).unwrap();
+}
+
+fn status_of(receiver: &Served, host: &str, epoch: u64) -> u16 {
+    receiver.post(&format!("/api/perf/{host}/{epoch}"), "{\"v\":1}").0
+}
+
+#[test]
+fn a_wall_clock_that_nothing_confirms_expires_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let then = now() - 2 * DAY_SEC;
+    store_of(directory.path(), then);
+    let receiver = Served::start(&["--store", directory.path().to_str().unwrap()]);
+    receiver.process.line_with("WARNING: Clock of this machine has jumped by +1728");
+    assert_eq!(receiver.samples("old", "v"), 30);
+    // A monitor on this machine has the same clock.
+    assert_eq!(status_of(&receiver, "old", now()), 422);
+    assert_eq!(receiver.post("/write", &format!("perf,host=old v=1 {}", now())).0, 400);
+    assert_eq!(status_of(&receiver, "old", then + 1), 200);
+    assert_eq!(receiver.post("/write", "perf,host=old v=1").0, 204);
+    assert_eq!(receiver.samples("old", "v"), 32);
+    // The receiver's clock outlives it.
+    receiver.process.kill();
+    let receiver = Served::start(&["--store", directory.path().to_str().unwrap()]);
+    assert_eq!((receiver.samples("old", "v"), status_of(&receiver, "old", now())), (32, 422));
+}
+
+#[test]
+fn three_hosts_confirm_the_wall_clock() {
+    let directory = tempfile::tempdir().unwrap();
+    store_of(directory.path(), now() - 2 * DAY_SEC);
+    let receiver = Served::start(&["--store", directory.path().to_str().unwrap()]);
+    await_some("all three to be stored", || {
+        let statuses = ["a", "b", "c"].map(|host| status_of(&receiver, host, now()));
+        (statuses == [200; 3]).then_some(())
+    });
+    receiver.process.line_with("INFO: Clock of this machine is believed: 3 hosts agree with it");
+    assert!(receiver.averages("old").is_empty(), "the outage was real");
+    let (status, lines) = receiver.process.stop(Signal::SIGTERM);
+    assert!(status.success(), "{lines:?}");
+    let receiver = Served::start(&["--store", directory.path().to_str().unwrap()]);
+    assert_eq!((receiver.samples("a", "v"), status_of(&receiver, "a", now())), (1, 200));
+}
+
+#[test]
+fn an_empty_store_follows_the_wall_clock() {
+    let directory = tempfile::tempdir().unwrap();
+    for mark in ["7000 5000 another-boot\n", "99999999999000 5000 another-boot\n", "damaged"] {
+        fs::write(directory.path().join("clock"), mark).unwrap();
+        let receiver = Served::start(&["--store", directory.path().to_str().unwrap()]);
+        await_some("the wall clock to be followed", || (status_of(&receiver, "h", now()) == 200).then_some(()));
+        await_some("a sample in the window", || (receiver.samples("h", "v") > 0).then_some(()));
+        assert_eq!(receiver.delete("/api/perf/h").0, 200);
+    }
+}
+
+#[test]
+fn a_receiver_that_refuses_all_samples_as_ahead_suspects_its_own_clock() {
+    let receiver = Served::start(&[]);
+    assert_eq!(status_of(&receiver, "h", now() + 3600), 422);
+    receiver.process.line_with("it is likely that its own clock is behind");
+    assert_eq!(status_of(&receiver, "h", now() - 2 * DAY_SEC), 200);
+    receiver.process.line_with("WARNING: 1 values were too old for every summary");
+}
