@@ -308,13 +308,13 @@ impl Api {
     #[cfg(not(feature = "tls"))]
     #[expect(clippy::unused_self, reason = "with the feature tls it is used")]
     fn certificate_owner(&self, _: ClientTransport<'_>, _: u64) -> Result<Principal, Reply> {
-        Err(Reply::error(403, &format!("token: {}", crate::auth::WITHOUT_TLS)))
+        Err(Reply::error(403, &format!("token: {}", crate::features::WITHOUT_TLS)))
     }
 
     #[cfg(not(feature = "tls"))]
     #[expect(clippy::unused_self, reason = "with the feature tls it is used")]
     fn issue_token(&self, _: &Principal, _: u64) -> Reply {
-        Reply::error(403, &format!("token: {}", crate::auth::WITHOUT_TLS))
+        Reply::error(403, &format!("token: {}", crate::features::WITHOUT_TLS))
     }
 }
 

@@ -37,9 +37,6 @@ pub(crate) use pem::{certificates, private_key, sentence};
 #[cfg(feature = "tls")]
 pub use token::{IssuedToken, Keys, TOKEN_BYTES_MAX, Tokens, check_token_host};
 
-/// What to do where tokens, certificates or passwords are asked of a program that was built without them.
-pub const WITHOUT_TLS: &str = "this lizm was built without the feature tls; cargo build --release has it";
-
 /// What a datagram or a message with a token begins with. The token ends with the line.
 pub const TOKEN_LINE: &str = "Authorization: Bearer ";
 
@@ -93,7 +90,7 @@ impl Authorizer {
         match &options.token_key {
             None => Ok(Self::allow_all()),
             #[cfg(not(feature = "tls"))]
-            Some(_) => Err(WITHOUT_TLS.to_owned()),
+            Some(_) => Err(crate::features::WITHOUT_TLS.to_owned()),
             #[cfg(feature = "tls")]
             Some(file) => {
                 let tokens = Tokens::open(file, options.token_valid)?;
@@ -204,7 +201,7 @@ impl ReadAccess {
         match &options.read_password {
             None => Ok(Self::Anyone),
             #[cfg(not(feature = "tls"))]
-            Some(_) => Err(WITHOUT_TLS.to_owned()),
+            Some(_) => Err(crate::features::WITHOUT_TLS.to_owned()),
             #[cfg(feature = "tls")]
             Some(file) => Ok(Self::WithPassword(PasswordAccess {
                 password: Password::open(file)?,
@@ -250,7 +247,7 @@ impl ReadAccess {
 /// In this build there are no passwords.
 #[cfg(not(feature = "tls"))]
 pub fn basic(_: &std::path::Path) -> Result<String, String> {
-    Err(WITHOUT_TLS.to_owned())
+    Err(crate::features::WITHOUT_TLS.to_owned())
 }
 
 /// The token in a header `Authorization`, if it is of the scheme Bearer (RFC 6750, 2.1).

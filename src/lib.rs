@@ -22,6 +22,7 @@ pub mod api;
 pub mod auth;
 pub mod client;
 pub mod clock;
+pub mod features;
 mod http;
 pub mod ingest;
 pub mod listeners;

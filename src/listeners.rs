@@ -16,9 +16,6 @@ use std::thread::JoinHandle;
 use crate::ingest::Ingest;
 use crate::supervisor::spawn_supervised;
 
-/// What to do where a ZeroMQ socket is asked of a program that was built without it.
-pub const WITHOUT_ZEROMQ: &str =
-    "this lizm was built without the feature zeromq; cargo build --release --features zeromq has it";
 /// Which sockets to open.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
@@ -50,7 +47,7 @@ impl MessageListeners {
         }
         if let Some(endpoint) = &options.zmq {
             #[cfg(not(feature = "zeromq"))]
-            return Err(named(endpoint, &io::Error::other(WITHOUT_ZEROMQ)));
+            return Err(named(endpoint, &io::Error::other(crate::features::WITHOUT_ZEROMQ)));
             #[cfg(feature = "zeromq")]
             {
                 let socket = zeromq::Socket::open(endpoint).map_err(|error| named(endpoint, &error.into()))?;

@@ -98,7 +98,7 @@ pub(crate) fn parse() -> Result<Parsed, String> {
         #[cfg(feature = "tls")]
         "token" => options.token()?,
         #[cfg(not(feature = "tls"))]
-        "token" => return Err(lizm::auth::WITHOUT_TLS.to_owned()),
+        "token" => return Err(lizm::features::WITHOUT_TLS.to_owned()),
         _ => options.demo()?,
     };
     Ok(Parsed { command, logging, warnings: environment_warnings() })
@@ -150,7 +150,7 @@ impl Options {
         let zmq = self.text("--zmq")?;
         if let Some(endpoint) = &zmq {
             if !cfg!(feature = "zeromq") {
-                return Err(format!("option --zmq: {}", listeners::WITHOUT_ZEROMQ));
+                return Err(format!("option --zmq: {}", lizm::features::WITHOUT_ZEROMQ));
             }
             // libzmq takes a port beyond 65535 for another one.
             let is_port = |port: &str| port == "*" || port.parse::<u16>().is_ok();
@@ -239,7 +239,7 @@ impl Options {
             }
         };
         if url.scheme() == "https" && !cfg!(feature = "tls") {
-            return Err(format!("{command}: {url}: {}", lizm::auth::WITHOUT_TLS));
+            return Err(format!("{command}: {url}: {}", lizm::features::WITHOUT_TLS));
         }
         Ok(client::Options { url, ca, password_file })
     }

@@ -43,6 +43,8 @@ struct Written {
     counts: Counts,
     /// Lines that the cap on series has refused.
     capped: usize,
+    /// Lines whose times are ahead of the receiver's clock, which may be behind.
+    ahead: usize,
     /// Lines of hosts that the principal may not submit for.
     untrusted: usize,
     /// How often something of a line was not stored.
@@ -129,6 +131,7 @@ impl Written {
             Err(IngestError::Store(error)) => self.store_error = Some(error),
             Err(error) => {
                 self.capped += usize::from(matches!(error, IngestError::SeriesCap { .. }));
+                self.ahead += usize::from(matches!(error, IngestError::Ahead { .. }));
                 self.untrusted += usize::from(matches!(error, IngestError::Untrusted(_)));
                 self.refuse(line, &error);
             }
@@ -157,6 +160,7 @@ impl Written {
         let status = match stored {
             0 if self.untrusted == lines => 403,
             0 if self.capped == count => 429,
+            0 if self.ahead == count => 422,
             _ => 400,
         };
         let sentence = format!("{count} of {lines} lines were not stored whole; line {line}: {error}");

@@ -30,7 +30,7 @@ pub fn with_tls(config: Config, ca: Option<&Path>, own: Option<(&Path, &Path)>) 
 /// When there are files to use.
 #[cfg(not(feature = "tls"))]
 pub fn with_tls(config: Config, ca: Option<&Path>, own: Option<(&Path, &Path)>) -> Result<Config, String> {
-    if ca.is_some() || own.is_some() { Err(super::WITHOUT_TLS.to_owned()) } else { Ok(config) }
+    if ca.is_some() || own.is_some() { Err(crate::features::WITHOUT_TLS.to_owned()) } else { Ok(config) }
 }
 
 /// The TLS of a client.

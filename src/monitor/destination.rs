@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use crate::auth::WITHOUT_TLS;
-use crate::listeners::WITHOUT_ZEROMQ;
+use crate::features::{WITHOUT_TLS, WITHOUT_ZEROMQ};
 use crate::sample::line::Precision;
 use crate::url::{Url, encode, redact};
 

@@ -39,14 +39,23 @@ pub(super) enum Outcome {
     Unanswered(String),
 }
 
-/// Values of a sample that a receiver took and did not keep.
+/// What a receiver did not keep of a sample that it took.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct NotKept {
-    /// How many were too old for every summary.
+    /// How many values it stored, if it says so.
+    pub(super) stored: Option<u64>,
+    /// How many values were too old for every summary.
     pub(super) expired: u64,
-    /// How many belong to series above the receiver's limit.
+    /// How many values belong to series above the receiver's limit.
     pub(super) refused: u64,
+}
+
+impl NotKept {
+    /// Whether nothing of the sample was kept. A sample that was stored before is kept.
+    pub(super) fn is_all(&self) -> bool {
+        self.stored == Some(0) && (self.expired > 0 || self.refused > 0)
+    }
 }
 
 /// What a status says about a sample: the one place that decides what is tried again.
@@ -220,14 +229,16 @@ mod tests {
     #[test]
     fn what_was_not_kept_is_counted() {
         let not_kept = |body| match answer(200, body).outcome() {
-            Outcome::Published(NotKept { expired, refused }) => (expired, refused),
+            Outcome::Published(not_kept) => (not_kept.expired, not_kept.refused, not_kept.is_all()),
             other => panic!("{body}: {other:?}"),
         };
-        assert_eq!(not_kept(r#"{"stored":0,"expired":7}"#), (7, 0));
-        assert_eq!(not_kept(r#"{"stored":1,"expired":2,"refused":3}"#), (2, 3));
-        assert_eq!(not_kept(r#"{"stored":0,"duplicate":true}"#), (0, 0));
+        assert_eq!(not_kept(r#"{"stored":0,"expired":7}"#), (7, 0, true));
+        assert_eq!(not_kept(r#"{"stored":0,"expired":0,"refused":2}"#), (0, 2, true));
+        assert_eq!(not_kept(r#"{"stored":1,"expired":2,"refused":3}"#), (2, 3, false));
+        assert_eq!(not_kept(r#"{"stored":0,"expired":0}"#), (0, 0, false), "a sample without values");
+        assert_eq!(not_kept(r#"{"stored":0,"duplicate":true}"#), (0, 0, false));
         for other in ["", "OK", "[]", r#"{"expired":"some"}"#, r#"{"expired":-1}"#] {
-            assert_eq!(not_kept(other), (0, 0), "{other}");
+            assert_eq!(not_kept(other), (0, 0, false), "{other}");
         }
     }
 

@@ -56,7 +56,7 @@ impl Publisher {
                 Transport::Zmq(super::zeromq::Sender::connect(url.authority()).map_err(failed)?)
             }
             #[cfg(not(feature = "zeromq"))]
-            Destination::Zmq(_) => return Err(io::Error::other(crate::listeners::WITHOUT_ZEROMQ)),
+            Destination::Zmq(_) => return Err(io::Error::other(crate::features::WITHOUT_ZEROMQ)),
         };
         Ok(Self { destination: destination.clone(), transport, token, not_kept: NotKeptLog::default() })
     }
@@ -70,8 +70,7 @@ impl Publisher {
             let published = catch_unwind(AssertUnwindSafe(|| self.publish(&queued, &url)));
             let again = match published.unwrap_or_else(|_| Outcome::Later("a panic".to_owned(), None)) {
                 Outcome::Published(not_kept) => {
-                    let values = queued.sample.values.len() as u64;
-                    if not_kept == NotKept::default() || not_kept.expired.saturating_add(not_kept.refused) < values {
+                    if !not_kept.is_all() {
                         log::info!("Publish was successful to {url}");
                     }
                     self.not_kept.add(not_kept, &self.destination);
@@ -96,7 +95,7 @@ impl Publisher {
             if let Some((details, after)) = again {
                 log::error!("Publish failed to {url}, details: {details}");
                 if queue.closes_within(retry.next_wait(random()).max(after.unwrap_or_default())) {
-                    return;
+                    break;
                 }
                 continue;
             }
@@ -105,6 +104,7 @@ impl Publisher {
                 queue.closes_within(REPLAY_PAUSE);
             }
         }
+        self.not_kept.log(&self.destination);
     }
 
     fn publish(&mut self, queued: &QueuedSample, url: &Url) -> Outcome {
@@ -172,22 +172,25 @@ impl NotKeptLog {
     fn add(&mut self, not_kept: NotKept, destination: &Destination) {
         self.pending.expired = self.pending.expired.saturating_add(not_kept.expired);
         self.pending.refused = self.pending.refused.saturating_add(not_kept.refused);
-        if self.logged_at.is_some_and(|logged_at| logged_at.elapsed() < NOT_KEPT_EVERY) {
-            return;
+        if self.logged_at.is_none_or(|logged_at| logged_at.elapsed() >= NOT_KEPT_EVERY) {
+            self.log(destination);
         }
+    }
+
+    fn log(&mut self, destination: &Destination) {
         if let Some(reasons) = reasons(std::mem::take(&mut self.pending)) {
             self.logged_at = Some(Instant::now());
-            log::warn!("Values were not kept by {destination}: {reasons}");
+            log::warn!("Values not kept by {destination}: {reasons}");
         }
     }
 }
 
 /// How many values were not kept for which reason, if any.
-fn reasons(NotKept { expired, refused }: NotKept) -> Option<String> {
+fn reasons(NotKept { expired, refused, .. }: NotKept) -> Option<String> {
     let expired = (expired > 0).then(|| {
-        format!("{expired} were too old for every summary (is this host's clock behind, or the receiver's ahead?)")
+        format!("{expired} too old for every summary (is this host's clock behind, or the receiver's ahead?)")
     });
-    let refused = (refused > 0).then(|| format!("{refused} belong to series above the receiver's limit"));
+    let refused = (refused > 0).then(|| format!("{refused} of series above the receiver's limit"));
     let reasons: Vec<String> = [expired, refused].into_iter().flatten().collect();
     (!reasons.is_empty()).then(|| reasons.join("; "))
 }
@@ -225,12 +228,10 @@ mod tests {
 
     #[test]
     fn reasons_name_what_there_is() {
-        assert_eq!(reasons(NotKept::default()), None);
-        let both = reasons(NotKept { expired: 3, refused: 2 }).unwrap();
-        assert!(both.starts_with("3 were too old") && both.contains("; 2 belong to series"), "{both}");
-        assert_eq!(
-            reasons(NotKept { expired: 0, refused: 1 }).unwrap(),
-            "1 belong to series above the receiver's limit"
-        );
+        let not_kept = |expired, refused| NotKept { expired, refused, ..NotKept::default() };
+        assert_eq!(reasons(not_kept(0, 0)), None);
+        let both = reasons(not_kept(3, 2)).unwrap();
+        assert!(both.starts_with("3 too old") && both.contains("; 2 of series"), "{both}");
+        assert_eq!(reasons(not_kept(0, 1)).unwrap(), "1 of series above the receiver's limit");
     }
 }

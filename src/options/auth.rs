@@ -125,7 +125,7 @@ impl Options {
     /// A file that only a program with the feature tls can use.
     fn file_of_tls(&mut self, option: &'static str) -> Result<Option<PathBuf>, String> {
         match self.path(option)? {
-            Some(_) if !cfg!(feature = "tls") => Err(format!("option {option}: {}", auth::WITHOUT_TLS)),
+            Some(_) if !cfg!(feature = "tls") => Err(format!("option {option}: {}", lizm::features::WITHOUT_TLS)),
             file => Ok(file),
         }
     }
@@ -139,7 +139,7 @@ pub(super) fn check(options: &lizm::receiver::Options) -> Result<(), String> {
     #[cfg(not(feature = "tls"))]
     let (has_https, has_trust) = (false, false);
     if !options.plain && !has_https {
-        let how = if cfg!(feature = "tls") { "--tls-port adds HTTPS" } else { auth::WITHOUT_TLS };
+        let how = if cfg!(feature = "tls") { "--tls-port adds HTTPS" } else { lizm::features::WITHOUT_TLS };
         return Err(format!("option --no-plain: leaves no server; {how}"));
     }
     if has_trust && options.auth.token_key.is_none() {

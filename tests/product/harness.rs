@@ -327,6 +327,8 @@ pub(crate) struct Heard {
 /// How a peer of the test's own treats one request.
 pub(crate) enum Treatment {
     Answer(&'static str),
+    /// Answers 200 with a body in JSON.
+    Json(&'static str),
     /// Answers, and ends the connection without a word.
     AnswerAndClose(&'static str),
     /// Takes the request and ends the connection without an answer.
@@ -341,12 +343,13 @@ pub(crate) fn play_receiver(mut treat: impl FnMut(&Heard) -> Treatment + Send + 
         for stream in listener.incoming() {
             let mut stream = BufReader::new(stream.unwrap());
             while let Some(heard) = hear(&mut stream) {
-                let (status, goes_on) = match treat(&heard) {
-                    Treatment::Answer(status) => (status, true),
-                    Treatment::AnswerAndClose(status) => (status, false),
+                let (status, body, goes_on) = match treat(&heard) {
+                    Treatment::Answer(status) => (status, "{}", true),
+                    Treatment::Json(body) => ("200 OK", body, true),
+                    Treatment::AnswerAndClose(status) => (status, "{}", false),
                     Treatment::Drop => break,
                 };
-                let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n{{}}");
+                let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
                 if stream.get_mut().write_all(answer.as_bytes()).is_err() || !goes_on {
                     break;
                 }

@@ -120,6 +120,9 @@ fn a_body_that_is_partly_bad_keeps_the_good_and_names_the_others() {
     assert_eq!((receiver.samples("a", "cpu"), receiver.samples("b", "cpu"), receiver.samples("b", "disk")), (2, 3, 0));
     assert_eq!(receiver.get("/api/hosts").1["count"], 2);
 
+    // A receiver whose clock is behind is waited for, as by the API.
+    let too_early = write(&receiver, "", "", format!("perf,host=a cpu=1 {ahead}\nperf,host=b cpu=1 {ahead}\n"));
+    assert_refused(&too_early, 422, "seconds ahead of the receiver's clock");
     let long_ago = write(&receiver, "", "", format!("perf,host=a cpu=1 {}\n", at - 100_000));
     assert_refused(&long_ago, 400, "line 1: time: so long ago");
     let capped = write(&receiver, "", "", format!("perf,host=e cpu=1 {at}\nperf,host=f cpu=1 {at}\n"));

@@ -303,6 +303,75 @@ fn what_is_refused_for_good_is_not_tried_again() {
 }
 
 #[test]
+fn what_a_receiver_does_not_keep_is_no_success() {
+    let mut requests = 0;
+    let address = play_receiver(move |_| {
+        requests += 1;
+        Treatment::Json(match requests {
+            1 => r#"{"stored":0,"expired":3}"#,
+            2 => r#"{"stored":2,"expired":0,"refused":1}"#,
+            3 => r#"{"stored":0,"expired":2,"refused":1}"#,
+            4 => r#"{"stored":0,"duplicate":true}"#,
+            _ => r#"{"stored":3,"expired":0}"#,
+        })
+    });
+    let url = format!("http://{address}");
+    let monitor = monitor(&["--probes", "load", "--publish", &url]);
+    let reason = "too old for every summary (is this host's clock behind, or the receiver's ahead?)";
+    assert_eq!(monitor.line(), format!("WARNING: Values not kept by {url}/api/perf: 3 {reason}"));
+    let successes: Vec<u64> =
+        (0..3).map(|_| monitor.line()).map(|line| line[line.len() - 10..].parse().unwrap()).collect();
+    assert!(successes[1] - successes[0] >= 2, "the third was no success: {successes:?}");
+    // The rest is counted until the next minute, or the end.
+    let (_, lines) = monitor.stop(Signal::SIGTERM);
+    let rest =
+        format!("WARNING: Values not kept by {url}/api/perf: 2 {reason}; 2 of series above the receiver's limit");
+    assert!(lines.contains(&rest), "{lines:?}");
+}
+
+#[test]
+fn a_url_that_cannot_be_used_is_refused_at_the_start_without_its_password() {
+    for (url, part) in [
+        ("http://me:secret@[fe80::7%25eth1]:8080", "zone"),
+        ("https://me:secret@r:99999", "port"),
+        ("udp://me:secret@r:8089", "has a user"),
+        ("http://me:se/secret@r", "%2F"),
+        ("http://r/write?p=secret&precision=fortnights", "precision"),
+    ] {
+        let output = lizm(&["monitor", "--host", "h", "--publish", url]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains(part) && !said.contains("secret"), "{url}: {said}");
+    }
+}
+
+#[test]
+fn a_spool_is_refused_that_is_a_link_or_in_use() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("target"), "a secret\n").unwrap();
+    for name in ["links", "used"] {
+        std::fs::create_dir(path(name)).unwrap();
+    }
+    std::os::unix::fs::symlink(path("target"), path("links").join(lizm::url::encode("http://127.0.0.1:9/api/perf")))
+        .unwrap();
+    let command = |name: &str| {
+        let spool = path(name);
+        lizm(&["monitor", "--host", "h", "--publish", "http://127.0.0.1:9", "--spool", spool.to_str().unwrap()])
+    };
+    let start = |name: &str| Process::start(command(name));
+    let first = start("used");
+    first.line_with("INFO: Spool ");
+    for (name, part) in [("links", "is a link"), ("used", "in use by another monitor"), ("target", "target")] {
+        let output = command(name).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && said.contains(part) && !said.contains("secret"), "{name}: {said}");
+    }
+    assert_eq!(std::fs::read_to_string(path("target")).unwrap(), "a secret\n");
+    first.kill();
+    start("used").line_with("INFO: Spool ");
+}
+
+#[test]
 fn a_kept_connection_that_has_ended_costs_no_sample_and_no_error() {
     let (sender, heard) = mpsc::channel();
     let address = play_receiver(move |request| {
@@ -320,12 +389,10 @@ fn a_kept_connection_that_has_ended_costs_no_sample_and_no_error() {
 fn one_dead_destination_never_holds_another() {
     let dead = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("http://{}", dead.local_addr().unwrap());
-    let nobody = {
-        let closed = TcpListener::bind("127.0.0.1:0").unwrap();
-        format!("http://{}", closed.local_addr().unwrap())
-    };
+    // An address of 127.0.0.0/8 on which nobody listens.
+    let nobody = "http://127.83.1.9:9";
     let receiver = Served::start(&[]);
-    let monitor = monitor(&["--publish", &silent, &nobody, "--publish", &receiver.url(""), "--interval=1"]);
+    let monitor = monitor(&["--publish", &silent, nobody, "--publish", &receiver.url(""), "--interval=1"]);
     // One that waited for the silent destination would see it fail before each of its own.
     let (mut successes, mut failures) = (0, 0);
     while successes < 4 {
