@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, setsockopt, sockopt};
 use nix::unistd::Pid;
 use serde_json::Value;
 
@@ -239,6 +241,17 @@ impl Served {
         stream.write_all(request).unwrap();
         Answer::read(&mut stream)
     }
+}
+
+/// An address for a server that cannot pick one by itself. A socket that does not listen is bound to it until the tests
+/// end, so that nothing else gets the port; a server that sets `SO_REUSEADDR` can listen on it all the same.
+pub(crate) fn reserved_address() -> SocketAddr {
+    let socket = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
+    setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
+    socket::bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+    let port = socket::getsockname::<SockaddrIn>(socket.as_raw_fd()).unwrap().port();
+    std::mem::forget(socket);
+    ([127, 0, 0, 1], port).into()
 }
 
 /// Lets this process have as many descriptors as it may.

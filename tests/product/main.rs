@@ -25,6 +25,8 @@ mod https;
 mod lines;
 mod metrics;
 mod monitoring;
+#[cfg(feature = "redis")]
+mod nginx;
 mod page;
 mod peers;
 #[cfg(target_os = "linux")]

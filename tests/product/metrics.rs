@@ -1,12 +1,11 @@
 //! `/metrics` as Prometheus and its tools read it.
 
 use std::io::Write;
-use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{Answer, PATIENCE, Process, Served, await_some, now};
+use crate::harness::{Answer, PATIENCE, Process, Served, await_some, now, reserved_address};
 
 /// The text, and the value of a sample in it.
 fn scrape(receiver: &Served) -> String {
@@ -104,7 +103,7 @@ fn prometheus_scrapes_it_and_answers_a_query() {
         receiver.address
     );
     std::fs::write(&config, scrapes).unwrap();
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = reserved_address();
     let mut command = Command::new("prometheus");
     command
         .arg(format!("--config.file={}", config.display()))

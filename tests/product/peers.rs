@@ -1,7 +1,6 @@
 //! Other people's programs, as clients and as destinations: what they send is summarised, and what the monitor sends
 //! them is theirs.
 
-use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 
 use lizm::sample::line::{Precision, decode_line, lines};
@@ -9,7 +8,9 @@ use lizm::url::encode;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{PATIENCE, Process, Served, await_some, be_busy, last_minute, monitor_of_fixture, now};
+use crate::harness::{
+    PATIENCE, Process, Served, await_some, be_busy, last_minute, monitor_of_fixture, now, reserved_address,
+};
 
 /// Debian's python, which is the one that finds Debian's modules.
 fn python(script: &str, arguments: &[&str]) -> Command {
@@ -23,11 +24,6 @@ fn printed(mut command: Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
-}
-
-/// An address that was free a moment ago, for a peer that cannot pick one.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// What a URL gives once it gives 200 or 204.
@@ -245,7 +241,7 @@ fn assert_has(epochs: &[u64], cpu_minute: u64, mem: &[(u64, f64)], cpu: &[(u64, 
 #[test]
 #[ignore = "needs victoria-metrics"]
 fn victoriametrics_takes_what_the_monitor_publishes() {
-    let (root, address) = (tempfile::tempdir().unwrap(), free_address());
+    let (root, address) = (tempfile::tempdir().unwrap(), reserved_address());
     let mut command = Command::new("victoria-metrics");
     command.arg(format!("-storageDataPath={}", root.path().display())).arg(format!("-httpListenAddr={address}"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -272,7 +268,7 @@ fn victoriametrics_takes_what_the_monitor_publishes() {
 #[test]
 #[ignore = "needs influxdb"]
 fn influxdb_takes_what_the_monitor_publishes() {
-    let (root, address, rpc) = (tempfile::tempdir().unwrap(), free_address(), free_address());
+    let (root, address, rpc) = (tempfile::tempdir().unwrap(), reserved_address(), reserved_address());
     let base = root.path().display();
     let config = format!(
         "reporting-disabled = true\nbind-address = \"{rpc}\"\n[meta]\ndir = \"{base}/meta\"\n[data]\n\

@@ -1,7 +1,7 @@
 //! The servers that lizm is run with, real ones, each in a directory of its own: Redis, alone and as a cluster.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -9,12 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::harness::{PATIENCE, await_some};
-
-/// A port that nothing listens on. Redis and nginx do not tell which one they picked, so they cannot pick one.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
+use crate::harness::{PATIENCE, await_some, reserved_address};
 
 /// A server of Debian's, killed when dropped.
 pub(crate) struct Server {
@@ -58,7 +53,7 @@ impl Redis {
 
     /// The same, for one that does not answer everybody.
     pub(crate) fn start_without_waiting(arguments: &[&str]) -> Self {
-        let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
+        let (directory, port) = (tempfile::tempdir().unwrap(), reserved_address().port());
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let mut redis = Self { directory, port, arguments, server: None };
         redis.spawn();
@@ -121,7 +116,7 @@ impl Cluster {
     pub(crate) fn start() -> Self {
         let nodes: Vec<Redis> = (0..3)
             .map(|_| {
-                let bus = free_port().to_string();
+                let bus = reserved_address().port().to_string();
                 let options = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"];
                 Redis::start(&[&options[..], &["--appendonly", "yes", "--appendfsync", "always"]].concat())
             })
@@ -167,17 +162,17 @@ pub(crate) struct Nginx {
     _directory: TempDir,
     _server: Server,
     pub(crate) port: u16,
-    /// Where it passes the HTTPS door through.
+    /// Where it passes the HTTPS server through.
     pub(crate) passed_port: u16,
 }
 
 impl Nginx {
-    /// Starts it before two intakes and two summarizers, by their plain doors, and an intake by its HTTPS door.
+    /// Starts it before the HTTP servers of two intakes and two summarizers, and the HTTPS server of an intake.
     pub(crate) fn start(intakes: [u16; 2], summarizers: [u16; 2], https: u16) -> Self {
-        let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
+        let (directory, port) = (tempfile::tempdir().unwrap(), reserved_address().port());
         make_certificates(directory.path());
         let folder = directory.path().to_str().unwrap();
-        let [tls_port, passed_port] = [(); 2].map(|()| free_port());
+        let [tls_port, passed_port] = [(); 2].map(|()| reserved_address().port());
         let mut config = include_str!("../../deploy/nginx.conf").to_owned();
         for (deployed, here) in [
             ("listen 80;", format!("listen 127.0.0.1:{port};")),

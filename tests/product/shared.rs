@@ -1,18 +1,18 @@
-//! Receivers that share a Redis: what they do when it goes away, and as two services behind nginx.
+//! Receivers that share a Redis, and what they do when it goes away.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Process, Served, await_some, connect, lizm, now};
-use crate::servers::{Cluster, Nginx, Redis, free_port, make_certificates};
+use crate::harness::{Answer, Served, await_some, connect, now, reserved_address};
+use crate::servers::{Cluster, Redis, make_certificates};
 
 fn on(redis: &Redis) -> Served {
     Served::start(&["--store", &redis.url()])
@@ -113,7 +113,7 @@ fn messages_that_a_redis_may_have_stored_are_not_stored_again() {
 fn a_redis_that_takes_nothing_is_told_of_and_read_all_the_same() {
     let redis = Redis::start(&[]);
     let receiver = on(&redis);
-    let nowhere = free_port().to_string();
+    let nowhere = reserved_address().port().to_string();
     await_stored(&receiver, "h");
     for (refuse, accept, part) in [
         (&["CONFIG", "SET", "maxmemory", "1"][..], &["CONFIG", "SET", "maxmemory", "0"][..], "OOM"),
@@ -167,7 +167,7 @@ fn a_redis_is_trusted_by_the_certificates_that_are_named() {
     let files = tempfile::tempdir().unwrap();
     make_certificates(files.path());
     let file = |name: &str| files.path().join(name).to_str().unwrap().to_owned();
-    let tls_port = free_port();
+    let tls_port = reserved_address().port();
     let tls = ["--tls-port", &tls_port.to_string(), "--tls-auth-clients", "no", "--requirepass", "secret"];
     let [cert, key, ca] = ["cert.pem", "key.pem", "ca.pem"].map(file);
     let certificates = ["--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
@@ -303,194 +303,4 @@ fn a_redis_whose_replies_drip_is_one_that_does_not_answer() {
     });
     drips.store(false, Ordering::Relaxed);
     await_stored(&receiver, "h");
-}
-
-/// Two intakes, two summarizers, nginx before them and Redis behind.
-struct Fleet {
-    services: Vec<(Vec<String>, Served)>,
-    redis: Redis,
-    nginx: Nginx,
-}
-
-impl Fleet {
-    fn start() -> Self {
-        let redis = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
-        let services: Vec<(Vec<String>, Served)> = ["intake", "intake", "summaries", "summaries"]
-            .map(|serve| {
-                // A service that is started again has to have the port that nginx knows.
-                let options = ["--serve", serve, "--store", &redis.url(), "--port", &free_port().to_string()];
-                let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-                let served = Self::start_service(&options);
-                (options, served)
-            })
-            .into();
-        let port = |at: usize| services[at].1.address.port();
-        let nginx = Nginx::start([port(0), port(1)], [port(2), port(3)], free_port());
-        Self { services, redis, nginx }
-    }
-
-    fn start_service(options: &[String]) -> Served {
-        let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        Served::from(Process::start(lizm(&[&["receiver", "--bind", "127.0.0.1"], &options[..]].concat())))
-    }
-
-    /// Kills one of the services or Redis, and starts it again.
-    fn kill(&mut self, number: u64) {
-        let at = (number % 5) as usize;
-        if at == self.services.len() {
-            self.redis.kill();
-            return self.redis.start_again();
-        }
-        let (options, served) = self.services.remove(at);
-        served.process.kill();
-        let served = Self::start_service(&options);
-        self.services.insert(at, (options, served));
-    }
-
-    fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.nginx.port))
-    }
-
-    /// The whole, as one receiver at the address of nginx.
-    fn through_nginx(&mut self) -> Served {
-        let (_, served) = self.services.pop().unwrap();
-        Served { address: self.address(), process: served.process }
-    }
-}
-
-#[cfg(feature = "disk")]
-#[test]
-#[ignore = "needs redis-server and nginx"]
-fn two_services_behind_nginx_lose_nothing_whichever_is_killed() {
-    use crate::durable::{compare, kills, start_writers};
-
-    let mut fleet = Fleet::start();
-    let (address, stop) = (Arc::new(Mutex::new(fleet.address())), Arc::new(AtomicBool::new(false)));
-    let writers = start_writers(4, &address, &stop);
-    for kill in 0..kills(30) {
-        // A moment that differs from kill to kill.
-        thread::sleep(Duration::from_millis(50 + kill * 7919 % 180));
-        fleet.kill(kill);
-    }
-    stop.store(true, Ordering::Relaxed);
-    let writers: Vec<_> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
-    for (_, service) in &fleet.services {
-        await_some("a service to be well", || (service.get("/health").0 == 200).then_some(()));
-    }
-    let whole = fleet.through_nginx();
-    let total = compare(&whole, &writers);
-    println!("{total} samples in the ledger, 0 lost, 0 doubled, {} kills", kills(30));
-}
-
-#[test]
-#[ignore = "needs redis-server and nginx"]
-fn one_address_leads_to_both_services_and_below_a_path_too() {
-    let mut fleet = Fleet::start();
-    let (intake, summaries) = (fleet.services[0].1.address, fleet.services[2].1.address);
-    let whole = fleet.through_nginx();
-    let name = "caf%C3%A9%20%2525";
-    for (below, samples) in [("", 1), ("/lizm", 2)] {
-        let at = format!("{below}/api/perf/{name}");
-        assert_eq!(whole.post(&format!("{at}/{}", now()), "{\"a/b\":1}").0, 200);
-        let (_, answer) = whole.get(&format!("{at}/by-hour:a%2Fb"));
-        assert_eq!(answer["summary:by-hour:a/b"]["averages"][0]["num-samples"], samples);
-        assert_eq!(whole.get(&format!("{below}/api/hosts?limit=1")).1["hosts"][0]["host"], "café %25");
-        assert_eq!(whole.get(&format!("{below}/ping")).0, 204);
-        assert_eq!(whole.post(&format!("{below}/write?precision=s"), "perf,host=lines cpu=1\n").0, 204);
-        let page = whole.raw(format!("GET {below}/ HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
-        assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
-    }
-    let moved = whole.raw(b"GET /lizm HTTP/1.1\r\nHost: h\r\n\r\n");
-    assert_eq!((moved.status, moved.header("location")), (301, Some("/lizm/")));
-    assert_eq!(whole.samples("lines", "cpu"), 2);
-    assert_eq!(whole.delete(&format!("/api/perf/{name}")), (200, json!({"removed": true})));
-    // Each by itself names the other.
-    let mut at = whole;
-    at.address = intake;
-    assert!(at.get("/api/hosts").1["error"].as_str().unwrap().contains("--serve summaries"));
-    at.address = summaries;
-    assert!(post(&at, "h").1["error"].as_str().unwrap().contains("--serve intake"));
-}
-
-#[cfg(feature = "tls")]
-#[test]
-#[ignore = "needs nginx"]
-fn the_https_door_is_passed_through_with_the_certificates_of_clients() {
-    use crate::certificates::{Client, Trust, Wanted, request};
-
-    let trust = Trust::new();
-    let receiver = trust.receiver(&[]);
-    let plain = receiver.served.address.port();
-    let nginx = Nginx::start([plain; 2], [plain; 2], receiver.https.port());
-    let client = Client::new(&trust.root, Some(&trust.root.sign(&Wanted::client(&["jarvis"]))));
-    let mut stream = client.connect(SocketAddr::from(([127, 0, 0, 1], nginx.passed_port))).unwrap();
-    stream.write_all(&request("POST", "/api/token", "", "")).unwrap();
-    let answer = Answer::read(&mut stream);
-    let given: Value = serde_json::from_str(&answer.body).expect(&answer.body);
-    assert_eq!((answer.status, &given["hosts"]), (200, &json!(["jarvis"])));
-}
-
-/// Requests whose end two servers may see in different places, each with another one behind it, which nginx must not let
-/// through.
-const TRICKS: &[(&str, &str)] = &[
-    ("a length and chunks", "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nINNER"),
-    ("chunks and a length", "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n5c\r\n\r\nINNER"),
-    ("two lengths", "Content-Length: 0\r\nContent-Length: 9\r\n\r\nINNER"),
-    ("a list of lengths", "Content-Length: 0, 9\r\n\r\nINNER"),
-    ("a length with a sign", "Content-Length: +0\r\n\r\nINNER"),
-    ("a length in hexadecimal", "Content-Length: 0x0\r\n\r\nINNER"),
-    ("a length below zero", "Content-Length: -1\r\n\r\nINNER"),
-    ("a length past 2^64", "Content-Length: 18446744073709551616\r\n\r\nINNER"),
-    ("a blank before the colon", "Content-Length : 0\r\n\r\nINNER"),
-    ("a blank before the name", " Content-Length: 0\r\n\r\nINNER"),
-    ("a line that goes on", "X: a\r\n Content-Length: 0\r\n\r\nINNER"),
-    ("chunks of another name", "Transfer-Encoding: xchunked\r\n\r\nINNER"),
-    ("chunks and something else", "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\nINNER"),
-    ("chunks twice", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nINNER"),
-    ("chunks after a vertical tab", "Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\nINNER"),
-    ("a chunk of no size", "Transfer-Encoding: chunked\r\n\r\n\r\nINNER"),
-    ("a chunk of a negative size", "Transfer-Encoding: chunked\r\n\r\n-1\r\nINNER"),
-    ("an end of line alone in a value", "X: a\rContent-Length: 0\r\n\r\nINNER"),
-    ("a null in a value", "X: a\0b\r\nContent-Length: 0\r\n\r\nINNER"),
-];
-
-/// The status of each answer on a connection, until it ends or is silent.
-fn statuses(address: SocketAddr, request: &str) -> Vec<u16> {
-    let mut stream = connect(address);
-    stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    // One that is refused early may be gone before it was sent whole.
-    let _ = stream.write_all(request.as_bytes());
-    let mut answers = Vec::new();
-    let _ = stream.read_to_end(&mut answers);
-    let answers = String::from_utf8_lossy(&answers).into_owned();
-    let lines = answers.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
-    lines.filter(|status| *status != 100).collect()
-}
-
-#[test]
-#[ignore = "needs redis-server and nginx"]
-fn tricks_with_the_end_of_a_request_have_one_verdict_behind_nginx_and_without() {
-    let mut fleet = Fleet::start();
-    let intake = fleet.services[0].1.address;
-    let whole = fleet.through_nginx();
-    for (trick, rest) in TRICKS {
-        for target in [format!("/api/perf/outer/{}", now()), "/write".to_owned()] {
-            let send = |address, host| {
-                let at = now();
-                let inner =
-                    format!("POST /api/perf/{host}/{at} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{{\"cpu\":1}}");
-                let request = format!("POST {target} HTTP/1.1\r\nHost: x\r\n{rest}").replace("INNER", &inner);
-                statuses(address, &request)
-            };
-            let (through, directly) = (send(whole.address, "smuggled"), send(intake, "inner"));
-            let is_refused = |statuses: &[u16]| statuses.first().is_none_or(|status| *status >= 400);
-            assert!(
-                through.first() == directly.first() || is_refused(&through) || is_refused(&directly),
-                "{trick}, {target}: {through:?} through nginx, {directly:?} directly"
-            );
-            let (_, hosts) = whole.get("/api/hosts");
-            let is_smuggled = hosts["hosts"].as_array().unwrap().iter().any(|host| host["host"] == "smuggled");
-            assert!(!is_smuggled, "{trick}, {target}: {through:?} through nginx, {directly:?} directly");
-        }
-    }
 }
