@@ -1,4 +1,4 @@
-//! The program: it reads the command line, puts the rooms of the library together, and decides the exit code.
+//! The program: it reads the command line, wires the modules of the library for each command, and decides the exit code.
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod allocator;
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes why the program fails to standard error. Names and answers of others may be part of it.
+/// Writes an error or a warning to standard error. Names and answers of others may be part of it.
 fn complain(why: &str) {
     eprintln!("lizm: {}", sanitize::message(why, MESSAGE_CHARS_MAX));
 }
@@ -67,16 +67,16 @@ fn run(command: &Command) -> Result<(), String> {
         Command::Token(options) => token(options),
         Command::Watch(options) => watch::run(options),
         Command::Receiver(options) => {
-            let signals = hold_signals()?;
+            let signals = block_signals()?;
             let receiver = Receiver::start(options).map_err(io_failed)?;
-            sd_notify::serving(|| receiver.liveness_error(), || wait(signals))?;
+            sd_notify::serving(|| receiver.liveness_error(), || wait_for_signal(signals))?;
             receiver.stop();
             Ok(())
         }
         Command::Monitor(options) => {
-            let signals = hold_signals()?;
+            let signals = block_signals()?;
             let monitor = Monitor::start(options).map_err(io_failed)?;
-            sd_notify::serving(|| monitor.liveness_error(), || wait(signals))?;
+            sd_notify::serving(|| monitor.liveness_error(), || wait_for_signal(signals))?;
             monitor.stop();
             Ok(())
         }
@@ -84,22 +84,22 @@ fn run(command: &Command) -> Result<(), String> {
     }
 }
 
-/// A receiver and a monitor of this machine, on loopback; where the port is taken, on another.
+/// Runs a receiver on loopback and a monitor of this machine. Where the port is taken, the receiver gets another.
 fn demo(receiver: &receiver::Options, monitor: &monitor::Options) -> Result<(), String> {
-    let signals = hold_signals()?;
+    let signals = block_signals()?;
     let receiver = Receiver::start(receiver)
         .or_else(|error| match error.kind() {
             io::ErrorKind::AddrInUse => Receiver::start(&receiver::Options { port: 0, ..receiver.clone() }),
             _ => Err(error),
         })
         .map_err(|error| error.to_string())?;
-    let address = receiver.address().ok_or("the demo has no plain door")?;
+    let address = receiver.address().ok_or("the demo has no HTTP server")?;
     let url = format!("http://{address}");
     let destination = Destination::parse(&url)?;
     log::info!("Open {url}/ in a browser; Ctrl+C ends the demo");
     let monitor = monitor::Options { destinations: vec![destination], ..monitor.clone() };
     let monitor = Monitor::start(&monitor).map_err(|error| error.to_string())?;
-    wait(signals)?;
+    wait_for_signal(signals)?;
     monitor.stop();
     receiver.stop();
     Ok(())
@@ -114,9 +114,9 @@ fn token(options: &options::TokenOptions) -> Result<(), String> {
     writeln!(io::stdout(), "{}", issued.token()).map_err(|error| error.to_string())
 }
 
-/// Makes SIGTERM and SIGINT wait for [`wait`], in this thread and those it starts. A held signal reaches PID 1 of a
-/// container too, where one that is not handled would be lost. Raises the limit of descriptors by the way.
-fn hold_signals() -> Result<SigSet, String> {
+/// Blocks SIGTERM and SIGINT for [`wait_for_signal`], in this thread and those it starts, and raises the limit of
+/// descriptors. The kernel drops a signal of PID 1 that is neither blocked nor handled.
+fn block_signals() -> Result<SigSet, String> {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
@@ -125,11 +125,11 @@ fn hold_signals() -> Result<SigSet, String> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);
-    signals.thread_block().map_err(|error| format!("cannot hold signals: {error}"))?;
+    signals.thread_block().map_err(|error| format!("cannot block signals: {error}"))?;
     Ok(signals)
 }
 
-fn wait(signals: SigSet) -> Result<(), String> {
+fn wait_for_signal(signals: SigSet) -> Result<(), String> {
     let signal = signals.wait().map_err(|error| format!("cannot wait for signals: {error}"))?;
     log::info!("Stopping on {signal}");
     Ok(())

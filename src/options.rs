@@ -16,7 +16,7 @@ use lizm::monitor::{self, Destination};
 use lizm::store::Location;
 #[cfg(feature = "redis")]
 use lizm::store::RedisAddress;
-use lizm::url::Url;
+use lizm::url::{Url, redact};
 use lizm::{client, listeners, metrics, probe, receiver, sample, watch};
 use log::LevelFilter;
 use pico_args::Arguments;
@@ -162,7 +162,10 @@ impl Options {
                 _ => false,
             };
             if !is_endpoint {
-                return Err(format!("option --zmq: {endpoint:?} is not an endpoint such as tcp://0.0.0.0:5557"));
+                return Err(format!(
+                    "option --zmq: {:?} is not an endpoint such as tcp://0.0.0.0:5557",
+                    redact(endpoint)
+                ));
             }
         }
         Ok(listeners::Options { udp, zmq })
@@ -235,7 +238,7 @@ impl Options {
                 return Err(format!("{command}: the URL of a receiver is missing, such as http://localhost:8080"));
             }
             (_, Some(more)) => {
-                return Err(format!("{command}: takes one URL, and {:?} is one more", lizm::url::redact(&more)));
+                return Err(format!("{command}: takes one URL, and {:?} is one more", redact(&more)));
             }
         };
         if url.scheme() == "https" && !cfg!(feature = "tls") {
@@ -296,11 +299,14 @@ impl Options {
             "memory" if fsync_always => Err("option --fsync: always needs a --store in a directory".to_owned()),
             "memory" => Ok(Location::Memory),
             url if url.contains("://") => {
-                Err(format!("option --store: {:?} is not memory, a directory or redis://", lizm::url::redact(url)))
+                Err(format!("option --store: {:?} is not memory, a directory or redis://", redact(url)))
             }
-            address if is_address(address) => Err(format!(
-                "option --store: {address:?} looks like a Redis: write redis://{address}, or ./{address} for a directory"
-            )),
+            address if is_address(address) => {
+                let shown = redact(address);
+                Err(format!(
+                    "option --store: {shown:?} looks like a Redis: write redis://{shown}, or ./{shown} for a directory"
+                ))
+            }
             path => {
                 check_directory("--store", Path::new(path))?;
                 Ok(Location::Directory { path: path.into(), fsync_always })
@@ -397,7 +403,7 @@ impl Options {
 
     fn no_more(&mut self) -> Result<(), String> {
         match self.free_arguments()?.first() {
-            Some(more) => Err(format!("{}: {more:?} is not expected", self.spec.name)),
+            Some(more) => Err(format!("{}: {:?} is not expected", self.spec.name, redact(more))),
             None => Ok(()),
         }
     }
@@ -476,7 +482,7 @@ fn environment_warnings() -> Vec<String> {
 }
 
 fn parsed<T: FromStr>(option: &str, text: &str, form: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("option {option}: {text:?} is not {form}"))
+    text.parse().map_err(|_| format!("option {option}: {:?} is not {form}", redact(text)))
 }
 
 /// A whole number in the range of a row of the table.

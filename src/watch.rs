@@ -43,7 +43,8 @@ pub struct Options {
     pub receiver: client::Options,
     /// The host whose labels are shown; without one, the list of hosts is.
     pub host: Option<String>,
-    /// With a host, a text that the shown labels contain; without one, the labels of the list, separated by commas.
+    /// With a host, a text that the shown labels contain; without one, the labels of the list, separated by commas:
+    /// `%2C` is a comma within a label.
     pub label: Option<String>,
     /// Whether to print one snapshot and end.
     pub once: bool,
@@ -70,7 +71,8 @@ impl Options {
         match &self.host {
             Some(name) => Query::Host { name: name.clone(), text },
             None => {
-                let labels = text.split(',').filter(|label| !label.is_empty()).take(LABELS_MAX).map(str::to_owned);
+                let labels = text.split(',').filter(|label| !label.is_empty()).take(LABELS_MAX);
+                let labels = labels.map(|label| label.replace("%2C", ",").replace("%2c", ","));
                 Query::Hosts {
                     labels: if text.is_empty() { DEFAULT_LABELS.map(str::to_owned).into() } else { labels.collect() },
                 }

@@ -208,8 +208,8 @@ lizm monitor --host jarvis --publish https://receiver:8443 --ca ca.pem --cert ja
         options: &[&[
             option("--host", "NAME", Text, "", "show the labels of this host"),
             option("--label", "TEXT", Text, "",
-                "of a host, the labels that contain TEXT; of the hosts, up to 8 labels separated by commas; without it \
-                cpu,mem"),
+                "of a host, the labels that contain TEXT; of the hosts, up to 8 labels separated by commas, %2C for a comma \
+                within one; without it cpu,mem"),
             option("--once", "", Flag, "", "print one snapshot and end"),
         ], CLIENT],
         notes: "\

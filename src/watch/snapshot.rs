@@ -109,7 +109,7 @@ pub(super) fn fetch(client: &Client, query: &Query) -> Result<Snapshot, String> 
 }
 
 fn hosts(client: &Client, labels: &[String]) -> Result<HostList, String> {
-    let series = encode(&labels.join(","));
+    let series = labels.iter().map(|label| encode(label)).collect::<Vec<_>>().join(",");
     let mut list = HostList { labels: labels.to_vec(), rows: Vec::new(), count: 0 };
     let mut query = format!("series={series}&limit={PAGE_HOSTS}");
     for _ in 0..PAGES_MAX {

@@ -129,9 +129,18 @@ fn a_password_may_be_in_a_file_or_in_the_url_and_is_never_shown() {
         assert_eq!(code, Some(if sentence.is_empty() { 0 } else { 1 }), "{arguments:?}: {stderr}");
         assert!(stderr.contains(sentence) && !stderr.contains("hush"), "{arguments:?}: {stderr}");
     }
-    for command in ["check", "watch"] {
-        let output = lizm(&[command, "http://me:hush@127.0.0.1:port"]).output().unwrap();
+    let url = "http://me:hush@127.0.0.1:port";
+    for arguments in [
+        &["check", url][..],
+        &["watch", url],
+        &["check", "http://r", url],
+        &["receiver", url],
+        &["receiver", "--store", "me:hush@redis:6379"],
+        &["receiver", "--udp", url],
+        &["monitor", "--host", "h", "--publish", url],
+    ] {
+        let output = lizm(arguments).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(2) && !stderr.contains("hush"), "{stderr}");
+        assert!(output.status.code() == Some(2) && !stderr.contains("hush"), "{arguments:?}: {stderr}");
     }
 }

@@ -2,8 +2,6 @@
 
 use std::process::Command;
 
-use nix::sys::signal::Signal;
-
 use crate::harness::{Process, Served, lizm, now};
 
 /// Exit code, standard output, standard error.
@@ -129,13 +127,4 @@ fn a_variable_that_is_no_option_is_warned_of() {
     let (code, stdout, stderr) = run(command);
     assert_eq!((code, stdout), (Some(0), format!("{} is healthy\n", receiver.url(""))));
     assert_eq!(stderr, "lizm: LIZM_WORDS_OF_NOBODY in the environment is no option of lizm\n");
-}
-
-#[test]
-fn the_log_can_be_json() {
-    let receiver = Process::start(lizm(&["receiver", "--port", "0", "--bind", "127.0.0.1", "--log-format", "json"]));
-    let line: serde_json::Value = serde_json::from_str(&receiver.line()).unwrap();
-    assert_eq!(line["level"], "info");
-    assert!(line["message"].as_str().unwrap().starts_with("Receiver is listening on http://127.0.0.1:"));
-    assert!(receiver.stop(Signal::SIGTERM).0.success());
 }

@@ -23,6 +23,7 @@ mod hostile;
 #[cfg(feature = "tls")]
 mod https;
 mod lines;
+mod logging;
 mod metrics;
 mod monitoring;
 #[cfg(feature = "redis")]

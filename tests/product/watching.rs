@@ -87,6 +87,10 @@ fn one_snapshot_is_plain_text_for_pipes() {
     assert!(!hosts.contains('\x1b'));
     let (_, loads, _) = printed(&["watch", &url, "--once", "--label", "net-in"]);
     assert!(loads.lines().nth(1).unwrap().contains("2.5M"), "{loads}");
+    assert_eq!(receiver.post(&format!("/api/perf/jarvis/{}", now()), "{\"io,dev=sda\": 64}").0, 200);
+    let (_, tagged, _) = printed(&["watch", &url, "--once", "--label", "cpu,io%2Cdev=sda"]);
+    let row = tagged.lines().find(|line| line.starts_with("jarvis")).unwrap();
+    assert!(row.contains("12.5%") && row.contains("64"), "{tagged}");
     let (_, labels, _) = printed(&["watch", "--host", "jarvis", "--label", "CPU", &url, "--once"]);
     assert!(labels.lines().count() == 2 && labels.contains("\ncpu "), "{labels}");
     let (is_well, nothing, said) = printed(&["watch", &url, "--host", "nobody", "--once"]);
