@@ -109,8 +109,8 @@ impl ReceiverClock {
         match change {
             None => {}
             Some(Change::Disputed { ahead_sec }) => log::warn!(
-                "Clock of this machine has jumped by {ahead_sec:+} seconds: until NTP, three hosts or ten steady minutes \
-                 confirm it, the receiver goes on without that jump"
+                "Clock of this machine has jumped by {ahead_sec:+} seconds, or the machine was off: the receiver goes on \
+                 without the jump until NTP, three hosts, or ten steady minutes that no host contradicts confirm it"
             ),
             Some(Change::Agreed) => log::info!("Clock of this machine is right again"),
             Some(Change::Confirmed(why)) => log::info!("Clock of this machine is believed: {}", reason(why)),

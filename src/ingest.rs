@@ -27,6 +27,8 @@ pub enum IngestError {
     Ahead {
         /// How far, in seconds.
         by_sec: u64,
+        /// Whether the receiver's clock waits until something confirms a jump of the wall clock.
+        is_disputed: bool,
     },
     /// The store cannot take it now.
     Store(StoreError),
@@ -42,8 +44,11 @@ impl fmt::Display for IngestError {
         match self {
             Self::Malformed(sentence) => f.write_str(sentence),
             Self::Untrusted(error) => error.fmt(f),
-            Self::Ahead { by_sec } => {
-                write!(f, "epoch: {by_sec} seconds ahead of the receiver's clock, the limit is {AHEAD_SEC_MAX}")
+            Self::Ahead { by_sec, is_disputed } => {
+                write!(f, "epoch: {by_sec} seconds ahead of the receiver's clock, the limit is {AHEAD_SEC_MAX}")?;
+                let note =
+                    "; it waits for NTP, three hosts or ten minutes to confirm that its machine's clock has jumped";
+                f.write_str(if *is_disputed { note } else { "" })
             }
             Self::Store(error) => error.fmt(f),
             Self::SeriesCap { series_max } => {
@@ -289,7 +294,10 @@ impl Ingest {
     fn check_epoch(&self, host: &str, epoch: u64, now: u64) -> Result<(), IngestError> {
         self.clock.hear(host, epoch);
         let by_sec = epoch.saturating_sub(now);
-        if by_sec > AHEAD_SEC_MAX { Err(IngestError::Ahead { by_sec }) } else { Ok(()) }
+        if by_sec > AHEAD_SEC_MAX {
+            return Err(IngestError::Ahead { by_sec, is_disputed: self.clock.is_disputed() });
+        }
+        Ok(())
     }
 
     fn count(&self, recorded: &RecordOutcome) {
@@ -325,7 +333,7 @@ mod tests {
         assert_eq!(ingest.submit(&Principal::Anyone, &sample(1300, "cpu"), None, 1000).unwrap().stored, 1);
         assert_eq!(
             ingest.submit(&Principal::Anyone, &sample(1301, "cpu"), None, 1000),
-            Err(IngestError::Ahead { by_sec: 301 })
+            Err(IngestError::Ahead { by_sec: 301, is_disputed: false })
         );
         assert_eq!(
             ingest.submit(&Principal::Anyone, &sample(1300, "mem"), None, 1000),

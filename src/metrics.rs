@@ -46,6 +46,8 @@ pub fn write(ingest: &Ingest, options: Options, now: u64) -> Vec<u8> {
     text.sample("lizm_store_info", &[("kind", options.store_kind)], 1);
     let is_up = u8::from(store.unavailable().is_none());
     text.gauge("lizm_store_up", "Whether the store takes samples.", is_up);
+    let jump_sec = ingest.clock().wall_ahead_sec();
+    text.gauge("lizm_clock_jump_seconds", "Seconds that the wall clock is ahead of the receiver's clock.", jump_sec);
     text.counter("lizm_panics_total", "Panics of this process, each of which cost one request at most.", &PANICS);
     #[cfg(target_os = "linux")]
     write_process(&mut text);

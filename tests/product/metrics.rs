@@ -55,6 +55,7 @@ fn what_happened_is_counted() {
         ("lizm_hosts_omitted", 1.0),
         ("lizm_series", 5.0),
         ("lizm_store_up", 1.0),
+        ("lizm_clock_jump_seconds", 0.0),
         ("lizm_host_up{host=\"jarvis\"}", 1.0),
     ] {
         assert_eq!(value(&text, sample), Some(expected), "{sample} in {text}");
