@@ -170,6 +170,16 @@ impl Api {
         Err(Reply::error(status, &sentence).with(header.0, header.1))
     }
 
+    /// Whether the reply to a request may wait for the store, or take long to find.
+    #[must_use]
+    pub fn may_wait(&self, route: &Route) -> bool {
+        match &route.action {
+            Action::Submit { .. } | Action::Remove { .. } => self.ingest.store().may_wait(),
+            Action::Write(_) => route.is_compressed() || self.ingest.store().may_wait(),
+            _ => route.is_read(),
+        }
+    }
+
     /// Answers a request whose body has been read, at `now` in seconds since the Unix epoch.
     #[must_use]
     pub fn reply(&self, route: &Route, body: &[u8], now: u64) -> Reply {

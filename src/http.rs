@@ -1,23 +1,82 @@
-//! HTTP/1.1 as both doors speak it: which heads are refused whatever they ask for, and the bytes of an answer.
+//! HTTP/1.1 as both servers speak it: which heads are refused, how a body is framed, and the bytes of an answer.
+//!
+//! The builtin server is here too: a [`Connection`] without any I/O, and the loop that moves its bytes.
+
+#[cfg(feature = "builtin")]
+mod budget;
+#[cfg(feature = "builtin")]
+mod chunks;
+#[cfg(feature = "builtin")]
+mod client;
+#[cfg(feature = "builtin")]
+mod connection;
+#[cfg(feature = "builtin")]
+mod places;
+#[cfg(feature = "builtin")]
+mod pool;
+#[cfg(feature = "builtin")]
+mod readiness;
+#[cfg(feature = "builtin")]
+mod server;
+#[cfg(feature = "builtin")]
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "builtin")]
+mod worker;
 
 use std::io::{self, Write};
-use std::time::SystemTime;
+#[cfg(feature = "builtin")]
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, UNIX_EPOCH};
 
 use httpdate::HttpDate;
+#[cfg(feature = "builtin")]
+use nix::sys::socket::{self, Backlog, setsockopt, sockopt};
 
 use crate::api::{Reply, Route};
+use crate::clock::unix_now;
+#[cfg(feature = "builtin")]
+pub use connection::answer;
+#[cfg(feature = "builtin")]
+pub use server::{Options, Server};
+#[cfg(feature = "tls")]
+pub use tls::HttpsOptions;
 
-/// Room for the head of an answer, which most fit into.
+/// Bytes that most heads of answers fit into.
 const HEAD_BYTES_EXPECTED: usize = 256;
-/// Longest body in bytes that is copied behind its head: what a kernel takes at once.
-const COPIED_BYTES_MAX: usize = 32 << 10;
+/// Longest body in bytes that is copied behind its head, so that both leave in one write.
+const COPIED_BYTES_MAX: usize = 16 << 10;
 
-/// A header of that name, the first of it.
+/// Longest time sent bytes may stay unacknowledged before the kernel ends the connection.
+#[cfg(all(feature = "builtin", target_os = "linux"))]
+const UNACKNOWLEDGED_MS_MAX: u32 = 10_000;
+/// Connections the kernel holds until they are accepted: a fleet that reconnects in one second fits.
+#[cfg(feature = "builtin")]
+const BACKLOG: i32 = 4096;
+
+/// Listens on `address`, with options that accepted sockets inherit on Linux.
+///
+/// # Errors
+/// When the address cannot be listened on.
+#[cfg(feature = "builtin")]
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    // An answer may leave in two segments, the second of which would wait for the client's delayed ACK.
+    setsockopt(&listener, sockopt::TcpNoDelay, &true)?;
+    setsockopt(&listener, sockopt::KeepAlive, &true)?;
+    #[cfg(target_os = "linux")]
+    setsockopt(&listener, sockopt::TcpUserTimeout, &UNACKNOWLEDGED_MS_MAX)?;
+    socket::listen(&listener, Backlog::new(BACKLOG)?)?;
+    Ok(listener)
+}
+
+/// The first header field of that name.
 pub(crate) fn header<'a>(mut headers: impl Iterator<Item = (&'a str, &'a str)>, name: &str) -> Option<&'a str> {
     headers.find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
-/// What makes the end of a body or the sender of a request uncertain.
+/// Why a head is refused whatever it asks for: the end of its body or its sender is uncertain.
 pub(crate) fn head_error<'a>(headers: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Option<&'static str> {
     let all = |name: &'static str| headers.clone().filter(move |(given, _)| given.eq_ignore_ascii_case(name));
     let mut lengths = all("Content-Length");
@@ -39,6 +98,16 @@ pub(crate) fn head_error<'a>(headers: impl Iterator<Item = (&'a str, &'a str)> +
         return Some("header Transfer-Encoding: only chunked is known here, given once");
     }
     all("Authorization").nth(1).map(|_| "header Authorization: given twice")
+}
+
+/// Why a head is refused for its `Host` (RFC 9112, 3.2): HTTP/1.1 wants exactly one, and HTTP/1.0 at most one.
+#[cfg(feature = "builtin")]
+fn host_error<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>, is_http_1_0: bool) -> Option<&'static str> {
+    match headers.filter(|(name, _)| name.eq_ignore_ascii_case("Host")).count() {
+        0 if !is_http_1_0 => Some("header Host: missing, and HTTP/1.1 needs it"),
+        0 | 1 => None,
+        _ => Some("header Host: given twice"),
+    }
 }
 
 /// How the body of a request comes.
@@ -64,49 +133,55 @@ pub(crate) fn body(route: &Route, length: Option<usize>, is_chunked: bool) -> Re
     }
 }
 
-/// What the header `Connection` of an answer says, if it is needed: a request's own says `asked`.
+/// The header `Connection` of an answer, where one is needed; `asked` is the request's own.
 pub(crate) fn connection(asked: Option<&str>, is_http_1_0: bool, close: bool) -> Option<&'static str> {
-    let asked = asked.unwrap_or_default().to_ascii_lowercase();
-    if close || asked.contains("close") {
+    let has = |option: &str| {
+        asked.is_some_and(|asked| asked.split(',').any(|given| given.trim().eq_ignore_ascii_case(option)))
+    };
+    if close || has("close") {
         Some("close")
     } else if is_http_1_0 {
-        Some(if asked.contains("keep-alive") { "keep-alive" } else { "close" })
+        Some(if has("keep-alive") { "keep-alive" } else { "close" })
     } else {
         None
     }
 }
 
-/// The bytes of an answer: in one piece, so that they leave in as few segments as they can, but for a long body, which
-/// comes behind its head as it is.
+/// The bytes of an answer: its head with a short body behind it, and a long body, which is not copied.
 pub(crate) fn encode<'r>(reply: &'r Reply, head_only: bool, connection: Option<&str>) -> (Vec<u8>, &'r [u8]) {
-    let (first, rest): (&[u8], &[u8]) = match &*reply.body {
-        _ if head_only => (&[], &[]),
-        short if short.len() <= COPIED_BYTES_MAX => (short, &[]),
-        long => (&[], long),
-    };
-    let mut answer = Vec::with_capacity(HEAD_BYTES_EXPECTED + first.len());
-    let written = write_head(&mut answer, reply, connection);
-    debug_assert!(written.is_ok(), "memory takes what is written to it");
-    answer.extend_from_slice(first);
-    (answer, rest)
+    let mut answer = Vec::with_capacity(HEAD_BYTES_EXPECTED + reply.body.len().min(COPIED_BYTES_MAX));
+    let body = append(&mut answer, reply, head_only, connection, unix_now().as_secs());
+    (answer, body)
 }
 
-fn write_head(answer: &mut Vec<u8>, reply: &Reply, connection: Option<&str>) -> io::Result<()> {
-    let date = HttpDate::from(SystemTime::now());
-    write!(answer, "HTTP/1.1 {} {}\r\nDate: {date}\r\n", reply.status, reason(reply.status))?;
-    if !matches!(reply.status, 204 | 304) {
-        if !reply.headers.iter().any(|(name, _)| *name == "Content-Type") {
-            answer.extend_from_slice(b"Content-Type: application/json\r\n");
+/// Appends an answer to `to`, at `now` in seconds since the Unix epoch. A long body is not copied but returned.
+fn append<'r>(to: &mut Vec<u8>, reply: &'r Reply, head_only: bool, connection: Option<&str>, now: u64) -> &'r [u8] {
+    let written = write_head(to, reply, connection, now);
+    debug_assert!(written.is_ok(), "memory takes what is written to it");
+    match &*reply.body {
+        _ if head_only => &[],
+        short if short.len() <= COPIED_BYTES_MAX => {
+            to.extend_from_slice(short);
+            &[]
         }
+        long => long,
+    }
+}
+
+fn write_head(to: &mut Vec<u8>, reply: &Reply, connection: Option<&str>, now: u64) -> io::Result<()> {
+    let date = HttpDate::from(UNIX_EPOCH + Duration::from_secs(now));
+    write!(to, "HTTP/1.1 {} {}\r\nDate: {date}\r\n", reply.status, reason(reply.status))?;
+    if !matches!(reply.status, 204 | 304) && !reply.headers.iter().any(|(name, _)| *name == "Content-Type") {
+        to.extend_from_slice(b"Content-Type: application/json\r\n");
     }
     if let Some(length) = reply.content_length() {
-        write!(answer, "Content-Length: {length}\r\n")?;
+        write!(to, "Content-Length: {length}\r\n")?;
     }
     let headers = reply.headers.iter().map(|(name, value)| (*name, &**value));
     for (name, value) in headers.chain(connection.map(|value| ("Connection", value))) {
-        write!(answer, "{name}: {value}\r\n")?;
+        write!(to, "{name}: {value}\r\n")?;
     }
-    answer.extend_from_slice(b"\r\n");
+    to.extend_from_slice(b"\r\n");
     Ok(())
 }
 

@@ -23,7 +23,7 @@ pub mod auth;
 pub mod client;
 pub mod clock;
 pub mod features;
-mod http;
+pub mod http;
 pub mod ingest;
 pub mod listeners;
 pub mod metrics;
@@ -39,8 +39,6 @@ pub mod stats;
 pub mod store;
 pub mod summary;
 mod supervisor;
-#[cfg(feature = "tls")]
-pub mod tls;
 pub mod units;
 pub mod url;
 pub mod watch;

@@ -2,6 +2,7 @@
 
 mod auth;
 mod help;
+mod http;
 mod table;
 
 use std::env;
@@ -116,6 +117,9 @@ impl Options {
             port: self.number("--port")?,
             bind: self.parsed("--bind", "an IP address such as 127.0.0.1")?,
             plain: !self.flag("--no-plain")?,
+            http_server: self.http_server()?,
+            #[cfg(feature = "builtin")]
+            builtin: self.builtin()?,
             #[cfg(feature = "tls")]
             https: self.https()?,
             auth: self.auth()?,
@@ -140,6 +144,8 @@ impl Options {
         auth::check(&options)?;
         #[cfg(not(feature = "tls"))]
         self.refuse_https()?;
+        #[cfg(not(feature = "builtin"))]
+        self.refuse_builtin()?;
         self.no_more()?;
         Ok(Command::Receiver(options))
     }
@@ -257,6 +263,9 @@ impl Options {
             port,
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             plain: true,
+            http_server: receiver::HttpServer::default(),
+            #[cfg(feature = "builtin")]
+            builtin: lizm::http::Options::default(),
             #[cfg(feature = "tls")]
             https: None,
             auth: lizm::auth::Options::default(),

@@ -12,6 +12,8 @@ use std::time::Duration;
 use crate::api::{Api, Role};
 use crate::auth::{self, Authorizer, ReadAccess};
 use crate::clock::ReceiverClock;
+#[cfg(feature = "builtin")]
+use crate::http;
 use crate::ingest::Ingest;
 use crate::listeners::{self, MessageListeners};
 use crate::metrics;
@@ -19,8 +21,6 @@ use crate::server::Server;
 use crate::stats::Stats;
 use crate::store::{Location, Store};
 use crate::supervisor::spawn_supervised;
-#[cfg(feature = "tls")]
-use crate::tls;
 use maintenance::Maintenance;
 
 /// Longest time that a stop waits for open requests.
@@ -35,9 +35,14 @@ pub struct Options {
     pub port: u16,
     /// Whether to serve HTTP, on `port`.
     pub plain: bool,
-    /// The HTTPS server.
+    /// The server that serves HTTP. HTTPS is always served by the builtin one.
+    pub http_server: HttpServer,
+    /// The builtin server.
+    #[cfg(feature = "builtin")]
+    pub builtin: http::Options,
+    /// HTTPS.
     #[cfg(feature = "tls")]
-    pub https: Option<tls::Options>,
+    pub https: Option<http::HttpsOptions>,
     /// Who may submit and who may read.
     pub auth: auth::Options,
     /// Threads that answer requests.
@@ -54,11 +59,22 @@ pub struct Options {
     pub listeners: listeners::Options,
 }
 
+/// A server that can serve HTTP without TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HttpServer {
+    /// tiny_http, for trusted networks.
+    #[default]
+    TinyHttp,
+    /// The builtin server.
+    #[cfg(feature = "builtin")]
+    Builtin,
+}
+
 /// A receiver that runs until it is stopped.
 pub struct Receiver {
     server: Option<Server>,
-    #[cfg(feature = "tls")]
-    https: Option<tls::Door>,
+    #[cfg(feature = "builtin")]
+    builtin: Option<http::Server>,
     listeners: MessageListeners,
     api: Arc<Api>,
     store: Arc<Store>,
@@ -94,20 +110,23 @@ impl Receiver {
         let api = Arc::new(api);
         // The servers start last: a failure to open another socket must not end a process that has answered requests.
         let listeners = MessageListeners::open(&options.listeners, &ingest)?;
-        #[cfg(feature = "tls")]
-        let https = match &options.https {
-            Some(https) => Some(tls::Door::open(SocketAddr::new(options.bind, https.port), https, &api)?),
-            None => None,
-        };
+        #[cfg(feature = "builtin")]
+        let builtin = start_builtin(options, &api)?;
         let address = SocketAddr::new(options.bind, options.port);
         let failed = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
-        let server = options.plain.then(|| Server::open(address, options.workers, &api)).transpose().map_err(failed)?;
+        let server = match options.http_server {
+            HttpServer::TinyHttp if options.plain => {
+                Some(Server::open(address, options.workers, &api).map_err(failed)?)
+            }
+            _ => None,
+        };
         if let Some(server) = &server {
             log::info!("Receiver is listening on http://{}", server.address());
         }
-        #[cfg(feature = "tls")]
-        if let Some(https) = &https {
-            log::info!("Receiver is listening on https://{}", https.address());
+        #[cfg(feature = "builtin")]
+        if let Some(builtin) = &builtin {
+            builtin.address().iter().for_each(|address| log::info!("Receiver is listening on http://{address}"));
+            builtin.https_address().iter().for_each(|address| log::info!("Receiver is listening on https://{address}"));
         }
         listeners.descriptions().iter().for_each(|socket| log::info!("Receiver is listening on {socket}"));
         log::info!("{}", store.description());
@@ -130,8 +149,8 @@ impl Receiver {
         }
         Ok(Self {
             server,
-            #[cfg(feature = "tls")]
-            https,
+            #[cfg(feature = "builtin")]
+            builtin,
             listeners,
             api,
             store,
@@ -144,7 +163,10 @@ impl Receiver {
     /// The address of the HTTP server, if there is one.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.server.as_ref().map(Server::address)
+        let address = self.server.as_ref().map(Server::address);
+        #[cfg(feature = "builtin")]
+        let address = address.or_else(|| self.builtin.as_ref().and_then(http::Server::address));
+        address
     }
 
     /// Errors that only a restart of the process clears. A store that refuses writes is none: it is opened again, and can
@@ -152,8 +174,8 @@ impl Receiver {
     #[must_use]
     pub fn liveness_error(&self) -> Option<String> {
         let error = self.server.as_ref().and_then(Server::liveness_error);
-        #[cfg(feature = "tls")]
-        let error = error.or_else(|| self.https.as_ref().and_then(tls::Door::liveness_error));
+        #[cfg(feature = "builtin")]
+        let error = error.or_else(|| self.builtin.as_ref().and_then(http::Server::liveness_error));
         error.or_else(|| self.api.liveness_error())
     }
 
@@ -161,8 +183,8 @@ impl Receiver {
     pub fn stop(self) {
         self.listeners.close();
         let closed = self.server.is_none_or(|server| server.close(STOP_WITHIN));
-        #[cfg(feature = "tls")]
-        let closed = self.https.is_none_or(|server| server.close(STOP_WITHIN)) && closed;
+        #[cfg(feature = "builtin")]
+        let closed = self.builtin.is_none_or(|server| server.close(STOP_WITHIN)) && closed;
         if !closed {
             log::warn!("Some requests were not answered within {} seconds", STOP_WITHIN.as_secs());
         }
@@ -173,4 +195,26 @@ impl Receiver {
         }
         log::info!("Receiver stopped: {}", self.stats);
     }
+}
+
+/// Starts the builtin server, if it has something to serve.
+#[cfg(feature = "builtin")]
+fn start_builtin(options: &Options, api: &Arc<Api>) -> io::Result<Option<http::Server>> {
+    let serves_plain = options.plain && options.http_server == HttpServer::Builtin;
+    #[cfg(feature = "tls")]
+    let https = options.https.as_ref();
+    #[cfg(not(feature = "tls"))]
+    let https = None::<()>;
+    if !serves_plain && https.is_none() {
+        return Ok(None);
+    }
+    let mut server = http::Server::start(&options.builtin, api)?;
+    if serves_plain {
+        server.listen(SocketAddr::new(options.bind, options.port))?;
+    }
+    #[cfg(feature = "tls")]
+    if let Some(https) = https {
+        server.listen_https(SocketAddr::new(options.bind, https.port), https)?;
+    }
+    Ok(Some(server))
 }

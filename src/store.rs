@@ -296,6 +296,16 @@ impl Store {
         }
     }
 
+    /// Whether what changes it may wait for a disk or another process.
+    #[must_use]
+    pub fn may_wait(&self) -> bool {
+        match &self.0 {
+            Kind::MemoryStore(local) => local.is_durable(),
+            #[cfg(feature = "redis")]
+            Kind::Redis(_) => true,
+        }
+    }
+
     /// Most series it holds.
     #[must_use]
     pub fn series_max(&self) -> usize {

@@ -14,19 +14,18 @@ use super::{Options, help};
 impl Options {
     /// The HTTPS server.
     #[cfg(feature = "tls")]
-    pub(super) fn https(&mut self) -> Result<Option<lizm::tls::Options>, String> {
+    pub(super) fn https(&mut self) -> Result<Option<lizm::http::HttpsOptions>, String> {
         let port = self.text("--tls-port")?;
         let port = port.map(|port| parsed_number(self.spec("--tls-port"), "--tls-port", &port)).transpose()?;
         let (certificate, key) = (self.path("--tls-cert")?, self.path("--tls-key")?);
         let trust = self.path("--trust")?;
-        let connections_max = self.number("--max-connections")?;
         match (port, certificate, key) {
             (None, None, None) if trust.is_some() => {
                 Err("option --trust: needs the HTTPS server, --tls-port".to_owned())
             }
             (None, None, None) => Ok(None),
             (Some(port), Some(certificate), Some(key)) => {
-                Ok(Some(lizm::tls::Options { port, certificate, key, trust, connections_max }))
+                Ok(Some(lizm::http::HttpsOptions { port, certificate, key, trust }))
             }
             _ => Err("options --tls-port, --tls-cert and --tls-key: given together or not at all".to_owned()),
         }
@@ -38,7 +37,7 @@ impl Options {
         for option in ["--tls-port", "--tls-cert", "--tls-key", "--trust"] {
             self.file_of_tls(option)?;
         }
-        self.number::<usize>("--max-connections").map(drop)
+        Ok(())
     }
 
     /// Who may submit and who may read.

@@ -51,7 +51,8 @@ fn read_to_end(mut stream: impl Read) -> Vec<u8> {
 /// Bytes inside TLS, and the status they are answered with; 0 is no answer.
 fn hostile_heads() -> Vec<(&'static str, Vec<u8>, u16)> {
     let at = format!("POST /api/perf/jarvis/{} HTTP/1.1\r\nHost: x\r\n", now());
-    let (token, write) = (bearer(&token(&["jarvis"])), "POST /write HTTP/1.1\r\nTransfer-Encoding: chunked\r\n");
+    let (token, write) =
+        (bearer(&token(&["jarvis"])), "POST /write HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n");
     let post = |headers: &str, body: &str| format!("{at}{headers}\r\n{body}").into_bytes();
     let lines = |body: &str| format!("{write}{token}\r\n{body}").into_bytes();
     let text = |text: &str| text.as_bytes().to_vec();
@@ -80,6 +81,8 @@ fn hostile_heads() -> Vec<(&'static str, Vec<u8>, u16)> {
         ("an unknown coding", post("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"), 400),
         ("chunked twice", post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), 400),
         ("chunks where none are taken", post(&format!("{token}Transfer-Encoding: chunked\r\n"), "0\r\n\r\n"), 411),
+        ("no Host", text("GET /health HTTP/1.1\r\n\r\n"), 400),
+        ("two Hosts", text("GET /health HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"), 400),
         ("an unknown Expect", post("Expect: tea\r\nContent-Length: 0\r\n", ""), 417),
         ("a chunk of no size", lines("\r\n\r\n"), 400),
         ("an LF alone in the line of a chunk", lines("11;x\n;y\r\nperf,host=h cpu=1\r\n0\r\n\r\n"), 400),
@@ -197,7 +200,7 @@ fn crowds_that_hold_on_are_shed_and_nobody_else_hears_of_them() {
     let stalled: Vec<Tls> = (0..100)
         .map(|_| {
             let mut stream = receiver.connect();
-            let head = format!("POST {target} HTTP/1.1\r\n{good_token}Content-Length: 100000\r\n\r\n");
+            let head = format!("POST {target} HTTP/1.1\r\nHost: x\r\n{good_token}Content-Length: 100000\r\n\r\n");
             stream.write_all(&[head.as_bytes(), &[b'x'; 50_000]].concat()).unwrap();
             stream
         })

@@ -1,0 +1,156 @@
+//! A body in chunks (RFC 9112, 7.1), decoded in place as it comes. Extensions and trailers are dropped.
+
+use crate::api::{HEAD_BYTES_MAX, Reply};
+
+/// Longest line before a chunk in bytes, extensions included; nobody sends any.
+const LINE_BYTES_MAX: usize = 256;
+
+/// How far a body is decoded.
+#[derive(Debug, Default)]
+pub(super) struct Chunks {
+    /// Bytes of the body so far.
+    pub(super) len: usize,
+    next: Next,
+}
+
+/// What comes next.
+#[derive(Debug, Default)]
+enum Next {
+    #[default]
+    Size,
+    /// So many bytes of a chunk.
+    Data(usize),
+    DataEnd,
+    /// The rest of the trailers, of which so many bytes have come.
+    Trailers(usize),
+    Nothing,
+}
+
+impl Chunks {
+    /// Decodes what has come. From `start` on `bytes` holds the body so far, and behind it what is not decoded yet. Tells
+    /// whether the body is whole.
+    ///
+    /// # Errors
+    /// The reply to a body that is malformed, or longer than `bytes_max`.
+    pub(super) fn decode(&mut self, bytes: &mut Vec<u8>, start: usize, bytes_max: usize) -> Result<bool, Reply> {
+        let mut read = start + self.len;
+        loop {
+            let rest = &bytes[read..];
+            match self.next {
+                Next::Size => match httparse::parse_chunk_size(rest) {
+                    Ok(httparse::Status::Complete((line_bytes, size))) if is_line(&rest[..line_bytes]) => {
+                        let size = usize::try_from(size).unwrap_or(usize::MAX);
+                        if size > bytes_max - self.len {
+                            return Err(Reply::error(413, &format!("body: longer than {bytes_max} bytes, the limit")));
+                        }
+                        self.next = if size == 0 { Next::Trailers(0) } else { Next::Data(size) };
+                        read += line_bytes;
+                    }
+                    Ok(httparse::Status::Partial) if rest.len() <= LINE_BYTES_MAX => break,
+                    _ => return Err(self.malformed()),
+                },
+                Next::Data(size) => {
+                    let came = size.min(rest.len());
+                    bytes.copy_within(read..read + came, start + self.len);
+                    self.len += came;
+                    read += came;
+                    if came < size {
+                        self.next = Next::Data(size - came);
+                        break;
+                    }
+                    self.next = Next::DataEnd;
+                }
+                Next::DataEnd => {
+                    if !b"\r\n".starts_with(&rest[..rest.len().min(2)]) {
+                        return Err(self.malformed());
+                    }
+                    if rest.len() < 2 {
+                        break;
+                    }
+                    read += 2;
+                    self.next = Next::Size;
+                }
+                Next::Trailers(before) => {
+                    let line_bytes = memchr::memchr(b'\n', rest).map(|newline| newline + 1);
+                    let came = before + line_bytes.unwrap_or(rest.len());
+                    if came > HEAD_BYTES_MAX {
+                        let sentence = format!("trailers: longer than {HEAD_BYTES_MAX} bytes, the limit");
+                        return Err(Reply::error(431, &sentence));
+                    }
+                    let Some(line_bytes) = line_bytes else { break };
+                    if !rest[..line_bytes].ends_with(b"\r\n") {
+                        return Err(Reply::error(400, "trailers: a line ends in LF without CR"));
+                    }
+                    read += line_bytes;
+                    self.next = if line_bytes == 2 { Next::Nothing } else { Next::Trailers(came) };
+                }
+                Next::Nothing => break,
+            }
+        }
+        bytes.drain(start + self.len..read);
+        Ok(matches!(self.next, Next::Nothing))
+    }
+
+    fn malformed(&self) -> Reply {
+        Reply::error(400, &format!("body: after {} bytes of it a chunk is malformed", self.len))
+    }
+}
+
+/// Whether what httparse takes for the line before a chunk is one. It takes a line without a digit for a size of 0, and an
+/// LF alone for a part of an extension. Another parser ends the line there, and so differs on where the request ends.
+fn is_line(line: &[u8]) -> bool {
+    line.len() <= LINE_BYTES_MAX
+        && line.first().is_some_and(u8::is_ascii_hexdigit)
+        && line.ends_with(b"\r\n")
+        && memchr::memchr(b'\n', line) == Some(line.len() - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Decodes bytes that come in pieces, and gives the body and what follows it once it is whole.
+    fn decoded(pieces: &[&[u8]], bytes_max: usize) -> Result<Option<[String; 2]>, u16> {
+        let (mut chunks, mut bytes) = (Chunks::default(), b"head".to_vec());
+        let mut is_whole = false;
+        for piece in pieces {
+            bytes.extend_from_slice(piece);
+            is_whole = chunks.decode(&mut bytes, 4, bytes_max).map_err(|reply| reply.status)?;
+        }
+        let (body, after) = bytes[4..].split_at(chunks.len);
+        Ok(is_whole.then(|| [body, after].map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())))
+    }
+
+    #[test]
+    fn a_body_is_the_same_wherever_it_is_cut() {
+        let sent = b"3;name=value\r\nabc\r\n0A\r\n0123456789\r\n0\r\nX-Checksum: 1\r\n\r\nGET";
+        let whole = Ok(Some(["abc0123456789", "GET"].map(str::to_owned)));
+        for first in 0..sent.len() - 3 {
+            let (one, rest) = sent.split_at(first);
+            assert_eq!(decoded(&[one], 13), Ok(None), "{first}");
+            for second in 0..rest.len() {
+                let (two, three) = rest.split_at(second);
+                assert_eq!(decoded(&[one, two, three], 13), whole, "{first} {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_or_too_long_is_refused() {
+        for (sent, status) in [
+            (&b"\r\n"[..], 400),
+            (b"-1\r\n", 400),
+            (b"1\r\nab", 400),
+            (b"1\r\na\n", 400),
+            (b"1;x\n;y\r\na\r\n", 400),
+            (b"0\r\nX: y\n", 400),
+            (b"e\r\n", 413),
+            (b"7fffffffffffffff\r\n", 413),
+            (b"ffffffffffffffffff\r\n", 400),
+        ] {
+            assert_eq!(decoded(&[sent], 13), Err(status), "{}", String::from_utf8_lossy(sent));
+        }
+        assert_eq!(decoded(&[b"1;", &[b'x'; LINE_BYTES_MAX]], 13), Err(400));
+        assert_eq!(decoded(&[b"0\r\n", &b"X: y\r\n".repeat(HEAD_BYTES_MAX / 6 + 1)], 13), Err(431));
+    }
+}

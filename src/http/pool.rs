@@ -1,0 +1,115 @@
+//! Threads for clients whose answers may wait, so that the loop never does. They are started when needed, and end when not.
+
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// How long a thread without work stays.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Some threads, and the work that waits for them.
+pub(super) struct Pool {
+    name: &'static str,
+    threads_max: usize,
+    state: Mutex<State>,
+    has_work: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    threads: usize,
+    idle: usize,
+}
+
+impl Pool {
+    pub(super) fn new(name: &'static str, threads_max: usize) -> Arc<Self> {
+        Arc::new(Self { name, threads_max, state: Mutex::default(), has_work: Condvar::new() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a thread do `job`, now or when one is free.
+    ///
+    /// # Errors
+    /// When there is no thread, and none to be had; the job is dropped.
+    pub(super) fn run(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let mut state = self.state();
+        state.jobs.push_back(Box::new(job));
+        if state.idle >= state.jobs.len() {
+            self.has_work.notify_one();
+        } else if state.threads < self.threads_max {
+            let pool = self.clone();
+            match thread::Builder::new().name(self.name.into()).spawn(move || pool.work()) {
+                Ok(_) => state.threads += 1,
+                // The others will come to it.
+                Err(_) if state.threads > 0 => {}
+                Err(error) => {
+                    state.jobs.pop_back();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn work(&self) {
+        let mut state = self.state();
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                drop(state);
+                // A panic costs the job, and the panic hook logs it.
+                let _ = catch_unwind(AssertUnwindSafe(job));
+                state = self.state();
+                continue;
+            }
+            state.idle += 1;
+            let (woken, wait) = self.has_work.wait_timeout(state, IDLE_MAX).unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            state.idle -= 1;
+            if wait.timed_out() && state.jobs.is_empty() {
+                state.threads -= 1;
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn work_is_done_by_as_many_threads_as_there_may_be_and_a_panic_ends_none() {
+        let pool = Pool::new("test", 3);
+        let (done, is_done) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let released = Arc::new(Mutex::new(released));
+        for number in 0..100 {
+            let (done, released) = (done.clone(), released.clone());
+            let job = move || {
+                if number < 3 {
+                    // Returns when the sender is dropped.
+                    let _ = released.lock().unwrap().recv();
+                    panic!("this is a test");
+                }
+                done.send(number).unwrap();
+            };
+            pool.run(job).unwrap();
+        }
+        assert_eq!(pool.state().threads, 3);
+        assert!(is_done.try_recv().is_err());
+        drop((release, done));
+        assert_eq!(is_done.iter().count(), 97);
+        assert_eq!(pool.state().threads, 3);
+    }
+}

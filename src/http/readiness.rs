@@ -1,0 +1,108 @@
+//! Which sockets are ready, by Linux's epoll. rustix has it and is linked anyway; mio would be one crate more.
+
+#[cfg(not(target_os = "linux"))]
+pub(super) use elsewhere::Poller;
+#[cfg(target_os = "linux")]
+pub(super) use linux::Poller;
+
+/// What a wait has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    /// Another thread has called [`Poller::wake`].
+    Woken,
+    /// A socket has become ready since it was last reported: to be read, or only to be written.
+    Ready { key: usize, is_readable: bool },
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::io;
+    use std::time::Duration;
+
+    use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+    use rustix::event::{EventfdFlags, Timespec, eventfd};
+    use rustix::fd::{AsFd, OwnedFd};
+    use rustix::io::Errno;
+
+    use super::Event;
+
+    /// Sockets whose readiness is taken at a time.
+    const EVENTS_MAX: usize = 256;
+    /// Stands for the waker among the keys.
+    const WAKER: u64 = u64::MAX;
+
+    /// The sockets that one thread waits for. A socket leaves it when it is closed.
+    pub(in super::super) struct Poller {
+        epoll: OwnedFd,
+        waker: OwnedFd,
+    }
+
+    impl Poller {
+        pub(in super::super) fn new() -> io::Result<Self> {
+            let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+            let waker = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+            epoll::add(&epoll, &waker, EventData::new_u64(WAKER), EventFlags::IN | EventFlags::ET)?;
+            Ok(Self { epoll, waker })
+        }
+
+        /// Reports a socket as `key` whenever it becomes ready.
+        pub(in super::super) fn add(&self, socket: impl AsFd, key: usize) -> io::Result<()> {
+            let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+            Ok(epoll::add(&self.epoll, socket, EventData::new_u64(key as u64), flags)?)
+        }
+
+        /// Ends the wait of its thread, or the next one.
+        pub(in super::super) fn wake(&self) {
+            // It cannot fail: the count would have to reach 2^64.
+            let _ = rustix::io::write(&self.waker, &1_u64.to_ne_bytes());
+        }
+
+        /// Waits for up to `within`, below a second, and puts what has come into `events`.
+        pub(in super::super) fn wait(&self, events: &mut Vec<Event>, within: Duration) -> io::Result<()> {
+            let within = Timespec { tv_sec: 0, tv_nsec: within.subsec_nanos().into() };
+            let mut found = [const { std::mem::MaybeUninit::uninit() }; EVENTS_MAX];
+            let (found, _) = match epoll::wait(&self.epoll, &mut found[..], Some(&within)) {
+                Err(Errno::INTR) => return Ok(()),
+                found => found?,
+            };
+            events.extend(found.iter().map(|event| match (event.data.u64(), event.flags) {
+                (WAKER, _) => Event::Woken,
+                #[expect(clippy::cast_possible_truncation, reason = "a key was a usize before")]
+                (key, flags) => Event::Ready { key: key as usize, is_readable: flags != EventFlags::OUT },
+            }));
+            Ok(())
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod elsewhere {
+    use std::convert::Infallible;
+    use std::io;
+    use std::time::Duration;
+
+    use rustix::fd::AsFd;
+
+    use super::Event;
+
+    /// There is none: the builtin server runs on Linux only.
+    pub(in super::super) struct Poller(Infallible);
+
+    impl Poller {
+        pub(in super::super) fn new() -> io::Result<Self> {
+            Err(io::Error::new(io::ErrorKind::Unsupported, "the builtin HTTP server, and so HTTPS, needs Linux"))
+        }
+
+        pub(in super::super) fn add(&self, _: impl AsFd, _: usize) -> io::Result<()> {
+            match self.0 {}
+        }
+
+        pub(in super::super) fn wake(&self) {
+            match self.0 {}
+        }
+
+        pub(in super::super) fn wait(&self, _: &mut Vec<Event>, _: Duration) -> io::Result<()> {
+            match self.0 {}
+        }
+    }
+}

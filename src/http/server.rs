@@ -1,0 +1,281 @@
+//! The builtin server: it accepts connections, for plain HTTP and for HTTPS, and gives each to one of a few loops.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::budget::Budget;
+use super::client::Client;
+use super::connection::MEMORY_BYTES_MAX;
+use super::listen;
+use super::places::Places;
+use super::pool::Pool;
+use super::readiness::Poller;
+use super::stream::Stream;
+#[cfg(feature = "tls")]
+use super::tls::{Certificates, HttpsOptions};
+use super::worker::{Inbox, Parcel, Worker};
+use crate::api::Api;
+use crate::stats::Heartbeat;
+use crate::supervisor::spawn_supervised;
+
+/// Most loops: a post takes some microseconds, so that one loop keeps a core busy with 100,000 a second.
+const WORKERS_MAX: usize = 8;
+/// Most threads that wait for a store, and most that find long answers. Recording in a directory waits rarely, and the
+/// threads that do so share one journal.
+const STORE_THREADS_MAX: usize = 192;
+const READ_THREADS_MAX: usize = 64;
+/// Longest time without a sign of life of a server that is well.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// Pause after a connection could not be accepted, for want of descriptors perhaps.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Longest wait of a thread that accepts connections before it looks around.
+const ACCEPT_WAIT: Duration = Duration::from_millis(500);
+/// How often the log says that connections were rejected.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+/// How often a closing server looks whether its threads are done.
+const CLOSE_POLL: Duration = Duration::from_millis(5);
+
+/// What the command line says of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Most connections at a time.
+    pub connections_max: usize,
+    /// Most connections at a time from one address, or from one /64 of IPv6.
+    pub connections_per_address_max: usize,
+    /// Proxies that may have as many connections as there may be, and name their clients by `X-Forwarded-For`.
+    pub trusted_proxies: Vec<IpAddr>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { connections_max: 4096, connections_per_address_max: 1024, trusted_proxies: Vec::new() }
+    }
+}
+
+/// What all threads of the server share.
+pub(super) struct Shared {
+    pub(super) api: Arc<Api>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) store_pool: Arc<Pool>,
+    pub(super) read_pool: Arc<Pool>,
+    /// Of the loops, each of which records it.
+    pub(super) heartbeat: Heartbeat,
+    places: Arc<Places>,
+    inboxes: Vec<Arc<Inbox>>,
+    /// Listeners that are open.
+    accepting: AtomicUsize,
+    closing: AtomicBool,
+}
+
+/// A running server. Dropping it leaves it running: [`Server::close`] it.
+pub struct Server {
+    shared: Arc<Shared>,
+    plain: Option<SocketAddr>,
+    https: Option<SocketAddr>,
+    /// What the threads that accept connections wait with.
+    acceptors: Vec<Arc<Poller>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// A socket that connections come by.
+struct Listener {
+    socket: TcpListener,
+    poller: Arc<Poller>,
+    #[cfg(feature = "tls")]
+    certificates: Option<Certificates>,
+}
+
+impl Server {
+    /// Serves `api` without any listener yet.
+    ///
+    /// # Errors
+    /// When the system has no descriptors or threads for it.
+    pub fn start(options: &Options, api: &Arc<Api>) -> io::Result<Self> {
+        let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        // The other half of the cores is for the store, for long answers, and for what else runs here.
+        let inboxes = (0..(cores / 2).clamp(1, WORKERS_MAX)).map(|_| Inbox::new().map(Arc::new));
+        let shared = Arc::new(Shared {
+            api: api.clone(),
+            budget: Budget::new(MEMORY_BYTES_MAX),
+            store_pool: Pool::new("http-store", STORE_THREADS_MAX),
+            read_pool: Pool::new("http-read", READ_THREADS_MAX),
+            heartbeat: Heartbeat::default(),
+            places: Places::new(options.connections_max, options.connections_per_address_max, &options.trusted_proxies),
+            inboxes: inboxes.collect::<io::Result<_>>()?,
+            accepting: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+        });
+        let threads = shared.inboxes.iter().map(|inbox| {
+            let mut worker = Worker::new(shared.clone(), inbox.clone());
+            spawn_supervised("http", move || worker.run())
+        });
+        let threads = threads.collect::<io::Result<_>>()?;
+        Ok(Self { shared, plain: None, https: None, acceptors: Vec::new(), threads })
+    }
+
+    /// Listens for plain HTTP on `address`, whose port 0 picks one.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on; the message names it.
+    pub fn listen(&mut self, address: SocketAddr) -> io::Result<()> {
+        self.plain = Some(self.accept(Listener::bind(address)?)?);
+        Ok(())
+    }
+
+    /// Listens for HTTPS on `address`, whose port 0 picks one.
+    ///
+    /// # Errors
+    /// When a certificate or key cannot be used, or the address not be listened on; the message names it.
+    #[cfg(feature = "tls")]
+    pub fn listen_https(&mut self, address: SocketAddr, options: &HttpsOptions) -> io::Result<()> {
+        let certificates = Some(Certificates::open(options).map_err(io::Error::other)?);
+        self.https = Some(self.accept(Listener { certificates, ..Listener::bind(address)? })?);
+        Ok(())
+    }
+
+    /// Starts the thread that accepts connections, and tells where.
+    fn accept(&mut self, listener: Listener) -> io::Result<SocketAddr> {
+        let address = listener.socket.local_addr()?;
+        self.acceptors.push(listener.poller.clone());
+        let shared = self.shared.clone();
+        shared.accepting.fetch_add(1, Ordering::SeqCst);
+        let accept = move || {
+            shared.accept(&listener);
+            drop(listener);
+            shared.accepting.fetch_sub(1, Ordering::SeqCst);
+            shared.inboxes.iter().for_each(|inbox| inbox.poller.wake());
+        };
+        self.threads.push(thread::Builder::new().name("http-accept".into()).spawn(accept)?);
+        Ok(address)
+    }
+
+    /// Where it listens for plain HTTP.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.plain
+    }
+
+    /// Where it listens for HTTPS.
+    #[must_use]
+    pub fn https_address(&self) -> Option<SocketAddr> {
+        self.https
+    }
+
+    /// Why the server is not well, if so: its loops stand still.
+    #[must_use]
+    pub fn liveness_error(&self) -> Option<String> {
+        self.shared.heartbeat.liveness_error("the builtin HTTP server", SILENCE_MAX)
+    }
+
+    /// Answers what was taken and accepts nothing new, for up to `within`, and tells whether all of it was answered.
+    #[must_use]
+    pub fn close(self, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        self.shared.closing.store(true, Ordering::SeqCst);
+        let loops = self.shared.inboxes.iter().map(|inbox| &inbox.poller);
+        self.acceptors.iter().map(|poller| &**poller).chain(loops).for_each(Poller::wake);
+        while !self.threads.iter().all(JoinHandle::is_finished) {
+            if Instant::now() > deadline {
+                return false;
+            }
+            thread::sleep(CLOSE_POLL);
+        }
+        true
+    }
+}
+
+impl Listener {
+    fn bind(address: SocketAddr) -> io::Result<Self> {
+        let failed = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+        let (socket, poller) = (listen(address).map_err(failed)?, Arc::new(Poller::new()?));
+        socket.set_nonblocking(true)?;
+        poller.add(&socket, 0)?;
+        Ok(Self {
+            socket,
+            poller,
+            #[cfg(feature = "tls")]
+            certificates: None,
+        })
+    }
+
+    fn stream(&self, socket: TcpStream) -> Result<Stream, String> {
+        #[cfg(feature = "tls")]
+        if let Some(certificates) = &self.certificates {
+            return Ok(Stream::tls(socket, certificates.begin()?));
+        }
+        Ok(Stream::plain(socket))
+    }
+}
+
+impl Shared {
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn is_accepting(&self) -> bool {
+        self.accepting.load(Ordering::SeqCst) > 0
+    }
+
+    /// Accepts connections until the server closes, and then those that have come before.
+    fn accept(&self, listener: &Listener) {
+        let (mut logged_at, mut next): (Option<Instant>, _) = (None, self.inboxes.iter().cycle());
+        let mut events = Vec::new();
+        loop {
+            let (is_last, mut has_failed) = (self.is_closing(), false);
+            while !has_failed {
+                let rejected = match listener.socket.accept() {
+                    Ok((socket, address)) => match self.begin(socket, address, listener) {
+                        Ok(client) => {
+                            if let Some(inbox) = next.next() {
+                                inbox.put(Parcel::New(Box::new(client)));
+                            }
+                            continue;
+                        }
+                        Err(why) => why,
+                    },
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    // The connection has gone before it was accepted.
+                    Err(error) if is_of_connection(error.kind()) => continue,
+                    Err(error) => {
+                        has_failed = true;
+                        error.to_string()
+                    }
+                };
+                self.api.stats().connections_rejected.add(1);
+                if logged_at.is_none_or(|logged_at| logged_at.elapsed() >= LOG_EVERY) {
+                    log::warn!("A connection was rejected: {rejected}");
+                    logged_at = Some(Instant::now());
+                }
+            }
+            if is_last {
+                return;
+            }
+            if has_failed {
+                thread::sleep(ACCEPT_PAUSE);
+                continue;
+            }
+            events.clear();
+            if let Err(error) = listener.poller.wait(&mut events, ACCEPT_WAIT) {
+                log::error!("Connections cannot be waited for: {error}");
+                thread::sleep(ACCEPT_PAUSE);
+            }
+        }
+    }
+
+    fn begin(&self, socket: TcpStream, address: SocketAddr, listener: &Listener) -> Result<Client, String> {
+        let place = self.places.take(address.ip())?;
+        socket.set_nonblocking(true).map_err(|error| error.to_string())?;
+        let stream = listener.stream(socket)?;
+        Ok(Client::new(stream, place, Instant::now()))
+    }
+}
+
+/// Whether an error is one of the connection that was to be accepted.
+fn is_of_connection(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(kind, ConnectionAborted | ConnectionReset | Interrupted)
+}

@@ -1,0 +1,151 @@
+//! A client's socket, with TLS over it or not. It never waits.
+
+#[cfg(feature = "tls")]
+use std::io::Read;
+use std::io::{self, IoSlice, Write};
+use std::net::{Shutdown, TcpStream};
+
+use rustix::buffer::spare_capacity;
+#[cfg(feature = "tls")]
+use rustls::ServerConnection;
+
+/// Encrypted bytes that may wait for a client to take them.
+#[cfg(feature = "tls")]
+const ENCRYPTED_BYTES_MAX: usize = 16 << 10;
+
+/// One socket.
+pub(super) struct Stream {
+    socket: TcpStream,
+    #[cfg(feature = "tls")]
+    tls: Option<Box<ServerConnection>>,
+}
+
+/// What a read has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Came {
+    /// Some bytes, perhaps none; and whether more may be there already.
+    Bytes { may_have_more: bool },
+    /// The other side sends nothing more.
+    End,
+}
+
+impl Stream {
+    pub(super) fn plain(socket: TcpStream) -> Self {
+        Self {
+            socket,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn tls(socket: TcpStream, mut tls: ServerConnection) -> Self {
+        tls.set_buffer_limit(Some(ENCRYPTED_BYTES_MAX));
+        Self { socket, tls: Some(Box::new(tls)) }
+    }
+
+    pub(super) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// The state of TLS, where that is spoken.
+    #[cfg(feature = "tls")]
+    pub(super) fn session(&self) -> Option<&ServerConnection> {
+        self.tls.as_deref()
+    }
+
+    /// Reads what there is into the spare capacity of `into`; with TLS into as much as it takes.
+    ///
+    /// # Errors
+    /// Those of the socket, and of TLS as [`io::ErrorKind::InvalidData`].
+    pub(super) fn read(&mut self, into: &mut Vec<u8>) -> io::Result<Came> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            let mut socket = Watched { socket: &self.socket, is_drained: false };
+            return match would_block(tls.read_tls(&mut socket))? {
+                None => Ok(Came::Bytes { may_have_more: false }),
+                Some(0) => Ok(Came::End),
+                Some(_) => {
+                    let may_have_more = !socket.is_drained;
+                    let came = tls.process_new_packets();
+                    // After an error that is the alert which says why.
+                    while tls.wants_write() && would_block(tls.write_tls(&mut &self.socket))?.is_some() {}
+                    let came = came.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                    let before = into.len();
+                    into.resize(before + came.plaintext_bytes_to_read(), 0);
+                    tls.reader().read_exact(&mut into[before..])?;
+                    Ok(if came.peer_has_closed() { Came::End } else { Came::Bytes { may_have_more } })
+                }
+            };
+        }
+        let spare = into.capacity() - into.len();
+        match would_block(rustix::io::read(&self.socket, spare_capacity(into)).map_err(io::Error::from))? {
+            None => Ok(Came::Bytes { may_have_more: false }),
+            Some(0) => Ok(Came::End),
+            Some(read) => Ok(Came::Bytes { may_have_more: read == spare }),
+        }
+    }
+
+    /// Writes as much as is taken now, and tells how much; `None` where nothing is taken until the socket is writable.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub(super) fn write(&mut self, parts: [&[u8]; 2]) -> io::Result<Option<usize>> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            let taken = tls.writer().write_vectored(&parts.map(IoSlice::new))?;
+            while tls.wants_write() {
+                if would_block(tls.write_tls(&mut &self.socket))?.is_none() {
+                    return Ok(Some(taken).filter(|taken| *taken > 0));
+                }
+            }
+            return Ok(Some(taken));
+        }
+        would_block((&self.socket).write_vectored(&parts.map(IoSlice::new)))
+    }
+
+    /// Whether encrypted bytes wait to be sent.
+    pub(super) fn has_output(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.as_ref().is_some_and(|tls| tls.wants_write());
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
+    /// Tells the other side that nothing follows.
+    pub(super) fn end(&mut self) {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            // One that does not take it is told by the end of the connection.
+            let _ = tls.write_tls(&mut &self.socket);
+        }
+        // It may be gone already.
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+}
+
+/// `None` where the socket has nothing, or takes nothing, now.
+fn would_block<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(done) => Ok(Some(done)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A socket that is watched for whether a read has left nothing.
+#[cfg(feature = "tls")]
+struct Watched<'s> {
+    socket: &'s TcpStream,
+    is_drained: bool,
+}
+
+#[cfg(feature = "tls")]
+impl Read for Watched<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let read = self.socket.read(to)?;
+        self.is_drained = read < to.len();
+        Ok(read)
+    }
+}

@@ -1,0 +1,235 @@
+//! The loop: one thread, the readiness of its clients' sockets by epoll, and a turn for each that is ready. It never waits
+//! for anything else.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::client::{Client, Turn};
+use super::connection::{Buffers, Now};
+use super::readiness::{Event, Poller};
+use super::server::Shared;
+
+/// How often deadlines are looked at, and how often while the server closes.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
+const SWEEP_EVERY_CLOSING: Duration = Duration::from_millis(20);
+/// How long a closing server lets idle clients send another request, whose answer says that it is the last. A client that
+/// sends one just when the connection is closed cannot know whether it was taken: nginx answers such a POST by 502.
+const CLOSING_IDLE_MAX: Duration = Duration::from_secs(1);
+/// What other threads give to a loop.
+pub(super) struct Inbox {
+    pub(super) poller: Poller,
+    parcels: Mutex<Vec<Parcel>>,
+}
+
+pub(super) enum Parcel {
+    New(Box<Client>),
+    /// The client of a slot, and what it is to be given next.
+    Back(usize, Box<Client>, Turn),
+    /// The client of a slot is no more.
+    Lost(usize),
+}
+
+impl Inbox {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { poller: Poller::new()?, parcels: Mutex::default() })
+    }
+
+    pub(super) fn put(&self, parcel: Parcel) {
+        let mut parcels = self.parcels();
+        parcels.push(parcel);
+        if parcels.len() == 1 {
+            self.poller.wake();
+        }
+    }
+
+    fn parcels(&self) -> MutexGuard<'_, Vec<Parcel>> {
+        self.parcels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.parcels().is_empty()
+    }
+
+    fn take(&self) -> Vec<Parcel> {
+        std::mem::take(&mut *self.parcels())
+    }
+}
+
+/// A client that is with another thread. Dropping this tells its loop what became of it.
+struct Absent {
+    inbox: Arc<Inbox>,
+    slot: usize,
+    /// Nothing where a panic has ended the client's turn, or no thread began it.
+    result: Option<(Box<Client>, Turn)>,
+}
+
+impl Absent {
+    fn give_back(&mut self, client: Box<Client>, turn: Turn) {
+        self.result = Some((client, turn));
+    }
+}
+
+impl Drop for Absent {
+    fn drop(&mut self) {
+        let parcel =
+            self.result.take().map_or(Parcel::Lost(self.slot), |(client, turn)| Parcel::Back(self.slot, client, turn));
+        self.inbox.put(parcel);
+    }
+}
+
+/// Where a client is.
+enum Slot {
+    Free,
+    Here(Box<Client>),
+    /// With a thread that may wait; and whether its socket has become ready meanwhile.
+    Away {
+        is_readable: bool,
+    },
+}
+
+/// One loop.
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    inbox: Arc<Inbox>,
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+    /// Slots of clients that get another turn without their sockets becoming ready.
+    again: Vec<usize>,
+    buffers: Buffers,
+}
+
+impl Worker {
+    pub(super) fn new(shared: Arc<Shared>, inbox: Arc<Inbox>) -> Self {
+        let (slots, free, again) = (Vec::new(), Vec::new(), Vec::new());
+        Self { shared, inbox, slots, free, again, buffers: Buffers::default() }
+    }
+
+    /// Serves clients until the server closes and all of them have been answered.
+    pub(super) fn run(&mut self) {
+        let (mut events, mut swept, mut closing_since) = (Vec::new(), Instant::now(), None);
+        loop {
+            let sweep_every = if closing_since.is_some() { SWEEP_EVERY_CLOSING } else { SWEEP_EVERY };
+            let wait = if self.again.is_empty() { sweep_every } else { Duration::ZERO };
+            if let Err(error) = self.inbox.poller.wait(&mut events, wait) {
+                log::error!("The sockets of clients cannot be waited for: {error}");
+                return;
+            }
+            self.shared.heartbeat.record();
+            let now = Now::of_clocks(&self.shared.api);
+            for slot in std::mem::take(&mut self.again) {
+                self.turn(slot, now, false);
+            }
+            for event in events.drain(..) {
+                match event {
+                    Event::Woken => self.inbox.take().into_iter().for_each(|parcel| self.unpack(parcel, now)),
+                    Event::Ready { key, is_readable } => self.turn(key, now, is_readable),
+                }
+            }
+            if self.shared.is_closing() {
+                closing_since.get_or_insert(now.instant);
+                if self.free.len() == self.slots.len() && !self.shared.is_accepting() && self.inbox.is_empty() {
+                    return;
+                }
+            }
+            if now.instant.duration_since(swept) >= sweep_every {
+                swept = now.instant;
+                let closes_idle = closing_since.is_some_and(|since| swept.duration_since(since) >= CLOSING_IDLE_MAX);
+                self.sweep(now, closes_idle);
+            }
+        }
+    }
+
+    fn unpack(&mut self, parcel: Parcel, now: Now) {
+        match parcel {
+            Parcel::New(client) => {
+                let slot = self.free.pop().unwrap_or_else(|| {
+                    self.slots.push(Slot::Free);
+                    self.slots.len() - 1
+                });
+                match self.inbox.poller.add(client.stream().socket(), slot) {
+                    Ok(()) => self.slots[slot] = Slot::Here(client),
+                    Err(error) => {
+                        log::warn!("A connection cannot be waited for: {error}");
+                        self.free.push(slot);
+                    }
+                }
+            }
+            Parcel::Back(slot, mut client, turn) => {
+                let is_readable = matches!(self.slots[slot], Slot::Away { is_readable: true });
+                client.is_readable |= is_readable;
+                self.slots[slot] = Slot::Here(client);
+                match turn {
+                    Turn::Wait if is_readable => self.turn(slot, now, true),
+                    turn => self.give(slot, turn),
+                }
+            }
+            Parcel::Lost(slot) => self.close(slot),
+        }
+    }
+
+    /// Gives a client a turn.
+    fn turn(&mut self, slot: usize, now: Now, is_readable: bool) {
+        let turn = match &mut self.slots[slot] {
+            Slot::Free => return,
+            Slot::Away { is_readable: may_be } => {
+                *may_be |= is_readable;
+                return;
+            }
+            Slot::Here(client) => {
+                client.is_readable |= is_readable;
+                let (shared, buffers) = (&self.shared, &mut self.buffers);
+                // A panic costs this connection alone.
+                catch_unwind(AssertUnwindSafe(|| client.proceed(shared, buffers, now, false))).unwrap_or(Turn::Close)
+            }
+        };
+        self.give(slot, turn);
+    }
+
+    fn give(&mut self, slot: usize, turn: Turn) {
+        match turn {
+            Turn::Wait => {}
+            Turn::Again => self.again.push(slot),
+            Turn::Store | Turn::Read => self.hand_over(slot, turn),
+            Turn::Close => self.close(slot),
+        }
+    }
+
+    fn close(&mut self, slot: usize) {
+        // Its socket leaves the epoll with it.
+        self.slots[slot] = Slot::Free;
+        self.free.push(slot);
+    }
+
+    /// Has a client go on with a thread that may wait.
+    fn hand_over(&mut self, slot: usize, turn: Turn) {
+        let away = Slot::Away { is_readable: false };
+        let Slot::Here(mut client) = std::mem::replace(&mut self.slots[slot], away) else { return };
+        let mut absent = Absent { inbox: self.inbox.clone(), slot, result: None };
+        let shared = self.shared.clone();
+        let job = move || {
+            let turn = client.proceed(&shared, &mut Buffers::default(), Now::of_clocks(&shared.api), true);
+            absent.give_back(client, turn);
+        };
+        let pool = if turn == Turn::Read { &self.shared.read_pool } else { &self.shared.store_pool };
+        if let Err(error) = pool.run(job) {
+            log::warn!("No thread to answer a request with: {error}");
+        }
+    }
+
+    /// Looks at the deadlines of all clients.
+    fn sweep(&mut self, now: Now, closes_idle: bool) {
+        for slot in 0..self.slots.len() {
+            let Slot::Here(client) = &mut self.slots[slot] else { continue };
+            let turn = if closes_idle && client.is_idle() {
+                Turn::Close
+            } else if client.deadline() <= now.instant {
+                client.expire(&self.shared, &mut self.buffers, now)
+            } else {
+                continue;
+            };
+            self.give(slot, turn);
+        }
+    }
+}
