@@ -1,8 +1,8 @@
 //! Host metrics without a monitoring stack. The rooms, in the order a sample passes through them:
 //!
 //! - [`probe`] reads this host; [`monitor`] does so on every tick and publishes what it read.
-//! - [`server`] is the plain HTTP door; [`api`] decides what is answered to a request.
-//! - [`tls`] is the HTTPS door, over the same API; [`auth`] decides who may submit and who may read.
+//! - [`server`] serves HTTP by tiny_http, and [`http`] serves HTTP and HTTPS by itself; [`api`] decides what is answered.
+//! - [`auth`] decides who may submit and who may read.
 //! - [`listeners`] takes datagrams and messages, which are not answered.
 //! - [`ingest`] is the one way in for samples; [`sample`] decodes them and holds every limit on input.
 //! - [`store`] keeps the hosts; [`summary`] is the arithmetic of their averages.
