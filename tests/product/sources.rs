@@ -27,9 +27,9 @@ fn a_monitor_with_a_certificate_gets_and_renews_its_token() {
     trust.write_identity("jarvis", &trust.root.sign(&Wanted::client(&["jarvis"])));
     let receiver = trust.receiver(&["--token-valid", "10s"]);
     let monitor = trust.monitor("jarvis", &["--host", "jarvis", "--publish", &receiver.url()]);
-    // More samples than a token lives for: each is published, and at once.
+    // More samples than a token lives for, a second each.
     for _ in 0..14 {
-        assert!(monitor.line().starts_with("INFO: Publish was successful to https://localhost:"));
+        monitor.line_with("INFO: Publish was successful to https://localhost:");
     }
     // The key is replaced at once, which a 401 tells, and the sample that met it is not lost.
     trust.write("token.key", OTHER_KEY);
@@ -124,6 +124,24 @@ fn a_monitor_says_what_is_wrong_with_its_files() {
 }
 
 #[test]
+fn a_monitor_says_which_scheme_a_port_speaks() {
+    let trust = Trust::new();
+    let receiver = trust.open_receiver(&[]);
+    let (plain_port, tls_port) = (receiver.served.address.port(), receiver.https.port());
+    for (url, advice) in [
+        (format!("http://localhost:{tls_port}"), "this port speaks TLS: use https://"),
+        (format!("https://127.0.0.1:{plain_port}"), "use http://"),
+    ] {
+        let ca = trust.text("ca.pem");
+        let monitor = Process::start(lizm(&["monitor", "--host", "jarvis", "--ca", &ca, "--publish", &url]));
+        let failed = monitor.line_with(&format!("ERROR: Publish failed to {url}/"));
+        assert!(failed.ends_with(advice), "{failed}");
+        let (code, said) = run(&["check", "--ca", &ca, &url]);
+        assert!(code == Some(1) && said.trim_end().ends_with(advice), "{said}");
+    }
+}
+
+#[test]
 fn lizm_token_prints_a_token_that_receivers_take() {
     let trust = Trust::new();
     let (key, receiver) = (trust.text("token.key"), trust.receiver(&[]));
@@ -185,7 +203,7 @@ fn readers_need_the_password_and_sources_do_not() {
 
 #[test]
 fn keys_of_tokens_are_replaced_under_load_without_a_refusal() {
-    const LIFE_SEC: u64 = 3;
+    const LIFE_SEC: u64 = 5;
     let trust = Trust::new();
     let receiver = trust.receiver(&[]);
     // Tokens are signed by this key, as a receiver beside this one would.
