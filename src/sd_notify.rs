@@ -1,8 +1,8 @@
-//! What the service manager is told: that the process serves, that it is still well, and that it stops.
+//! Notifies the service manager that the process serves, that it is well, and that it stops.
 //!
-//! systemd, and whatever speaks as it does, names a socket in `NOTIFY_SOCKET` and takes datagrams of `NAME=value`
-//! there, as sd_notify(3) and sd_watchdog_enabled(3) say. Nothing is told by a timer alone: each datagram but the last
-//! follows a look at how the process is. Where there is no such socket this room does nothing.
+//! systemd, and whatever speaks as it does, names a socket in `NOTIFY_SOCKET` and takes datagrams of `NAME=value` there,
+//! as sd_notify(3) and sd_watchdog_enabled(3) say. Each datagram but the last follows a check of the process: a timer
+//! alone would report a process that hangs as well. Without such a socket this module does nothing.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -15,21 +15,21 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-/// How often a process that does not serve yet, or is not well, is looked at again.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Longest wait for a manager that has no room for a datagram: a stop must not wait for it.
+/// How often a process that does not serve yet, or is not well, is checked again.
+const CHECK_EVERY: Duration = Duration::from_millis(100);
+/// Longest wait for a manager that has no room for a datagram: it must not hold up a stop.
 const SEND_WITHIN: Duration = Duration::from_secs(2);
 
-/// Runs `until`, which returns when the process is to stop. Meanwhile the service manager that started it, if one did,
-/// is told when `liveness_error` finds nothing for the first time, and then within each half of the watchdog's time in which
-/// it finds nothing. An liveness_error is a sentence for the log.
+/// Runs `until`, which returns when the process is to stop. Meanwhile it notifies the service manager, if there is one:
+/// when `liveness_error` returns nothing for the first time, and from then on twice in the watchdog's time as long as it
+/// returns nothing. A liveness error is a sentence for the log.
 pub fn serving<T>(liveness_error: impl Fn() -> Option<String> + Sync, until: impl FnOnce() -> T) -> T {
     let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
     let Some(socket) = variable("NOTIFY_SOCKET") else { return until() };
     let manager = match Manager::open(&socket) {
         Ok(manager) => manager,
         Err(error) => {
-            log::warn!("The service manager cannot be told anything, NOTIFY_SOCKET {}: {error}", socket.display());
+            log::warn!("The service manager cannot be notified, NOTIFY_SOCKET {}: {error}", socket.display());
             return until();
         }
     };
@@ -37,21 +37,21 @@ pub fn serving<T>(liveness_error: impl Fn() -> Option<String> + Sync, until: imp
     let (stop, stopped) = mpsc::channel();
     thread::scope(|scope| {
         let (manager, liveness_error) = (&manager, &liveness_error);
-        let telling = move || manager.tell_while_serving(watchdog, liveness_error, &stopped);
-        if let Err(error) = thread::Builder::new().name("notify".into()).spawn_scoped(scope, telling) {
-            log::error!("The service manager cannot be told anything: {error}");
+        let notify = move || manager.notify_while_serving(watchdog, liveness_error, &stopped);
+        if let Err(error) = thread::Builder::new().name("notify".into()).spawn_scoped(scope, notify) {
+            log::error!("The service manager cannot be notified: {error}");
         }
-        let ended = until();
+        let result = until();
         drop(stop);
-        manager.tell("STOPPING=1");
-        ended
+        manager.notify("STOPPING=1");
+        result
     })
 }
 
-/// How often the watchdog wants to hear of the process `pid`, if it does.
+/// The time within which the watchdog wants a notification from the process `pid`, if it wants any.
 fn watchdog_of(usec: Option<OsString>, watched_pid: Option<OsString>, pid: u32) -> Option<Duration> {
     let number = |text: OsString| text.to_str().and_then(|text| text.parse::<u64>().ok());
-    // The variables of a process that was started by another, as by a shell, are not meant for it.
+    // A child inherits the variables, which are not meant for it.
     let is_meant = watched_pid.is_none_or(|watched| number(watched) == Some(pid.into()));
     usec.and_then(number).filter(|usec| *usec > 0 && is_meant).map(Duration::from_micros)
 }
@@ -70,13 +70,13 @@ impl Manager {
         Ok(Self { socket, address })
     }
 
-    fn tell(&self, what: &str) {
-        if let Err(error) = self.socket.send_to_addr(what.as_bytes(), &self.address) {
-            log::warn!("The service manager could not be told {what}: {error}");
+    fn notify(&self, state: &str) {
+        if let Err(error) = self.socket.send_to_addr(state.as_bytes(), &self.address) {
+            log::warn!("The service manager could not be notified of {state}: {error}");
         }
     }
 
-    fn tell_while_serving(
+    fn notify_while_serving(
         &self,
         watchdog: Option<Duration>,
         liveness_error: impl Fn() -> Option<String>,
@@ -84,22 +84,22 @@ impl Manager {
     ) {
         let goes_on = |wait: Duration| stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout);
         while liveness_error().is_some() {
-            if !goes_on(LOOK_EVERY) {
+            if !goes_on(CHECK_EVERY) {
                 return;
             }
         }
-        self.tell("READY=1");
+        self.notify("READY=1");
         let Some(half) = watchdog.map(|watchdog| watchdog / 2) else { return };
-        let mut told = None;
+        let mut is_logged = false;
         loop {
-            let found = liveness_error();
-            let wait = if found.is_none() { half } else { LOOK_EVERY.min(half) };
-            match &found {
-                None => self.tell("WATCHDOG=1"),
-                Some(found) if told.is_none() => log::error!("The watchdog is not told that all is well: {found}"),
+            let error = liveness_error();
+            let wait = if error.is_none() { half } else { CHECK_EVERY.min(half) };
+            match &error {
+                None => self.notify("WATCHDOG=1"),
+                Some(error) if !is_logged => log::error!("The watchdog is not notified: {error}"),
                 Some(_) => {}
             }
-            told = found;
+            is_logged = error.is_some();
             if !goes_on(wait) {
                 return;
             }

@@ -53,7 +53,7 @@ impl Publisher {
             #[cfg(feature = "zeromq")]
             Destination::Zmq(url) => {
                 let failed = |error| io::Error::other(format!("cannot publish to {destination}: {error}"));
-                Transport::Zmq(super::zeromq::Sender::connect(url.authority()).map_err(failed)?)
+                Transport::Zmq(super::zeromq::Sender::new(url).map_err(failed)?)
             }
             #[cfg(not(feature = "zeromq"))]
             Destination::Zmq(_) => return Err(io::Error::other(crate::features::WITHOUT_ZEROMQ)),

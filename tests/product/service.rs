@@ -66,7 +66,7 @@ fn receiver_of(manager: &Manager) -> Served {
 }
 
 #[test]
-fn a_receiver_tells_that_it_serves_that_it_is_well_and_that_it_stops() {
+fn a_receiver_notifies_that_it_serves_is_well_and_stops() {
     let directory = tempfile::tempdir().unwrap();
     for manager in [Manager::at(directory.path()), Manager::of("serves")] {
         let receiver = receiver_of(&manager);
@@ -80,7 +80,7 @@ fn a_receiver_tells_that_it_serves_that_it_is_well_and_that_it_stops() {
 }
 
 #[test]
-fn a_monitor_tells_of_its_ticks_and_not_of_the_time() {
+fn a_monitor_notifies_of_its_ticks_and_not_of_the_time() {
     let (root, manager) = (tempfile::tempdir().unwrap(), Manager::of("ticks"));
     // Nobody is there to publish to, which is no reason for another monitor.
     let mut monitor = lizm(&["monitor", "--host", "h", "--publish", "http://127.0.0.1:9", "--interval", "2"]);
@@ -95,7 +95,7 @@ fn a_monitor_tells_of_its_ticks_and_not_of_the_time() {
     // Who opens a FIFO waits for one who writes: so does the next tick.
     std::fs::remove_file(&stat).unwrap();
     assert!(Command::new("mkfifo").arg(&stat).status().unwrap().success());
-    let line = monitor.line_with("ERROR: The watchdog is not told");
+    let line = monitor.line_with("ERROR: The watchdog is not notified");
     assert!(line.contains("the reading of this host has stood still"), "{line}");
     manager.assert_silence();
     // One who writes lets the tick go on; the next one finds a file.
@@ -108,14 +108,14 @@ fn a_monitor_tells_of_its_ticks_and_not_of_the_time() {
 }
 
 #[test]
-fn without_a_manager_that_can_be_told_it_serves_all_the_same() {
-    for (socket, said) in [("vsock:2:1", Some("cannot be told anything")), ("/nowhere/notify", None)] {
+fn without_a_manager_that_can_be_notified_it_serves_all_the_same() {
+    for (socket, said) in [("vsock:2:1", Some("cannot be notified")), ("/nowhere/notify", None)] {
         let mut command = lizm(&["receiver", "--port", "0", "--bind", "127.0.0.1"]);
         command.env("NOTIFY_SOCKET", socket);
         let receiver = Served::from(Process::start(command));
         assert_eq!(receiver.get("/health").0, 200);
         let line = receiver.process.line_with("WARNING: The service manager");
-        assert!(line.contains(said.unwrap_or("could not be told READY=1")), "{line}");
+        assert!(line.contains(said.unwrap_or("could not be notified of READY=1")), "{line}");
         assert!(receiver.process.stop(Signal::SIGTERM).0.success());
     }
 }
