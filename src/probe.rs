@@ -29,6 +29,7 @@ mod processes;
 mod selection;
 mod swap;
 mod table;
+mod temp;
 mod textfile;
 mod traffic;
 mod uptime;

@@ -50,6 +50,13 @@ impl<T: Send + 'static> BackgroundCall<T> {
         answer
     }
 
+    /// The answer, whichever tick asked, if it has come.
+    pub(super) fn poll(&mut self) -> Option<T> {
+        let answer = self.answers.try_recv().ok();
+        self.is_asked &= answer.is_none();
+        answer
+    }
+
     /// Whether the call hangs: it has outlasted the tick after the one that asked. A busy machine may be late once.
     pub(super) fn hangs(&self) -> bool {
         self.missed > 1

@@ -111,12 +111,14 @@ fn usage(rootfs: &Path, path: &Path) -> Result<Usage, String> {
     };
     let path = if rootfs == Path::new("/") { path.to_owned() } else { resolve(rootfs, path).map_err(failed)? };
     let about = statvfs(&path).map_err(|error| failed(error.into()))?;
-    // Their types differ between systems.
-    #[allow(clippy::useless_conversion, reason = "they have 32 bits on some systems")]
-    let [blocks, free, available] =
-        [about.blocks().into(), about.blocks_free().into(), about.blocks_available().into()];
+    let [blocks, free, available, inodes, free_inodes] =
+        [about.blocks(), about.blocks_free(), about.blocks_available(), about.files(), about.files_free()]
+            // They have 32 bits on macOS.
+            .map(|count| -> u64 {
+                #[allow(clippy::useless_conversion, reason = "their type differs between systems")]
+                count.into()
+            });
     let used_percent = used_percent(blocks, free, available).ok_or("the file system has no size")?;
-    let [inodes, free_inodes]: [u64; 2] = [about.files().into(), about.files_free().into()];
     let inodes_percent = inodes.checked_sub(free_inodes).and_then(|used| percent(used, inodes));
     Ok(Usage { used_percent, inodes_percent })
 }

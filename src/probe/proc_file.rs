@@ -11,6 +11,10 @@ const BUFFER_BYTES: usize = 8 << 10;
 /// Longest file in bytes: `/proc/stat` of the largest machines has a few hundred thousand.
 const FILE_BYTES_MAX: usize = 4 << 20;
 
+/// A first read of a kernel's file that has less than this has all of it: the kernel stops early only where the next
+/// line does not fit its page of 4 KiB, and no line is half as long.
+const SHORT_BYTES: usize = 2 << 10;
+
 /// The files of one mount of the proc file system, as they are in this tick.
 pub(super) struct ProcFiles {
     root: PathBuf,
@@ -95,7 +99,12 @@ impl ProcFile {
             let more = if is_kept { file.read_at(rest, bytes as u64) } else { file.read(rest) };
             match more {
                 Ok(0) => break,
-                Ok(more) => bytes += more,
+                Ok(more) => {
+                    bytes += more;
+                    if is_kept && bytes < SHORT_BYTES {
+                        break;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -155,6 +164,19 @@ mod tests {
         file.read_bytes = None;
         assert_eq!(file.read().unwrap(), b"renamed\n".len());
         assert!(file.buffer.starts_with(b"renamed\n"));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn long_files_of_the_kernel_are_read_whole_each_time() {
+        for name in ["/proc/crypto", "/proc/cpuinfo", "/proc/version"] {
+            let whole = fs::read(name).unwrap().len();
+            let mut file = ProcFile::new(name.into());
+            for _ in 0..2 {
+                file.read_bytes = None;
+                assert_eq!(file.read().unwrap(), whole, "{name}");
+            }
+        }
     }
 
     #[test]

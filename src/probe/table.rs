@@ -5,7 +5,7 @@ use std::io;
 
 use super::{Probe, Setup, cpu, disk, load, mem};
 #[cfg(target_os = "linux")]
-use super::{cpu_parts, inodes, io as disk_io, net, pressure, processes, swap, uptime};
+use super::{cpu_parts, inodes, io as disk_io, net, pressure, processes, swap, temp, uptime};
 
 /// One probe: what it is called, and what it measures.
 pub(super) struct About {
@@ -47,6 +47,7 @@ pub(super) const PROBES: &[About] = &[
     uptime::ABOUT,
     cpu_parts::ABOUT,
     pressure::ABOUT,
+    temp::ABOUT,
 ];
 #[cfg(target_os = "macos")]
 pub(super) const PROBES: &[About] = &[
