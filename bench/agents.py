@@ -16,7 +16,7 @@ from servers import ROOT, await_port, cpu_sec, free_port, intake, memory_mb, run
 AGENT_SEC = 600
 RUN_UP_SEC = 5
 
-# As little as its plugins can be told to do: one value of the CPU, the shares of memory, and the network.
+# As little as its plugins can do: one value of the CPU, the shares of memory, and the network.
 COLLECTD = """
 Hostname "bench"
 FQDNLookup false

@@ -90,7 +90,7 @@ NOT_COMPARABLE = """\
   hour. Both had one sample a minute, which spares victoria-metrics most of what agents send. Each was asked under its own
   full ingest, and lizm took in more meanwhile.
 - The memory of a connection is that of the process; what the kernel holds for its socket comes on top for everybody.
-- collectd was told to do the least that its plugins can: one value of the CPU and the shares of memory. It gathers what it
+- collectd does the least that its plugins can: one value of the CPU and the shares of memory. It gathers what it
   has in datagrams of 1,024 bytes, the least it offers, and so sends one every few seconds, where lizm sends one a second.
   The like comparison with it is that of `--probes cpu,mem` to `udp://`: the same files read, and a datagram sent unanswered.
 - node_exporter waits to be asked, and leaves it to who asks to make a value of what it counts; the asking is not in its

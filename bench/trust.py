@@ -16,7 +16,7 @@ from posts import post_ms, rate_row, rates
 from servers import ROOT, await_port, cpu_sec, free_port, receiver
 
 HANDSHAKES = 500
-CROWD_SEC = 4  # within the five that the HTTPS door waits for a head, so that nobody of the crowd is sent away
+CROWD_SEC = 4  # within the five that the HTTPS server waits for a head, so that no connection of the crowd is ended
 
 
 @contextlib.contextmanager
@@ -81,12 +81,12 @@ def crowd_ms(port, token, tls):
 
 
 def trust_rows():
-    """The HTTPS door beside the plain one of the same receiver; both need a token."""
+    """HTTPS beside plain HTTP of the same receiver; both need a token."""
     with guarded_receiver() as (process, plain, https, token, tls):
-        doors = [((process, plain), 32, Posts(token=token)), ((process, https), 32, Posts(scheme="https", token=token))]
-        for door in doors:
-            posts_per_sec(*door)  # warm, and every series there is exists
-        on_plain, on_https = in_turns(*(partial(posts_per_sec, *door) for door in doors))
+        servers = [((process, plain), 32, Posts(token=token)), ((process, https), 32, Posts(scheme="https", token=token))]
+        for server in servers:
+            posts_per_sec(*server)  # warm, and every series there is exists
+        on_plain, on_https = in_turns(*(partial(posts_per_sec, *server) for server in servers))
         posts = [
             rate_row("posts of two labels for 1,000 hosts with a token, 32 connections, plain HTTP", (process, plain), on_plain),
             rate_row("the same over HTTPS", (process, https), on_https),

@@ -1,4 +1,4 @@
-# What a fleet is told. The example has the smallest set.
+# The settings of a fleet. The example has the smallest set.
 
 variable "name" {
   description = "Name of everything that is made, and the beginning of their names where there are several."

@@ -40,13 +40,13 @@ const PAGE: &str = concat!(
 
 /// What the browser may do. The hashes are those of the script and the style in the page; a test compares them.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-4b9ryLST23o8mvApyl8SKFkhIcRugQFjYFcIsZOmhKU='; \
+    script-src 'sha256-Uheze6RuORgJriiqAcsnQ02VZCFCaC+YASp672gMEvI='; \
     style-src 'sha256-qaPXkzt69ZaPCP3+WKOQbZbQULXr2Iu4ZCDuWPRnC0M='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// The entity tag of the page: a browser that has this page need not fetch it again.
-const ETAG: &str = "\"LUq5EQb6HYtXmHTG\"";
+const ETAG: &str = "\"hiRjdfgdlLqN+AJj\"";
 
 const HEADERS: [(&str, &str); 6] = [
     ("Content-Type", "text/html; charset=utf-8"),

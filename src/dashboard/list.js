@@ -115,7 +115,7 @@ function drawAttention() {
   if (all.length > lines.length) lines.push(Object.assign(document.createElement("li"), { textContent: `and ${all.length - lines.length} more` }));
   const list = $("attention-list");
   const text = lines.map(line => line.textContent).join("\n");
-  // The list is made anew only where it says something else, so that a focus in it stays.
+  // The list is replaced only where it says something else, so that a focus in it stays.
   if (list.dataset.text !== text) {
     list.dataset.text = text;
     list.replaceChildren(...lines);

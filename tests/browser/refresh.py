@@ -1,6 +1,6 @@
 """What a refresh of the dashboard costs with many hosts: python3 tests/browser/refresh.py BINARY [HOSTS]
 
-Each host has an hour of cpu and mem behind it, and reports once between two refreshes. Told are the receiver's part,
+Each host has an hour of cpu and mem behind it, and reports once between two refreshes. It prints the receiver's part,
 and the browser's: from the last byte of the answer to the picture, parsing, layout and painting included.
 """
 

@@ -83,10 +83,10 @@ fn the_last_picture_stays_while_the_receiver_is_away() {
     let receiver = Served::start(&[]);
     let port = receiver.address.port().to_string();
     let mut scene = scene("away", &receiver);
-    let (mut told, mut said) = (scene.stdin.take().unwrap(), BufReader::new(scene.stdout.take().unwrap()));
+    let (mut answers, mut asked) = (scene.stdin.take().unwrap(), BufReader::new(scene.stdout.take().unwrap()));
     let mut running = Some(receiver);
     let mut line = String::new();
-    while said.read_line(&mut line).unwrap() > 0 {
+    while asked.read_line(&mut line).unwrap() > 0 {
         match line.trim() {
             "stop" => assert!(running.take().unwrap().process.stop(Signal::SIGTERM).0.success()),
             _ => {
@@ -94,7 +94,7 @@ fn the_last_picture_stays_while_the_receiver_is_away() {
                     Some(Served::from(Process::start(lizm(&["receiver", "--bind", "127.0.0.1", "--port", &port]))))
             }
         }
-        told.write_all(line.as_bytes()).unwrap();
+        answers.write_all(line.as_bytes()).unwrap();
         line.clear();
     }
     assert_ended_well(scene);
