@@ -9,7 +9,7 @@ use crate::clock::ReceiverClock;
 use crate::sample::line::{Decoder, LineHead, Precision};
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey, Sample, SampleRef};
 use crate::stats::Stats;
-use crate::store::{BatchOutcome, RecordOutcome, Store, StoreError};
+use crate::store::{BatchOutcome, Limit, Limits, RecordOutcome, Store, StoreError};
 
 /// Lines that are decoded before they are recorded, and values after which a run ends. Both bound the memory of a run, and
 /// how long the store is locked.
@@ -32,9 +32,11 @@ pub enum IngestError {
     },
     /// The store cannot take it now.
     Store(StoreError),
-    /// All its values belong to new series, and the store has as many as it may hold.
-    SeriesCap {
-        /// The cap.
+    /// All its values belong to new series, and a limit on series is reached.
+    SeriesLimit {
+        /// Which limit.
+        limit: Limit,
+        /// How many series it allows.
         series_max: usize,
     },
 }
@@ -51,11 +53,14 @@ impl fmt::Display for IngestError {
                 f.write_str(if *is_disputed { note } else { "" })
             }
             Self::Store(error) => error.fmt(f),
-            Self::SeriesCap { series_max } => {
+            Self::SeriesLimit { limit: Limit::Series, series_max } => {
                 write!(
                     f,
                     "label: every label here is a new series, and the receiver holds --max-series {series_max} already"
                 )
+            }
+            Self::SeriesLimit { limit: Limit::LabelsPerHost, series_max } => {
+                write!(f, "label: every label here is new, and the host has --max-labels-per-host {series_max} already")
             }
         }
     }
@@ -168,7 +173,6 @@ impl Ingest {
         now: u64,
     ) -> Result<RecordOutcome, IngestError> {
         let recorded = self.record(principal, sample.view(), key, now);
-        let recorded = recorded.and_then(|recorded| self.wait_durable().map(|()| recorded).map_err(IngestError::Store));
         recorded.inspect_err(|error| self.count_refused(error))
     }
 
@@ -193,12 +197,12 @@ impl Ingest {
             IngestError::Untrusted(_) => return,
             IngestError::Ahead { .. } => &self.stats.refused_ahead,
             IngestError::Store(_) => &self.stats.refused_unavailable,
-            IngestError::SeriesCap { .. } => &self.stats.refused_series_cap,
+            IngestError::SeriesLimit { .. } => &self.stats.refused_series_cap,
         };
         counter.add(1);
     }
 
-    /// Stores lines, each with its number and its principal. [`Ingest::wait_durable`] makes them durable.
+    /// Stores lines, each with its number and its principal. What is reported as stored is as durable as the store promises.
     ///
     /// Calls `report` for each line that was not stored whole. Lines that the store cannot take now are not counted here:
     /// the caller may submit them again.
@@ -261,7 +265,7 @@ impl Ingest {
                     Err(_) => strings -= head.strings,
                 }
                 let recorded = recorded.map_err(IngestError::Store).and_then(|recorded| self.check_cap(recorded));
-                if let Err(capped @ IngestError::SeriesCap { .. }) = &recorded {
+                if let Err(capped @ IngestError::SeriesLimit { .. }) = &recorded {
                     self.count_refused(capped);
                 }
                 report(*number, recorded);
@@ -277,17 +281,7 @@ impl Ingest {
     /// When `principal` may not remove it, or the store cannot.
     pub fn remove(&self, principal: &Principal, host: &str, now: u64) -> Result<bool, IngestError> {
         self.authorize_removal(principal, host, now).map_err(IngestError::Untrusted)?;
-        let removed = self.store.remove(host, now).map_err(IngestError::Store)?;
-        self.wait_durable().map_err(IngestError::Store)?;
-        Ok(removed)
-    }
-
-    /// Returns when all that was stored is as durable as the store promises.
-    ///
-    /// # Errors
-    /// When it could not be made so.
-    pub fn wait_durable(&self) -> Result<(), StoreError> {
-        self.store.wait_durable()
+        self.store.remove(host, now).map_err(IngestError::Store)
     }
 
     /// Refuses an epoch that is too far ahead. The clock hears of it all the same.
@@ -310,7 +304,13 @@ impl Ingest {
     /// Turns a sample of which the cap has refused every value into an error.
     fn check_cap(&self, recorded: RecordOutcome) -> Result<RecordOutcome, IngestError> {
         if is_capped(&recorded) {
-            return Err(IngestError::SeriesCap { series_max: self.store.series_max() });
+            let Limits { series_max, labels_per_host_max } = self.store.limits();
+            return Err(match recorded.refused_by {
+                Some(limit @ Limit::LabelsPerHost) => {
+                    IngestError::SeriesLimit { limit, series_max: labels_per_host_max }
+                }
+                _ => IngestError::SeriesLimit { limit: Limit::Series, series_max },
+            });
         }
         Ok(recorded)
     }
@@ -337,7 +337,7 @@ mod tests {
         );
         assert_eq!(
             ingest.submit(&Principal::Anyone, &sample(1300, "mem"), None, 1000),
-            Err(IngestError::SeriesCap { series_max: 1 })
+            Err(IngestError::SeriesLimit { limit: Limit::Series, series_max: 1 })
         );
         assert_eq!((stats.stored.get(), stats.refused.get()), (1, 1));
         assert_eq!((stats.refused_ahead.get(), stats.refused_series_cap.get()), (1, 1));

@@ -41,7 +41,7 @@ pub fn write(ingest: &Ingest, options: Options, now: u64) -> Vec<u8> {
     write_samples(&mut text, stats);
     write_requests(&mut text, stats);
     text.gauge("lizm_series", "Series held, a label of a host each.", store.series_count());
-    text.gauge("lizm_series_max", "Most series that may be held.", store.series_max());
+    text.gauge("lizm_series_max", "Most series that may be held.", store.limits().series_max);
     text.family("lizm_store_info", "gauge", "Where the store keeps what it holds; the value means nothing.");
     text.sample("lizm_store_info", &[("kind", options.store_kind)], 1);
     let is_up = u8::from(store.unavailable().is_none());
@@ -58,7 +58,11 @@ pub fn write(ingest: &Ingest, options: Options, now: u64) -> Vec<u8> {
 fn write_samples(text: &mut Text, stats: &Stats) {
     text.counter("lizm_values_stored_total", "Values that were stored.", &stats.stored);
     text.counter("lizm_values_expired_total", "Values that were too old for every summary.", &stats.expired);
-    text.counter("lizm_values_refused_total", "Values of new series over --max-series.", &stats.refused);
+    text.counter(
+        "lizm_values_refused_total",
+        "Values of new series over --max-series or --max-labels-per-host.",
+        &stats.refused,
+    );
     text.counter("lizm_requests_duplicate_total", "Retries of requests that were counted before.", &stats.duplicates);
     let name = "lizm_samples_refused_total";
     text.family(name, "counter", "Samples and lines of which nothing was stored, by reason.");

@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use lizm::api::Role;
 use lizm::monitor::{self, Destination};
-use lizm::store::Location;
 #[cfg(feature = "redis")]
 use lizm::store::RedisAddress;
+use lizm::store::{Limits, Location};
 use lizm::url::{Url, redact};
 use lizm::{client, listeners, metrics, probe, receiver, sample, watch};
 use log::LevelFilter;
@@ -124,7 +124,10 @@ impl Options {
             https: self.https()?,
             auth: self.auth()?,
             workers: self.number("--workers")?,
-            series_max: self.number("--max-series")?,
+            limits: Limits {
+                series_max: self.number("--max-series")?,
+                labels_per_host_max: self.number("--max-labels-per-host")?,
+            },
             store: self.store()?,
             metrics_hosts_max: self.number("--metrics-hosts")?,
             role: match self.word("--serve")? {
@@ -270,7 +273,7 @@ impl Options {
             https: None,
             auth: lizm::auth::Options::default(),
             workers: 4,
-            series_max: 1000,
+            limits: Limits::from(1000),
             store: Location::Memory,
             metrics_hosts_max: metrics::HOSTS_MAX,
             role: Role::All,

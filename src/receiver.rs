@@ -19,8 +19,7 @@ use crate::listeners::{self, MessageListeners};
 use crate::metrics;
 use crate::server::Server;
 use crate::stats::Stats;
-use crate::store::{Location, Store};
-use crate::supervisor::spawn_supervised;
+use crate::store::{Limits, Location, Store};
 use maintenance::Maintenance;
 
 /// Longest time that a stop waits for open requests.
@@ -47,8 +46,8 @@ pub struct Options {
     pub auth: auth::Options,
     /// Threads that answer requests.
     pub workers: usize,
-    /// Most series. Each label of each host is one.
-    pub series_max: usize,
+    /// Most series in all and of one host.
+    pub limits: Limits,
     /// Where the store keeps its data.
     pub store: Location,
     /// Most hosts with values in `/metrics`.
@@ -91,7 +90,7 @@ impl Receiver {
     pub fn start(options: &Options) -> io::Result<Self> {
         let directory = options.store.directory().map(ToOwned::to_owned);
         let clock = Arc::new(ReceiverClock::start(directory.as_deref()));
-        let store = Store::open(&options.store, options.series_max, clock.now_sec()).map_err(io::Error::other)?;
+        let store = Store::open(&options.store, options.limits, clock.now_sec()).map_err(io::Error::other)?;
         if let Some(time_ms) = store.time_ms() {
             clock.follow(time_ms);
         }
@@ -138,15 +137,6 @@ impl Receiver {
         let is_shared = options.store.is_shared();
         let maintenance = Maintenance { store: store.clone(), clock, stats: stats.clone(), directory, is_shared };
         let maintenance = maintenance.spawn(stopped)?;
-        if store.is_synced() {
-            let synced = store.clone();
-            // The thread ends with the process. The stop makes the rest durable.
-            spawn_supervised("sync", move || {
-                loop {
-                    synced.sync();
-                }
-            })?;
-        }
         Ok(Self {
             server,
             #[cfg(feature = "builtin")]

@@ -18,6 +18,8 @@ use smol_str::SmolStr;
 
 use crate::sample::{IdempotencyKey, SampleRef};
 use crate::summary::{Bucket, KeyFilter, Series};
+#[cfg(feature = "disk")]
+use disk::DiskStore;
 use memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use redis::Address as RedisAddress;
@@ -90,7 +92,7 @@ impl StoreError {
     }
 
     /// The request may have been carried out, or may yet be.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "disk", feature = "redis"))]
     fn uncertain(reason: impl Into<String>) -> Self {
         Self { is_uncertain: true, ..Self::new(reason) }
     }
@@ -99,6 +101,26 @@ impl StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "store: {}", self.reason)
+    }
+}
+
+/// A limit on series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// On all series of the store: `--max-series`.
+    Series,
+    /// On the labels of one host: `--max-labels-per-host`.
+    LabelsPerHost,
+}
+
+impl Limit {
+    /// The option that sets it.
+    #[must_use]
+    pub fn option(self) -> &'static str {
+        match self {
+            Self::Series => "--max-series",
+            Self::LabelsPerHost => "--max-labels-per-host",
+        }
     }
 }
 
@@ -111,6 +133,8 @@ pub struct RecordOutcome {
     pub expired: usize,
     /// Values of new series beyond a limit on series, which are not kept.
     pub refused: usize,
+    /// The limit that has refused them.
+    pub refused_by: Option<Limit>,
     /// The sample is a retry of one that was counted before; nothing was stored.
     pub duplicate: bool,
 }
@@ -128,7 +152,7 @@ impl BatchOutcome {
     /// Adds the outcome of the sample at a place.
     fn add(&mut self, place: usize, outcome: Result<RecordOutcome, StoreError>) {
         match outcome {
-            Ok(RecordOutcome { stored, duplicate: false, expired: 0, refused: 0 }) => self.stored += stored,
+            Ok(RecordOutcome { stored, duplicate: false, expired: 0, refused: 0, .. }) => self.stored += stored,
             other => self.others.push((place, other)),
         }
     }
@@ -218,152 +242,152 @@ impl<'a> LabelPage<'a> {
     }
 }
 
+/// Most series that a store holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most series in all, a label of a host each: `--max-series`.
+    pub series_max: usize,
+    /// Most labels of one host: `--max-labels-per-host`.
+    pub labels_per_host_max: usize,
+}
+
+impl Limits {
+    /// Most labels of a host unless the command line says otherwise. A host with more has mostly put an identifier into
+    /// a label.
+    pub const LABELS_PER_HOST: usize = 10_000;
+}
+
+/// As many series in all, and the usual number of labels a host.
+impl From<usize> for Limits {
+    fn from(series_max: usize) -> Self {
+        Self { series_max, labels_per_host_max: Self::LABELS_PER_HOST }
+    }
+}
+
 /// The hosts of one receiver, or of all that share a store.
-pub struct Store(Kind);
+pub struct Store {
+    kind: Kind,
+    limits: Limits,
+}
 
 enum Kind {
-    /// Kept by this process.
-    MemoryStore(MemoryStore),
+    Memory(MemoryStore),
+    #[cfg(feature = "disk")]
+    Disk(DiskStore),
     #[cfg(feature = "redis")]
     Redis(Redis),
 }
 
-#[cfg_attr(
-    not(feature = "redis"),
-    expect(
-        unused_variables,
-        reason = "what this process keeps is swept; of what Redis keeps the time says what is listed"
-    )
-)]
+#[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "only what Redis lists depends on the time"))]
 impl Store {
-    /// An empty store in memory for up to `series_max` series, a label of a host each.
+    /// An empty store in memory.
     #[must_use]
-    pub fn new(series_max: usize) -> Self {
-        Self(Kind::MemoryStore(MemoryStore::new(series_max)))
+    pub fn new(limits: impl Into<Limits>) -> Self {
+        let limits = limits.into();
+        Self { kind: Kind::Memory(MemoryStore::new(limits)), limits }
     }
 
     /// Opens the store at `location` with all that it holds, at `now`.
     ///
     /// # Errors
-    /// When it is held by another process, of a newer format, damaged, or cannot be read or written. A Redis that does
-    /// not answer is no error: it may come later than this process.
-    pub fn open(location: &Location, series_max: usize, now: u64) -> Result<Self, String> {
-        match location {
-            Location::Memory => Ok(Self::new(series_max)),
+    /// When it is held by another process, of a newer format, damaged, or cannot be read. A Redis that does not answer
+    /// is no error: it may come later than this process.
+    pub fn open(location: &Location, limits: impl Into<Limits>, now: u64) -> Result<Self, String> {
+        let limits = limits.into();
+        let kind = match location {
+            Location::Memory => Kind::Memory(MemoryStore::new(limits)),
             #[cfg(feature = "disk")]
             Location::Directory { path, fsync_always } => {
-                MemoryStore::open(path, *fsync_always, series_max, now).map(|local| Self(Kind::MemoryStore(local)))
+                Kind::Disk(DiskStore::open(path, *fsync_always, limits, now)?)
             }
             #[cfg(not(feature = "disk"))]
             Location::Directory { path, .. } => {
-                let (path, _) = (path.display(), now);
-                Err(format!(
-                    "store {path}: this lizm was built without the feature disk, which keeps a store in a directory"
-                ))
+                return Err(format!(
+                    "store {}: this lizm was built without the feature disk, which keeps a store in a directory",
+                    path.display()
+                ));
             }
             #[cfg(feature = "redis")]
-            Location::Redis(address) => Redis::open(address, series_max).map(|redis| Self(Kind::Redis(redis))),
-        }
+            Location::Redis(address) => Kind::Redis(Redis::open(address, limits.series_max)?),
+        };
+        Ok(Self { kind, limits })
     }
 
     /// Restores one record of a directory into a store in memory, as opening that directory would: by its key in the
-    /// keyspace `state`, or by its number in a log, 8 bytes. This is the way in for bytes a disk has changed.
+    /// keyspace `state`, or by its number in a log, 8 bytes. It is there to be tested with damaged bytes.
     ///
     /// # Errors
-    /// When the record is none of ours.
+    /// When the record is malformed.
     #[cfg(feature = "disk")]
     pub fn restore_record(&self, key: &[u8], record: &[u8], now: u64) -> Result<(), String> {
-        self.local().map_or(Ok(()), |local| disk::restore_record(local, key, record, now))
+        self.memory().map_or(Ok(()), |memory| disk::restore_record(memory, key, record, now))
     }
 
-    /// One line on where it keeps what it holds.
+    /// One line on where it keeps its data.
     #[must_use]
     pub fn description(&self) -> String {
-        match &self.0 {
-            Kind::MemoryStore(local) => local.description(),
+        match &self.kind {
+            Kind::Memory(_) => "Store is memory: what was received is gone when the receiver stops".to_owned(),
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => disk.description(),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.description(),
-        }
-    }
-
-    /// Whether [`Store::sync`] is to be called on and on.
-    #[must_use]
-    pub fn is_synced(&self) -> bool {
-        match &self.0 {
-            Kind::MemoryStore(local) => local.is_durable(),
-            #[cfg(feature = "redis")]
-            Kind::Redis(_) => false,
         }
     }
 
     /// Whether what changes it may wait for a disk or another process.
     #[must_use]
     pub fn may_wait(&self) -> bool {
-        match &self.0 {
-            Kind::MemoryStore(local) => local.is_durable(),
-            #[cfg(feature = "redis")]
-            Kind::Redis(_) => true,
-        }
+        !matches!(self.kind, Kind::Memory(_))
     }
 
     /// Most series it holds.
     #[must_use]
-    pub fn series_max(&self) -> usize {
-        match &self.0 {
-            Kind::MemoryStore(local) => local.series_max(),
-            #[cfg(feature = "redis")]
-            Kind::Redis(redis) => redis.series_max(),
-        }
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
-    /// Why it cannot take samples now, if so. What it holds may be read all the same.
+    /// Why it cannot take samples now, if so. Its data may be read all the same. It never waits for a disk.
     #[must_use]
     pub fn unavailable(&self) -> Option<StoreError> {
-        match &self.0 {
-            Kind::MemoryStore(local) => local.unavailable(),
+        match &self.kind {
+            Kind::Memory(_) => None,
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => disk.unavailable(),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.unavailable(),
         }
     }
 
-    /// Records a sample, unless `key` says that it was recorded before. [`Store::wait_durable`] makes sure of it.
+    /// Records a sample, unless `key` says that it was recorded before. When this returns, the sample survives the end of
+    /// the process if the store is not memory, and with `fsync_always` a power cut. A disk is waited for for a second.
     ///
     /// # Errors
-    /// When the store cannot take it; then nothing of it is recorded, but for one that Redis was given and has not
-    /// answered in time.
+    /// When the store cannot take it. Nothing of it is recorded then, unless [`StoreError::is_uncertain`].
     pub fn record(
         &self,
         sample: SampleRef<'_>,
         key: Option<IdempotencyKey<'_>>,
         now: u64,
     ) -> Result<RecordOutcome, StoreError> {
-        match &self.0 {
-            Kind::MemoryStore(local) => local.record(sample, key, now),
+        match &self.kind {
+            Kind::Memory(memory) => Ok(memory.record(sample, key, now)),
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => disk.record(sample, key, now),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.record(sample, key, now),
         }
     }
 
-    /// Records `count` samples, each as [`Store::record`] does, of which `sample` gives the one at a place. Those of one
-    /// host are recorded in their order, but that Redis takes those last that its list of hosts is to be told of before.
+    /// Records `count` samples, each as [`Store::record`] does; `sample` gives the one at a place. Those of one host are
+    /// recorded in their order, except that Redis records samples last whose hosts its list of hosts lacks.
     pub fn record_many<'v>(&self, count: usize, sample: impl Fn(usize) -> SampleRef<'v>, now: u64) -> BatchOutcome {
-        match &self.0 {
-            Kind::MemoryStore(local) => local.record_many(count, sample, now),
+        match &self.kind {
+            Kind::Memory(memory) => memory.record_many(count, sample, now),
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => disk.record_many(count, sample, now),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.record_many(&(0..count).map(sample).collect::<Vec<_>>(), now),
-        }
-    }
-
-    /// Returns when all that was recorded is as durable as the store promises: kept from the end of the process it is
-    /// already, and with `fsync_always` from a power cut then.
-    ///
-    /// # Errors
-    /// When it could not be made so.
-    pub fn wait_durable(&self) -> Result<(), StoreError> {
-        match &self.0 {
-            Kind::MemoryStore(local) => local.wait_durable(),
-            #[cfg(feature = "redis")]
-            Kind::Redis(_) => Ok(()),
         }
     }
 
@@ -372,8 +396,10 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn series(&self, host: &str, page: &LabelPage<'_>, now: u64) -> Result<Vec<(SmolStr, Series)>, StoreError> {
-        match &self.0 {
-            Kind::MemoryStore(local) => Ok(local.series(host, page)),
+        match &self.kind {
+            Kind::Memory(memory) => Ok(memory.series(host, page)),
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => Ok(disk.memory().series(host, page)),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.series(host, page, now),
         }
@@ -384,8 +410,11 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn running(&self, hosts: &[SmolStr], now: u64) -> Result<Vec<Vec<(SmolStr, Bucket)>>, StoreError> {
-        match &self.0 {
-            Kind::MemoryStore(local) => Ok(hosts.iter().map(|host| local.running(host, now)).collect()),
+        let running = |memory: &MemoryStore| hosts.iter().map(|host| memory.running(host, now)).collect();
+        match &self.kind {
+            Kind::Memory(memory) => Ok(running(memory)),
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => Ok(running(disk.memory())),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.running(hosts, now),
         }
@@ -396,8 +425,10 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn hosts(&self, now: u64) -> Result<Vec<SmolStr>, StoreError> {
-        match &self.0 {
-            Kind::MemoryStore(local) => Ok(local.hosts()),
+        match &self.kind {
+            Kind::Memory(memory) => Ok(memory.hosts()),
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => Ok(disk.memory().hosts()),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.hosts(now),
         }
@@ -409,29 +440,36 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn statuses(&self, hosts: &[SmolStr], recent: &[&str], now: u64) -> Result<Vec<Option<Status>>, StoreError> {
-        match &self.0 {
-            Kind::MemoryStore(local) => Ok(hosts.iter().map(|host| local.status(host, recent, now)).collect()),
+        let statuses = |memory: &MemoryStore| hosts.iter().map(|host| memory.status(host, recent, now)).collect();
+        match &self.kind {
+            Kind::Memory(memory) => Ok(statuses(memory)),
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => Ok(statuses(disk.memory())),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.statuses(hosts, recent, now),
         }
     }
 
-    /// Forgets a host, and says whether it was known.
+    /// Removes a host, and returns whether it was known.
     ///
     /// # Errors
-    /// When that could not be made durable; then the host is still known.
+    /// When that could not be made durable. The host is still known then, unless [`StoreError::is_uncertain`].
     pub fn remove(&self, host: &str, now: u64) -> Result<bool, StoreError> {
-        match &self.0 {
-            Kind::MemoryStore(local) => local.remove(host),
+        match &self.kind {
+            Kind::Memory(memory) => Ok(memory.remove(host)),
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => disk.remove(host),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.remove(host, now),
         }
     }
 
-    /// Lets go of the buckets, series, hosts and idempotency records whose windows have passed.
+    /// Removes the buckets, series, hosts and idempotency records whose windows have passed.
     pub fn sweep(&self, now: u64) {
-        match &self.0 {
-            Kind::MemoryStore(local) => local.sweep(now),
+        match &self.kind {
+            Kind::Memory(memory) => memory.sweep(now),
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => disk.memory().sweep(now),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.sweep(now),
         }
@@ -441,36 +479,35 @@ impl Store {
     /// not answer.
     #[must_use]
     pub fn time_ms(&self) -> Option<i64> {
-        match &self.0 {
-            Kind::MemoryStore(_) => None,
+        match &self.kind {
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.time_ms(),
+            _ => None,
         }
     }
 
     /// How many series it holds; where it is shared, about how many.
     #[must_use]
     pub fn series_count(&self) -> usize {
-        match &self.0 {
-            Kind::MemoryStore(local) => local.series_count(),
+        match &self.kind {
+            Kind::Memory(memory) => memory.series_count(),
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => disk.memory().series_count(),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.series_count(),
         }
     }
 
-    /// Makes durable what was recorded, in rounds: each call waits for its turn and is one.
-    pub fn sync(&self) {
-        if let Some(local) = self.local() {
-            local.sync();
-        }
-    }
-
-    /// Makes durable what was recorded until now.
+    /// Makes durable what was recorded until now, at the end of the process. A directory does so every second by itself.
     ///
     /// # Errors
     /// When it could not be.
     pub fn sync_now(&self) -> Result<(), StoreError> {
-        self.local().map_or(Ok(()), MemoryStore::sync_now)
+        match &self.kind {
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => disk.sync_now(),
+            _ => Ok(()),
+        }
     }
 
     /// Writes the hosts that have changed, so that a restart need not read their samples again.
@@ -478,7 +515,11 @@ impl Store {
     /// # Errors
     /// When the disk cannot be written; the samples stay in the log then.
     pub fn checkpoint(&self) -> Result<(), StoreError> {
-        self.local().map_or(Ok(()), MemoryStore::checkpoint)
+        match &self.kind {
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => disk.checkpoint(),
+            _ => Ok(()),
+        }
     }
 
     /// Removes from the disk what no answer lists any more.
@@ -486,15 +527,18 @@ impl Store {
     /// # Errors
     /// When the disk cannot be read or written.
     pub fn expire_disk(&self, now: u64) -> Result<(), StoreError> {
-        self.local().map_or(Ok(()), |local| local.expire_disk(now))
+        match &self.kind {
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => disk.expire(now),
+            _ => Ok(()),
+        }
     }
 
-    /// What this process keeps itself, if it does: Redis makes durable and expires by itself.
-    fn local(&self) -> Option<&MemoryStore> {
-        match &self.0 {
-            Kind::MemoryStore(local) => Some(local),
-            #[cfg(feature = "redis")]
-            Kind::Redis(_) => None,
+    #[cfg(feature = "disk")]
+    fn memory(&self) -> Option<&MemoryStore> {
+        match &self.kind {
+            Kind::Memory(memory) => Some(memory),
+            _ => None,
         }
     }
 }

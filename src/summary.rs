@@ -44,7 +44,7 @@ pub const CHUNK_INTERVALS: u64 = 12;
 const CHUNKS_END: u64 = 1 << 40;
 
 /// Bytes of an interval within a chunk: its index in the chunk, then its bucket.
-const CHUNK_ENTRY_BYTES: usize = 1 + 28;
+pub(crate) const CHUNK_ENTRY_BYTES: usize = 1 + 28;
 
 impl Window {
     /// Number of the interval that holds `epoch`; interval `n` begins at `n * interval_sec`.

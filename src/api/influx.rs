@@ -101,9 +101,6 @@ impl Write {
             }
             written.add(number, outcome);
         });
-        if let Err(error) = ingest.wait_durable() {
-            written.store_error = Some(error);
-        }
         written.reply()
     }
 
@@ -119,18 +116,18 @@ impl Write {
 impl Written {
     fn add(&mut self, line: usize, outcome: Result<RecordOutcome, IngestError>) {
         match outcome {
-            Ok(RecordOutcome { expired, refused, .. }) => {
+            Ok(RecordOutcome { expired, refused, refused_by, .. }) => {
                 if expired > 0 {
                     self.refuse(line, &"time: so long ago that no summary holds it any more");
                 }
-                if refused > 0 {
-                    let error = format!("label: {refused} of its labels are new series, past --max-series");
+                if let Some(limit) = refused_by {
+                    let error = format!("label: {refused} of its labels are new series, past {}", limit.option());
                     self.refuse(line, &error);
                 }
             }
             Err(IngestError::Store(error)) => self.store_error = Some(error),
             Err(error) => {
-                self.capped += usize::from(matches!(error, IngestError::SeriesCap { .. }));
+                self.capped += usize::from(matches!(error, IngestError::SeriesLimit { .. }));
                 self.ahead += usize::from(matches!(error, IngestError::Ahead { .. }));
                 self.untrusted += usize::from(matches!(error, IngestError::Untrusted(_)));
                 self.refuse(line, &error);

@@ -82,7 +82,7 @@ impl From<&IngestError> for Reply {
             IngestError::Malformed(_) => 400,
             IngestError::Ahead { .. } => 422,
             IngestError::Store(_) => 503,
-            IngestError::SeriesCap { .. } => 429,
+            IngestError::SeriesLimit { .. } => 429,
         };
         Self::error(status, &error.to_string())
     }

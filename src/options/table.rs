@@ -134,6 +134,8 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
                 machine; may be repeated"),
             option("--max-series", "N", Number(1, 1_000_000_000), "1000000",
                 "most series, a label of a host each; values of further ones are refused"),
+            option("--max-labels-per-host", "N", Number(1, 1_000_000_000), "10000",
+                "most labels of one host; values of further ones are refused"),
             option("--workers", "N", Number(1, 1024), "16", "threads that answer requests"),
             option("--metrics-hosts", "N", Number(0, 1_000_000), "1000",
                 "most hosts whose values /metrics has, the first by name"),

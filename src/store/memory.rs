@@ -1,14 +1,11 @@
-//! The hosts of one process, behind locks that never leave this room.
+//! The hosts of one process, behind locks that never leave this module.
 //!
-//! Hosts are spread over shards by a keyed hash of their name, a `Mutex` each. Under a lock there is only
-//! arithmetic, copying, and appending to the journal of the disk, where there is one: no JSON, no network, no fsync.
-//! Whatever a caller gets is a copy.
+//! Hosts are spread over shards by a keyed hash of their name, a `Mutex` each. Under a lock there is only arithmetic and
+//! copying: no JSON, no network, no disk. Whatever a caller gets is a copy.
 
 use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::hint::black_box;
-#[cfg(feature = "disk")]
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -17,124 +14,66 @@ use indexmap::IndexMap;
 use indexmap::map::raw_entry_v1::RawEntryApiV1;
 use smol_str::SmolStr;
 
-#[cfg(feature = "disk")]
-use super::disk;
 use super::host::Host;
-use super::{BatchOutcome, LabelPage, RecordOutcome, Status, StoreError};
+use super::{BatchOutcome, LabelPage, Limit, Limits, RecordOutcome, Status};
 use crate::sample::{IdempotencyKey, SampleRef};
 use crate::summary::{Bucket, SampleTime, Series};
 
 /// Locks that hosts are spread over, up to 256: few posts meet at one, and the sweep holds each for a moment only.
 const SHARDS: usize = 128;
 
-/// The hosts of a shard, with a place each: what finds a host by its name is small, and stays in the cache.
+/// The hosts of a shard, each with a place: the table that finds a host by its name is small, and stays in the cache.
 pub(super) type Shard = IndexMap<SmolStr, Host, RandomState>;
+
+/// The values of a sample that are to be stored, which are mostly all of them.
+type Values<'s, 'v> = Cow<'s, [(Cow<'v, str>, f64)]>;
 
 /// The hosts of one process.
 pub(super) struct MemoryStore {
-    pub(super) shards: Vec<Mutex<Shard>>,
-    /// That of every shard: a name is hashed once, for its shard and for its place there.
+    shards: Vec<Mutex<Shard>>,
+    /// The same for every shard: a name is hashed once, for its shard and for its place there.
     hasher: RandomState,
-    pub(super) series: AtomicUsize,
-    series_max: usize,
-    #[cfg(feature = "disk")]
-    pub(super) disk: Option<disk::Disk>,
+    series: AtomicUsize,
+    limits: Limits,
 }
 
 impl MemoryStore {
-    /// An empty store in memory for up to `series_max` series, a label of a host each.
-    pub(super) fn new(series_max: usize) -> Self {
+    /// An empty store.
+    pub(super) fn new(limits: Limits) -> Self {
         let hasher = RandomState::default();
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::with_hasher(hasher.clone()))).collect(),
             hasher,
             series: AtomicUsize::new(0),
-            series_max,
-            #[cfg(feature = "disk")]
-            disk: None,
+            limits,
         }
     }
 
-    /// Opens the store in a directory with all that it holds, at `now`.
-    ///
-    /// # Errors
-    /// When it is held by another process, of a newer format, damaged, or cannot be read or written.
-    #[cfg(feature = "disk")]
-    pub(super) fn open(path: &Path, fsync_always: bool, series_max: usize, now: u64) -> Result<Self, String> {
-        let mut store = Self::new(series_max);
-        let disk = disk::Disk::open(path, fsync_always, &mut store, now)?;
-        let is_damaged = disk.is_damaged;
-        store.disk = Some(disk);
-        if is_damaged {
-            // What is missing is told of once: from here on the numbers have no gap again.
-            store.checkpoint().map_err(|unavailable| unavailable.to_string())?;
-        }
-        Ok(store)
-    }
-
-    /// One line on where it keeps what it holds.
-    pub(super) fn description(&self) -> String {
-        #[cfg(feature = "disk")]
-        if let Some(disk) = &self.disk {
-            return disk.description();
-        }
-        "Store is memory: what was received is gone when the receiver stops".to_owned()
-    }
-
-    /// Whether it outlives this process, and [`MemoryStore::sync`] is to be called on and on.
-    pub(super) fn is_durable(&self) -> bool {
-        #[cfg(feature = "disk")]
-        return self.disk.is_some();
-        #[cfg(not(feature = "disk"))]
-        false
-    }
-
-    /// Most series it holds.
-    pub(super) fn series_max(&self) -> usize {
-        self.series_max
-    }
-
-    /// Why it cannot take samples now, if so. What it holds can be read all the same.
-    pub(super) fn unavailable(&self) -> Option<StoreError> {
-        #[cfg(feature = "disk")]
-        return self.disk.as_ref().and_then(disk::Disk::unavailable);
-        #[cfg(not(feature = "disk"))]
-        None
-    }
-
-    /// Records a sample, unless `key` says that it was recorded before. [`MemoryStore::wait_durable`] makes sure of it.
-    ///
-    /// # Errors
-    /// When it could not be written to the journal; then nothing of it is recorded.
-    pub(super) fn record(
-        &self,
-        sample: SampleRef<'_>,
-        key: Option<IdempotencyKey<'_>>,
-        now: u64,
-    ) -> Result<RecordOutcome, StoreError> {
-        let moment = SampleTime::new(sample.epoch, now);
+    /// Records a sample, unless `key` says that it was recorded before.
+    pub(super) fn record(&self, sample: SampleRef<'_>, key: Option<IdempotencyKey<'_>>, now: u64) -> RecordOutcome {
+        let time = SampleTime::new(sample.epoch, now);
         let hash = self.hasher.hash_one(sample.host);
         let mut shard = locked(&self.shards[shard_of(hash)]);
         let place = place_of(&shard, hash, sample.host);
-        self.record_at(&mut shard, place, sample, key, &moment)
+        self.record_at(&mut shard, place, sample, key, &time)
     }
 
-    /// Records `count` samples, each as [`MemoryStore::record`] does. Those of one host are recorded in their order, and each
-    /// lock is taken once.
+    /// Records `count` samples, each as [`MemoryStore::record`] does. Those of one host are recorded in their order, and
+    /// each lock is taken once.
     pub(super) fn record_many<'v>(
         &self,
         count: usize,
         sample: impl Fn(usize) -> SampleRef<'v>,
         now: u64,
     ) -> BatchOutcome {
-        let mut became = BatchOutcome::default();
+        let mut outcome = BatchOutcome::default();
         let hashes: Vec<u64> = (0..count).map(|index| self.hasher.hash_one(sample(index).host)).collect();
         let mut ends = [0; SHARDS];
         hashes.iter().for_each(|hash| ends[shard_of(*hash)] += 1);
         (1..SHARDS).for_each(|place| ends[place] += ends[place - 1]);
         let mut order = vec![0; count];
-        // Samples that come together are mostly of one second.
-        let (mut starts, mut places, mut moment) = (ends, Vec::new(), SampleTime::new(now, now));
+        // Most samples of a batch have the same epoch.
+        let (mut starts, mut places, mut time) = (ends, Vec::new(), SampleTime::new(now, now));
         for (index, hash) in hashes.iter().enumerate().rev() {
             let start = &mut starts[shard_of(*hash)];
             *start -= 1;
@@ -142,7 +81,7 @@ impl MemoryStore {
         }
         for ((shard, start), end) in self.shards.iter().zip(starts).zip(ends).filter(|((_, start), end)| start < end) {
             let mut shard = locked(shard);
-            // Looked at one after the other, with nothing else between, the hosts come into the cache side by side.
+            // The memory of many hosts is fetched side by side when nothing else is done between the reads.
             places.clear();
             places.extend(order[start..end].iter().map(|index| place_of(&shard, hashes[*index], sample(*index).host)));
             for place in places.iter().flatten() {
@@ -150,14 +89,14 @@ impl MemoryStore {
             }
             for (index, place) in order[start..end].iter().zip(&places) {
                 let sample = sample(*index);
-                if sample.epoch != moment.epoch() {
-                    moment = SampleTime::new(sample.epoch, now);
+                if sample.epoch != time.epoch() {
+                    time = SampleTime::new(sample.epoch, now);
                 }
-                became.add(*index, self.record_at(&mut shard, *place, sample, None, &moment));
+                outcome.add(*index, Ok(self.record_at(&mut shard, *place, sample, None, &time)));
             }
         }
-        became.others.sort_unstable_by_key(|(place, _)| *place);
-        became
+        outcome.others.sort_unstable_by_key(|(place, _)| *place);
+        outcome
     }
 
     /// Records a sample of a host whose place in its shard may be known.
@@ -167,77 +106,150 @@ impl MemoryStore {
         place: Option<usize>,
         sample: SampleRef<'_>,
         key: Option<IdempotencyKey<'_>>,
-        moment: &SampleTime,
-    ) -> Result<RecordOutcome, StoreError> {
-        if moment.is_expired() {
-            return Ok(RecordOutcome { expired: sample.values.len(), ..RecordOutcome::default() });
+        time: &SampleTime,
+    ) -> RecordOutcome {
+        if time.is_expired() {
+            return RecordOutcome { expired: sample.values.len(), ..RecordOutcome::default() };
         }
         let place = place.or_else(|| shard.get_index_of(sample.host));
         let mut known = place.and_then(|place| shard.get_index_mut(place)).map(|(_, host)| host);
         if known.as_deref().zip(key).is_some_and(|(host, key)| host.is_duplicate(key)) {
-            return Ok(RecordOutcome { duplicate: true, ..RecordOutcome::default() });
+            return RecordOutcome { duplicate: true, ..RecordOutcome::default() };
         }
         if let Some(host) = &mut known
             && let Some(place) = host.series.run(sample.values)
         {
-            #[cfg(feature = "disk")]
-            if let Some(disk) = &self.disk {
-                disk.append_sample(sample.host, sample.epoch, sample.values, key, moment.now())?;
-            }
             for (series, (_, value)) in host.series.series_from(place).zip(sample.values) {
-                series.record(moment, *value);
+                series.record(time, *value);
             }
-            host.note_sample(moment, key);
-            return Ok(RecordOutcome { stored: sample.values.len(), ..RecordOutcome::default() });
+            host.note_sample(time, key);
+            return RecordOutcome { stored: sample.values.len(), ..RecordOutcome::default() };
         }
-        let is_new =
-            |label: &str, likely: &mut usize| match known.as_deref().and_then(|h| h.series.place(label, *likely)) {
-                Some(place) => {
-                    *likely = place + 1;
-                    false
-                }
-                None => true,
+        let (values, outcome) = self.admit(known.as_deref(), sample.values, |new| self.reserve_series(new));
+        if !values.is_empty() {
+            let host = match known {
+                Some(host) => host,
+                None => shard.entry(sample.host.into()).or_default(),
             };
-        let mut likely = 0;
-        let new = sample.values.iter().filter(|(label, _)| is_new(label, &mut likely)).count();
-        let granted = self.reserve_series(new);
-        let mut left = granted;
-        let values = if granted == new {
-            Cow::Borrowed(sample.values)
-        } else {
-            let mut fits =
-                |label: &str| !is_new(label, &mut likely) || left.checked_sub(1).inspect(|less| left = *less).is_some();
-            Cow::Owned(sample.values.iter().filter(|(label, _)| fits(label)).cloned().collect())
-        };
-        let recorded = RecordOutcome { stored: values.len(), refused: new - granted, ..RecordOutcome::default() };
-        if values.is_empty() {
-            return Ok(recorded);
+            host.apply(time, &values, key);
         }
-        #[cfg(feature = "disk")]
-        if let Some(disk) = &self.disk {
-            disk.append_sample(sample.host, sample.epoch, &values, key, moment.now()).inspect_err(|_| {
-                self.release_series(granted);
-            })?;
-        }
-        let host = match known {
-            Some(host) => host,
-            None => shard.entry(sample.host.into()).or_default(),
-        };
-        host.apply(moment, &values, key);
-        Ok(recorded)
+        outcome
     }
 
-    /// Returns when all that was recorded is as durable as the store promises: kept from the end of the process it is
-    /// already, and with `fsync_always` from a power cut then.
-    ///
-    /// # Errors
-    /// When it could not be made so.
-    pub(super) fn wait_durable(&self) -> Result<(), StoreError> {
-        #[cfg(feature = "disk")]
-        if let Some(disk) = &self.disk {
-            disk.await_durable()?;
+    /// The values of a sample that the limits on series leave, and the outcome of storing them. `reserve` makes room for
+    /// up to a number of new series, and returns for how many.
+    fn admit<'s, 'v>(
+        &self,
+        known: Option<&Host>,
+        values: &'s [(Cow<'v, str>, f64)],
+        reserve: impl FnOnce(usize) -> usize,
+    ) -> (Values<'s, 'v>, RecordOutcome) {
+        let is_new = |label: &str, hint: &mut usize| match known.and_then(|host| host.series.place(label, *hint)) {
+            Some(place) => {
+                *hint = place + 1;
+                false
+            }
+            None => true,
+        };
+        let mut hint = 0;
+        let new = values.iter().filter(|(label, _)| is_new(label, &mut hint)).count();
+        let labels = known.map_or(0, |host| host.series.len());
+        let fits_host = new.min(self.limits.labels_per_host_max.saturating_sub(labels));
+        let granted = if fits_host == 0 { 0 } else { reserve(fits_host) };
+        let refused_by = match (granted < fits_host, fits_host < new) {
+            (true, _) => Some(Limit::Series),
+            (false, true) => Some(Limit::LabelsPerHost),
+            (false, false) => None,
+        };
+        let mut left = granted;
+        let values = if granted == new {
+            Cow::Borrowed(values)
+        } else {
+            let mut fits =
+                |label: &str| !is_new(label, &mut hint) || left.checked_sub(1).inspect(|less| left = *less).is_some();
+            Cow::Owned(values.iter().filter(|(label, _)| fits(label)).cloned().collect())
+        };
+        let outcome =
+            RecordOutcome { stored: values.len(), refused: new - granted, refused_by, ..RecordOutcome::default() };
+        (values, outcome)
+    }
+
+    /// What recording a sample would do now. It holds as long as nothing else is recorded.
+    #[cfg(feature = "disk")]
+    pub(super) fn plan<'s, 'v>(
+        &self,
+        host: &str,
+        values: &'s [(Cow<'v, str>, f64)],
+        key: Option<IdempotencyKey<'_>>,
+        time: &SampleTime,
+    ) -> Plan<'s, 'v> {
+        if time.is_expired() {
+            return Plan::nothing(RecordOutcome { expired: values.len(), ..RecordOutcome::default() });
         }
-        Ok(())
+        let shard = self.shard(host);
+        let known = shard.get(host);
+        if known.zip(key).is_some_and(|(host, key)| host.is_duplicate(key)) {
+            return Plan::nothing(RecordOutcome { duplicate: true, ..RecordOutcome::default() });
+        }
+        if known.is_some_and(|host| host.series.run(values).is_some()) {
+            let outcome = RecordOutcome { stored: values.len(), ..RecordOutcome::default() };
+            return Plan { values: Cow::Borrowed(values), outcome, has_new_labels: false };
+        }
+        let (mut granted, room) = (0, self.limits.series_max.saturating_sub(self.series_count()));
+        let (values, outcome) = self.admit(known, values, |new| {
+            granted = new.min(room);
+            granted
+        });
+        Plan { values, outcome, has_new_labels: granted + outcome.refused > 0 }
+    }
+
+    /// Records values that [`MemoryStore::plan`] has admitted, or that were stored before a restart.
+    #[cfg(feature = "disk")]
+    pub(super) fn apply(
+        &self,
+        host: &str,
+        time: &SampleTime,
+        values: &[(Cow<'_, str>, f64)],
+        key: Option<IdempotencyKey<'_>>,
+    ) {
+        self.change_series(host, |host| host.apply(time, values, key));
+    }
+
+    /// Changes a host, which is made if it is not known, and counts the series it has got.
+    #[cfg(feature = "disk")]
+    pub(super) fn change_series<T>(&self, host: &str, change: impl FnOnce(&mut Host) -> T) -> T {
+        let mut shard = self.shard(host);
+        let host = match shard.get_index_of(host) {
+            Some(place) => &mut shard[place],
+            None => shard.entry(host.into()).or_default(),
+        };
+        let before = host.series.len();
+        let changed = change(host);
+        self.series.fetch_add(host.series.len() - before, Ordering::Relaxed);
+        changed
+    }
+
+    /// Gives a host to `read` that is known.
+    #[cfg(feature = "disk")]
+    pub(super) fn with_host<T>(&self, host: &str, read: impl FnOnce(&mut Host) -> T) -> Option<T> {
+        self.shard(host).get_mut(host).map(read)
+    }
+
+    /// The names of hosts that have changed since they were last written to disk, those of one shard a vector.
+    #[cfg(feature = "disk")]
+    pub(super) fn changed_hosts(&self) -> impl Iterator<Item = Vec<SmolStr>> {
+        self.shards.iter().map(|shard| {
+            let shard = locked(shard);
+            shard.iter().filter(|(_, host)| host.changed).map(|(name, _)| name.clone()).collect()
+        })
+    }
+
+    /// Makes the next checkpoint write all hosts.
+    #[cfg(feature = "disk")]
+    pub(super) fn mark_all_changed(&self) {
+        for shard in &self.shards {
+            locked(shard).values_mut().for_each(Host::mark_all_changed);
+        }
     }
 
     /// Copies the series of a page of labels, sorted by label. No more than a page is copied while the shard is locked.
@@ -276,6 +288,12 @@ impl MemoryStore {
         names
     }
 
+    /// Whether a host is known.
+    #[cfg(feature = "disk")]
+    pub(super) fn has_host(&self, host: &str) -> bool {
+        self.shard(host).contains_key(host)
+    }
+
     /// Copies what the list of hosts shows of `host`, with the last hour of the labels `recent`.
     pub(super) fn status(&self, host: &str, recent: &[&str], now: u64) -> Option<Status> {
         let shard = self.shard(host);
@@ -295,39 +313,29 @@ impl MemoryStore {
         Some(status)
     }
 
-    /// Forgets a host, and says whether it was known.
-    ///
-    /// # Errors
-    /// When that could not be made durable; then the host is still known.
-    pub(super) fn remove(&self, host: &str) -> Result<bool, StoreError> {
-        let mut shard = self.shard(host);
-        if !shard.contains_key(host) {
-            return Ok(false);
+    /// Removes a host, and returns whether it was known.
+    pub(super) fn remove(&self, host: &str) -> bool {
+        let removed = self.shard(host).swap_remove(host);
+        if let Some(host) = &removed {
+            self.release_series(host.series.len());
         }
-        #[cfg(feature = "disk")]
-        if let Some(disk) = &self.disk {
-            disk.forget(host)?;
-        }
-        let removed = shard.swap_remove(host);
-        drop(shard);
-        self.release_series(removed.map_or(0, |host| host.series.len()));
-        Ok(true)
+        removed.is_some()
     }
 
-    /// Lets go of the buckets, series, hosts and idempotency records whose windows have passed, a shard at a time.
+    /// Removes the buckets, series, hosts and idempotency records whose windows have passed, a shard at a time.
     pub(super) fn sweep(&self, now: u64) {
         for shard in &self.shards {
-            let mut gone = 0;
+            let mut removed = 0;
             let mut shard = locked(shard);
             shard.retain(|_, host| {
-                gone += host.expire(now);
+                removed += host.expire(now);
                 !host.series.is_empty()
             });
             if shard.len() < shard.capacity() / 4 {
                 shard.shrink_to_fit();
             }
             drop(shard);
-            self.release_series(gone);
+            self.release_series(removed);
         }
     }
 
@@ -336,27 +344,41 @@ impl MemoryStore {
         self.series.load(Ordering::Relaxed)
     }
 
-    /// Makes room for up to `wanted` series, and says for how many.
+    /// Makes room for up to `wanted` series, and returns for how many.
     fn reserve_series(&self, wanted: usize) -> usize {
-        if wanted == 0 {
-            return 0;
-        }
-        let granted = |count: usize| self.series_max.saturating_sub(count).min(wanted);
+        let granted = |count: usize| self.limits.series_max.saturating_sub(count).min(wanted);
         let before =
             self.series.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| Some(count + granted(count)));
         before.map_or(0, granted)
     }
 
-    pub(super) fn release_series(&self, count: usize) {
+    fn release_series(&self, count: usize) {
         self.series.fetch_sub(count, Ordering::Relaxed);
     }
 
-    pub(super) fn shard(&self, host: &str) -> MutexGuard<'_, Shard> {
+    fn shard(&self, host: &str) -> MutexGuard<'_, Shard> {
         locked(&self.shards[shard_of(self.hasher.hash_one(host))])
     }
 }
 
-/// Which shard a host of this hash is in, by bits that the table of a shard does not look at.
+/// What recording a sample would do.
+#[cfg(feature = "disk")]
+pub(super) struct Plan<'s, 'v> {
+    /// The values that would be stored.
+    pub(super) values: Values<'s, 'v>,
+    pub(super) outcome: RecordOutcome,
+    /// Whether it has labels that the host has not, whether or not the limits leave them.
+    pub(super) has_new_labels: bool,
+}
+
+#[cfg(feature = "disk")]
+impl Plan<'_, '_> {
+    fn nothing(outcome: RecordOutcome) -> Self {
+        Self { values: Cow::Borrowed(&[]), outcome, has_new_labels: false }
+    }
+}
+
+/// Which shard a host of this hash is in, by bits that the table of a shard does not use.
 fn shard_of(hash: u64) -> usize {
     (hash >> 32) as usize % SHARDS
 }
@@ -364,28 +386,6 @@ fn shard_of(hash: u64) -> usize {
 /// The place in its shard of a host of this hash.
 fn place_of(shard: &Shard, hash: u64, host: &str) -> Option<usize> {
     shard.raw_entry_v1().index_from_hash(hash, |known| known == host)
-}
-
-/// What a store in memory alone need not do.
-#[cfg(not(feature = "disk"))]
-impl MemoryStore {
-    /// Nothing is made durable.
-    pub(super) fn sync(&self) {}
-
-    /// Nothing is made durable.
-    pub(super) fn sync_now(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    /// Nothing is written.
-    pub(super) fn checkpoint(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    /// Nothing is removed.
-    pub(super) fn expire_disk(&self, _now: u64) -> Result<(), StoreError> {
-        Ok(())
-    }
 }
 
 /// A panic while a lock was held leaves buckets that are each whole: the data stays in use.
@@ -409,7 +409,7 @@ mod tests {
     }
 
     fn put(store: &MemoryStore, sample: &Sample<'_>, key: Option<IdempotencyKey<'_>>, now: u64) -> RecordOutcome {
-        store.record(sample.view(), key, now).unwrap()
+        store.record(sample.view(), key, now)
     }
 
     fn key(source: &str, seq: u64) -> Option<IdempotencyKey<'_>> {
@@ -427,7 +427,7 @@ mod tests {
 
     #[test]
     fn a_retry_does_not_count_twice() {
-        let store = MemoryStore::new(10);
+        let store = MemoryStore::new(10.into());
         assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key("a", 5), NOW), stored(1));
         for seq in [5, 4] {
             let again = put(&store, &sample("h", NOW, &["cpu"]), key("a", seq), NOW);
@@ -441,7 +441,7 @@ mod tests {
 
     #[test]
     fn sources_of_a_host_are_bounded_and_the_longest_unheard_gives_way() {
-        let store = MemoryStore::new(10);
+        let store = MemoryStore::new(10.into());
         for source in 0..=SOURCES_PER_HOST_MAX as u64 {
             let name = format!("s{source}");
             assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key(&name, 1), NOW + source), stored(1));
@@ -452,7 +452,7 @@ mod tests {
 
     #[test]
     fn a_source_that_was_heard_lately_is_not_forgotten() {
-        let store = MemoryStore::new(10);
+        let store = MemoryStore::new(10.into());
         let put_at = |name: &str, at| put(&store, &sample("h", NOW, &["cpu"]), key(name, 1), at);
         (0..200).for_each(|source| assert_eq!(put_at(&format!("s{source}"), NOW), stored(1)));
         assert!(put_at("s0", NOW + SOURCE_SILENT_SEC - 1).duplicate);
@@ -462,18 +462,21 @@ mod tests {
     }
 
     #[test]
-    fn the_cap_refuses_new_series_and_serves_those_there_are() {
-        let store = MemoryStore::new(2);
+    fn the_limit_on_series_refuses_new_ones_and_serves_the_others() {
+        let store = MemoryStore::new(2.into());
         assert_eq!(put(&store, &sample("a", NOW, &["cpu", "mem"]), None, NOW), stored(2));
         assert_eq!(
             put(&store, &sample("b", NOW, &["cpu"]), key("s", 1), NOW),
-            RecordOutcome { refused: 1, ..RecordOutcome::default() }
+            RecordOutcome { refused: 1, refused_by: Some(Limit::Series), ..RecordOutcome::default() }
         );
         assert_eq!(store.hosts(), ["a"]);
         let mixed = put(&store, &sample("a", NOW, &["cpu", "disk"]), key("s", 1), NOW);
-        assert_eq!(mixed, RecordOutcome { stored: 1, refused: 1, ..RecordOutcome::default() });
+        assert_eq!(
+            mixed,
+            RecordOutcome { stored: 1, refused: 1, refused_by: Some(Limit::Series), ..RecordOutcome::default() }
+        );
         assert!(put(&store, &sample("a", NOW, &["cpu", "disk"]), key("s", 1), NOW).duplicate);
-        assert!(store.remove("a").unwrap() && !store.remove("a").unwrap());
+        assert!(store.remove("a") && !store.remove("a"));
         // What was refused was not remembered as counted.
         assert_eq!(put(&store, &sample("b", NOW, &["cpu"]), key("s", 1), NOW), stored(1));
         assert_eq!(store.series_count(), 1);
@@ -481,7 +484,7 @@ mod tests {
 
     #[test]
     fn what_is_too_old_or_empty_makes_no_host() {
-        let store = MemoryStore::new(2);
+        let store = MemoryStore::new(2.into());
         let old = put(&store, &sample("a", NOW - 90_000, &["cpu", "mem"]), None, NOW);
         assert_eq!(old, RecordOutcome { expired: 2, ..RecordOutcome::default() });
         assert_eq!(put(&store, &sample("a", NOW, &[]), None, NOW), stored(0));
@@ -489,8 +492,8 @@ mod tests {
     }
 
     #[test]
-    fn the_sweep_lets_go_of_what_has_left_its_windows() {
-        let store = MemoryStore::new(10);
+    fn the_sweep_removes_what_has_left_its_windows() {
+        let store = MemoryStore::new(10.into());
         assert_eq!(put(&store, &sample("a", NOW, &["cpu", "mem"]), key("s", 1), NOW), stored(2));
         assert_eq!(put(&store, &sample("b", NOW - 3600, &["cpu"]), None, NOW), stored(1));
         assert_eq!(put(&store, &sample("a", NOW + 7200, &["mem"]), None, NOW + 7200), stored(1));
@@ -510,7 +513,7 @@ mod tests {
 
     #[test]
     fn states_follow_the_learned_interval() {
-        let store = MemoryStore::new(10);
+        let store = MemoryStore::new(10.into());
         let state = |host: &str, now| store.status(host, &[], now).unwrap().state(now);
         assert_eq!(put(&store, &sample("once", NOW, &["cpu"]), None, NOW), stored(1));
         assert_eq!(store.status("once", &[], NOW).unwrap().interval_sec, None);
@@ -530,7 +533,7 @@ mod tests {
         assert_eq!((state("minute", at + 180), state("minute", at + 181)), (HostState::Up, HostState::Late));
         assert_eq!((state("minute", at + 600), state("minute", at + 601)), (HostState::Late, HostState::Down));
         assert_eq!(state("second", NOW - 100), HostState::Up);
-        // After a clock that was hours ahead was set back, the host is heard anew.
+        // After a clock that was hours ahead was set back, the interval is learned again.
         assert_eq!(put(&store, &sample("second", NOW + 7200, &["cpu"]), None, NOW + 7200), stored(1));
         assert_eq!(put(&store, &sample("second", NOW + 10, &["cpu"]), None, NOW + 10), stored(1));
         assert_eq!((state("second", NOW + 10), state("second", NOW + 71)), (HostState::Up, HostState::Down));
@@ -538,7 +541,7 @@ mod tests {
 
     #[test]
     fn series_are_copied_sorted_and_filtered_by_their_key() {
-        let store = MemoryStore::new(10);
+        let store = MemoryStore::new(10.into());
         assert_eq!(put(&store, &sample("h", NOW, &["mem", "cpu", "CPU-idle"]), None, NOW), stored(3));
         let labels = |text| {
             let series = store.series("h", &LabelPage::all(&KeyFilter::containing(text)));
@@ -560,7 +563,7 @@ mod tests {
 
     #[test]
     fn many_threads_record_every_sample_once() {
-        let store = MemoryStore::new(1000);
+        let store = MemoryStore::new(1000.into());
         std::thread::scope(|scope| {
             for thread in 0..4_u64 {
                 let store = &store;

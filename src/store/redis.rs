@@ -19,7 +19,7 @@ use std::time::Instant;
 use ::redis::Value;
 use smol_str::SmolStr;
 
-use super::{BatchOutcome, LabelPage, RecordOutcome, Status, StoreError};
+use super::{BatchOutcome, LabelPage, Limit, RecordOutcome, Status, StoreError};
 use crate::sample::{IdempotencyKey, SampleRef};
 use crate::summary::{self, ANSWER_INTERVALS_MAX, Bucket, KeyFilter, RECENT, Series, round2};
 pub use address::Address;
@@ -68,10 +68,6 @@ impl Redis {
 
     pub(super) fn description(&self) -> String {
         format!("Store is {}, shared by all receivers that name it", self.address)
-    }
-
-    pub(super) fn series_max(&self) -> usize {
-        self.series_max
     }
 
     pub(super) fn series_count(&self) -> usize {
@@ -164,7 +160,11 @@ impl Redis {
                     }
                 }
                 if granted == " " && new_values.len() == values.len() {
-                    outcomes[*place] = Ok(RecordOutcome { refused: values.len(), ..RecordOutcome::default() });
+                    outcomes[*place] = Ok(RecordOutcome {
+                        refused: values.len(),
+                        refused_by: Some(Limit::Series),
+                        ..RecordOutcome::default()
+                    });
                 } else {
                     again.push((*place, commands.len(), granted));
                 }

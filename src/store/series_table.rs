@@ -6,6 +6,8 @@
 //! index.
 
 use std::borrow::Cow;
+#[cfg(feature = "disk")]
+use std::ops::Range;
 
 use foldhash::{HashMap, HashMapExt};
 use smol_str::SmolStr;
@@ -42,6 +44,13 @@ impl SeriesTable {
     #[cfg(feature = "disk")]
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Series)> {
         self.row.iter_mut().map(|(label, series)| (label.as_str(), series))
+    }
+
+    /// The series of a range of places, as far as there are that many.
+    #[cfg(feature = "disk")]
+    pub(super) fn range_mut(&mut self, places: Range<usize>) -> impl Iterator<Item = (&str, &mut Series)> {
+        let end = places.end.min(self.row.len());
+        self.row[places.start.min(end)..end].iter_mut().map(|(label, series)| (label.as_str(), series))
     }
 
     pub(super) fn get(&self, label: &str) -> Option<&Series> {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use lizm::sample::{IdempotencyKey, Sample, decode_values};
-use lizm::store::{BatchOutcome, HostState, LabelPage, Location, RecordOutcome, Store};
+use lizm::store::{BatchOutcome, HostState, LabelPage, Limit, Location, RecordOutcome, Store};
 use lizm::summary::{KeyFilter, Summaries};
 use serde_json::Value;
 use smol_str::SmolStr;
@@ -210,11 +210,12 @@ fn sources_of_a_host_are_bounded_and_the_longest_unheard_gives_way(open: Open<'_
 fn the_cap_refuses_new_series_and_serves_those_there_are(open: Open<'_>) {
     let store = open(2);
     assert_eq!(put(&store, &sample("a", NOW, &["cpu", "mem"]), None, NOW), stored(2));
-    let refused = RecordOutcome { refused: 1, ..RecordOutcome::default() };
+    let refused_by = Some(Limit::Series);
+    let refused = RecordOutcome { refused: 1, refused_by, ..RecordOutcome::default() };
     assert_eq!(put(&store, &sample("b", NOW, &["cpu"]), key("s", 1), NOW), refused);
     assert_eq!(store.hosts(NOW).unwrap(), ["a"]);
     let mixed = put(&store, &sample("a", NOW, &["disk", "cpu", "net"]), key("s", 1), NOW);
-    assert_eq!(mixed, RecordOutcome { stored: 1, refused: 2, ..RecordOutcome::default() });
+    assert_eq!(mixed, RecordOutcome { stored: 1, refused: 2, refused_by, ..RecordOutcome::default() });
     assert!(put(&store, &sample("a", NOW, &["cpu", "disk"]), key("s", 1), NOW).duplicate);
     assert!(store.remove("a", NOW).unwrap() && !store.remove("a", NOW).unwrap());
     assert!(store.hosts(NOW).unwrap().is_empty() && answer(&store, "a", NOW) == serde_json::json!({}));
@@ -225,7 +226,7 @@ fn the_cap_refuses_new_series_and_serves_those_there_are(open: Open<'_>) {
     let together = [&["cpu", "mem"][..], &["mem", "cpu"], &["mem", "disk"], &["net"]];
     let samples: Vec<_> = together.iter().map(|labels| sample("b", NOW, labels)).collect();
     let views: Vec<_> = samples.iter().map(Sample::view).collect();
-    let partly = RecordOutcome { stored: 1, refused: 1, ..RecordOutcome::default() };
+    let partly = RecordOutcome { stored: 1, refused: 1, refused_by, ..RecordOutcome::default() };
     let expected = BatchOutcome { stored: 4, others: vec![(2, Ok(partly)), (3, Ok(refused))] };
     assert_eq!(store.record_many(views.len(), |place| views[place], NOW), expected);
     assert_eq!(store.hosts(NOW).unwrap(), ["b"]);

@@ -1,9 +1,8 @@
-//! Checksums that fjall writes and does not look at when it opens a directory: those of its lists of tables, and of
-//! the tables as a whole.
+//! Verifies the checksums of fjall's lists of tables, and of its tables as a whole, before fjall opens a directory.
 //!
-//! A length in these files says how much memory is taken before anything else of them is read, so a single wrong bit
-//! asks for more than there is, which ends the process; and a list may name the wrong tables. So they are looked at
-//! here before fjall reads them. Journals hold batches, whose checksums fjall looks at itself.
+//! fjall 3.1 with lsm-tree 3.1 writes these checksums and does not verify them, so this must stay: lengths in these files
+//! say how much memory to allocate, and one wrong bit asks for more than there is, which ends the process; or a list
+//! names the wrong tables. Journals hold batches, whose checksums fjall verifies itself.
 //!
 //! The formats are those of the crate lsm-tree 3, of each keyspace `keyspaces/N`, all numbers little-endian:
 //!
@@ -23,12 +22,12 @@ use super::format::Fields;
 /// Bytes of a table that are read at once.
 const READ_BYTES: usize = 64 << 10;
 
-/// Looks at the newest list of tables of every keyspace below fjall's directory, and at the tables in it. A file that is
-/// not there, or a `current` that is cut short, is left for fjall to find.
+/// Verifies the newest list of tables of every keyspace below fjall's directory, and the tables in it. A missing file, or
+/// a `current` that is cut short, is left for fjall to report.
 ///
 /// # Errors
 ///
-/// A sentence that names a file which is not what its checksum says, or which cannot be read.
+/// A sentence that names a file whose checksum is wrong, or which cannot be read.
 pub(super) fn check_tables(fjall: &Path) -> Result<(), String> {
     let directory = fjall.join("keyspaces");
     let keyspaces = match fs::read_dir(&directory) {
@@ -38,13 +37,13 @@ pub(super) fn check_tables(fjall: &Path) -> Result<(), String> {
     for keyspace in keyspaces.map_err(|error| cannot_read(&directory, &error))? {
         let Some((number, checksum)) = current(&keyspace.join("current"))? else { continue };
         let path = keyspace.join(format!("v{number}"));
-        let Some(list) = there(&path, fs::read(&path))? else { continue };
+        let Some(list) = if_present(&path, fs::read(&path))? else { continue };
         if xxh3_128(&list) != checksum {
             return Err(is_damaged(&path));
         }
         for (number, checksum) in tables(&list).ok_or_else(|| is_damaged(&path))? {
             let path = keyspace.join("tables").join(number.to_string());
-            if there(&path, checksum_of(&path))?.is_some_and(|found| found != checksum) {
+            if if_present(&path, checksum_of(&path))?.is_some_and(|found| found != checksum) {
                 return Err(is_damaged(&path));
             }
         }
@@ -54,7 +53,7 @@ pub(super) fn check_tables(fjall: &Path) -> Result<(), String> {
 
 /// The number of the newest list, and its checksum.
 fn current(path: &Path) -> Result<Option<(u64, u128)>, String> {
-    let Some(bytes) = there(path, fs::read(path))? else { return Ok(None) };
+    let Some(bytes) = if_present(path, fs::read(path))? else { return Ok(None) };
     let mut fields = Fields(&bytes);
     let (Some(number), Some(checksum), Some(kind)) = (fields.number(), fields.checksum(), fields.byte()) else {
         return Ok(None);
@@ -91,8 +90,8 @@ fn checksum_of(path: &Path) -> io::Result<u128> {
     }
 }
 
-/// What was read of a file, if it is there.
-fn there<T>(path: &Path, read: io::Result<T>) -> Result<Option<T>, String> {
+/// What was read of a file; `None` if the file is missing.
+fn if_present<T>(path: &Path, read: io::Result<T>) -> Result<Option<T>, String> {
     match read {
         Ok(content) => Ok(Some(content)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
@@ -105,7 +104,7 @@ fn cannot_read(path: &Path, error: &io::Error) -> String {
 }
 
 fn is_damaged(path: &Path) -> String {
-    format!("it is damaged: {} is not what its checksum says", path.display())
+    format!("it is damaged: {} does not match its checksum", path.display())
 }
 
 #[cfg(test)]
@@ -115,14 +114,14 @@ mod tests {
     use super::super::Keyspaces;
     use super::*;
 
-    /// Every file a closed directory's lists and tables are made of, with `current` of each keyspace.
-    fn made(directory: &Path) -> Vec<PathBuf> {
-        let tree = Keyspaces::open(directory).unwrap();
+    /// Makes a database, closes it, and returns all files of its lists and tables, with `current` of each keyspace.
+    fn make_database(directory: &Path) -> Vec<PathBuf> {
+        let keyspaces = Keyspaces::open(directory).unwrap();
         for number in 0..100_u64 {
-            tree.state.insert(format!("key {number}"), [7; 100]).unwrap();
+            keyspaces.state.insert(format!("key {number}"), [7; 100]).unwrap();
         }
-        tree.state.rotate_memtable_and_wait().unwrap();
-        drop(tree);
+        keyspaces.state.rotate_memtable_and_wait().unwrap();
+        drop(keyspaces);
         let mut files = Vec::new();
         for keyspace in fs::read_dir(directory.join("fjall/keyspaces")).unwrap() {
             let keyspace = keyspace.unwrap().path();
@@ -136,15 +135,15 @@ mod tests {
     }
 
     #[test]
-    fn every_bit_of_lists_and_tables_is_looked_at() {
+    fn every_bit_of_lists_and_tables_is_verified() {
         let directory = tempfile::tempdir().unwrap();
-        let files = made(directory.path());
+        let files = make_database(directory.path());
         assert!(files.iter().any(|file| file.parent().unwrap().ends_with("tables")), "{files:?}");
         let fjall = directory.path().join("fjall");
         check_tables(&fjall).unwrap();
         for file in files {
             let whole = fs::read(&file).unwrap();
-            // The first eight bytes of `current` name a list, which is then another one, or is not there.
+            // The first eight bytes of `current` name a list, which is then another one or missing.
             let first = if file.ends_with("current") { 8 } else { 0 };
             for place in first..whole.len() {
                 let mut damaged = whole.clone();
@@ -159,9 +158,9 @@ mod tests {
     }
 
     #[test]
-    fn a_table_in_no_list_is_nobodys() {
+    fn a_table_in_no_list_is_ignored() {
         let directory = tempfile::tempdir().unwrap();
-        let files = made(directory.path());
+        let files = make_database(directory.path());
         let table = files.iter().find(|file| file.parent().unwrap().ends_with("tables")).unwrap();
         fs::write(table.with_file_name("999"), b"the beginning of a table whose writer was killed").unwrap();
         check_tables(&directory.path().join("fjall")).unwrap();

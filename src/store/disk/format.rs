@@ -1,25 +1,28 @@
-//! The records of the store in a directory, written and taken apart.
+//! The records of the store in a directory, encoded and decoded.
 //!
-//! The format, which [`FORMAT`] numbers; all numbers are little-endian but those in keys, which are big-endian:
+//! The format, whose number is [`FORMAT`]; all numbers are little-endian but those in keys, which are big-endian:
 //!
 //! | keyspace | key | value |
 //! |---|---|---|
 //! | `state` | `f` | the format, in digits |
-//! | `state` | `c` | number of the newest batch that every host's state has (8 bytes) |
-//! | `state` | `h` 0 HOST | newest batch in it (8), last epoch (8), gaps (3 × 4), sources: count (2), each name (1 + n), sequence number (8), heard at (8); skew of its clock (4), learned at (4), where it is known |
-//! | `state` | `b` 0 HOST 0 LABEL 0 WINDOW `:` SECONDS 0 chunk (8) | as [`Series::take_changes`] gives it |
-//! | `log-0`, `log-1` | number (8), from 1 | 1 now (8) epoch (8) host (1 + n) source (1 + n) sequence number (8) count (2), each label (1 + n) and value (8); or 2 host (1 + n): the host is forgotten |
+//! | `state` | `c` | number of the newest batch that the records of all hosts contain (8 bytes) |
+//! | `state` | `h` 0 HOST | newest batch that all chunks of the host contain (8), last epoch (8), gaps (3 × 4), sources: count (2), each name (1 + n), sequence number (8), time of its newest sample (8); skew of its clock (4) and when that was learned (4), if known |
+//! | `state` | `b` 0 HOST 0 LABEL 0 WINDOW `:` SECONDS 0 chunk (8) | newest batch in it (8), then as [`Series::take_changes`](crate::summary::Series::take_changes) gives it |
+//! | `log-0`, `log-1` | number of a batch (8), from 1 | the entries of the batch, one after the other: 1 now (8) epoch (8) host (1 + n) source (1 + n) sequence number (8) count (2), each label (1 + n) and value (8); or 2 host (1 + n): the host was removed |
+//!
+//! Format 1 had one entry in each batch, and chunks without the number.
 
-use fjall::{Keyspace, OwnedWriteBatch};
+use std::borrow::Cow;
 
 use super::super::host::Host;
-use crate::summary::Series;
+use crate::sample::{IdempotencyKey, SampleRef};
+use crate::summary::CHUNK_ENTRY_BYTES;
 
-/// The format this lizm writes, and the newest it reads.
-pub(super) const FORMAT: u64 = 1;
+/// The format that is written, and the newest that is read.
+pub(super) const FORMAT: u64 = 2;
 
-pub(super) const SAMPLE: u8 = 1;
-pub(super) const FORGET: u8 = 2;
+const SAMPLE: u8 = 1;
+const REMOVAL: u8 = 2;
 
 pub(super) fn host_key(host: &str) -> Vec<u8> {
     [b"h\0", host.as_bytes()].concat()
@@ -36,7 +39,7 @@ pub(super) fn host_record(host: &Host, newest: u64) -> Vec<u8> {
         record.extend_from_slice(&source.seq.to_le_bytes());
         record.extend_from_slice(&source.heard_sec.to_le_bytes());
     }
-    // A lizm that does not know of it leaves what stands here unread.
+    // Versions that do not know the skew leave the rest unread.
     if let Some(skew) = host.skew {
         record.extend_from_slice(&skew.ahead_sec.to_le_bytes());
         record.extend_from_slice(&skew.heard_sec.get().to_le_bytes());
@@ -44,15 +47,84 @@ pub(super) fn host_record(host: &Host, newest: u64) -> Vec<u8> {
     record
 }
 
-pub(super) fn put_changes(batch: &mut OwnedWriteBatch, state: &Keyspace, host: &str, label: &str, series: &mut Series) {
-    series.take_changes(|window, chunk, bytes| {
-        let mut key = format!("b\0{host}\0{label}\0{}:{}\0", window.name, window.interval_sec).into_bytes();
-        key.extend_from_slice(&chunk.to_be_bytes());
-        batch.insert(state, key, bytes);
-    });
+/// The key of a chunk.
+pub(super) fn chunk_key(host: &str, label: &str, window: &str, interval_sec: u64, number: u64) -> Vec<u8> {
+    let mut key = format!("b\0{host}\0{label}\0{window}:{interval_sec}\0").into_bytes();
+    key.extend_from_slice(&number.to_be_bytes());
+    key
 }
 
-/// The key of a chunk, taken apart. No name in it has a zero byte, as no control character is let in.
+/// The value of a chunk: the newest batch in it, and its intervals.
+pub(super) fn chunk_record(newest_batch: u64, intervals: &[u8]) -> Vec<u8> {
+    [&newest_batch.to_le_bytes(), intervals].concat()
+}
+
+/// The newest batch in a chunk, and its intervals. A chunk of format 1 has no number, and gives 0.
+pub(super) fn parse_chunk_record(record: &[u8]) -> (u64, &[u8]) {
+    match record.split_first_chunk() {
+        Some((number, intervals)) if !record.len().is_multiple_of(CHUNK_ENTRY_BYTES) => {
+            (u64::from_le_bytes(*number), intervals)
+        }
+        _ => (0, record),
+    }
+}
+
+/// Appends the entry of a sample that arrived at `now`.
+pub(super) fn put_sample(to: &mut Vec<u8>, sample: SampleRef<'_>, key: Option<IdempotencyKey<'_>>, now: u64) {
+    to.reserve(64 + sample.host.len() + 24 * sample.values.len());
+    to.push(SAMPLE);
+    to.extend_from_slice(&now.to_le_bytes());
+    to.extend_from_slice(&sample.epoch.to_le_bytes());
+    put_text(to, sample.host);
+    put_text(to, key.map_or("", |key| key.source));
+    to.extend_from_slice(&key.map_or(0, |key| key.seq).to_le_bytes());
+    put_count(to, sample.values.len());
+    for (label, value) in sample.values {
+        put_text(to, label);
+        to.extend_from_slice(&value.to_le_bytes());
+    }
+}
+
+/// Appends the entry of the removal of a host.
+pub(super) fn put_removal(to: &mut Vec<u8>, host: &str) {
+    to.push(REMOVAL);
+    put_text(to, host);
+}
+
+/// An entry of a batch.
+pub(super) enum Entry<'a> {
+    /// A sample was recorded, whose values were added to a vector.
+    Sample {
+        host: &'a str,
+        epoch: u64,
+        key: Option<IdempotencyKey<'a>>,
+        /// When it arrived.
+        now: u64,
+    },
+    /// A host was removed.
+    Removal { host: &'a str },
+}
+
+impl<'a> Entry<'a> {
+    /// Reads an entry, and adds the values of its sample to `values`; `None` where it is malformed.
+    pub(super) fn parse(fields: &mut Fields<'a>, values: &mut Vec<(Cow<'a, str>, f64)>) -> Option<Self> {
+        match fields.byte()? {
+            SAMPLE => {
+                let (now, epoch, host) = (fields.number()?, fields.number()?, fields.text()?);
+                let (source, seq) = (fields.text()?, fields.number()?);
+                let key = (!source.is_empty()).then_some(IdempotencyKey { source, seq });
+                for _ in 0..fields.count()? {
+                    values.push((Cow::Borrowed(fields.text()?), f64::from_bits(fields.number()?)));
+                }
+                Some(Self::Sample { host, epoch, key, now })
+            }
+            REMOVAL => Some(Self::Removal { host: fields.text()? }),
+            _ => None,
+        }
+    }
+}
+
+/// A decoded key of a chunk. Names have no zero bytes, because control characters are refused.
 pub(super) struct Chunk<'a> {
     pub(super) host: &'a str,
     pub(super) label: &'a str,
@@ -73,18 +145,18 @@ impl<'a> Chunk<'a> {
 }
 
 /// Appends a text of at most 255 bytes; hosts, labels and sources are no longer.
-pub(super) fn put_text(to: &mut Vec<u8>, text: &str) {
-    debug_assert!(u8::try_from(text.len()).is_ok(), "a name of over 255 bytes was let in");
+fn put_text(to: &mut Vec<u8>, text: &str) {
+    debug_assert!(u8::try_from(text.len()).is_ok(), "a name of over 255 bytes");
     to.push(text.len() as u8);
     to.extend_from_slice(text.as_bytes());
 }
 
-pub(super) fn put_count(to: &mut Vec<u8>, count: usize) {
-    debug_assert!(u16::try_from(count).is_ok(), "over 65,535 values were let in");
+fn put_count(to: &mut Vec<u8>, count: usize) {
+    debug_assert!(u16::try_from(count).is_ok(), "over 65,535 values");
     to.extend_from_slice(&(count as u16).to_le_bytes());
 }
 
-/// Reads the fields of a record one after the other; `None` where it is cut short.
+/// Reads the fields of a record one after the other. Each call gives `None` where the record is too short.
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {

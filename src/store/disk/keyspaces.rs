@@ -1,5 +1,6 @@
-//! The keyspaces in fjall, and what it has to be told so that they cost no more than what is in them.
+//! fjall's database: its keyspaces, its journal files, and how to keep them small.
 
+use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,20 +11,23 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use super::checksums::check_tables;
 use super::format::FORMAT;
 
-/// Memory of fjall: blocks read (a restart reads each once), and writes of a keyspace that are not in tables yet.
+/// fjall's cache of blocks. A restart reads each block once.
 const CACHE_BYTES: u64 = 4 << 20;
+/// Bytes of a keyspace in memory at which fjall writes them to a table.
 const MEMTABLE_BYTES: u64 = 16 << 20;
-/// Size of fjall's own journals at which what they hold is moved to tables, so that a restart need not read it. fjall
-/// makes one of 64 MiB ahead, and begins another only when that is full.
+/// Bytes of fjall's journals at which their content is moved to tables, so that a restart need not read it. fjall makes
+/// a journal of 64 MiB ahead, and begins another only when that is full.
 const JOURNALS_BYTES_MAX: u64 = 64 << 20;
-/// Threads of fjall. One alone may wait for room in a queue that it alone empties; of two, one looks on busily while the
-/// other compacts.
+/// fjall's threads. One alone may wait for room in a queue that only it empties; of two, one flushes while the other
+/// compacts.
 const WORKERS: usize = 2;
 /// Time between two looks at whether a table is written, and longest time until it is.
 const FLUSH_POLL: Duration = Duration::from_millis(5);
 const FLUSH_WITHIN: Duration = Duration::from_secs(300);
+/// The file beside fjall's directory with the number of the oldest of its journals that is to be read.
+const FIRST_JOURNAL: &str = "first-journal";
 
-/// The state of the hosts, and the two logs of samples.
+/// The database with the records of the hosts, and the two logs of batches.
 #[derive(Clone)]
 pub(super) struct Keyspaces {
     pub(super) db: Database,
@@ -32,8 +36,9 @@ pub(super) struct Keyspaces {
 }
 
 impl Keyspaces {
-    /// Opens it, after a look at what fjall believes.
+    /// Opens the database in a store's directory, which is made if it does not exist.
     pub(super) fn open(path: &Path) -> Result<Self, String> {
+        remove_replaced_journals(path).map_err(|error| format!("its journals cannot be listed: {error}"))?;
         check_tables(&path.join("fjall"))?;
         // fjall may panic on files that are damaged.
         let opened = catch_unwind(AssertUnwindSafe(|| -> fjall::Result<Self> {
@@ -48,17 +53,17 @@ impl Keyspaces {
             Ok(Self { db, state, logs })
         }));
         match opened {
-            Ok(Ok(tree)) => Ok(tree),
+            Ok(Ok(keyspaces)) => Ok(keyspaces),
             Ok(Err(fjall::Error::Locked)) => Err("it is held by another process".to_owned()),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("it is damaged".to_owned()),
         }
     }
 
-    /// Moves what fjall's journals hold to tables, where they have grown long. By itself it does so only for a keyspace
-    /// that is written much; and it keeps every journal since the newest table of each keyspace, of which a log that
-    /// was cleared has none. So each is given something to write: the format again, and batch 0, which is none.
-    pub(super) fn let_go_of_journals(&self) -> fjall::Result<()> {
+    /// Moves the content of fjall's journals to tables if they have grown long. fjall does so by itself only for a
+    /// keyspace that is written much; and it keeps every journal since the newest table of each keyspace, and a log that
+    /// was cleared has no table. So each keyspace gets something to write: the format again, and batch 0, which is none.
+    pub(super) fn release_journals(&self) -> fjall::Result<()> {
         if self.db.journal_disk_space()? > JOURNALS_BYTES_MAX {
             self.state.insert("f", FORMAT.to_string())?;
             self.flush(&self.state)?;
@@ -70,14 +75,14 @@ impl Keyspaces {
         Ok(())
     }
 
-    /// Frees the memory of logs that were cleared, which fjall keeps for readers of old until a keyspace next moves what
-    /// it has in memory to a table; and ours may never have enough for that.
-    pub(super) fn let_go_of_cleared(&self) -> fjall::Result<()> {
+    /// Moves the records of the hosts to a table. That frees the memory of logs that were cleared, too: fjall keeps it for
+    /// readers of older versions until some keyspace is flushed.
+    pub(super) fn flush_state(&self) -> fjall::Result<()> {
         self.flush(&self.state)
     }
 
-    /// Moves what a keyspace has in memory to a table, and waits until that is written. When it cannot be, fjall's
-    /// worker poisons the database and ends, or panics; fjall's own wait does not look at that, and would last for ever.
+    /// Moves what a keyspace has in memory to a table, and waits until that is written. When it cannot be written, a
+    /// thread of fjall poisons the database and ends, or panics. fjall's own wait does not notice, and would not end.
     fn flush(&self, keyspace: &Keyspace) -> fjall::Result<()> {
         if keyspace.rotate_memtable()? {
             let begun = Instant::now();
@@ -85,7 +90,7 @@ impl Keyspaces {
                 if begun.elapsed() > FLUSH_WITHIN {
                     return Err(io::Error::from(io::ErrorKind::TimedOut).into());
                 }
-                // Fails when the database is poisoned, and has nothing to do otherwise: every write has done it.
+                // Fails when the database is poisoned. Else it has nothing to do, because every write has done it.
                 self.db.persist(PersistMode::Buffer)?;
                 thread::sleep(FLUSH_POLL);
             }
@@ -99,42 +104,108 @@ impl Keyspaces {
     }
 }
 
+/// Begins a new journal file of a database that is closed, and returns its number. After a failed fsync the kernel may
+/// have dropped pages of the old file and report none of that again: nothing may be appended behind them.
+pub(super) fn begin_journal(path: &Path) -> io::Result<u64> {
+    let fjall = path.join("fjall");
+    fs::create_dir_all(&fjall)?;
+    let number = journals(&fjall)?.into_iter().max().map_or(0, |newest| newest + 1);
+    if number > 0 {
+        File::create_new(journal_path(&fjall, number))?.sync_all()?;
+        File::open(&fjall)?.sync_all()?;
+    }
+    Ok(number)
+}
+
+/// Removes a journal file that [`begin_journal`] has made, if it can be removed.
+pub(super) fn remove_journal(path: &Path, number: u64) {
+    if number > 0 {
+        let _ = fs::remove_file(journal_path(&path.join("fjall"), number));
+    }
+}
+
+/// Notes that all journals before one are replaced by tables and by that one, so that the next start does not read them.
+pub(super) fn replace_journals_before(path: &Path, number: u64) -> io::Result<()> {
+    let new = path.join("first-journal.new");
+    fs::write(&new, format!("{number}\n"))?;
+    File::open(&new)?.sync_all()?;
+    fs::rename(new, path.join(FIRST_JOURNAL))?;
+    File::open(path)?.sync_all()
+}
+
+fn remove_replaced_journals(path: &Path) -> io::Result<()> {
+    let first = fs::read_to_string(path.join(FIRST_JOURNAL)).ok().and_then(|number| number.trim().parse().ok());
+    let Some(first) = first.filter(|first: &u64| *first > 0) else { return Ok(()) };
+    let fjall = path.join("fjall");
+    let numbers = journals(&fjall)?;
+    if numbers.iter().all(|number| *number < first) {
+        // The note is of a database that was removed.
+        return fs::remove_file(path.join(FIRST_JOURNAL));
+    }
+    numbers.into_iter().filter(|number| *number < first).try_for_each(|old| fs::remove_file(journal_path(&fjall, old)))
+}
+
+/// The numbers of fjall's journal files.
+fn journals(fjall: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    match fs::read_dir(fjall) {
+        Ok(entries) => {
+            for entry in entries {
+                let name = entry?.file_name();
+                numbers.extend(name.to_str().and_then(|name| name.strip_suffix(".jnl")?.parse::<u64>().ok()));
+            }
+        }
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(numbers)
+}
+
+fn journal_path(fjall: &Path, number: u64) -> std::path::PathBuf {
+    fjall.join(format!("{number}.jnl"))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use fjall::AbstractTree;
 
-    use super::super::CLEARED_BYTES_MAX;
+    use super::super::journal::CLEARED_BYTES_MAX;
+    use super::super::{DiskStore, Journal, POST_WITHIN};
     use super::*;
     use crate::sample::Sample;
-    use crate::store::memory::MemoryStore;
+    use crate::store::LabelPage;
 
     const NOW: u64 = 1_465_001_814;
 
-    /// Bytes of samples that fjall has in memory: of the logs, and of those that were cleared.
-    fn kept_bytes(tree: &Keyspaces) -> u64 {
-        tree.logs.iter().map(|log| log.tree.get_version_history_lock().memtable_size_sum()).sum()
+    fn open(path: &Path) -> DiskStore {
+        DiskStore::open(path, false, 1000.into(), NOW).unwrap()
+    }
+
+    fn keyspaces(store: &DiskStore) -> Keyspaces {
+        store.ask(POST_WITHIN, Journal::keyspaces).unwrap()
+    }
+
+    /// Bytes of batches that fjall has in memory: of the logs, and of those that were cleared.
+    fn kept_bytes(keyspaces: &Keyspaces) -> u64 {
+        keyspaces.logs.iter().map(|log| log.tree.get_version_history_lock().memtable_size_sum()).sum()
     }
 
     #[test]
-    fn a_table_that_cannot_be_written_fails_the_checkpoint_until_the_store_is_opened_anew() {
+    fn a_table_that_cannot_be_written_fails_the_checkpoint_until_the_store_is_opened_again() {
         let dir = tempfile::tempdir().unwrap();
-        let store = MemoryStore::open(dir.path(), false, 1000, NOW).unwrap();
-        let disk = store.disk.as_ref().unwrap();
-        let record = || {
-            let sample = Sample { host: "h".into(), epoch: NOW, values: vec![("cpu".into(), 1.0)] };
-            store.record(sample.view(), None, NOW).unwrap();
-        };
-        record();
-        let tables = disk.journal().tree.as_ref().unwrap().state.path().join("tables");
+        let store = open(dir.path());
+        let sample = Sample { host: "h".into(), epoch: NOW, values: vec![("cpu".into(), 1.0)] };
+        store.record(sample.view(), None, NOW).unwrap();
+        let tables = keyspaces(&store).state.path().join("tables");
         let away = tables.with_extension("away");
         fs::rename(&tables, &away).unwrap();
         // The first checkpoint since it was opened writes a table.
         store.checkpoint().unwrap_err();
         fs::rename(&away, &tables).unwrap();
-        assert!(disk.reopen(), "{:?}", disk.unavailable());
-        record();
+        while store.unavailable().is_some() {
+            thread::sleep(FLUSH_POLL);
+        }
+        store.record(sample.view(), None, NOW).unwrap();
         store.checkpoint().unwrap();
         assert!(fs::read_dir(&tables).unwrap().next().is_some(), "a table was written");
     }
@@ -142,35 +213,34 @@ mod tests {
     #[test]
     fn neither_memory_nor_journals_keep_what_was_cleared() {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = MemoryStore::open(dir.path(), false, 1000, NOW).unwrap();
+        let mut store = open(dir.path());
         let values: Vec<_> = (0..256).map(|place| (format!("{place:0128}").into(), 1.0)).collect();
+        let sample = Sample { host: "h".into(), epoch: NOW, values };
         let (samples_each, sample_bytes) = (100, 256 * (128 + 8));
         let mut logged_bytes = 0;
         while logged_bytes < 2 * JOURNALS_BYTES_MAX {
             for _ in 0..samples_each {
-                let sample = Sample { host: "h".into(), epoch: NOW, values: values.clone() };
                 store.record(sample.view(), None, NOW).unwrap();
                 logged_bytes += sample_bytes;
             }
             store.checkpoint().unwrap();
-            let tree = store.disk.as_ref().unwrap().journal().tree.clone().unwrap();
-            let kept = kept_bytes(&tree);
+            let keyspaces_now = keyspaces(&store);
+            let kept = kept_bytes(&keyspaces_now);
             assert!(kept < 2 * CLEARED_BYTES_MAX, "{kept} bytes of {logged_bytes} are kept in memory");
-            let journals = tree.db.journal_disk_space().unwrap();
-            // One that is full is let go of when its last sample is in the log that is cleared.
+            let journals = keyspaces_now.db.journal_disk_space().unwrap();
+            // A full journal is removed when its last batch is in a log that is cleared.
             assert!(journals < 2 * JOURNALS_BYTES_MAX, "{journals} bytes of {logged_bytes} are kept in journals");
-            drop(tree);
+            drop(keyspaces_now);
             if logged_bytes % (10 * samples_each * sample_bytes) == 0 {
-                // A restart reads the journals anew, and lets go of it by its first checkpoint.
+                // A restart reads the journals again, and its first checkpoint frees that.
                 drop(store);
-                store = MemoryStore::open(dir.path(), false, 1000, NOW).unwrap();
+                store = open(dir.path());
                 store.checkpoint().unwrap();
-                let tree = store.disk.as_ref().unwrap().journal().tree.clone().unwrap();
-                assert!(kept_bytes(&tree) < CLEARED_BYTES_MAX, "after a restart");
+                assert!(kept_bytes(&keyspaces(&store)) < CLEARED_BYTES_MAX, "after a restart");
             }
         }
-        let (_, series) =
-            store.series("h", &crate::store::LabelPage::all(&crate::summary::KeyFilter::containing(""))).pop().unwrap();
+        let all = crate::summary::KeyFilter::containing("");
+        let (_, series) = store.memory().series("h", &LabelPage::all(&all)).pop().unwrap();
         assert_eq!(u64::from(series.running_samples() as u32), 2 * logged_bytes / sample_bytes, "in both windows");
     }
 }

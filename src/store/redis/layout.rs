@@ -7,8 +7,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use redis::{Cmd, Script, Value};
 use smol_str::SmolStr;
 
-use super::super::RecordOutcome;
 use super::super::host::{SKEW_KEPT_SEC, SOURCE_SILENT_SEC, SOURCES_PER_HOST, SOURCES_PER_HOST_MAX, source_kept_sec};
+use super::super::{Limit, RecordOutcome};
 use super::nodes::{Command, slot_of};
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey, SampleRef};
 use crate::summary::{Bucket, RECENT, WINDOWS, Window, recent_start};
@@ -336,6 +336,7 @@ pub(super) fn read_recorded(reply: &Value) -> Option<ScriptReply> {
         "stored" => Some(ScriptReply::Recorded(RecordOutcome {
             stored: number(1)?,
             refused: number(2)?,
+            refused_by: (number(2)? > 0).then_some(Limit::Series),
             ..RecordOutcome::default()
         })),
         "unlisted" => Some(ScriptReply::Unlisted {
@@ -427,7 +428,12 @@ mod tests {
         let reply = |values: &[Value]| read_recorded(&Value::Array(values.to_vec()));
         assert_eq!(
             reply(&[bulk("stored"), Value::Int(2), Value::Int(1)]),
-            Some(ScriptReply::Recorded(RecordOutcome { stored: 2, refused: 1, ..RecordOutcome::default() }))
+            Some(ScriptReply::Recorded(RecordOutcome {
+                stored: 2,
+                refused: 1,
+                refused_by: Some(Limit::Series),
+                ..RecordOutcome::default()
+            }))
         );
         assert_eq!(
             reply(&[bulk("unlisted"), Value::Int(4), Value::Int(-1), Value::Int(1), Value::Int(3)]),
