@@ -40,6 +40,8 @@ pub fn explain(agent: &Agent, error: &Error) -> String {
         Error::Timeout(Timeout::Connect) => format!("no connection{}", within(limits.connect)),
         Error::Timeout(_) => format!("no answer{}", within(None)),
         Error::HostNotFound => "the host name is not known".to_owned(),
+        // ureq's own sentence has the URL with all that is secret in it.
+        Error::BadUri(_) => "the URL cannot be requested".to_owned(),
         Error::Protocol(error) => format!("the answer is not HTTP: {error}"),
         Error::Other(error) => error.to_string(),
         Error::Io(error) => {

@@ -28,7 +28,8 @@ use crate::probe::{self, Probes, Reading};
 use crate::sample::{Sample, parse_key};
 use crate::stats::Heartbeat;
 use crate::supervisor::spawn_supervised;
-pub use destination::Destination;
+use crate::url::Url;
+pub use destination::{Destination, token_url};
 use publisher::Publisher;
 use retry_queue::{QueuedSample, RetryQueue};
 use spool::SpoolDir;
@@ -76,8 +77,8 @@ pub struct Credentials {
     pub certificate: Option<PathBuf>,
     /// The key of its certificate.
     pub key: Option<PathBuf>,
-    /// The receiver that gives tokens for all destinations; without it each https one gives its own.
-    pub token_from: Option<String>,
+    /// Where a receiver gives tokens for all destinations, of [`token_url`]; without it each https one gives its own.
+    pub token_from: Option<Url>,
     /// A token for all destinations.
     pub token_file: Option<PathBuf>,
 }

@@ -95,8 +95,11 @@ impl fmt::Display for Destination {
     }
 }
 
-/// Where a receiver gives tokens, from the URL that `--token-from` has of it.
-pub(super) fn token_url_of(given: &str) -> Result<Url, String> {
+/// Where a receiver gives tokens: reads the URL that `--token-from` has of it.
+///
+/// # Errors
+/// A sentence that names the option and the URL, without its secrets.
+pub fn token_url(given: &str) -> Result<Url, String> {
     let url = Destination::parse(given).ok().and_then(|destination| destination.token_url());
     url.ok_or_else(|| format!("option --token-from: {:?} is not the URL of an https receiver", redact(given)))
 }
@@ -115,7 +118,10 @@ mod tests {
         for without in ["http://r", "https://r/elsewhere", "udp://r:8089"] {
             assert_eq!(token_url(without), None, "{without}");
         }
-        assert!(token_url_of("http://r").is_err() && token_url_of("nonsense").is_err());
+        for wrong in ["http://r", "nonsense", "https://me:secret@r/elsewhere"] {
+            let said = super::token_url(wrong).unwrap_err();
+            assert!(said.starts_with("option --token-from: ") && !said.contains("secret"), "{said}");
+        }
     }
 
     #[test]

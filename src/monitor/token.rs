@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::Credentials;
-use super::destination::{Destination, token_url_of};
+use super::destination::Destination;
 use super::http::{self, SharedAgent};
 use crate::reload::Reloaded;
 use crate::supervisor::spawn_supervised;
@@ -101,7 +101,7 @@ impl<'a> TokenSources<'a> {
     pub(super) fn of(&mut self, destination: &Destination) -> io::Result<Arc<TokenSource>> {
         let Credentials { certificate, token_from, token_file, .. } = self.credentials;
         let url = match (token_from, certificate) {
-            (Some(url), _) => Some(token_url_of(url).map_err(io::Error::other)?),
+            (Some(url), _) => Some(url.clone()),
             (None, Some(_)) => destination.token_url(),
             (None, None) => None,
         };

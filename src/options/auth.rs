@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lizm::auth;
-use lizm::monitor::Credentials;
+use lizm::monitor::{self, Credentials};
 
 use super::table::Value;
 #[cfg(feature = "tls")]
@@ -74,7 +74,7 @@ impl Options {
             ca: self.file_of_tls("--ca")?,
             certificate: self.file_of_tls("--cert")?,
             key: self.file_of_tls("--key")?,
-            token_from: self.text("--token-from")?,
+            token_from: self.text("--token-from")?.map(|url| monitor::token_url(&url)).transpose()?,
             token_file: self.path("--token-file")?,
         };
         if credentials.certificate.is_some() != credentials.key.is_some() {
