@@ -41,12 +41,12 @@ const PAGE: &str = concat!(
 /// What the browser may do. The hashes are those of the script and the style in the page; a test compares them.
 const POLICY: &str = "default-src 'none'; \
     script-src 'sha256-Uheze6RuORgJriiqAcsnQ02VZCFCaC+YASp672gMEvI='; \
-    style-src 'sha256-qaPXkzt69ZaPCP3+WKOQbZbQULXr2Iu4ZCDuWPRnC0M='; \
+    style-src 'sha256-xjGJLyjNq6hVN4H5ibnt6S27XjtqLEHXtCHsWQvxDqA='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// The entity tag of the page: a browser that has this page need not fetch it again.
-const ETAG: &str = "\"hiRjdfgdlLqN+AJj\"";
+const ETAG: &str = "\"raW9Sv+TBI4XZuNG\"";
 
 const HEADERS: [(&str, &str); 6] = [
     ("Content-Type", "text/html; charset=utf-8"),
