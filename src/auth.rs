@@ -16,6 +16,8 @@ mod password;
 mod pem;
 #[cfg(feature = "tls")]
 mod token;
+#[cfg(feature = "tls")]
+mod x509;
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -8,7 +8,7 @@ mod udp;
 mod zeromq;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -23,6 +23,21 @@ pub struct Options {
     pub udp: Option<SocketAddr>,
     /// The endpoint for messages, as ZeroMQ writes it: `tcp://0.0.0.0:5557`.
     pub zmq: Option<String>,
+}
+
+impl Options {
+    /// The sockets that other machines can reach.
+    pub fn reachable(&self) -> impl Iterator<Item = String> {
+        let udp = self.udp.filter(|address| !address.ip().is_loopback()).map(|address| format!("udp://{address}"));
+        udp.into_iter().chain(self.zmq.clone().filter(|endpoint| !is_local(endpoint)))
+    }
+}
+
+/// Whether only this machine reaches an endpoint of ZeroMQ. Its address may be that of an interface, by name.
+fn is_local(endpoint: &str) -> bool {
+    let Some(address) = endpoint.strip_prefix("tcp://") else { return true };
+    let ip = address.rsplit_once(':').map_or(address, |(ip, _)| ip).trim_start_matches('[').trim_end_matches(']');
+    ip == "lo" || ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The open sockets, each with a thread that reads it.
@@ -79,4 +94,23 @@ impl MessageListeners {
 
 fn named(address: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_of_loopback_are_reached_by_this_machine_alone() {
+        let reachable = |udp: &str, zmq: &str| {
+            let options = Options { udp: Some(udp.parse().unwrap()), zmq: Some(zmq.to_owned()) };
+            options.reachable().collect::<Vec<_>>()
+        };
+        assert_eq!(reachable("0.0.0.0:8089", "tcp://*:5557"), ["udp://0.0.0.0:8089", "tcp://*:5557"]);
+        assert_eq!(reachable("[::]:1", "tcp://[fe80::1]:5557"), ["udp://[::]:1", "tcp://[fe80::1]:5557"]);
+        assert_eq!(reachable("127.9.9.9:1", "tcp://eth0:5557"), ["tcp://eth0:5557"]);
+        for local in ["tcp://127.0.0.1:*", "tcp://[::1]:5557", "tcp://lo:5557", "ipc:///run/lizm"] {
+            assert!(reachable("[::1]:1", local).is_empty(), "{local}");
+        }
+    }
 }

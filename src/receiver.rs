@@ -96,13 +96,13 @@ impl Receiver {
         }
         let (store, stats) = (Arc::new(store), Arc::new(Stats::default()));
         let authorizer = Authorizer::from_options(&options.auth).map_err(io::Error::other)?;
-        let anyone_may_submit = authorizer.allows_all() && !options.bind.is_loopback();
-        let readers = ReadAccess::from_options(&options.auth).map_err(io::Error::other)?;
+        let read_access = ReadAccess::from_options(&options.auth).map_err(io::Error::other)?;
+        let exposure = exposure(options, authorizer.allows_all(), read_access.allows_all());
         let ingest = Arc::new(Ingest::new(store.clone(), authorizer, stats.clone()).with_clock(clock.clone()));
         // Of receivers that share a store, those that serve summaries have the hosts' values in /metrics.
         let hosts_max = if options.role == Role::Intake { 0 } else { options.metrics_hosts_max };
         let metrics = metrics::Options { hosts_max, store_kind: options.store.kind() };
-        let api = Api::new(ingest.clone(), readers)
+        let api = Api::new(ingest.clone(), read_access)
             .allowing_hosts(&options.auth.allowed_hosts)
             .with_metrics(metrics)
             .serving(options.role);
@@ -130,9 +130,7 @@ impl Receiver {
         listeners.descriptions().iter().for_each(|socket| log::info!("Receiver is listening on {socket}"));
         log::info!("{}", store.description());
         ingest.authorizer().note().iter().for_each(|note| log::info!("{note}"));
-        if anyone_may_submit {
-            log::warn!("Anyone who reaches this receiver may submit and delete; see --trust and --token-key");
-        }
+        exposure.iter().for_each(|warning| log::warn!("{warning}"));
         let (stop_maintenance, stopped) = mpsc::channel();
         let is_shared = options.store.is_shared();
         let maintenance = Maintenance { store: store.clone(), clock, stats: stats.clone(), directory, is_shared };
@@ -207,4 +205,21 @@ fn start_builtin(options: &Options, api: &Arc<Api>) -> io::Result<Option<http::S
         server.listen_https(SocketAddr::new(options.bind, https.port), https)?;
     }
     Ok(Some(server))
+}
+
+/// What anyone from another machine may do, as warnings for the log.
+fn exposure(options: &Options, anyone_submits: bool, anyone_reads: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if !options.bind.is_loopback() {
+        let what = match (anyone_submits, anyone_reads) {
+            (true, true) => Some(("submit, read and delete", "--token-key and --read-password-file")),
+            (true, false) => Some(("submit and delete", "--token-key")),
+            (false, true) => Some(("read", "--read-password-file")),
+            (false, false) => None,
+        };
+        warnings.extend(what.map(|(may, see)| format!("Anyone who reaches this receiver may {may}; see {see}")));
+    }
+    let submits = |socket| format!("Anyone who reaches {socket} may submit; see --token-key");
+    warnings.extend(options.listeners.reachable().filter(|_| anyone_submits).map(submits));
+    warnings
 }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 use rustls::client::danger::HandshakeSignatureValid;
@@ -9,9 +10,12 @@ use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_t
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
-use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage, anchor_from_trusted_cert};
+use webpki::{
+    Cert, EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage, VerifiedPath, anchor_from_trusted_cert,
+};
 
 use super::identity::Identity;
+use super::x509::Facts;
 use crate::url;
 
 /// The scheme of a URI that names a host which DNS cannot name, such as `lizm:web.1` or `lizm:my%20host`.
@@ -27,7 +31,8 @@ pub fn identity_of(certificate: &CertificateDer<'_>) -> Identity {
         let of_uris = uri_hosts(&parsed).filter_map(|host| Some(url::decode(host).ok()?.into_owned()));
         parsed.valid_dns_names().map(str::to_owned).chain(of_uris).collect()
     });
-    Identity { hosts, fingerprint: Some(fingerprint), ..Identity::default() }
+    let expires_at = Facts::of(certificate).map(|facts| facts.not_after);
+    Identity { hosts, fingerprint: Some(fingerprint), expires_at, ..Identity::default() }
 }
 
 /// The hosts of the `lizm:` URIs of a certificate, still percent-encoded.
@@ -44,13 +49,20 @@ pub fn client_verifier(
     certificates: Vec<CertificateDer<'static>>,
     algorithms: WebPkiSupportedAlgorithms,
 ) -> Result<Arc<dyn ClientCertVerifier>, String> {
-    let mut verifier = Verifier { roots: Vec::new(), intermediates: Vec::new(), subjects: Vec::new(), algorithms };
+    let mut verifier = Verifier {
+        roots: Vec::new(),
+        root_facts: Vec::new(),
+        intermediates: Vec::new(),
+        subjects: Vec::new(),
+        algorithms,
+    };
     for (certificate, number) in certificates.into_iter().zip(1..) {
         let wrong = |error| format!("certificate {number}: {error}");
         let parsed = EndEntityCert::try_from(&certificate).map_err(wrong)?;
         verifier.subjects.push(DistinguishedName::in_sequence(parsed.subject()));
         if parsed.subject() == parsed.issuer() {
             verifier.roots.push(anchor_from_trusted_cert(&certificate).map_err(wrong)?.to_owned());
+            verifier.root_facts.push(Facts::of(&certificate).ok_or(webpki::Error::BadDer).map_err(wrong)?);
         } else {
             verifier.intermediates.push(certificate);
         }
@@ -64,6 +76,8 @@ pub fn client_verifier(
 #[derive(Debug)]
 struct Verifier {
     roots: Vec<TrustAnchor<'static>>,
+    /// The facts of each of the roots, of which webpki looks at the name and the key alone.
+    root_facts: Vec<Facts>,
     intermediates: Vec<CertificateDer<'static>>,
     subjects: Vec<DistinguishedName>,
     algorithms: WebPkiSupportedAlgorithms,
@@ -76,7 +90,8 @@ impl Verifier {
         let intermediates: Vec<_> =
             sent.iter().chain(&self.intermediates).map(|der| CertificateDer::from(&**der)).collect();
         let (algorithms, usage) = (self.algorithms.all, KeyUsage::client_auth());
-        let path = leaf.verify_for_usage(algorithms, &self.roots, &intermediates, now, usage, None, None);
+        let check = |path: &VerifiedPath<'_>| self.check_authorities(path, now);
+        let path = leaf.verify_for_usage(algorithms, &self.roots, &intermediates, now, usage, None, Some(&check));
         let path = path.map_err(|error| sentence(&error))?;
         // Constraints on DNS names say nothing about URIs.
         let is_constrained = |authority: &TrustAnchor<'_>| authority.name_constraints.is_some();
@@ -89,6 +104,29 @@ impl Verifier {
         }
         if names_client_auth(&leaf, now) { Ok(()) } else { Err(OTHER_USAGE.to_owned()) }
     }
+
+    /// Checks what webpki does not: that the root of a chain is valid and allows for its length, and that the authorities
+    /// may sign certificates.
+    fn check_authorities(&self, path: &VerifiedPath<'_>, now: UnixTime) -> Result<(), webpki::Error> {
+        let place =
+            self.roots.iter().position(|root| std::ptr::eq(root, path.anchor())).ok_or(webpki::Error::UnknownIssuer)?;
+        let root = &self.root_facts[place];
+        let at = |sec| UnixTime::since_unix_epoch(Duration::from_secs(sec));
+        if now > at(root.not_after) {
+            return Err(webpki::Error::CertExpired { time: now, not_after: at(root.not_after) });
+        }
+        if now < at(root.not_before) {
+            return Err(webpki::Error::CertNotValidYet { time: now, not_before: at(root.not_before) });
+        }
+        if root.path_len.is_some_and(|most| path.intermediate_certificates().count() > most) {
+            return Err(webpki::Error::PathLenConstraintViolated);
+        }
+        let may_sign = |certificate: &Cert<'_>| Facts::of(&certificate.der()).is_some_and(|facts| facts.may_sign);
+        if root.may_sign && path.intermediate_certificates().all(may_sign) {
+            return Ok(());
+        }
+        Err(webpki::Error::EndEntityUsedAsCa)
+    }
 }
 
 const OTHER_USAGE: &str = "certificate: it does not name the usage client-auth";
@@ -99,6 +137,12 @@ fn sentence(error: &webpki::Error) -> String {
         webpki::Error::UnknownIssuer => "certificate: no chain leads from it to a root of --trust".to_owned(),
         webpki::Error::CertExpired { .. } => "certificate: it, or one of its chain, has expired".to_owned(),
         webpki::Error::CertNotValidYet { .. } => "certificate: it, or one of its chain, is not valid yet".to_owned(),
+        webpki::Error::PathLenConstraintViolated => {
+            "certificate: its chain is longer than one of its authorities allows".to_owned()
+        }
+        webpki::Error::EndEntityUsedAsCa => {
+            "certificate: one of its chain may not sign certificates, by its key usage or basic constraints".to_owned()
+        }
         webpki::Error::RequiredEkuNotFoundContext(_) => OTHER_USAGE.to_owned(),
         other => format!("certificate: {other:?}"),
     }
@@ -167,5 +211,74 @@ impl ClientCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::ExtendedKeyUsagePurpose::ClientAuth;
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
+
+    type Authority = (CertificateDer<'static>, Issuer<'static, KeyPair>);
+
+    fn params(name: &str) -> CertificateParams {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+    }
+
+    fn root(params: CertificateParams) -> Authority {
+        let key = KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap().into(), Issuer::new(params, key))
+    }
+
+    fn intermediate(params: CertificateParams, (_, issuer): &Authority) -> Authority {
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, issuer).unwrap().into(), Issuer::new(params, key))
+    }
+
+    fn client((_, issuer): &Authority) -> CertificateDer<'static> {
+        let mut params = CertificateParams::new(vec!["jarvis".to_owned()]).unwrap();
+        params.extended_key_usages.push(ClientAuth);
+        params.signed_by(&KeyPair::generate().unwrap(), issuer).unwrap().into()
+    }
+
+    #[test]
+    fn authorities_sign_for_as_long_and_as_deep_as_they_may() {
+        let mut expired = params("expired");
+        (expired.not_before, expired.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+        let mut future = params("future");
+        (future.not_before, future.not_after) = (date_time_ymd(2090, 1, 1), date_time_ymd(2091, 1, 1));
+        let mut flat = params("flat");
+        flat.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+        let mut crl_signer = params("crl-signer");
+        crl_signer.key_usages = vec![KeyUsagePurpose::CrlSign];
+        let (good, expired, future, flat) = (root(params("good")), root(expired), root(future), root(flat));
+        let mut silent = params("silent");
+        silent.key_usages = vec![KeyUsagePurpose::CrlSign];
+        let silent_root = root(silent);
+        let (first, crl_signer) = (intermediate(params("first"), &flat), intermediate(crl_signer, &good));
+        let second = intermediate(params("second"), &first);
+        let roots = [&good, &expired, &future, &flat, &silent_root].map(|(certificate, _)| certificate.clone());
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        let verifier = client_verifier(roots.into(), algorithms).unwrap();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_795_440_000));
+        for (what, leaf, chain, expected) in [
+            ("good", client(&good), vec![], None),
+            ("one intermediate", client(&first), vec![first.0.clone()], None),
+            ("an expired root", client(&expired), vec![], Some("has expired")),
+            ("a root of later", client(&future), vec![], Some("not valid yet")),
+            ("two intermediates", client(&second), vec![first.0.clone(), second.0.clone()], Some("is longer than")),
+            ("a signer of lists", client(&crl_signer), vec![crl_signer.0.clone()], Some("may not sign certificates")),
+            ("a root of lists", client(&silent_root), vec![], Some("may not sign certificates")),
+        ] {
+            let refused = verifier.verify_client_cert(&leaf, &chain, now).err().map(|error| error.to_string());
+            match expected {
+                None => assert_eq!(refused, None, "{what}"),
+                Some(part) => assert!(refused.as_ref().is_some_and(|why| why.contains(part)), "{what}: {refused:?}"),
+            }
+        }
     }
 }

@@ -124,6 +124,27 @@ fn certificates_that_are_trusted_are_given_tokens_for_their_names() {
     assert_eq!(receiver.served.raw(ASK).status, 403, "no token is given over plain HTTP");
 }
 
+#[test]
+fn a_token_ends_with_its_certificate_on_a_kept_connection_too() {
+    let trust = Trust::new();
+    let receiver = trust.receiver(&[]);
+    let end = now() + 8;
+    let identity = trust.root.sign(&Wanted { valid: (now() - 3600, end), ..Wanted::client(&["jarvis"]) });
+    let mut stream = Client::new(&trust.root, Some(&identity)).connect(receiver.https).unwrap();
+    let mut ask = || {
+        stream.write_all(ASK).unwrap();
+        Answer::read(&mut stream)
+    };
+    let issued: Value = serde_json::from_str(&ask().body).unwrap();
+    assert!(issued["expires_in"].as_u64().unwrap() <= 8, "{issued}");
+    let submit = post(&format!("/api/perf/jarvis/{}", now()), &bearer(issued["access_token"].as_str().unwrap()));
+    assert_eq!(receiver.served.raw(&submit).status, 200);
+    let refused = await_some("the end of the certificate", || Some(ask()).filter(|answer| answer.status != 200));
+    assert!(refused.status == 401 && refused.error().starts_with("certificate: expired"), "{refused:?}");
+    assert!(now() >= end);
+    assert_eq!((receiver.served.raw(&submit).status, receiver.raw(&submit).status), (401, 401));
+}
+
 fn post(target: &str, headers: &str) -> Vec<u8> {
     request("POST", target, headers, "{\"cpu\":99}")
 }
