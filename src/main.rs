@@ -6,13 +6,18 @@ mod check;
 mod logging;
 mod options;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use lizm::monitor::{self, Destination, Monitor};
+use lizm::probe::{self, Probes, Reading};
 use lizm::receiver::{self, Receiver};
-use lizm::sanitize::{self, MESSAGE_CHARS_MAX};
+use lizm::sanitize::{self, MESSAGE_CHARS_MAX, visible};
 use lizm::sd_notify;
+use lizm::units::unit_of;
 use lizm::watch;
 #[cfg(feature = "tls")]
 use lizm::{auth, clock::unix_now_sec};
@@ -80,8 +85,27 @@ fn run(command: &Command) -> Result<(), String> {
             monitor.stop();
             Ok(())
         }
+        Command::Once(options, is_json) => once(options, *is_json),
         Command::Demo(options) => demo(&options.0, &options.1),
     }
+}
+
+/// Prints what the probes measure within a second, and on standard error what they lack.
+fn once(options: &probe::Options, is_json: bool) -> Result<(), String> {
+    let mut probes = Probes::new(options).map_err(|error| error.to_string())?;
+    let start = Instant::now();
+    let _ = probes.read(start.elapsed());
+    thread::sleep(Duration::from_secs(1));
+    let Reading { values, problems, left_out } = probes.read(start.elapsed());
+    problems.iter().chain(&left_out).for_each(|why| complain(why));
+    let text = if is_json {
+        let sample: BTreeMap<_, _> = values.into_iter().collect();
+        serde_json::to_string_pretty(&sample).map_err(|error| error.to_string())? + "\n"
+    } else {
+        let unit = |label| unit_of(label).symbol();
+        values.iter().map(|(label, value)| format!("{:30} {value} {}\n", visible(label), unit(label))).collect()
+    };
+    io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string())
 }
 
 /// Runs a receiver on loopback and a monitor of this machine. Where the port is taken, the receiver gets another.

@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Print(String),
     Receiver(receiver::Options),
     Monitor(monitor::Options),
+    /// Print one sample, as JSON or as text.
+    Once(probe::Options, bool),
     Check(CheckOptions),
     Watch(watch::Options),
     #[cfg(feature = "tls")]
@@ -102,7 +104,16 @@ pub(crate) fn parse() -> Result<Parsed, String> {
         "token" => return Err(lizm::features::WITHOUT_TLS.to_owned()),
         _ => options.demo()?,
     };
-    Ok(Parsed { command, logging, warnings: environment_warnings() })
+    let mut warnings = environment_warnings();
+    if let Command::Monitor(monitor::Options { host, .. }) = &command
+        && is_container_id(host)
+    {
+        warnings
+            .push(format!("this host is called {host}, a container's id that changes; --host gives it a lasting name"));
+    }
+    // The sample alone is on standard output.
+    let logging = logging.filter(|_| !matches!(command, Command::Once(..)));
+    Ok(Parsed { command, logging, warnings })
 }
 
 /// The arguments of a command that are not read yet.
@@ -181,17 +192,18 @@ impl Options {
     }
 
     fn monitor(&mut self) -> Result<Command, String> {
-        let host = self.text("--host")?.ok_or("option --host: missing; it names this host at the receiver")?;
+        let (is_once, is_json) = (self.flag("--once")?, self.flag("--json")?);
+        let host = self.text("--host")?.or_else(system_host);
         let options = monitor::Options {
-            host: checked_host(host)?,
+            host: checked_host(host.ok_or("option --host: missing, and this system has no host name")?)?,
             interval_sec: self.number("--interval")?,
             probe: self.probe()?,
             backlog_max: self.number("--backlog")?,
             spool: self.path("--spool")?,
             credentials: self.credentials()?,
-            destinations: self.destinations()?,
+            destinations: self.destinations(!is_once)?,
         };
-        Ok(Command::Monitor(options))
+        Ok(if is_once { Command::Once(options.probe, is_json) } else { Command::Monitor(options) })
     }
 
     fn probe(&mut self) -> Result<probe::Options, String> {
@@ -209,7 +221,7 @@ impl Options {
     }
 
     /// Every `--publish`, and the arguments that are left.
-    fn destinations(&mut self) -> Result<Vec<Destination>, String> {
+    fn destinations(&mut self, are_required: bool) -> Result<Vec<Destination>, String> {
         let mut urls = Vec::new();
         while let Some(url) = self.argument("--publish")? {
             urls.push(url);
@@ -219,7 +231,7 @@ impl Options {
             let listed = env_value("LIZM_PUBLISH")?.unwrap_or_default();
             urls.extend(listed.split_whitespace().map(str::to_owned));
         }
-        if urls.is_empty() {
+        if urls.is_empty() && are_required {
             return Err("option --publish: missing; it says where to publish, such as http://receiver:8080".to_owned());
         }
         urls.iter().map(|url| Destination::parse(url).map_err(|why| format!("option --publish: {why}"))).collect()
@@ -260,8 +272,8 @@ impl Options {
     fn demo(&mut self) -> Result<Command, String> {
         let port = self.number("--port")?;
         self.no_more()?;
-        let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-        let host = host.filter(|host| sample::check_host(host).is_ok()).unwrap_or_else(|| "localhost".to_owned());
+        let host = system_host().filter(|host| sample::check_host(host).is_ok());
+        let host = host.unwrap_or_else(|| "localhost".to_owned());
         let receiver = receiver::Options {
             port,
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -473,6 +485,16 @@ fn env_value(name: &str) -> Result<Option<String>, String> {
 fn is_of_kubernetes(name: &str, value: &str) -> bool {
     let is_address = ["tcp://", "udp://", "sctp://"].into_iter().any(|scheme| value.starts_with(scheme));
     (name.ends_with("_PORT") && is_address) || name.contains("_SERVICE_") || name.contains("_PORT_")
+}
+
+/// Whether a name is like those that container engines give: the first 12 digits of the container's id.
+fn is_container_id(name: &str) -> bool {
+    name.len() == 12 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// The host name of this system.
+fn system_host() -> Option<String> {
+    nix::unistd::gethostname().ok()?.into_string().ok().filter(|name| !name.is_empty())
 }
 
 /// What a person should know of the variables that are set for this program.

@@ -164,10 +164,11 @@ lizm receiver --no-plain --tls-port 8443 --tls-cert receiver.pem --tls-key recei
     CommandSpec {
         name: "monitor",
         summary: "read this host every second and publish it",
-        usage: "--host NAME --publish URL [URL…] [options]",
+        usage: "--publish URL [URL…] [options]",
         options: &[&[
             option("--host, --this-host", "NAME", Text, "",
-                "what this host is called at the receiver, up to 255 bytes; no two hosts may have one name"),
+                "what this host is called at the receiver, up to 255 bytes; no two hosts may have one name. Without it the \
+                system's host name"),
             option("--publish", "URL", Text, "",
                 "where to publish; may name several URLs and be repeated:\n\
                 http://receiver:8080            a receiver; https:// too\n\
@@ -175,6 +176,8 @@ lizm receiver --no-plain --tls-port 8443 --tls-cert receiver.pem --tls-key recei
                 udp://receiver:8089             the same in datagrams, without an answer\n\
                 zmq://receiver:5557             the same in messages of ZeroMQ (feature zeromq)"),
             option("--interval", "SEC", Number(1, DAY_SEC), "1", "seconds between samples"),
+            option("--once", "", Flag, "", "print the sample of one second, and end; needs no --publish"),
+            option("--json", "", Flag, "", "with --once: print it as JSON"),
             option("--probes", "LIST", Text, "default",
                 "what to measure: probes of the list below, separated by commas; default stands for those with *"),
             option("--scope", "WHOSE", Text, "host",
@@ -204,7 +207,8 @@ The first sample is published one interval after the start. docs/probes.md says 
 In the environment LIZM_PUBLISH holds URLs separated by spaces.
 ",
         examples: "\
-lizm monitor --host jarvis --publish http://receiver:8080
+lizm monitor --publish http://receiver:8080
+lizm monitor --once --probes temp,pressure
 lizm monitor --host jarvis --publish https://receiver:8443 --ca ca.pem --cert jarvis.pem --key jarvis.key \\
              --probes default,disk:/var --spool /var/lib/lizm
 ",

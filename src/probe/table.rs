@@ -83,6 +83,7 @@ pub fn help() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::{Unit, unit_of};
 
     #[test]
     #[cfg(target_os = "linux")]
@@ -96,6 +97,17 @@ mod tests {
                 assert!(page.contains(&line), "docs/probes.md lacks the line\n{line}");
                 (forms, source) = (String::new(), String::new());
             }
+        }
+    }
+
+    #[test]
+    fn units_are_those_that_the_page_and_the_terminal_show() {
+        for Label { name, unit, .. } in PROBES.iter().flat_map(|about| about.labels) {
+            let shown = match unit_of(name) {
+                Unit::Time => "s",
+                unit => unit.symbol(),
+            };
+            assert_eq!(*unit, shown, "{name}");
         }
     }
 

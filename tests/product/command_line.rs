@@ -43,7 +43,7 @@ fn wrong_usage_exits_2_and_names_the_option() {
         (&["receiver", "--store-ca", "ca.pem"], "--store-ca"),
         (&["receiver", "--log-level", "loud"], "--log-level: \"loud\" is not one of error, warning, "),
         (&["receiver", "--log-format=xml"], "--log-format"),
-        (&["monitor", "--publish", "http://r"], "--host"),
+        (&["monitor", "--once", "-x"], "-x"),
         (&["monitor", "--host", "h"], "--publish"),
         (&["monitor", "--host", "--publish", "http://r"], "--host"),
         (&["monitor", "--host", "a/b", "--publish", "http://r"], "--host"),

@@ -195,6 +195,38 @@ fn the_monitor_publishes_the_probes_of_its_options() {
 }
 
 #[test]
+fn one_sample_is_printed_as_text_or_json() {
+    let root = tempfile::tempdir().unwrap();
+    copy(&Path::new(TREES).join("linux-3.10"), root.path(), root.path());
+    let once = |more: &[&str]| {
+        let arguments =
+            ["monitor", "--once", "--probes", "mem,load,io:gone", "--procfs", root.path().to_str().unwrap()];
+        let output = lizm(&arguments).args(more).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(stderr, "lizm: probe io:gone: there is no such block device\n");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = once(&[]);
+    let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(words, [vec!["mem", "75", "%"], vec!["load1", "12.07"], vec!["load-per-core", "12.07"]]);
+    let json: serde_json::Value = serde_json::from_str(&once(&["--json"])).unwrap();
+    assert_eq!(json, serde_json::json!({"load-per-core": 12.07, "load1": 12.07, "mem": 75.0}));
+}
+
+#[test]
+fn a_host_without_a_name_gets_that_of_the_system() {
+    let receiver = Served::start(&[]);
+    let monitor = Process::start(lizm(&["monitor", "--probes", "load", "--publish", &receiver.url("")]));
+    let name = nix::unistd::gethostname().unwrap().into_string().unwrap();
+    let line = monitor.line();
+    assert!(line.contains(&receiver.url(&format!("/api/perf/{name}/"))), "{line}");
+    let container = ["monitor", "--host", "0123456789ab", "--probes", "load", "--publish", &receiver.url("")];
+    let line = Process::start(lizm(&container)).line();
+    assert!(line.starts_with("WARNING: ") && line.contains("a container's id"), "{line}");
+}
+
+#[test]
 fn a_path_that_is_missing_is_reported_once_and_the_rest_is_measured() {
     let receiver = Served::start(&[]);
     let arguments = ["monitor", "--host", "h", "--probes", "load,disk:/gone", "--textfile", "/gone/texts", "--publish"];
