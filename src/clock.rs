@@ -139,6 +139,12 @@ impl ReceiverClock {
         self.confirmed().wall_ahead_sec(&read_clocks())
     }
 
+    /// Whether a process has left a mark in the directory of a store.
+    #[must_use]
+    pub fn has_mark(directory: &Path) -> bool {
+        Mark::read(directory).is_some()
+    }
+
     /// Leaves a mark in the directory of a store, from which the next process goes on.
     ///
     /// # Errors

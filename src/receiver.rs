@@ -94,6 +94,10 @@ impl Receiver {
         if let Some(time_ms) = store.time_ms() {
             clock.follow(time_ms);
         }
+        if let Some(directory) = directory.as_deref().filter(|directory| !ReceiverClock::has_mark(directory)) {
+            // Before the first sample, which a kill may follow. The maintenance logs what fails.
+            let _ = clock.write_mark(directory);
+        }
         let (store, stats) = (Arc::new(store), Arc::new(Stats::default()));
         let authorizer = Authorizer::from_options(&options.auth).map_err(io::Error::other)?;
         let read_access = ReadAccess::from_options(&options.auth).map_err(io::Error::other)?;

@@ -38,7 +38,7 @@ fn a_wall_clock_that_nothing_confirms_expires_nothing() {
     assert_eq!(receiver.samples("old", "v"), 30);
     // A monitor on this machine has the same clock.
     assert_eq!(status_of(&receiver, "old", now()), 422);
-    assert_eq!(receiver.post("/write", &format!("perf,host=old v=1 {}", now())).0, 400);
+    assert_eq!(receiver.post("/write", &format!("perf,host=old v=1 {}", now())).0, 422);
     assert_eq!(status_of(&receiver, "old", then + 1), 200);
     assert_eq!(receiver.post("/write", "perf,host=old v=1").0, 204);
     assert_eq!(receiver.samples("old", "v"), 32);
@@ -63,6 +63,17 @@ fn three_hosts_confirm_the_wall_clock() {
     assert!(status.success(), "{lines:?}");
     let receiver = Served::start(&["--store", directory.path().to_str().unwrap()]);
     assert_eq!((receiver.samples("a", "v"), status_of(&receiver, "a", now())), (1, 200));
+}
+
+#[test]
+fn a_kill_right_after_the_first_sample_leaves_a_mark() {
+    let directory = tempfile::tempdir().unwrap();
+    let receiver = Served::start(&["--store", directory.path().to_str().unwrap()]);
+    assert_eq!(status_of(&receiver, "h", now()), 200);
+    receiver.process.kill();
+    let mark = fs::read_to_string(directory.path().join("clock")).unwrap();
+    let marked_sec = mark.split(' ').next().unwrap().parse::<u64>().unwrap() / 1000;
+    assert!(marked_sec.abs_diff(now()) < 60, "{mark}");
 }
 
 #[test]
