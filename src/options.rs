@@ -474,7 +474,8 @@ fn variable(option: &str) -> String {
 fn env_value(name: &str) -> Result<Option<String>, String> {
     match env::var(name) {
         Ok(value) => {
-            Ok(Some(value).filter(|value| !value.is_empty() && !(name == "LIZM_PORT" && is_of_kubernetes(name, value))))
+            let is_ignored = value.is_empty() || (name == "LIZM_PORT" && is_of_kubernetes(name, &value));
+            Ok((!is_ignored).then_some(value))
         }
         Err(env::VarError::NotPresent) => Ok(None),
         Err(env::VarError::NotUnicode(_)) => Err(format!("{name}: is not UTF-8")),

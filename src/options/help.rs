@@ -46,11 +46,6 @@ pub(super) fn command(command: &CommandSpec) -> String {
 
 /// The lines of one option: names, help, range and default.
 fn option_help(option: &OptionSpec) -> String {
-    let indent = if option.names.starts_with("--") { "      " } else { "  " };
-    let mut lines = format!("{indent}{} {}", option.names, option.placeholder);
-    if lines.len() + 2 > INDENT {
-        lines.push('\n');
-    }
     let mut text = option.help.to_owned();
     match option.value {
         Value::Number(least, most) => text += &format!(" ({least} to {most})"),
@@ -60,26 +55,29 @@ fn option_help(option: &OptionSpec) -> String {
     if !option.default.is_empty() {
         text += &format!(" [{}]", option.default);
     }
-    let mut column = lines.lines().last().filter(|_| !lines.ends_with('\n')).map_or(0, str::len);
-    for line in text.lines() {
-        for (number, word) in line.split(' ').enumerate() {
-            // The columns of a table in the text stay as they are.
-            if number == 0 || column + 1 + word.chars().count() > WIDTH {
-                if number > 0 {
-                    lines.push('\n');
-                    column = 0;
-                }
-                lines += &" ".repeat(INDENT.saturating_sub(column));
-                column = INDENT;
-            } else {
-                lines.push(' ');
-                column += 1;
+    let indent = if option.names.starts_with("--") { "      " } else { "  " };
+    let (mut lines, mut head) = (String::new(), format!("{indent}{} {}", option.names, option.placeholder));
+    if head.len() + 2 > INDENT {
+        lines = std::mem::take(&mut head) + "\n";
+    }
+    for line in text.lines().flat_map(wrapped) {
+        let _ = writeln!(lines, "{head:<INDENT$}{line}");
+        head.clear();
+    }
+    lines
+}
+
+/// A line as lines that fit between [`INDENT`] and [`WIDTH`]. Spaces side by side stay.
+fn wrapped(line: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in line.split(' ') {
+        match lines.last_mut() {
+            Some(last) if INDENT + last.chars().count() + 1 + word.chars().count() <= WIDTH => {
+                last.push(' ');
+                last.push_str(word);
             }
-            lines += word;
-            column += word.chars().count();
+            _ => lines.push(word.to_owned()),
         }
-        lines.push('\n');
-        column = 0;
     }
     lines
 }
