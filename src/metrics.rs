@@ -7,21 +7,21 @@ use crate::ingest::Ingest;
 use crate::stats::{BOUNDS_SEC, Counter, PANICS, ROUTES, STATUSES, Stats};
 use crate::store::{HostState, Store};
 
-/// The type of what [`write()`] gives.
+/// The content type of what [`write()`] returns.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// Hosts whose values are written if nothing else is said: what one scrape of Prometheus takes with ease.
+/// Default of [`Options::hosts_max`]: what one scrape of Prometheus takes with ease.
 pub const HOSTS_MAX: usize = 1000;
 /// Hosts that the store is asked for at a time.
 const STEP_HOSTS: usize = 100;
 /// Bytes of an answer past which nothing of a host is written: one host may have a great many labels.
 const BYTES_MAX: usize = 32 << 20;
 
-/// What to write.
+/// What is written.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Most hosts whose values are written.
     pub hosts_max: usize,
-    /// Where the store keeps what it holds.
+    /// The kind of the store: memory, directory or redis.
     pub store_kind: &'static str,
 }
 
@@ -31,7 +31,7 @@ impl Default for Options {
     }
 }
 
-/// Writes all metrics as of `now`. Nothing is locked while it writes: of each host it has a copy.
+/// Writes all metrics as of `now`, in seconds since the Unix epoch. No lock is held while it writes: it has copies.
 #[must_use]
 pub fn write(ingest: &Ingest, options: Options, now: u64) -> Vec<u8> {
     let (stats, store) = (ingest.stats(), ingest.store());
@@ -42,7 +42,7 @@ pub fn write(ingest: &Ingest, options: Options, now: u64) -> Vec<u8> {
     write_requests(&mut text, stats);
     text.gauge("lizm_series", "Series held, a label of a host each.", store.series_count());
     text.gauge("lizm_series_max", "Most series that may be held.", store.limits().series_max);
-    text.family("lizm_store_info", "gauge", "Where the store keeps what it holds; the value means nothing.");
+    text.family("lizm_store_info", "gauge", "Kind of the store; the value means nothing.");
     text.sample("lizm_store_info", &[("kind", options.store_kind)], 1);
     let is_up = u8::from(store.unavailable().is_none());
     text.gauge("lizm_store_up", "Whether the store takes samples.", is_up);
@@ -75,7 +75,7 @@ fn write_samples(text: &mut Text, stats: &Stats) {
     ] {
         text.sample(name, &[("reason", reason)], counter.get());
     }
-    text.counter("lizm_line_strings_total", "String fields of lines, which are passed over.", &stats.strings);
+    text.counter("lizm_line_strings_total", "String fields of lines, which are skipped.", &stats.strings);
     let name = "lizm_udp_datagrams_dropped_total";
     text.family(name, "counter", "Datagrams that were lost, by reason.");
     text.sample(name, &[("reason", "too_long")], stats.datagrams_truncated.get());
@@ -93,18 +93,18 @@ fn write_requests(text: &mut Text, stats: &Stats) {
     ] {
         text.sample(name, &[("reason", reason)], counter.get());
     }
-    let help = "Connections of the HTTPS door that ended before a request could be sent.";
+    let help = "HTTPS connections whose handshake failed.";
     text.counter("lizm_https_handshakes_failed_total", help, &stats.handshakes_failed);
-    let help = "Connections that the HTTPS door had no room for.";
+    let help = "Connections that were rejected for a limit.";
     text.counter("lizm_https_connections_rejected_total", help, &stats.connections_rejected);
     let name = "lizm_http_responses_total";
-    text.family(name, "counter", "Answers by status.");
+    text.family(name, "counter", "Answers, by status.");
     for (status, counter) in STATUSES.iter().zip(&stats.answers).filter(|(_, counter)| counter.get() > 0) {
         let code = if *status == 0 { "other".to_owned() } else { status.to_string() };
         text.sample(name, &[("code", &code)], counter.get());
     }
     let name = "lizm_http_request_duration_seconds";
-    text.family(name, "histogram", "How long answers took to find, without the time of clients, by route.");
+    text.family(name, "histogram", "Time to find the answer, without the time of the client, by route.");
     for (route, histogram) in ROUTES.iter().zip(&stats.durations) {
         let counts = histogram.cumulative();
         let count = counts[BOUNDS_SEC.len()];
@@ -120,8 +120,7 @@ fn write_requests(text: &mut Text, stats: &Stats) {
     }
 }
 
-/// The metrics that every process has, under the names that Prometheus's clients give them; those that cannot be read
-/// are left out.
+/// Writes the metrics that every process has, under the names of Prometheus's clients. What cannot be read is left out.
 #[cfg(target_os = "linux")]
 fn write_process(text: &mut Text) {
     use nix::sys::resource::{Resource, getrlimit};
@@ -152,14 +151,13 @@ fn write_process(text: &mut Text) {
     }
 }
 
-/// The hosts by state, and the running minute of those that are written; nothing of those that a store which is shared
-/// does not tell of now.
+/// Writes the state and the running minute of the hosts. Nothing of them is written while a shared store cannot be read.
 fn write_hosts(text: &mut Text, store: &Store, hosts_max: usize, now: u64) {
     let Ok(names) = store.hosts(now) else { return };
     let listed = &names[..names.len().min(hosts_max)];
     text.gauge("lizm_hosts", "Hosts that are known.", names.len());
     let name = "lizm_host_up";
-    text.family(name, "gauge", "Whether the host reports as it did; 0 when it is late or down.");
+    text.family(name, "gauge", "1 while the host reports; 0 when it is late or down.");
     let statuses = store.statuses(listed, &[], now).unwrap_or_default();
     let known = || listed.iter().zip(&statuses).filter_map(|(host, status)| Some((host, status.as_ref()?)));
     for (host, status) in known() {
@@ -195,10 +193,10 @@ fn write_hosts(text: &mut Text, store: &Store, hosts_max: usize, now: u64) {
             written += usize::from(is_whole);
         }
     }
-    text.gauge("lizm_hosts_omitted", "Hosts whose values are left out here.", names.len() - written);
+    text.gauge("lizm_hosts_omitted", "Hosts whose values are left out for a limit.", names.len() - written);
 }
 
-/// The text as it grows. What it holds of one family stands together, as the format asks.
+/// The text. The samples of a family stand together, as the format demands.
 struct Text(String);
 
 impl Text {
@@ -227,7 +225,7 @@ impl Text {
         self.add(format_args!("{end} {value}\n"));
     }
 
-    /// Adds a value of a label, in which a backslash, a quote and a newline are escaped.
+    /// Adds the value of a label, with backslashes, quotes and newlines escaped.
     fn escape(&mut self, value: &str) {
         for character in value.chars() {
             match character {
@@ -285,7 +283,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|known| known == line), "{line} in {text}");
         }
-        assert!(!text.contains("lizm_http_responses_total{"), "what there was none of is left out");
+        assert!(!text.contains("lizm_http_responses_total{"), "statuses without an answer are left out");
     }
 
     #[test]

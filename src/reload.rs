@@ -1,4 +1,4 @@
-//! What files say, read again when they change: keys, certificates and passwords are replaced while we run.
+//! Values that are read from files, and again when the files change: keys, certificates, passwords.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -6,73 +6,73 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-/// How often the files are looked at, where what they say is asked for.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a use of the value checks whether the files have changed.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 type Read<T> = Box<dyn Fn() -> Result<T, String> + Send + Sync>;
 
-/// What some files say.
+/// A value that is read from files.
 pub(crate) struct Reloaded<T> {
     files: Vec<PathBuf>,
     read: Read<T>,
     current: RwLock<Arc<T>>,
-    seen: Mutex<Seen>,
+    checked: Mutex<Checked>,
 }
 
-/// The files as they were when they were last looked at.
-struct Seen {
+/// The state of the files at the last check.
+struct Checked {
     at: Instant,
-    /// What they were when they could be read.
+    /// Their stamps when they were last read.
     stamps: Vec<Stamp>,
-    /// Why they could not be read since.
+    /// Why they cannot be read since.
     failed: Option<String>,
 }
 
-/// What changes with a file: time of change, inode, length. Nothing of a file that is not there.
+/// What changes with a file: time of change in seconds and nanoseconds, inode, length. `None` for a missing file.
 type Stamp = Option<(i64, i64, u64, u64)>;
 
 impl<T> Reloaded<T> {
-    /// Reads `files`, by `read`.
+    /// Reads the value with `read`, which reads `files`.
     ///
     /// # Errors
-    /// Those of `read`, whose sentence names the file.
+    /// The error of `read`, a sentence that names the file.
     pub(crate) fn new(
         files: Vec<PathBuf>,
         read: impl Fn() -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, String> {
-        let seen = Seen { at: Instant::now(), stamps: stamps(&files), failed: None };
+        let checked = Checked { at: Instant::now(), stamps: stamps(&files), failed: None };
         let current = RwLock::new(Arc::new(read()?));
-        Ok(Self { files, read: Box::new(read), current, seen: Mutex::new(seen) })
+        Ok(Self { files, read: Box::new(read), current, checked: Mutex::new(checked) })
     }
 
-    /// What the files say. Where they have become unreadable it is what they said before, and the log says so once.
+    /// The current value. If the files have become unreadable, it is the last one, and the log says so once.
     pub(crate) fn current(&self) -> Arc<T> {
-        if let Ok(mut seen) = self.seen.try_lock()
-            && seen.at.elapsed() >= LOOK_EVERY
+        if let Ok(mut checked) = self.checked.try_lock()
+            && checked.at.elapsed() >= CHECK_EVERY
         {
-            self.look(&mut seen);
+            self.check(&mut checked);
         }
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn look(&self, seen: &mut MutexGuard<'_, Seen>) {
-        seen.at = Instant::now();
+    fn check(&self, checked: &mut MutexGuard<'_, Checked>) {
+        checked.at = Instant::now();
         let stamps = stamps(&self.files);
-        if stamps == seen.stamps {
-            seen.failed = None;
+        if stamps == checked.stamps {
+            checked.failed = None;
             return;
         }
         match (self.read)() {
             Ok(value) => {
-                // What changes while it is read has another stamp at the next look.
-                (seen.stamps, seen.failed) = (stamps, None);
+                // A file that changes while it is read has another stamp at the next check.
+                (checked.stamps, checked.failed) = (stamps, None);
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
                 log::info!("{} was read again", self.names());
             }
-            Err(error) if seen.failed.as_ref() == Some(&error) => {}
+            Err(error) if checked.failed.as_ref() == Some(&error) => {}
             Err(error) => {
-                log::error!("What {} said before stays in force: {error}", self.names());
-                seen.failed = Some(error);
+                log::error!("The last content of {} stays in force: {error}", self.names());
+                checked.failed = Some(error);
             }
         }
     }

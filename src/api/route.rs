@@ -74,7 +74,7 @@ impl Route {
         matches!(self.action, Action::Write(_))
     }
 
-    /// Whether the body is compressed, in a form that tells by itself whether it is whole.
+    /// Whether the body is compressed, in a format that shows by itself whether the body is whole.
     #[must_use]
     pub fn is_compressed(&self) -> bool {
         matches!(&self.action, Action::Write(write) if write.is_compressed())

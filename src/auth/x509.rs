@@ -1,4 +1,4 @@
-//! What webpki does not tell of a certificate (RFC 5280): until when it is valid, and what it may sign.
+//! Fields of a certificate (RFC 5280) that webpki does not expose: its validity, and what it may sign.
 
 /// Facts of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]

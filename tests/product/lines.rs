@@ -33,9 +33,9 @@ fn chunked(target: &str, headers: &str, body: &[u8], sizes: &[usize]) -> Vec<u8>
 }
 
 fn gzip(text: &[u8]) -> Vec<u8> {
-    let mut packed = GzEncoder::new(Vec::new(), Compression::default());
-    packed.write_all(text).unwrap();
-    packed.finish().unwrap()
+    let mut compressed = GzEncoder::new(Vec::new(), Compression::default());
+    compressed.write_all(text).unwrap();
+    compressed.finish().unwrap()
 }
 
 fn write(receiver: &Served, query: &str, headers: &str, body: impl AsRef<[u8]>) -> Answer {
@@ -151,7 +151,7 @@ fn a_body_has_ten_thousand_lines_and_eight_mebibytes_at_most() {
 }
 
 #[test]
-fn a_body_may_be_packed() {
+fn a_body_may_be_compressed() {
     let receiver = Served::start(&[]);
     let line = |host: &str| format!("perf,host={host} cpu=1 {}\n", now()).into_bytes();
     for (encoding, body) in [
@@ -163,21 +163,21 @@ fn a_body_may_be_packed() {
         let answer = write(&receiver, "", &format!("Content-Encoding: {encoding}\r\n"), body);
         assert_eq!(status(&answer), (204, String::new()), "{encoding}");
     }
-    let packed = gzip(&line("f"));
+    let compressed = gzip(&line("f"));
     let bomb = gzip(&vec![b'\n'; 100 << 20]);
     assert!(bomb.len() < 1 << 20);
     let corrupt: Vec<u8> =
-        packed.iter().enumerate().map(|(at, byte)| byte ^ u8::from(at == packed.len() - 6)).collect();
+        compressed.iter().enumerate().map(|(at, byte)| byte ^ u8::from(at == compressed.len() - 6)).collect();
     for (encoding, body, status, part) in [
         ("gzip", &*bomb, 413, "8388608 bytes once decompressed"),
-        ("gzip", &packed[..packed.len() - 9], 400, "not whole gzip"),
-        ("gzip", &packed[..packed.len() - 1], 400, "not whole gzip"),
+        ("gzip", &compressed[..compressed.len() - 9], 400, "not whole gzip"),
+        ("gzip", &compressed[..compressed.len() - 1], 400, "not whole gzip"),
         ("gzip", &corrupt, 400, "not whole gzip"),
         ("gzip", &*line("f"), 400, "not whole gzip"),
         ("gzip", b"", 400, "not whole gzip"),
-        ("deflate", &packed, 415, "only gzip"),
-        ("br", &packed, 415, "only gzip"),
-        ("gzip, gzip", &packed, 415, "only gzip"),
+        ("deflate", &compressed, 415, "only gzip"),
+        ("br", &compressed, 415, "only gzip"),
+        ("gzip, gzip", &compressed, 415, "only gzip"),
     ] {
         assert_refused(&write(&receiver, "", &format!("Content-Encoding: {encoding}\r\n"), body), status, part);
     }
@@ -245,8 +245,8 @@ fn a_body_in_chunks_is_taken_however_it_is_cut() {
     let receiver = Served::start(&[]);
     let at = now();
     let lines: String = (0..200).map(|n| format!("perf,host=h{n} cpu={n},mem=1 {at}\n")).collect();
-    let packed = gzip(lines.as_bytes());
-    for (headers, body) in [("", lines.as_bytes()), ("Content-Encoding: gzip\r\n", &packed)] {
+    let compressed = gzip(lines.as_bytes());
+    for (headers, body) in [("", lines.as_bytes()), ("Content-Encoding: gzip\r\n", &compressed)] {
         for (sizes, piece) in [(&[body.len()][..], usize::MAX), (&[1, 7, 100], 64), (&[1000, 3], 999)] {
             let mut stream = receiver.connect();
             stream.set_nodelay(true).unwrap();
@@ -300,7 +300,7 @@ fn a_body_in_chunks_that_is_not_whole_stores_nothing() {
     let line = format!("perf,host=h cpu=12 {at}\n");
     let lines = line.repeat(200);
     let whole = chunked("/write", "", lines.as_bytes(), &[1000]);
-    let packed = chunked("/write", "Content-Encoding: gzip\r\n", &gzip(lines.as_bytes()), &[1000]);
+    let compressed = chunked("/write", "Content-Encoding: gzip\r\n", &gzip(lines.as_bytes()), &[1000]);
     let head = whole.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
     let cut_short = |bytes: &[u8]| {
         let mut stream = receiver.connect();
@@ -313,8 +313,8 @@ fn a_body_in_chunks_that_is_not_whole_stores_nothing() {
         let answer = cut_short(&whole[..cut]);
         assert!(answer.status == 400, "cut after {cut} bytes: {answer:?}");
     }
-    for cut in [packed.len() / 2, packed.len() - 20] {
-        assert_refused(&cut_short(&packed[..cut]), 400, "body: ");
+    for cut in [compressed.len() / 2, compressed.len() - 20] {
+        assert_refused(&cut_short(&compressed[..cut]), 400, "body: ");
     }
     let head = "POST /write HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
     let length = line.len();
@@ -439,8 +439,8 @@ fn malformed_datagrams_do_not_fill_the_log() {
     let (_, lines) = receiver.process.stop(Signal::SIGTERM);
     let warnings: Vec<&String> = lines.iter().filter(|line| line.starts_with("WARNING: udp://")).collect();
     assert!((1..=2).contains(&warnings.len()), "one at once, one at the end: {warnings:?}");
-    let told = |line: &&String| line.split(' ').nth(2)?.parse::<u64>().ok();
-    assert_eq!(warnings.iter().filter_map(told).sum::<u64>(), 1000, "{warnings:?}");
+    let logged = |line: &&String| line.split(' ').nth(2)?.parse::<u64>().ok();
+    assert_eq!(warnings.iter().filter_map(logged).sum::<u64>(), 1000, "{warnings:?}");
     assert!(warnings[0].contains("lines were not stored, the latest because of tag \"host\": missing"), "{warnings:?}");
     assert!(lines.last().unwrap().contains("10 values stored, 1000 lines refused"), "{lines:?}");
 }
@@ -526,7 +526,7 @@ fn the_monitor_publishes_lines() {
         assert_eq!(average("mem").unwrap()["avg"], 25.0, "{url}");
         assert!(last_epoch(&receiver, "jarvis").as_u64().unwrap().abs_diff(now()) <= 5);
         assert!(monitor.stop(Signal::SIGTERM).0.success());
-        // What was sent before the stop and comes after it would be of a host that is known anew.
+        // A sample that arrives after this would make the host known again.
         assert_eq!(receiver.delete("/api/perf/jarvis").0, 200);
     }
 }
@@ -564,7 +564,7 @@ fn a_sample_that_comes_by_two_ways_counts_once_if_both_carry_its_key() {
 }
 
 #[test]
-fn a_closed_port_for_datagrams_is_told_of() {
+fn a_closed_port_for_datagrams_is_logged() {
     // An address of 127.0.0.0/8 of its own, so that nobody takes the port while the receiver is away.
     let address = UdpSocket::bind("127.83.1.9:0").unwrap().local_addr().unwrap();
     let root = tempfile::tempdir().unwrap();

@@ -75,7 +75,7 @@ for gzip in False, True:
     client.create_database("my hosts")
     assert client.get_list_database() == [{"name": "lizm"}]
     for unit, per_second in [("n", 10**9), ("u", 10**6), ("ms", 10**3), ("s", 1), (None, 10**9)]:
-        name = "%s-%s" % (unit, "packed" if gzip else "plain")
+        name = "%s-%s" % (unit, "compressed" if gzip else "plain")
         assert client.write_points(points(name, minute, per_second), time_precision=unit)
     client.close()
 for unit, seconds in [("m", 60), ("h", 3600)]:
@@ -89,14 +89,14 @@ except Exception as error:
 "#;
     let (port, minute) = (receiver.address.port().to_string(), last_minute());
     post_reference(&receiver, minute);
-    let said = printed(python(&format!("{POINTS}{script}"), &[&port, &minute.to_string()]));
+    let answer = printed(python(&format!("{POINTS}{script}"), &[&port, &minute.to_string()]));
     assert!(
-        said.starts_with("400: ") && said.contains("tag \\\"host\\\"") || said.contains("tag \\\\\"host"),
-        "{said}"
+        answer.starts_with("400: ") && (answer.contains("tag \\\"host\\\"") || answer.contains("tag \\\\\"host")),
+        "{answer}"
     );
     for unit in ["n", "u", "ms", "s", "None"] {
         assert_as_reference(&receiver, &format!("{unit}-plain"));
-        assert_as_reference(&receiver, &format!("{unit}-packed"));
+        assert_as_reference(&receiver, &format!("{unit}-compressed"));
     }
     assert_eq!((receiver.samples("m", "v"), receiver.samples("h", "v")), (1, 1));
 }
@@ -327,14 +327,14 @@ zmq.Context.instance().term()
     }
     receiver.await_samples("parts", "cpu", 2);
     let (status, log) = receiver.process.stop(Signal::SIGTERM);
-    let last = "INFO: Receiver stopped: 11997 values stored, 5 lines refused, 3995 strings passed over";
+    let last = "INFO: Receiver stopped: 11997 values stored, 5 lines refused, 3995 strings skipped";
     assert!(status.success() && log.last().unwrap() == last, "{log:?}");
 }
 
 #[cfg(feature = "zeromq")]
 #[test]
 #[ignore = "needs python3-zmq"]
-fn pyzmq_hears_the_monitor_and_may_be_gone_for_a_while() {
+fn pyzmq_receives_from_the_monitor_and_may_be_away_for_a_while() {
     let script = r#"
 import sys, zmq
 socket = zmq.Context().socket(zmq.PULL)

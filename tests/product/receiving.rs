@@ -33,7 +33,7 @@ fn a_reporting_node_is_summarised_as_the_reference_does() {
 }
 
 #[test]
-fn a_retry_counts_once_and_a_sample_too_old_is_said_to_be() {
+fn a_retry_counts_once_and_an_old_sample_is_answered_as_expired() {
     let receiver = Served::start(&[]);
     let path = format!("/api/perf/h/{}", last_minute());
     assert_eq!(receiver.post_once(&path, "a1-7", "{\"cpu\":1}"), (200, json!({"stored": 1, "expired": 0})));
@@ -77,14 +77,14 @@ fn the_list_of_hosts_shows_how_each_is() {
 }
 
 #[test]
-fn a_host_can_be_forgotten() {
+fn a_host_can_be_removed() {
     let receiver = Served::start(&[]);
     let path = format!("/api/perf/a%20b/{}", now());
     assert_eq!(receiver.post(&path, "{\"cpu\":1}").0, 200);
     assert_eq!(receiver.delete("/api/perf/a%20b"), (200, json!({"removed": true})));
     assert_eq!(receiver.delete("/api/perf/a%20b").0, 404);
     assert_eq!(receiver.get("/api/perf/a%20b"), (200, json!({})));
-    assert_eq!(receiver.post(&path, "{\"cpu\":1}").0, 200, "one that still reports is known again");
+    assert_eq!(receiver.post(&path, "{\"cpu\":1}").0, 200, "a host that still reports is known again");
 }
 
 #[test]

@@ -67,16 +67,16 @@ fn certificates_that_are_not_trusted_are_refused_with_their_reason() {
         ("another's key", root.sign(&good()).with_key_of(&stranger.sign(&good())), ""),
     ];
     for (what, identity, reason) in &rows {
-        // Each has a receiver of its own, since the log tells of one in ten seconds.
+        // Each has a receiver of its own, since the log has one such line in ten seconds.
         let receiver = trust.receiver(&[]);
         let refused = ask(&receiver, root, identity).map(|answer| answer.status);
         assert!(refused.is_err(), "{what}: {refused:?}");
         let alert = refused.unwrap_err();
         assert!(alert.contains("received fatal alert"), "{what}: {alert}");
         if !reason.is_empty() {
-            let told = receiver.served.process.line_with("Not trusted: ");
+            let logged = receiver.served.process.line_with("Not trusted: ");
             let whose = ["subject \"jarvis\"", "certificate sha256:"];
-            assert!(told.contains(reason) && whose.iter().all(|part| told.contains(part)), "{what}: {told}");
+            assert!(logged.contains(reason) && whose.iter().all(|part| logged.contains(part)), "{what}: {logged}");
         }
     }
 }
@@ -149,7 +149,7 @@ fn post(target: &str, headers: &str) -> Vec<u8> {
     request("POST", target, headers, "{\"cpu\":99}")
 }
 
-/// Requests that must not be let in, with their status.
+/// Requests that must be refused, with their status.
 fn hostile_requests() -> Vec<(String, Vec<u8>, u16)> {
     let (good, others) = (token(&["jarvis"]), token(&["friday"]));
     let wildcard = token(&["*.example.org"]);
@@ -275,7 +275,7 @@ fn requests_without_a_token_for_their_host_are_refused_by_both_servers() {
 }
 
 #[test]
-fn requests_with_a_token_for_their_host_are_let_in_by_both_servers() {
+fn requests_with_a_token_for_their_host_are_accepted_by_both_servers() {
     let trust = Trust::new();
     let receiver = trust.receiver(&[]);
     let (good, wildcard, epoch) = (token(&["jarvis"]), token(&["*.example.org"]), now());
@@ -313,7 +313,7 @@ fn requests_with_a_token_for_their_host_are_let_in_by_both_servers() {
     assert_eq!(elsewhere.receiver(&[]).raw(&request).status, 401);
 }
 
-/// Beginnings of a datagram or a message that let nothing of host jarvis in.
+/// Beginnings of a datagram or a message that are no credential for host jarvis.
 fn hostile_beginnings() -> Vec<(&'static str, String)> {
     let good = token(&["jarvis"]);
     let line = |token: &str| format!("Authorization: Bearer {token}\n");
