@@ -4,7 +4,7 @@ use std::path::Path;
 
 #[cfg(feature = "tls")]
 use {
-    super::{certificates, private_key, sentence},
+    super::pem::{certificates, private_key, sentence},
     rustls::pki_types::CertificateDer,
     rustls::{ClientConfig, RootCertStore},
     std::fs,
