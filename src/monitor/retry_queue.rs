@@ -33,13 +33,13 @@ pub(super) struct RetryQueue {
 #[derive(Debug, Default)]
 struct Contents {
     samples: VecDeque<Arc<QueuedSample>>,
-    /// How many samples have left the queue, and the last of them.
+    /// How many samples have left the queue since the start, and the last of them.
     left: u64,
     last_left: Option<Arc<QueuedSample>>,
-    /// How many samples of all that were ever in the queue are in the spool, or had left before they were.
+    /// How many samples that have left the spool knows to have left.
+    left_in_spool: u64,
+    /// How many samples, of all since the start, are in the spool or have left.
     spooled: u64,
-    /// Whether the spool could not be written last time.
-    is_spool_failing: bool,
     dropped: u64,
     drop_logged_at: Option<Instant>,
     is_closed: bool,
@@ -58,6 +58,11 @@ impl Contents {
     /// How many samples at the front are in the spool.
     fn spooled_in_front(&self) -> usize {
         usize::try_from(self.spooled - self.left).unwrap_or(usize::MAX).min(self.samples.len())
+    }
+
+    /// Whether the spool has what the queue has, and nothing else.
+    fn is_spooled(&self) -> bool {
+        self.left_in_spool == self.left && self.spooled_in_front() == self.samples.len()
     }
 
     fn log_dropped(&mut self, destination: &str) {
@@ -129,30 +134,25 @@ impl RetryQueue {
         self.changed.notify_all();
     }
 
-    /// Keeps the spool like the queue: appends what is new, and notes how far the receiver has got.
+    /// Keeps the spool like the queue: appends what is new, and notes which samples have left.
     pub(super) fn keep_spool(&self, spool: &mut Spool) {
-        let (mut noted, mut logged_at): (u64, Option<Instant>) = (0, None);
+        let mut logged_at: Option<Instant> = None;
         loop {
-            let is_like_queue = |contents: &mut Contents| {
-                noted == contents.left && contents.spooled_in_front() == contents.samples.len()
-            };
-            let waiting = |contents: &mut Contents| is_like_queue(contents) && !contents.is_spool_closed;
-            let mut contents = self.changed.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
-            let is_last = contents.is_spool_closed;
-            let is_rewrite = spool.needs_rewrite(contents.samples.len()) || is_last;
+            let is_idle = |contents: &mut Contents| contents.is_spooled() && !contents.is_spool_closed;
+            let contents = self.changed.wait_while(self.lock(), is_idle).unwrap_or_else(PoisonError::into_inner);
+            let (is_last, left) = (contents.is_spool_closed, contents.left);
+            let is_rewrite = is_last || spool.needs_rewrite(contents.samples.len());
             let from = if is_rewrite { 0 } else { contents.spooled_in_front() };
             let samples: Vec<Arc<QueuedSample>> = contents.samples.range(from..).cloned().collect();
-            let last_left = contents.last_left.clone().filter(|_| noted != contents.left);
-            let (left, spooled) = (contents.left, contents.left + contents.samples.len() as u64);
+            let spooled = left + contents.samples.len() as u64;
+            let done = contents.last_left.clone().filter(|_| contents.left_in_spool != left);
             drop(contents);
-            let last_left = last_left.as_ref().map(|sample| sample.key.as_str());
-            let written =
-                if is_rewrite { spool.rewrite(&samples, last_left) } else { spool.append(&samples, last_left) };
-            contents = self.lock();
-            contents.is_spool_failing = written.is_err();
+            let done = done.as_ref().map(|sample| sample.key.as_str());
+            let written = if is_rewrite { spool.rewrite(&samples, done) } else { spool.append(&samples, done) };
+            let mut contents = self.lock();
             match written {
                 Ok(()) => {
-                    noted = left;
+                    contents.left_in_spool = left;
                     contents.spooled = spooled.max(contents.left);
                 }
                 Err(error) => {
@@ -160,8 +160,8 @@ impl RetryQueue {
                         logged_at = Some(Instant::now());
                         log::error!("The spool for {} cannot be written: {error}", self.destination);
                     }
-                    let retry = self.changed.wait_timeout_while(contents, SPOOL_RETRY, |c| !c.is_spool_closed);
-                    drop(retry);
+                    let is_open = |contents: &mut Contents| !contents.is_spool_closed;
+                    drop(self.changed.wait_timeout_while(contents, SPOOL_RETRY, is_open));
                 }
             }
             if is_last {
@@ -174,8 +174,7 @@ impl RetryQueue {
     pub(super) fn log_end(&self, has_spool: bool) {
         let mut contents = self.lock();
         let left = contents.samples.len();
-        let is_spooled = has_spool && !contents.is_spool_failing && contents.spooled_in_front() == left;
-        if left > 0 && is_spooled {
+        if left > 0 && has_spool && contents.is_spooled() {
             log::info!("Monitor stopped with {left} samples in the spool for {}", self.destination);
         } else if left > 0 {
             log::warn!("Monitor stopped with {left} samples not published to {}", self.destination);
