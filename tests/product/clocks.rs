@@ -1,7 +1,18 @@
 //! A receiver whose wall clock differs from what its last run's mark says.
 
 use std::fs;
+#[cfg(feature = "redis")]
+use std::io::{BufRead, BufReader, Read, Write};
+#[cfg(feature = "redis")]
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+#[cfg(feature = "redis")]
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+#[cfg(feature = "redis")]
+use std::thread;
 
 use lizm::sample::Sample;
 use lizm::store::{Location, Store};
@@ -95,4 +106,66 @@ fn a_receiver_that_refuses_all_samples_as_ahead_suspects_its_own_clock() {
     receiver.process.line_with("it is likely that its own clock is behind");
     assert_eq!(status_of(&receiver, "h", now() - 2 * DAY_SEC), 200);
     receiver.process.line_with("WARNING: 1 values were too old for every summary");
+}
+
+/// Plays a Redis that knows the time, less `behind_sec`, and agrees to all else.
+#[cfg(feature = "redis")]
+fn play_redis(behind_sec: Arc<AtomicU64>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, behind_sec) = (BufReader::new(stream.unwrap()), behind_sec.clone());
+            thread::spawn(move || {
+                while let Some(command) = read_command(&mut stream) {
+                    let sec = (now() - behind_sec.load(Ordering::Relaxed)).to_string();
+                    let reply = match command.as_str() {
+                        "TIME" => format!("*2\r\n${}\r\n{sec}\r\n$1\r\n0\r\n", sec.len()),
+                        "EVALSHA" => ":0\r\n".to_owned(),
+                        _ => "+OK\r\n".to_owned(),
+                    };
+                    if stream.get_mut().write_all(reply.as_bytes()).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// The name of the next command of a client.
+#[cfg(feature = "redis")]
+fn read_command(stream: &mut BufReader<TcpStream>) -> Option<String> {
+    let number = |stream: &mut BufReader<TcpStream>| {
+        let mut line = String::new();
+        stream.read_line(&mut line).ok()?;
+        line.get(1..)?.trim_end().parse::<usize>().ok()
+    };
+    let mut parts = Vec::new();
+    for _ in 0..number(stream)? {
+        let mut part = vec![0; number(stream)? + 2];
+        stream.read_exact(&mut part).ok()?;
+        parts.push(String::from_utf8_lossy(&part).trim_end().to_owned());
+    }
+    parts.into_iter().next()
+}
+
+#[test]
+#[cfg(feature = "redis")]
+fn a_receiver_that_is_far_from_the_clock_of_its_redis_goes_by_that_and_is_not_well() {
+    let behind_sec = Arc::new(AtomicU64::new(2 * DAY_SEC));
+    let redis = format!("redis://{}", play_redis(behind_sec.clone()));
+    let receiver = Served::start(&["--store", &redis]);
+    receiver
+        .process
+        .line_with("ERROR: The receiver goes by the store's clock, because the clock of this machine is +1728");
+    assert_eq!(status_of(&receiver, "h", now()), 422);
+    let (status, health) = receiver.get("/health");
+    assert!(status == 503 && health["reason"].as_str().unwrap().contains("from that of the store"), "{health}");
+    // Five minutes are no reason.
+    behind_sec.store(240, Ordering::Relaxed);
+    receiver.process.line_with("INFO: Clock of this machine agrees with that of the store again");
+    assert_eq!(receiver.get("/health").0, 200);
+    assert_ne!(status_of(&receiver, "h", now()), 422);
 }
