@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -37,10 +37,8 @@ const BACKLOG: i32 = 4096;
 
 /// Long bodies that are read at the same time; each holds a thread, and memory for the body.
 const BODY_READERS: usize = 64;
-/// How long a worker waits for a request before it looks for another tiny_http.
-const RECEIVE_WAIT: Duration = Duration::from_secs(1);
-/// A closing server ends when no request has come for this long.
-const QUIET: Duration = Duration::from_millis(250);
+/// How long a worker waits for a request. A closing server ends when none has come for this long.
+const RECEIVE_WAIT: Duration = Duration::from_millis(250);
 const CLOSE_POLL: Duration = Duration::from_millis(5);
 
 /// The watchdog's interval.
@@ -69,9 +67,8 @@ pub struct Server {
 struct Shared {
     api: Arc<Api>,
     listener: TcpListener,
-    /// The tiny_http that accepts connections, and how many there were before it.
-    acceptor: Mutex<Arc<tiny_http::Server>>,
-    generation: AtomicUsize,
+    /// One worker at a time waits for a request: each that comes wakes one thread.
+    receiving: Mutex<Receiving>,
     accept_failed: AtomicBool,
     worker_count: usize,
     busy_workers: AtomicUsize,
@@ -85,6 +82,13 @@ struct Shared {
     is_closing: AtomicBool,
 }
 
+struct Receiving {
+    /// The tiny_http that accepts connections.
+    tiny: tiny_http::Server,
+    /// No worker receives any more.
+    is_over: bool,
+}
+
 impl Server {
     /// Listens on `address` (port 0 picks one) and serves `api` with `workers` threads.
     ///
@@ -96,9 +100,8 @@ impl Server {
         let (long_bodies, to_read) = mpsc::channel();
         let shared = Arc::new(Shared {
             api: api.clone(),
-            acceptor: Mutex::new(Arc::new(accept_on(&listener)?)),
+            receiving: Mutex::new(Receiving { tiny: accept_on(&listener)?, is_over: false }),
             listener,
-            generation: AtomicUsize::new(0),
             accept_failed: AtomicBool::new(false),
             worker_count: workers,
             busy_workers: AtomicUsize::new(0),
@@ -137,8 +140,6 @@ impl Server {
         self.shared.is_closing.store(true, Ordering::Release);
         // macOS refuses this, and goes on accepting.
         let _ = socket::shutdown(self.shared.listener.as_raw_fd(), socket::Shutdown::Read);
-        let (acceptor, _) = self.shared.acceptor();
-        self.workers.iter().for_each(|_| acceptor.unblock());
         let is_open = || self.shared.reads_bodies() || !self.workers.iter().all(JoinHandle::is_finished);
         while is_open() && Instant::now() < deadline {
             thread::sleep(CLOSE_POLL);
@@ -153,10 +154,8 @@ impl Shared {
         thread::Builder::new().name(name.to_owned()).spawn(move || f(&shared))
     }
 
-    /// The tiny_http that accepts connections, and its generation.
-    fn acceptor(&self) -> (Arc<tiny_http::Server>, usize) {
-        let acceptor = self.acceptor.lock().unwrap_or_else(PoisonError::into_inner);
-        (acceptor.clone(), self.generation.load(Ordering::Acquire))
+    fn receiving(&self) -> MutexGuard<'_, Receiving> {
+        self.receiving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_closing(&self) -> bool {
@@ -167,10 +166,8 @@ impl Shared {
         self.long_bodies_pending.load(Ordering::Acquire) > 0
     }
 
-    /// Receives a request of `tiny` and serves it, or has the second pool serve it. `None` where none came in time.
-    fn serve_next(&self, tiny: &tiny_http::Server) -> io::Result<Option<()>> {
-        let wait = if self.is_closing() { QUIET } else { RECEIVE_WAIT };
-        let Some(request) = tiny.recv_timeout(wait)? else { return Ok(None) };
+    /// Serves a request, or has the second pool serve it.
+    fn take(&self, request: Request) {
         self.busy_workers.fetch_add(1, Ordering::AcqRel);
         match PendingBody::of(&request) {
             PendingBody::None | PendingBody::Undroppable => self.serve(request),
@@ -183,7 +180,6 @@ impl Shared {
         }
         self.busy_workers.fetch_sub(1, Ordering::AcqRel);
         self.served.add(1);
-        Ok(Some(()))
     }
 
     /// A panic costs one request, and is logged by its hook.
@@ -194,12 +190,8 @@ impl Shared {
     /// Starts another tiny_http on the listener. The workers move to it, and a thread serves what is still connected to
     /// the old one.
     fn reopen(self: &Arc<Self>) -> io::Result<()> {
-        let new = Arc::new(accept_on(&self.listener)?);
-        let old = {
-            let mut acceptor = self.acceptor.lock().unwrap_or_else(PoisonError::into_inner);
-            self.generation.fetch_add(1, Ordering::AcqRel);
-            std::mem::replace(&mut *acceptor, new)
-        };
+        let new = accept_on(&self.listener)?;
+        let old = std::mem::replace(&mut self.receiving().tiny, new);
         self.spawn("http-drainer", move |shared| drain(shared, &old)).map(drop)
     }
 }
@@ -233,19 +225,22 @@ fn loopback(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// A worker: serves the tiny_http that accepts connections until the server has closed.
+/// A worker: serves requests until the server has closed.
 fn work(shared: &Shared) {
-    let (mut tiny, mut generation) = shared.acceptor();
     loop {
-        let is_closing = shared.is_closing();
-        match shared.serve_next(&tiny) {
-            Ok(None) if is_closing && !shared.reads_bodies() => return,
-            Ok(_) => {}
-            // tiny_http's accept thread has ended; it tells one worker.
-            Err(_) => shared.accept_failed.store(true, Ordering::Release),
+        let mut receiving = shared.receiving();
+        if receiving.is_over {
+            return;
         }
-        if shared.generation.load(Ordering::Acquire) != generation {
-            (tiny, generation) = shared.acceptor();
+        let is_closing = shared.is_closing();
+        match receiving.tiny.recv_timeout(RECEIVE_WAIT) {
+            Ok(Some(request)) => {
+                drop(receiving);
+                shared.take(request);
+            }
+            Ok(None) => receiving.is_over = is_closing && !shared.reads_bodies(),
+            // tiny_http's accept thread has ended.
+            Err(_) => shared.accept_failed.store(true, Ordering::Release),
         }
     }
 }
@@ -254,11 +249,9 @@ fn work(shared: &Shared) {
 fn drain(shared: &Shared, old: &tiny_http::Server) {
     let mut last_request = Instant::now();
     while last_request.elapsed() < Duration::from_secs(2 * RECEIVE_SEC_MAX.unsigned_abs()) {
-        let is_closing = shared.is_closing();
-        match shared.serve_next(old) {
-            Ok(Some(())) => last_request = Instant::now(),
-            Ok(None) if is_closing && !shared.reads_bodies() => return,
-            Ok(None) | Err(_) => {}
+        if let Ok(Some(request)) = old.recv_timeout(RECEIVE_WAIT) {
+            shared.take(request);
+            last_request = Instant::now();
         }
     }
 }
@@ -361,7 +354,7 @@ mod tests {
         assert!(ask());
         // An accept that would have to wait fails from now on; the one that waits already does not.
         server.shared.listener.set_nonblocking(true).unwrap();
-        await_true("another tiny_http", || server.shared.generation.load(Ordering::Acquire) > 0);
+        await_true("the end of accepting", || probe(server.address()) == Some(false));
         server.shared.listener.set_nonblocking(false).unwrap();
         await_true("an answer", || probe(server.address()) == Some(true));
         assert!(ask());
