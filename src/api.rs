@@ -345,13 +345,13 @@ struct Submitted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Store;
+    use crate::store::{Limits, Store};
     use serde_json::Value;
 
     const NOW: u64 = 1_465_001_814;
 
-    fn api(series_max: usize) -> Api {
-        let ingest = Ingest::new(Arc::new(Store::new(series_max)), Authorizer::allow_all(), Arc::default());
+    fn api(limits: impl Into<Limits>) -> Api {
+        let ingest = Ingest::new(Arc::new(Store::new(limits)), Authorizer::allow_all(), Arc::default());
         Api::new(Arc::new(ingest), ReadAccess::Anyone)
     }
 
@@ -538,7 +538,7 @@ mod tests {
 
     #[test]
     fn the_labels_of_a_host_come_in_pages() {
-        let api = api(20_000);
+        let api = api(Limits { series_max: 20_000, labels_per_host_max: 20_000 });
         for first in (0..12_000).step_by(200) {
             let values: Vec<_> = (first..first + 200).map(|label| format!("\"l {label:05}\":1")).collect();
             assert_eq!(post(&api, &format!("/api/perf/h/{NOW}"), &format!("{{{}}}", values.join(","))).0, 200);

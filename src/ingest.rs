@@ -342,4 +342,19 @@ mod tests {
         assert_eq!((stats.stored.get(), stats.refused.get()), (1, 1));
         assert_eq!((stats.refused_ahead.get(), stats.refused_series_cap.get()), (1, 1));
     }
+
+    #[test]
+    fn a_token_that_expires_before_the_body_has_come_is_refused() {
+        let ingest = Ingest::new(Arc::new(Store::new(1)), Authorizer::allow_all(), Arc::default());
+        let identity = crate::auth::Identity { hosts: vec!["h".into()], expires_at: Some(1010), ..Default::default() };
+        let principal = Principal::Identity(Arc::new(identity));
+        let sample = Sample { host: "h".into(), epoch: 1000, values: vec![("cpu".into(), 1.0)] };
+        assert_eq!(ingest.submit(&principal, &sample, None, 1009).unwrap().stored, 1);
+        for refused in
+            [ingest.submit(&principal, &sample, None, 1010).err(), ingest.remove(&principal, "h", 1010).err()]
+        {
+            assert!(matches!(refused, Some(IngestError::Untrusted(AuthError::Expired { .. }))), "{refused:?}");
+        }
+        assert_eq!(ingest.remove(&principal, "h", 1009), Ok(true));
+    }
 }

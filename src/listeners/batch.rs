@@ -132,3 +132,35 @@ impl DropReporter {
         *self = Self { logged_at: Some(Instant::now()), ..Self::default() };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::auth::{Authorizer, Identity};
+    use crate::store::Store;
+
+    #[test]
+    fn a_token_that_expires_while_its_message_waits_is_refused() {
+        const END: u64 = 1_795_440_000;
+        let ingest = Ingest::new(Arc::new(Store::new(10)), Authorizer::allow_all(), Arc::default());
+        let of = |host: &str, expires_at| {
+            Principal::Identity(Identity { hosts: vec![host.into()], expires_at, ..Identity::default() }.into())
+        };
+        let (short, long) = ("perf,host=jarvis cpu=1\n", "perf,host=friday cpu=1\nperf,host=jarvis cpu=1\n");
+        let batch = Batch {
+            text: format!("{short}{long}").into(),
+            messages: vec![(of("jarvis", Some(END)), short.len()), (of("friday", None), short.len() + long.len())],
+        };
+        let refused_at = |now| {
+            let mut refused = Vec::new();
+            batch.submit(&ingest, END - 10, now, |_| true, |number, error| refused.push((number, error.to_string())));
+            refused
+        };
+        let other_host = (2, "token: not for host \"jarvis\"; it is for friday".to_owned());
+        assert_eq!(refused_at(END - 1), [other_host.clone()]);
+        assert_eq!(refused_at(END + 5), [(0, "token: expired 5 seconds ago".to_owned()), other_host]);
+        assert_eq!((ingest.stats().stored.get(), ingest.stats().untrusted.get()), (3, 3));
+    }
+}
