@@ -12,6 +12,7 @@
 
 mod background;
 mod cgroup;
+mod cores;
 mod cpu;
 mod cpu_parts;
 mod disk;
@@ -22,10 +23,12 @@ mod load;
 #[cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "the parsers are tested on every system"))]
 mod macos;
 mod mem;
+mod mounts;
 mod net;
 mod pressure;
 mod proc_file;
 mod processes;
+mod readonly;
 mod selection;
 mod swap;
 mod table;
@@ -34,7 +37,7 @@ mod textfile;
 mod traffic;
 mod uptime;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::sample::{LABELS_MAX, Values};
@@ -71,6 +74,15 @@ impl Options {
     /// Mount point of sysfs: `sys` beside the proc file system, as `/sys` beside `/proc`.
     fn sysfs(&self) -> PathBuf {
         self.procfs.with_file_name("sys")
+    }
+
+    /// The file of the machine's mounts. In a mount of another namespace's `/proc` those are the first process's.
+    fn mountinfo(&self) -> &'static str {
+        if self.procfs != Path::new("/proc") && self.procfs.join("1/mountinfo").exists() {
+            "1/mountinfo"
+        } else {
+            "self/mountinfo"
+        }
     }
 }
 

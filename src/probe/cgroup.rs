@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::mem::Memory;
+use super::mounts::{Mount, parse_mounts};
 use super::proc_file::ProcFiles;
 
 /// Processor time of a cgroup.
@@ -127,40 +128,6 @@ fn quota(cgroup: &Path, is_v1: bool) -> Option<f64> {
     (quota_usec > 0 && period_usec > 0).then_some(processors)
 }
 
-/// One line of `mountinfo`.
-struct Mount {
-    /// The directory of the file system that is mounted.
-    root: PathBuf,
-    point: PathBuf,
-    kind: String,
-    /// Options of the file system: of version 1 the controllers.
-    options: String,
-}
-
-fn parse_mounts(mountinfo: &str) -> Vec<Mount> {
-    let parse = |line: &str| {
-        let (head, tail) = line.split_once(" - ")?;
-        let (mut head, mut tail) = (head.split(' ').skip(3), tail.split(' '));
-        let (root, point) = (unescape(head.next()?).into(), unescape(head.next()?).into());
-        Some(Mount { root, point, kind: tail.next()?.to_owned(), options: tail.nth(1)?.to_owned() })
-    };
-    mountinfo.lines().filter_map(parse).collect()
-}
-
-/// Decodes the octal escapes by which `mountinfo` writes space, tab, newline and backslash.
-fn unescape(text: &str) -> String {
-    let mut parts = text.split('\\');
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let code = part.get(..3).and_then(|octal| u8::from_str_radix(octal, 8).ok()).filter(u8::is_ascii);
-        match code {
-            Some(code) => plain.extend([char::from(code).encode_utf8(&mut [0; 4]), &part[3..]]),
-            None => plain.extend(["\\", part]),
-        }
-    }
-    plain
-}
-
 /// Finds the files of a controller: in its hierarchy of version 1, else in that of version 2, which has all others.
 fn find(controller: &str, cgroups: &str, mounts: &[Mount]) -> Option<Directory> {
     let has = |list: &str| list.split(',').any(|name| name == controller);
@@ -171,7 +138,7 @@ fn find(controller: &str, cgroups: &str, mounts: &[Mount]) -> Option<Directory> 
         })
     };
     let v1 = path_of(&has).and_then(|path| {
-        directory(path, mounts.iter().filter(|mount| mount.kind == "cgroup" && has(&mount.options)), true)
+        directory(path, mounts.iter().filter(|mount| mount.kind == "cgroup" && mount.has_option(controller)), true)
     });
     v1.or_else(|| directory(path_of(&str::is_empty)?, mounts.iter().filter(|mount| mount.kind == "cgroup2"), false))
 }
@@ -369,9 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn mountinfo_has_octal_escapes() {
-        assert_eq!(unescape(r"/a\040b\011c\012d\134e"), "/a b\tc\nd\\e");
-        assert_eq!(unescape(r"/\04\x\777\é\"), r"/\04\x\777\é\");
+    fn paths_with_spaces_and_backslashes_are_found() {
         let mounts = r"29 25 0:26 /my\040pods {}/c\134g rw - cgroup2 cgroup rw";
         let root = tree("0::/my pods/app\n", mounts, &[(r"c\g/app/cpu.stat", "usage_usec 3\n")]);
         assert_eq!(cpu(&root, 2), Ok((3, 2.0)));

@@ -45,18 +45,20 @@ pub(super) struct CpuSpent {
 }
 
 impl CpuTimes {
-    /// Parses the first line of `/proc/stat`. Old kernels have fewer columns.
+    /// The times of all processors together: the first line of `/proc/stat`.
     pub(super) fn read(files: &mut ProcFiles) -> Result<Self, String> {
-        let text = files.text("stat")?;
-        let mut words = text.lines().next().unwrap_or_default().split_ascii_whitespace();
-        let is_of_all = words.next() == Some("cpu");
-        let columns: Option<Vec<u64>> = words.take(8).map(|word| word.parse().ok()).collect();
-        let Some(mut columns) = columns.filter(|columns| is_of_all && columns.len() >= 4) else {
-            return Err(files.wrong("stat", "its first line is not of the processors' times"));
-        };
-        columns.resize(8, 0);
-        let [user, nice, system, idle, iowait, irq, softirq, steal] = columns[..] else { unreachable!() };
-        Ok(Self { busy: [user, nice, system, irq, softirq, steal], idle, iowait })
+        let times = files.text("stat")?.lines().next().and_then(|line| Self::parse(line.strip_prefix("cpu ")?));
+        times.ok_or_else(|| files.wrong("stat", "its first line is not of the processors' times"))
+    }
+
+    /// Parses the columns of a line. Old kernels have fewer of them.
+    pub(super) fn parse(columns: &str) -> Option<Self> {
+        let columns: Vec<u64> =
+            columns.split_ascii_whitespace().take(8).map(|ticks| ticks.parse().ok()).collect::<Option<_>>()?;
+        let [user, nice, system, idle, ref rest @ ..] = columns[..] else { return None };
+        let rest = |n: usize| rest.get(n).copied().unwrap_or(0);
+        let [iowait, irq, softirq, steal] = [0, 1, 2, 3].map(rest);
+        Some(Self { busy: [user, nice, system, irq, softirq, steal], idle, iowait })
     }
 
     /// Time spent after `before`; `None` where a counter went backwards, as after a suspend.

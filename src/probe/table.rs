@@ -5,7 +5,7 @@ use std::io;
 
 use super::{Probe, Setup, cpu, disk, load, mem};
 #[cfg(target_os = "linux")]
-use super::{cpu_parts, inodes, io as disk_io, net, pressure, processes, swap, temp, uptime};
+use super::{cores, cpu_parts, inodes, io as disk_io, net, pressure, processes, readonly, swap, temp, uptime};
 
 /// One probe: what it is called, and what it measures.
 pub(super) struct About {
@@ -48,6 +48,8 @@ pub(super) const PROBES: &[About] = &[
     cpu_parts::ABOUT,
     pressure::ABOUT,
     temp::ABOUT,
+    cores::ABOUT,
+    readonly::ABOUT,
 ];
 #[cfg(target_os = "macos")]
 pub(super) const PROBES: &[About] = &[
