@@ -6,7 +6,7 @@
 //! `done` when it was published. There is no fsync: a spool survives the process, not a power cut.
 
 use std::collections::VecDeque;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -47,7 +47,10 @@ impl SpoolDir {
         let failed = |error: io::Error| io::Error::new(error.kind(), format!("spool {}: {error}", path.display()));
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
         let mut file = open_private(&path.join(SOURCE_FILE)).map_err(failed)?;
-        file.try_lock().map_err(|_| failed(io::Error::other("is in use by another monitor")))?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => failed(io::Error::other("is in use by another monitor")),
+            TryLockError::Error(error) => failed(error),
+        })?;
         let mut source = String::new();
         let read = (&file).take(1024).read_to_string(&mut source);
         read.map_err(failed)?;
