@@ -29,6 +29,7 @@ COPY --from=build --chown=65532:65532 /image/ /
 USER 65532:65532
 VOLUME /var/lib/lizm
 EXPOSE 8080
+ENV LIZM_HTTP_SERVER=builtin
 HEALTHCHECK --interval=10s --timeout=6s --start-period=30s --retries=3 CMD ["/lizm", "check", "http://127.0.0.1:8080"]
 ENTRYPOINT ["/lizm"]
 CMD ["receiver", "--store", "/var/lib/lizm"]
