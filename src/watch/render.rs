@@ -111,7 +111,7 @@ impl<'a> HostsLayout<'a> {
                 " ".repeat(GAP) + &fit(&(" ".repeat(indent) + &label), self.cell)
             })
             .collect();
-        style.paint(Tone::Bold, &format!("{}{}{:STATE$}{age}{cells}", fit("HOST", self.name), " ".repeat(GAP), "IS"))
+        style.paint(Tone::Bold, &format!("{}{}{:STATE$}{age}{cells}", fit("HOST", self.name), " ".repeat(GAP), "STAT"))
     }
 
     /// The row of a host, its name in a tone.
@@ -246,10 +246,10 @@ mod tests {
     fn a_wider_terminal_shows_more_of_the_list() {
         assert_eq!(
             table(&hosts(), 30, Style::Plain),
-            ["HOST     IS        CPU", "jarvis   up      50.0%", "a\u{fffd}[2J漢  down    95.0%"]
+            ["HOST     STAT      CPU", "jarvis   up      50.0%", "a\u{fffd}[2J漢  down    95.0%"]
         );
         let wide = table(&hosts(), 100, Style::Plain);
-        assert_eq!(wide[0], "HOST     IS       AGE      CPU                                    MEM");
+        assert_eq!(wide[0], "HOST     STAT     AGE      CPU                                    MEM");
         assert_eq!(wide[1], "jarvis   up       0 s    50.0% █████                     ▂▅         –");
         assert_eq!(wide[2], "a\u{fffd}[2J漢  down     2 h    95.0% █████████▌                  █        –");
     }
