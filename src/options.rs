@@ -1,14 +1,15 @@
 //! The command line: options, and their variables of the environment.
 
+mod arguments;
 mod auth;
 mod help;
 mod http;
 mod table;
 
-use std::env;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
 #[cfg(feature = "tls")]
 use std::time::Duration;
 
@@ -24,7 +25,8 @@ use pico_args::Arguments;
 
 use crate::check::CheckOptions;
 use crate::logging::Logging;
-use table::{COMMANDS, CommandSpec, OptionSpec, Value};
+use arguments::{Options, check_directory, env_value, environment_warnings, parsed, suggestion};
+use table::COMMANDS;
 
 /// A command line.
 #[derive(Debug)]
@@ -114,12 +116,6 @@ pub(crate) fn parse() -> Result<Parsed, String> {
     // The sample alone is on standard output.
     let logging = logging.filter(|_| !matches!(command, Command::Once(..)));
     Ok(Parsed { command, logging, warnings })
-}
-
-/// The arguments of a command that are not read yet.
-struct Options {
-    arguments: Arguments,
-    spec: &'static CommandSpec,
 }
 
 impl Options {
@@ -222,14 +218,10 @@ impl Options {
 
     /// Every `--publish`, and the arguments that are left.
     fn destinations(&mut self, are_required: bool) -> Result<Vec<Destination>, String> {
-        let mut urls = Vec::new();
-        while let Some(url) = self.argument("--publish")? {
-            urls.push(url);
-        }
+        let mut urls = self.occurrences("--publish")?;
         urls.extend(self.free_arguments()?);
         if urls.is_empty() {
-            let listed = env_value("LIZM_PUBLISH")?.unwrap_or_default();
-            urls.extend(listed.split_whitespace().map(str::to_owned));
+            urls = self.list("--publish")?;
         }
         if urls.is_empty() && are_required {
             return Err("option --publish: missing; it says where to publish, such as http://receiver:8080".to_owned());
@@ -347,145 +339,12 @@ impl Options {
         };
         Ok(Logging { level, json: self.word("--log-format")? == "json" })
     }
-
-    /// The row of the table for an option.
-    fn spec(&self, option: &str) -> &'static OptionSpec {
-        let row = self.spec.options().find(|row| row.names().any(|name| name == option));
-        row.unwrap_or_else(|| panic!("option {option} of {} is not in the table", self.spec.name))
-    }
-
-    /// A whole number in the range of the table.
-    fn number<T: TryFrom<u64>>(&mut self, option: &'static str) -> Result<T, String> {
-        let text = self.text_or_default(option)?;
-        parsed_number(self.spec(option), option, &text)
-    }
-
-    /// The value of an option, read as a type.
-    fn parsed<T: FromStr>(&mut self, option: &'static str, form: &str) -> Result<T, String> {
-        parsed(option, &self.text_or_default(option)?, form)
-    }
-
-    /// One of the words of the table; the case of letters is ignored.
-    fn word(&mut self, option: &'static str) -> Result<&'static str, String> {
-        let text = self.text_or_default(option)?;
-        let Value::OneOf(words) = self.spec(option).value else { return Ok("") };
-        let word = words.iter().copied().find(|word| word.eq_ignore_ascii_case(&text));
-        word.ok_or_else(|| format!("option {option}: {text:?} is not one of {}", words.join(", ")))
-    }
-
-    /// A file or a directory. A directory may be missing, but may not be something else.
-    fn path(&mut self, option: &'static str) -> Result<Option<PathBuf>, String> {
-        let path = self.text(option)?.map(PathBuf::from);
-        if let (Some(path), Value::Directory) = (&path, &self.spec(option).value) {
-            check_directory(option, path)?;
-        }
-        Ok(path)
-    }
-
-    /// Whether an option without a value is given; in the environment it is 1 or 0.
-    fn flag(&mut self, option: &'static str) -> Result<bool, String> {
-        if self.arguments.contains(option) {
-            return Ok(true);
-        }
-        let name = variable(option);
-        match env_value(&name)?.as_deref() {
-            None | Some("0" | "false") => Ok(false),
-            Some("1" | "true") => Ok(true),
-            Some(other) => Err(format!("{name}: {other:?} is not 1 or 0")),
-        }
-    }
-
-    fn text_or_default(&mut self, option: &'static str) -> Result<String, String> {
-        Ok(self.text(option)?.unwrap_or_else(|| self.spec(option).default.to_owned()))
-    }
-
-    /// The value of an option by any of its names, from the command line or else from the environment.
-    fn text(&mut self, option: &'static str) -> Result<Option<String>, String> {
-        let spec = self.spec(option);
-        for name in spec.names() {
-            if let Some(value) = self.argument(name)? {
-                return Ok(Some(value));
-            }
-        }
-        for name in spec.long_names() {
-            if let Some(value) = env_value(&variable(name))? {
-                return Ok(Some(value));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The value of an option on the command line by one of its names; each call takes one occurrence.
-    fn argument(&mut self, name: &'static str) -> Result<Option<String>, String> {
-        let value: Option<String> =
-            self.arguments.opt_value_from_str(name).map_err(|error| format!("option {name}: {error}"))?;
-        match value {
-            Some(value) if value.starts_with("--") => Err(format!("option {name}: has no value")),
-            value => Ok(value),
-        }
-    }
-
-    fn no_more(&mut self) -> Result<(), String> {
-        match self.free_arguments()?.first() {
-            Some(more) => Err(format!("{}: {:?} is not expected", self.spec.name, redact(more))),
-            None => Ok(()),
-        }
-    }
-
-    /// The arguments that are no options, when all options are read.
-    fn free_arguments(&mut self) -> Result<Vec<String>, String> {
-        let left = std::mem::replace(&mut self.arguments, Arguments::from_vec(Vec::new())).finish();
-        let left: Vec<String> = left.into_iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
-        let Some(option) = left.iter().find(|argument| argument.starts_with('-')) else { return Ok(left) };
-        let option = option.split('=').next().unwrap_or(option);
-        let mut names = self.spec.options().flat_map(OptionSpec::names);
-        if names.any(|name| name == option) {
-            return Err(format!("option {option}: given twice"));
-        }
-        let nearest = help::nearest(option, self.spec.options().flat_map(OptionSpec::long_names));
-        Err(format!("option {option}: not known; {}", suggestion(nearest, &format!("lizm {}", self.spec.name))))
-    }
-}
-
-/// What to try instead of a name that is not known to `program`.
-fn suggestion(nearest: Option<&str>, program: &str) -> String {
-    nearest.map_or_else(|| format!("'{program} --help' lists them"), |nearest| format!("did you mean {nearest}?"))
-}
-
-fn check_directory(option: &str, path: &Path) -> Result<(), String> {
-    match path.exists() && !path.is_dir() {
-        true => Err(format!("option {option}: {path:?} is a file; a directory is wanted")),
-        false => Ok(()),
-    }
 }
 
 /// Whether a text is a host and a port, or begins as the URL of a Redis does.
 fn is_address(text: &str) -> bool {
     let has_port = text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     !text.contains('/') && (has_port || text.starts_with("redis:") || text.starts_with("rediss:"))
-}
-
-/// The variable of the environment that an option can be given in.
-fn variable(option: &str) -> String {
-    format!("LIZM_{}", option.trim_start_matches('-').to_uppercase().replace('-', "_"))
-}
-
-/// A variable of the environment; one that is empty, or an address of Kubernetes, counts as not set.
-fn env_value(name: &str) -> Result<Option<String>, String> {
-    match env::var(name) {
-        Ok(value) => {
-            let is_ignored = value.is_empty() || (name == "LIZM_PORT" && is_of_kubernetes(name, &value));
-            Ok((!is_ignored).then_some(value))
-        }
-        Err(env::VarError::NotPresent) => Ok(None),
-        Err(env::VarError::NotUnicode(_)) => Err(format!("{name}: is not UTF-8")),
-    }
-}
-
-/// Whether Kubernetes sets a variable for a service whose name begins with lizm.
-fn is_of_kubernetes(name: &str, value: &str) -> bool {
-    let is_address = ["tcp://", "udp://", "sctp://"].into_iter().any(|scheme| value.starts_with(scheme));
-    (name.ends_with("_PORT") && is_address) || name.contains("_SERVICE_") || name.contains("_PORT_")
 }
 
 /// Whether a name is like those that container engines give: the first 12 digits of the container's id.
@@ -496,36 +355,6 @@ fn is_container_id(name: &str) -> bool {
 /// The host name of this system.
 fn system_host() -> Option<String> {
     nix::unistd::gethostname().ok()?.into_string().ok().filter(|name| !name.is_empty())
-}
-
-/// What a person should know of the variables that are set for this program.
-fn environment_warnings() -> Vec<String> {
-    let options = || COMMANDS.iter().flat_map(CommandSpec::options).flat_map(OptionSpec::long_names);
-    let known: Vec<String> = options().map(variable).collect();
-    let mut warnings = Vec::new();
-    for (name, value) in env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))) {
-        let value = value.to_string_lossy();
-        if name == "LIZM_PORT" && is_of_kubernetes(&name, &value) {
-            warnings.push("LIZM_PORT is ignored: it is the address Kubernetes gives a service named lizm".to_owned());
-        } else if name.starts_with("LIZM_") && !known.contains(&name) && !is_of_kubernetes(&name, &value) {
-            let nearest = help::nearest(&name, known.iter().map(String::as_str));
-            let advice = nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"));
-            warnings.push(format!("{name} in the environment is no option of lizm{advice}"));
-        }
-    }
-    warnings
-}
-
-fn parsed<T: FromStr>(option: &str, text: &str, form: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("option {option}: {:?} is not {form}", redact(text)))
-}
-
-/// A whole number in the range of a row of the table.
-fn parsed_number<T: TryFrom<u64>>(spec: &OptionSpec, option: &str, text: &str) -> Result<T, String> {
-    let Value::Number(least, most) = spec.value else { return Err(format!("option {option}: takes no number")) };
-    let number = text.parse::<u64>().ok().filter(|number| (least..=most).contains(number));
-    let number = number.and_then(|number| T::try_from(number).ok());
-    number.ok_or_else(|| format!("option {option}: {text:?} is not a whole number from {least} to {most}"))
 }
 
 fn checked_host(host: String) -> Result<String, String> {
@@ -567,18 +396,5 @@ mod tests {
             let why = store(address).unwrap_err();
             assert!(why.contains(&format!("redis://{address}")) && why.contains(&format!("./{address}")), "{why}");
         }
-    }
-
-    #[test]
-    fn variables_that_kubernetes_sets_are_no_options() {
-        for (name, value) in [
-            ("LIZM_PORT", "tcp://10.0.0.1:80"),
-            ("LIZM_PORT_8080_TCP_ADDR", "10.0.0.1"),
-            ("LIZM_SERVICE_HOST", "10.0.0.1"),
-            ("LIZM_RECEIVER_PORT", "udp://10.0.0.1:80"),
-        ] {
-            assert!(is_of_kubernetes(name, value), "{name}");
-        }
-        assert!(!is_of_kubernetes("LIZM_PORT", "8080") && !is_of_kubernetes("LIZM_PROT", "tcp://r:1"));
     }
 }

@@ -1,22 +1,19 @@
 //! Options about certificates, tokens and passwords.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use lizm::auth;
 use lizm::monitor::{self, Credentials};
 
-use super::table::Value;
+use super::Options;
 #[cfg(feature = "tls")]
-use super::{Command, TokenOptions, parsed_number};
-use super::{Options, help};
+use super::{Command, TokenOptions};
 
 impl Options {
     /// The HTTPS server.
     #[cfg(feature = "tls")]
     pub(super) fn https(&mut self) -> Result<Option<lizm::http::HttpsOptions>, String> {
-        let port = self.text("--tls-port")?;
-        let port = port.map(|port| parsed_number(self.spec("--tls-port"), "--tls-port", &port)).transpose()?;
+        let port = self.optional_number("--tls-port")?;
         let (certificate, key) = (self.path("--tls-cert")?, self.path("--tls-key")?);
         let trust = self.path("--trust")?;
         match (port, certificate, key) {
@@ -50,16 +47,9 @@ impl Options {
         })
     }
 
-    /// The names of an option that may be repeated; in the environment there are spaces between them.
+    /// Names of hosts, without ports.
     fn names(&mut self, option: &'static str) -> Result<Vec<String>, String> {
-        let mut names = Vec::new();
-        while let Some(name) = self.argument(option)? {
-            names.push(name);
-        }
-        if names.is_empty() {
-            let listed = super::env_value(&super::variable(option))?.unwrap_or_default();
-            names.extend(listed.split_whitespace().map(str::to_owned));
-        }
+        let names = self.list(option)?;
         match names.iter().find(|name| name.is_empty() || name.contains([':', '/', '*'])) {
             Some(name) => {
                 Err(format!("option {option}: {name:?} is not a name such as lizm.example.org, without a port"))
@@ -92,11 +82,9 @@ impl Options {
     /// `lizm token`.
     #[cfg(feature = "tls")]
     pub(super) fn token(&mut self) -> Result<Command, String> {
-        let mut hosts = Vec::new();
-        while let Some(host) = self.argument("--host")? {
-            auth::check_token_host(&host).map_err(|why| format!("option --host: {why}"))?;
-            hosts.push(host);
-        }
+        let hosts = self.occurrences("--host")?;
+        let mut checked = hosts.iter().map(|host| auth::check_token_host(host));
+        checked.try_for_each(|result| result.map_err(|why| format!("option --host: {why}")))?;
         let is_operator = self.flag("--operator")?;
         if hosts.is_empty() && !is_operator {
             let why =
@@ -108,17 +96,6 @@ impl Options {
         let valid = self.span("--valid")?;
         self.no_more()?;
         Ok(Command::Token(TokenOptions { hosts, is_operator, key_file, valid }))
-    }
-
-    /// A span of time in the range of the table.
-    fn span(&mut self, option: &'static str) -> Result<Duration, String> {
-        let text = self.text_or_default(option)?;
-        let Value::Span(least, most) = self.spec(option).value else { return Ok(Duration::ZERO) };
-        let sec = span_sec(&text).filter(|sec| (least..=most).contains(sec));
-        sec.map(Duration::from_secs).ok_or_else(|| {
-            let (least, most) = (help::span(least), help::span(most));
-            format!("option {option}: {text:?} is not a time such as 90s, 5m, 12h or 30d, from {least} to {most}")
-        })
     }
 
     /// A file that only a program with the feature tls can use.
@@ -145,29 +122,4 @@ pub(super) fn check(options: &lizm::receiver::Options) -> Result<(), String> {
         return Err("option --trust: needs a file for the keys of tokens, --token-key".to_owned());
     }
     Ok(())
-}
-
-/// The seconds of a whole number and s, m, h or d.
-fn span_sec(text: &str) -> Option<u64> {
-    let unit_sec = match text.as_bytes().last()? {
-        b's' => 1,
-        b'm' => 60,
-        b'h' => 3600,
-        b'd' => 86_400,
-        _ => return None,
-    };
-    text.get(..text.len() - 1)?.parse::<u64>().ok()?.checked_mul(unit_sec)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_span_has_a_unit() {
-        assert_eq!(["90s", "5m", "24h", "1d", "0s"].map(span_sec), [90, 300, 86_400, 86_400, 0].map(Some));
-        for wrong in ["", "s", "5", "5 m", "-5m", "18446744073709551615d", "5ä", "5M"] {
-            assert_eq!(span_sec(wrong), None, "{wrong:?}");
-        }
-    }
 }

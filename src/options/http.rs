@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::Options;
 #[cfg(feature = "builtin")]
-use super::{env_value, parsed, parsed_number};
+use super::parsed;
 
 impl Options {
     /// The server of plain HTTP.
@@ -25,19 +25,9 @@ impl Options {
     #[cfg(feature = "builtin")]
     pub(super) fn builtin(&mut self) -> Result<lizm::http::Options, String> {
         let connections_max: usize = self.number("--max-connections")?;
-        let per_address = "--max-connections-per-address";
-        let connections_per_address_max = match self.text(per_address)? {
-            Some(text) => parsed_number(self.spec(per_address), per_address, &text)?,
-            None => connections_max.div_ceil(4),
-        };
-        let mut proxies = Vec::new();
-        while let Some(proxy) = self.argument("--trust-proxy")? {
-            proxies.push(proxy);
-        }
-        if proxies.is_empty() {
-            let listed = env_value("LIZM_TRUST_PROXY")?.unwrap_or_default();
-            proxies.extend(listed.split_whitespace().map(str::to_owned));
-        }
+        let per_address = self.optional_number("--max-connections-per-address")?;
+        let connections_per_address_max = per_address.unwrap_or(connections_max.div_ceil(4));
+        let proxies = self.list("--trust-proxy")?;
         let address = |proxy: &String| parsed::<IpAddr>("--trust-proxy", proxy, "an IP address such as 10.0.0.1");
         let trusted_proxies = proxies.iter().map(address).collect::<Result<_, _>>()?;
         Ok(lizm::http::Options { connections_max, connections_per_address_max, trusted_proxies })
