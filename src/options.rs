@@ -85,7 +85,7 @@ pub(crate) fn parse() -> Result<Parsed, String> {
             "" => Err("no command given; 'lizm --help' lists them".to_owned()),
             unknown => {
                 let nearest = help::nearest(unknown, COMMANDS.iter().map(|command| command.name));
-                Err(format!("command {unknown:?} is not known; {}", suggestion(nearest, "lizm")))
+                Err(format!("command {:?} is not known; {}", redact(unknown), suggestion(nearest, "lizm")))
             }
         };
     };

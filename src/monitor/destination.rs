@@ -72,7 +72,7 @@ impl Destination {
         }
     }
 
-    /// Where the receiver at an https URL gives tokens, if its path tells.
+    /// Where a receiver of https gives tokens; `None` for other schemes, and for a path that is not a receiver's.
     pub(super) fn token_url(&self) -> Option<Url> {
         let (Self::Api(url) | Self::Lines { url, .. }) = self else { return None };
         let prefix = url.path().strip_suffix("/api/perf").or(url.path().strip_suffix("/write"))?;

@@ -201,7 +201,7 @@ impl Spool {
         };
         let written = write();
         if written.is_err() {
-            // It would take room from what is to be written next.
+            // The unfinished file takes space that the next attempt needs.
             let _ = fs::remove_file(&path);
         }
         self.is_whole = written.is_ok();
@@ -327,7 +327,7 @@ pub(super) mod tests {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let written = std::mem::replace(&mut spool.file, full);
         assert!(spool.append(&samples(2..=2), None).is_err() && spool.needs_rewrite(2));
-        // A line that there was no room for may have been begun.
+        // A full disk may have taken the beginning of a line.
         (&written).write_all(b"h/2 s-2 {\"a").unwrap();
         spool.rewrite(&samples(1..=3), None).unwrap();
         assert!(!spool.needs_rewrite(3));

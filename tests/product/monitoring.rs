@@ -27,7 +27,7 @@ fn it_publishes_what_proc_says_and_logs_as_lizmon_did() {
     let line = monitor.line();
     let epoch = line.strip_prefix(&format!("INFO: Publish was successful to {}/", receiver.url("/api/perf/jarvis")));
     assert!(epoch.expect(&line).parse::<u64>().unwrap().abs_diff(now()) <= 5);
-    // Until the counters move there is no cpu to tell; then 400 ticks of 1,000 were busy.
+    // There is no cpu until the counters move; then 400 ticks of 1,000 were busy.
     assert!(receiver.get("/api/perf/jarvis/cpu").1.as_object().unwrap().is_empty());
     replace(
         &root.path().join("stat"),

@@ -31,7 +31,7 @@ fn a_monitor_with_a_certificate_gets_and_renews_its_token() {
     for _ in 0..14 {
         monitor.line_with("INFO: Publish was successful to https://localhost:");
     }
-    // The key is replaced at once, which a 401 tells, and the sample that met it is not lost.
+    // The key is replaced: the sample that met it is answered 401 and published with another token.
     trust.write("token.key", OTHER_KEY);
     monitor.line_with("HTTP 401: token: signed by no key known here");
     monitor.line_with("INFO: Publish was successful to https://localhost:");
@@ -250,14 +250,14 @@ fn keys_of_tokens_are_replaced_under_load_without_a_refusal() {
 }
 
 #[test]
-fn the_doors_certificate_is_replaced_under_new_connections() {
+fn the_certificate_of_https_is_replaced_under_new_connections() {
     let trust = Trust::new();
     let receiver = trust.receiver(&[]);
     let mut kept = receiver.connect();
     let other = Authority::root("other");
     trust.write_identity("receiver", &other.sign_receiver());
     let client = Client::new(&other, None);
-    // Every connection meanwhile is good for one of the two.
+    // Every connection meanwhile succeeds with one of the two.
     let mut stream = await_some("the new certificate", || {
         let found = client.connect(receiver.https);
         found.inspect_err(|error| assert!(error.to_string().contains("UnknownIssuer"), "{error}")).ok()
@@ -267,17 +267,17 @@ fn the_doors_certificate_is_replaced_under_new_connections() {
         stream.write_all(&health).unwrap();
         assert_eq!(Answer::read(stream).status, 200);
     }
-    // One that cannot be used leaves the door as it is. The files are looked at when somebody connects.
+    // A certificate that cannot be used changes nothing. The files are read again when somebody connects.
     trust.write("receiver.pem", "nonsense");
-    let (address, told) = (receiver.https, AtomicBool::new(false));
+    let (address, is_logged) = (receiver.https, AtomicBool::new(false));
     thread::scope(|scope| {
         scope.spawn(|| {
-            while !told.load(Ordering::SeqCst) {
+            while !is_logged.load(Ordering::SeqCst) {
                 drop(client.connect(address).unwrap());
             }
         });
         receiver.served.process.line_with("said before stays in force");
-        told.store(true, Ordering::SeqCst);
+        is_logged.store(true, Ordering::SeqCst);
     });
     assert!(client.connect(receiver.https).is_ok());
 }
@@ -314,7 +314,7 @@ fn a_start_says_what_is_open_and_what_is_wrong() {
     // The key was made for its owner alone.
     let mode = std::fs::metadata(trust.path("none.key")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    // Whoever reaches more than loopback is told of, once.
+    // A start that is open to more than loopback is warned of, once.
     let start = |arguments: &[&str]| {
         let receiver = Process::start(lizm(&[&["receiver", "--port", "0"], arguments].concat()));
         receiver.line_with("INFO: Store is memory");
