@@ -15,6 +15,7 @@ mod journal;
 mod keyspaces;
 mod lock;
 mod queue;
+mod read_only;
 mod restore;
 
 use std::fs;
@@ -35,6 +36,7 @@ use journal::{Journal, read_note};
 use keyspaces::Keyspaces;
 use lock::DirectoryLock;
 use queue::{Queue, Reply, Samples};
+use read_only::{restore_copy, unwritable};
 pub(super) use restore::restore_record;
 use restore::{Restored, restore, write_format};
 
@@ -66,10 +68,10 @@ impl DiskStore {
         let failed = |why: String| format!("store {name}: {why}");
         fs::create_dir_all(path).map_err(|error| failed(format!("cannot be made: {error}")))?;
         let lock = DirectoryLock::acquire(path).map_err(failed)?;
-        let keyspaces = Keyspaces::open(path).map_err(failed)?;
-        let restored = catch_unwind(AssertUnwindSafe(|| restore(&keyspaces, limits, now)));
-        let restored = restored.unwrap_or_else(|_| Err("it is damaged".to_owned())).map_err(failed)?;
-        write_format(&keyspaces).map_err(|error| failed(format!("cannot be written: {error}")))?;
+        let unwritable = unwritable(path).map(|error| format!("cannot be written: {error}"));
+        let read = catch_unwind(AssertUnwindSafe(|| read(path, unwritable.as_deref(), limits, now)));
+        let read = read.unwrap_or_else(|_| Err("it is damaged".to_owned()));
+        let (keyspaces, restored) = read.map_err(failed)?;
         let description = format!(
             "Store is {name}: {} hosts and {} series were there, up to batch {}, read in {} ms",
             restored.memory.hosts().len(),
@@ -79,12 +81,14 @@ impl DiskStore {
         );
         let is_damaged = report_missing(path, &restored);
         let queue = Queue::new();
-        let journal = Journal::new(path, fsync_always, lock, Some(keyspaces), restored, queue.clone());
+        // What is there is served, and the journal's thread tries to open the directory.
+        queue.set_failed(unwritable);
+        let journal = Journal::new(path, fsync_always, lock, keyspaces, restored, queue.clone());
         let memory = journal.memory();
         let thread = thread::Builder::new().name("journal".into()).spawn(|| journal.run());
         let thread = Some(thread.map_err(|error| failed(format!("cannot start a thread: {error}")))?);
         let store = Self { memory, queue, description, thread };
-        if is_damaged {
+        if is_damaged && store.unavailable().is_none() {
             // What is missing is reported once: from here on the numbers have no gap again.
             store.checkpoint().map_err(|error| error.to_string())?;
         }
@@ -250,6 +254,27 @@ impl Drop for DiskStore {
     }
 }
 
+/// Opens the database of a directory and reads what it holds; if it cannot be written, a copy of it.
+fn read(
+    path: &Path,
+    unwritable: Option<&str>,
+    limits: Limits,
+    now: u64,
+) -> Result<(Option<Keyspaces>, Restored), String> {
+    if let Some(unwritable) = unwritable {
+        let restored = restore_copy(path, limits, now).or_else(|why| {
+            // The directory for temporary files may be as full. fjall needs little room to open what is there.
+            let keyspaces = Keyspaces::open(path).map_err(|_| format!("{unwritable}, and {why}"))?;
+            restore(&keyspaces, limits, now)
+        });
+        return Ok((None, restored?));
+    }
+    let keyspaces = Keyspaces::open(path)?;
+    let restored = restore(&keyspaces, limits, now)?;
+    write_format(&keyspaces).map_err(|error| format!("cannot be written: {error}"))?;
+    Ok((Some(keyspaces), restored))
+}
+
 /// Logs which batches are missing in a directory, if any.
 fn report_missing(path: &Path, restored: &Restored) -> bool {
     let (name, noted) = (path.display(), read_note(path));
@@ -267,6 +292,7 @@ fn report_missing(path: &Path, restored: &Restored) -> bool {
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
+    use std::sync::mpsc;
 
     use super::*;
     use crate::sample::Sample;
@@ -413,5 +439,140 @@ mod tests {
         let keys: Vec<Vec<u8>> = keyspaces.state.iter().map(|guard| guard.key().unwrap().to_vec()).collect();
         assert_eq!(keys.iter().filter(|key| key.starts_with(b"b\0")).count(), 2, "a chunk of each window");
         assert_eq!(keys.iter().filter(|key| key.starts_with(b"h\0")).collect::<Vec<_>>(), [b"h\0a"]);
+    }
+
+    fn record(store: &DiskStore, host: &str, labels: usize, seq: u64) -> Result<RecordOutcome, StoreError> {
+        let values = (0..labels).map(|label| (format!("label-{label}").into(), 1.0)).collect();
+        let sample = Sample { host: host.into(), epoch: NOW, values };
+        store.record(sample.view(), Some(IdempotencyKey { source: "s", seq }), NOW)
+    }
+
+    /// How many samples of each label are in the hour that runs.
+    fn counts(store: &DiskStore, host: &str) -> Vec<u64> {
+        let summaries = answer(store, host, NOW);
+        let hours = summaries.as_object().unwrap().iter().filter(|(key, _)| key.contains("by-hour"));
+        hours.map(|(_, hour)| hour["averages"][0]["num-samples"].as_u64().unwrap()).collect()
+    }
+
+    fn await_available(store: &DiskStore) {
+        while store.unavailable().is_some() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Has the journal's thread stand still until the returned sender is dropped.
+    fn stall(store: &DiskStore) -> mpsc::Sender<()> {
+        let ((begin, begun), (release, released)) = (mpsc::channel(), mpsc::channel());
+        store.queue.push_task(move |_| {
+            begin.send(()).unwrap();
+            let _ = released.recv();
+        });
+        begun.recv().unwrap();
+        release
+    }
+
+    #[test]
+    fn a_disk_that_stalls_refuses_posts_and_serves_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path(), NOW);
+        record(&store, "h", 1, 1).unwrap();
+        let release = stall(&store);
+        let refused = record(&store, "h", 1, 2).unwrap_err();
+        assert!(refused.to_string().contains("the disk has not answered") && !refused.is_uncertain, "{refused}");
+        assert!(store.unavailable().is_some());
+        assert!(record(&store, "h", 1, 3).is_err() && store.remove("h").is_err());
+        assert_eq!((store.memory().hosts(), counts(&store, "h")), (vec!["h".into()], vec![1]));
+        drop(release);
+        await_available(&store);
+        // Neither was kept, so that the retry is no duplicate.
+        assert_eq!(record(&store, "h", 1, 2).unwrap().stored, 1);
+        assert!(record(&store, "h", 1, 2).unwrap().duplicate);
+        assert_eq!(counts(&store, "h"), [2]);
+    }
+
+    #[test]
+    fn posts_that_come_together_are_one_batch() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path(), NOW);
+        (0..8).for_each(|host| assert_eq!(record(&store, &format!("h{host}"), 3, 1).unwrap().stored, 3));
+        let newest = || store.ask(POST_WITHIN, |journal| Ok(journal.newest_batch())).unwrap();
+        let before = newest();
+        let release = stall(&store);
+        thread::scope(|scope| {
+            // The last is a retry that overtakes the answer to its first attempt.
+            let posts: Vec<_> = (0..9)
+                .map(|post| {
+                    let store = &store;
+                    scope.spawn(move || record(store, &format!("h{}", post % 8), 3, 2).unwrap())
+                })
+                .collect();
+            while store.queue.waiting() < 9 {
+                thread::yield_now();
+            }
+            drop(release);
+            let outcomes: Vec<_> = posts.into_iter().map(|post| post.join().unwrap()).collect();
+            assert_eq!(outcomes.iter().filter(|outcome| outcome.stored == 3).count(), 8);
+            assert_eq!(outcomes.iter().filter(|outcome| outcome.duplicate).count(), 1);
+        });
+        assert!(newest() <= before + 2, "{} batches", newest() - before);
+        drop(store);
+        let store = open(dir.path(), NOW);
+        (0..8).for_each(|host| assert_eq!(counts(&store, &format!("h{host}")), [2, 2, 2]));
+    }
+
+    #[test]
+    fn after_a_failed_fsync_nothing_depends_on_the_old_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path(), NOW);
+        (1..=20).for_each(|seq| assert_eq!(record(&store, "h", 2, seq).unwrap().stored, 2));
+        record(&store, "removed", 2, 1).unwrap();
+        store.checkpoint().unwrap();
+        assert_eq!(store.remove("removed"), Ok(true));
+        let failed: Result<(), _> = store.ask(POST_WITHIN, |journal| Err(journal.fail("cannot be written", true)));
+        assert!(record(&store, "h", 2, 21).is_err(), "{failed:?}");
+        await_available(&store);
+        (21..=30).for_each(|seq| assert_eq!(record(&store, "h", 2, seq).unwrap().stored, 2));
+        drop(store);
+        // Of the old journal the device has lost a page, if it is there at all.
+        if let Ok(mut old) = fs::read(dir.path().join("fjall/0.jnl")) {
+            let written = old.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+            old[written / 2..written].fill(0);
+            fs::write(dir.path().join("fjall/0.jnl"), old).unwrap();
+        }
+        let store = open(dir.path(), NOW);
+        assert_eq!((store.memory().hosts(), counts(&store, "h")), (vec!["h".into()], vec![30, 30]));
+        assert!(record(&store, "h", 2, 30).unwrap().duplicate);
+    }
+
+    /// The process ends between two steps of a checkpoint, after samples that some of the chunks have.
+    #[test]
+    fn a_checkpoint_that_was_cut_short_counts_each_sample_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, cut) = (dir.path().join("whole"), dir.path().join("cut"));
+        let store = open(&path, NOW);
+        let labels = 700;
+        (1..=3).for_each(|seq| assert_eq!(record(&store, "h", labels, seq).unwrap().stored, labels));
+        let (queue, from, to) = (store.queue.clone(), path.clone(), cut.clone());
+        let checkpoint = store.ask(MAINTENANCE_WITHIN, move |journal| {
+            // Carried out between two steps: another sample, and after the next step the copy.
+            let between = queue.clone();
+            queue.push_task(move |_| {
+                let mut entries = Vec::new();
+                let values: Vec<_> = (0..labels).map(|label| (format!("label-{label}").into(), 1.0)).collect();
+                let sample = SampleRef { host: "h", epoch: NOW, values: &values };
+                put_sample(&mut entries, sample, Some(IdempotencyKey { source: "s", seq: 4 }), NOW);
+                between.push_samples(Samples { entries, reply: Reply::new() }).unwrap();
+                between.push_task(move |_| copy(&from, &to));
+            });
+            journal.checkpoint().map(drop)
+        });
+        checkpoint.unwrap();
+        assert_eq!(counts(&store, "h"), vec![4; labels]);
+        let store = open(&cut, NOW);
+        assert_eq!(counts(&store, "h"), vec![4; labels]);
+        assert!(record(&store, "h", labels, 4).unwrap().duplicate);
+        store.checkpoint().unwrap();
+        drop(store);
+        assert_eq!(counts(&open(&cut, NOW), "h"), vec![4; labels]);
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -20,14 +20,14 @@ fn store_in(path: &Path) -> Served {
     Served::start(&["--store", path.to_str().unwrap()])
 }
 
-/// A receiver's start that is to fail: exit code and what it said.
+/// Starts a receiver that is to fail. Returns its exit code and what it printed.
 fn refused_start(path: &Path) -> (Option<i32>, String) {
     let output =
         lizm(&["receiver", "--port", "0", "--bind", "127.0.0.1", "--store", path.to_str().unwrap()]).output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
-/// What a receiver answers of its hosts and of each of them, without what depends on the moment.
+/// All that a receiver answers of its hosts, without what depends on the time of the request.
 fn everything(receiver: &Served) -> Value {
     let (_, mut hosts) = receiver.get("/api/hosts");
     let mut all = serde_json::Map::new();
@@ -57,7 +57,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_restart_knows_everything_it_was_told() {
+fn a_restart_keeps_everything() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("made/by/lizm");
     let at = now() / 60 * 60 - 60;
@@ -104,7 +104,7 @@ fn a_directory_is_one_process_and_one_format() {
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
     let (code, said) = refused_start(&file);
-    assert!(code == Some(1) && said.contains("cannot be made"), "{said}");
+    assert!(code == Some(2) && said.contains("is a file"), "{said}");
 }
 
 /// One sample of a ledger: posted until it is acknowledged, under a key of its own.
@@ -193,7 +193,7 @@ pub(crate) fn start_writers(
         .collect()
 }
 
-/// What is summarised of each writer's host is what its ledger says: nothing lost, nothing counted twice.
+/// Compares the summaries of each writer's host with its ledger: nothing lost, nothing counted twice.
 pub(crate) fn compare(receiver: &Served, writers: &[Writer]) -> u64 {
     let mut total = 0;
     for writer in writers {
@@ -210,7 +210,7 @@ pub(crate) fn compare(receiver: &Served, writers: &[Writer]) -> u64 {
     total
 }
 
-/// How many times a receiver is killed: more in `make soak`.
+/// How many times a receiver is killed: more in `make kills`.
 pub(crate) fn kills(usual: u64) -> u64 {
     std::env::var("LIZM_TEST_KILLS").map_or(usual, |kills| kills.parse().unwrap())
 }
@@ -256,7 +256,7 @@ fn stopped_under_load_twenty_times_it_loses_nothing() {
     compare(&receiver, &writers);
 }
 
-/// A proxy that passes requests on and eats one in ten of the answers.
+/// A proxy that forwards requests and drops one in ten of the answers.
 fn lossy_proxy(to: SocketAddr) -> (SocketAddr, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -414,17 +414,14 @@ fn no_damage_makes_a_wrong_average_in_silence() {
 #[ignore = "needs root, to mount a small file system"]
 fn a_full_disk_refuses_and_serves_on() {
     let dir = tempfile::tempdir().unwrap();
-    let mount =
-        |arguments: &[&str]| assert!(Command::new(arguments[0]).args(&arguments[1..]).status().unwrap().success());
-    let path = dir.path().to_str().unwrap();
-    mount(&["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", path]);
-    let unmounted = scopeguard(path);
-    let receiver = store_in(&dir.path().join("store"));
+    let mounted = Mounted::mount(&["-t", "tmpfs", "-o", "size=100m", "tmpfs"], &dir.path().join("mounted"));
+    let (store, ballast) = (mounted.0.join("store"), mounted.0.join("ballast"));
+    let receiver = store_in(&store);
     let labels: Vec<String> =
         (0..256).map(|label| format!("\"a rather long label, to fill the disk {label}\":1")).collect();
     let body = format!("{{{}}}", labels.join(","));
     assert_eq!(receiver.post(&format!("/api/perf/first/{}", now()), "{\"cpu\":1}").0, 200);
-    fs::write(dir.path().join("ballast"), vec![0; 20 << 20]).unwrap();
+    fs::write(&ballast, vec![0; 20 << 20]).unwrap();
     let refused = (0..100_000).find_map(|sample| {
         let (status, answer) = receiver.post(&format!("/api/perf/h{}/{}", sample % 10, now()), &body);
         (status != 200).then_some((status, answer))
@@ -434,27 +431,165 @@ fn a_full_disk_refuses_and_serves_on() {
     assert!(!receiver.get("/api/perf/first").1.as_object().unwrap().is_empty(), "reads go on");
     assert_eq!(receiver.get("/health").0, 503);
     let before = everything(&receiver);
-    fs::remove_file(dir.path().join("ballast")).unwrap();
-    await_some("the store to be opened anew", || {
+    fs::remove_file(&ballast).unwrap();
+    await_some("the store to be opened again", || {
         (receiver.post(&format!("/api/perf/last/{}", now()), "{\"cpu\":1}").0 == 200).then_some(())
     });
     assert_eq!(receiver.get("/health").0, 200);
     receiver.process.kill();
-    let receiver = store_in(&dir.path().join("store"));
-    let mut after = everything(&receiver);
+    let mut after = everything(&store_in(&store));
     assert!(after.as_object_mut().unwrap().remove("last").is_some());
     assert_eq!(after, before, "what was answered 503 is not there, all else is");
-    drop(receiver);
-    drop(unmounted);
 }
 
-/// Unmounts when dropped.
-fn scopeguard(path: &str) -> impl Drop + use<> {
-    struct Unmount(String);
-    impl Drop for Unmount {
-        fn drop(&mut self) {
-            let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-        }
+/// A mounted file system, which is unmounted when this is dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn mount(arguments: &[&str], path: &Path) -> Self {
+        fs::create_dir_all(path).unwrap();
+        run("mount", &[arguments, &[path.to_str().unwrap()]].concat());
+        Self(path.to_owned())
     }
-    Unmount(path.to_owned())
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// A file system that answers no writes, until this is dropped. Before that no process that writes to it can end.
+struct Frozen(PathBuf);
+
+impl Frozen {
+    fn freeze(path: &Path) -> Self {
+        run("fsfreeze", &["-f", path.to_str().unwrap()]);
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("-u").arg(&self.0).status();
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let status = Command::new(program).args(arguments).stdout(Stdio::null()).status();
+    assert!(status.unwrap().success(), "{program} {arguments:?}");
+}
+
+/// How many samples of `cpu` are in the last hour of a host.
+fn counted(receiver: &Served, host: &str) -> u64 {
+    let (_, answer) = receiver.get(&format!("/api/perf/{host}/by-minute"));
+    let averages = answer["summary:by-minute:cpu"]["averages"].as_array().cloned().unwrap_or_default();
+    averages.iter().map(|average| average["num-samples"].as_u64().unwrap()).sum()
+}
+
+#[test]
+#[ignore = "needs root, to freeze a small file system"]
+fn a_frozen_disk_refuses_posts_and_serves_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("image");
+    fs::File::create(&image).unwrap().set_len(200 << 20).unwrap();
+    run("mkfs.ext4", &["-q", image.to_str().unwrap()]);
+    let mounted = Mounted::mount(&["-o", "loop", image.to_str().unwrap()], &dir.path().join("mounted"));
+    let receiver = store_in(&mounted.0.join("store"));
+    let at = now();
+    let post = |seq: u32| receiver.post_once(&format!("/api/perf/h/{at}"), &format!("s-{seq}"), "{\"cpu\":1}");
+    assert_eq!(post(1).1["stored"], 1);
+    let frozen = Frozen::freeze(&mounted.0);
+    // The first may be given to the disk, which keeps it when it answers again. The others are refused at once.
+    for seq in 2..=9 {
+        let (status, answer) = post(seq);
+        assert!(status == 503 && answer["error"].as_str().unwrap().contains("the disk has not answered"), "{answer}");
+    }
+    assert_eq!((receiver.get("/health").0, counted(&receiver, "h")), (503, 1));
+    assert_eq!(receiver.get("/api/hosts").1["count"], 1);
+    assert_eq!(receiver.delete("/api/perf/h").0, 503);
+    drop(frozen);
+    await_some("the disk to answer", || (receiver.get("/health").0 == 200).then_some(()));
+    for seq in 2..=9 {
+        assert_eq!(post(seq).0, 200);
+    }
+    assert_eq!(counted(&receiver, "h"), 9, "neither lost nor doubled");
+    receiver.process.kill();
+    assert_eq!(counted(&store_in(&mounted.0.join("store")), "h"), 9);
+}
+
+#[test]
+fn a_directory_that_is_removed_is_reported_at_once_and_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let receiver = store_in(&path);
+    let post = |host: &str| receiver.post(&format!("/api/perf/{host}/{}", now()), "{\"cpu\":1}").0;
+    assert_eq!(post("first"), 200);
+    fs::remove_dir_all(&path).unwrap();
+    assert_eq!((post("refused"), receiver.get("/health").0), (503, 503));
+    await_some("the directory to be made again", || (post("last") == 200).then_some(()));
+    let before = everything(&receiver);
+    assert_eq!(before.as_object().unwrap().len(), 2);
+    receiver.process.kill();
+    assert_eq!(everything(&store_in(&path)), before);
+}
+
+#[test]
+fn a_directory_that_another_receiver_has_made_is_left_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, away) = (dir.path().join("store"), dir.path().join("away"));
+    let first = store_in(&path);
+    let post = |receiver: &Served, host: &str| receiver.post(&format!("/api/perf/{host}/{}", now()), "{\"cpu\":1}").0;
+    assert_eq!(post(&first, "first"), 200);
+    fs::rename(&path, &away).unwrap();
+    let second = store_in(&path);
+    assert_eq!((post(&second, "second"), post(&first, "refused")), (200, 503));
+    await_some("the first to see the second's directory", || {
+        first.get("/health").1["reason"].as_str()?.contains("belongs to another receiver").then_some(())
+    });
+    assert!(second.process.stop(Signal::SIGTERM).0.success());
+    assert_eq!(post(&first, "refused"), 503, "nor after that has stopped");
+    assert_eq!(everything(&store_in(&path)).as_object().unwrap().keys().collect::<Vec<_>>(), ["second"]);
+    // Its own is taken up when it is back. Meanwhile what it holds is served.
+    assert_eq!(everything(&first).as_object().unwrap().keys().collect::<Vec<_>>(), ["first"]);
+    fs::rename(&path, dir.path().join("others")).unwrap();
+    fs::rename(&away, &path).unwrap();
+    await_some("the first to have its directory back", || (post(&first, "third") == 200).then_some(()));
+    let before = everything(&first);
+    first.process.kill();
+    assert_eq!(everything(&store_in(&path)), before);
+}
+
+#[test]
+#[ignore = "needs root, to mount a small file system"]
+fn a_start_on_a_disk_that_cannot_be_written_serves_what_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mounted = Mounted::mount(&["-t", "tmpfs", "-o", "size=100m", "tmpfs"], &dir.path().join("mounted"));
+    let (mount, path, ballast) = (mounted.0.to_str().unwrap(), mounted.0.join("store"), mounted.0.join("ballast"));
+    let receiver = store_in(&path);
+    assert_eq!(receiver.post(&format!("/api/perf/h/{}", now()), "{\"cpu\":1}").0, 200);
+    let before = everything(&receiver);
+    assert!(receiver.process.stop(Signal::SIGTERM).0.success());
+    let fill = || drop(fs::File::create(&ballast).and_then(|mut file| file.write_all(&vec![1; 200 << 20])));
+    let empty = || fs::remove_file(&ballast).unwrap();
+    let read_only = || run("mount", &["-o", "remount,ro", mount]);
+    let writable = || run("mount", &["-o", "remount,rw", mount]);
+    for (spoil, mend) in [(&read_only as &dyn Fn(), &writable as &dyn Fn()), (&fill, &empty)] {
+        spoil();
+        let receiver = store_in(&path);
+        assert_eq!(everything(&receiver), before);
+        let (status, answer) = receiver.post(&format!("/api/perf/new/{}", now()), "{\"cpu\":1}");
+        assert!(status == 503 && answer["error"].as_str().unwrap().starts_with("store: cannot be"), "{answer}");
+        mend();
+        await_some("the store to be opened", || {
+            (receiver.post(&format!("/api/perf/new/{}", now()), "{\"cpu\":1}").0 == 200).then_some(())
+        });
+        receiver.process.kill();
+        let receiver = store_in(&path);
+        let mut after = everything(&receiver);
+        assert!(after.as_object_mut().unwrap().remove("new").is_some());
+        assert_eq!(after, before);
+        assert_eq!(receiver.delete("/api/perf/new").0, 200);
+        assert!(receiver.process.stop(Signal::SIGTERM).0.success());
+    }
 }

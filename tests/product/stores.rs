@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use lizm::sample::{IdempotencyKey, Sample, decode_values};
-use lizm::store::{BatchOutcome, HostState, LabelPage, Limit, Location, RecordOutcome, Store};
+use lizm::store::{BatchOutcome, HostState, LabelPage, Limit, Limits, Location, RecordOutcome, Store};
 use lizm::summary::{KeyFilter, Summaries};
 use serde_json::Value;
 use smol_str::SmolStr;
@@ -42,6 +42,28 @@ fn a_directory_passes() {
         Store::open(&Location::Directory { path, fsync_always: false }, series_max, NOW).unwrap()
     };
     CASES.iter().for_each(|case| case(&open));
+}
+
+#[test]
+fn labels_of_a_host_are_bounded() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = Location::Directory { path: root.path().to_owned(), fsync_always: false };
+    let locations = [Location::Memory, directory];
+    for location in locations.iter().take(if cfg!(feature = "disk") { 2 } else { 1 }) {
+        let store = Store::open(location, Limits { series_max: 5, labels_per_host_max: 3 }, NOW).unwrap();
+        let refused = |stored, refused, limit| RecordOutcome {
+            stored,
+            refused,
+            refused_by: Some(limit),
+            ..RecordOutcome::default()
+        };
+        assert_eq!(put(&store, &sample("a", NOW, &["cpu", "mem"]), None, NOW), stored(2));
+        let more = sample("a", NOW, &["mem", "swap", "net", "disk"]);
+        assert_eq!(put(&store, &more, None, NOW), refused(2, 2, Limit::LabelsPerHost));
+        assert_eq!(put(&store, &sample("a", NOW, &["net"]), None, NOW), refused(0, 1, Limit::LabelsPerHost));
+        assert_eq!(put(&store, &sample("b", NOW, &["cpu", "mem", "swap"]), None, NOW), refused(2, 1, Limit::Series));
+        assert_eq!(put(&store, &sample("a", NOW, &["swap", "cpu"]), None, NOW), stored(2));
+    }
 }
 
 #[cfg(feature = "redis")]

@@ -316,7 +316,10 @@ impl Journal {
             }
             Err(why) => {
                 self.keyspaces = None;
-                self.queue.set_failed(Some(format!("cannot be opened: {why}")));
+                let why = format!("cannot be opened: {why}");
+                if self.queue.set_failed(Some(why.clone())) {
+                    log::error!("Store {} {why}", self.path.display());
+                }
                 self.reopen_at = Instant::now() + REOPEN_PAUSE.max(begun.elapsed());
             }
         }

@@ -25,7 +25,7 @@ const WORKERS: usize = 2;
 const FLUSH_POLL: Duration = Duration::from_millis(5);
 const FLUSH_WITHIN: Duration = Duration::from_secs(300);
 /// The file beside fjall's directory with the number of the oldest of its journals that is to be read.
-const FIRST_JOURNAL: &str = "first-journal";
+pub(super) const FIRST_JOURNAL: &str = "first-journal";
 
 /// The database with the records of the hosts, and the two logs of batches.
 #[derive(Clone)]

@@ -113,7 +113,8 @@ fn try_lock(file: &File) -> Result<(), String> {
     }
 }
 
-fn new_name() -> String {
+/// A name that no other store has.
+pub(super) fn new_name() -> String {
     format!("{:016x}{:016x}\n", RandomState::new().hash_one(0), RandomState::new().hash_one(1))
 }
 

@@ -62,9 +62,12 @@ impl<T> Queue<T> {
         locked(&self.state).unavailable()
     }
 
-    /// Sets why nothing can be written, or that something can.
-    pub(super) fn set_failed(&self, why: Option<String>) {
-        locked(&self.state).failed = why;
+    /// Sets why nothing can be written, or that something can. Returns whether that is new.
+    pub(super) fn set_failed(&self, why: Option<String>) -> bool {
+        let mut state = locked(&self.state);
+        let is_new = state.failed != why;
+        state.failed = why;
+        is_new
     }
 
     /// Adds samples, unless nothing can be written.
@@ -100,6 +103,12 @@ impl<T> Queue<T> {
         let mut state = locked(&self.state);
         state.busy_since = Some(Instant::now());
         std::mem::take(&mut state.requests)
+    }
+
+    /// How many requests wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        locked(&self.state).requests.len()
     }
 
     /// Ends the thread when it has done what it was asked to.

@@ -1,0 +1,80 @@
+//! Reading a directory that cannot be written: its disk is full, or mounted read-only.
+//!
+//! fjall opens no database without writing to it. So what it may write is copied to the directory for temporary files,
+//! where its tables, which it only reads, are links; and the copy is read and removed.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::{Path, PathBuf};
+
+use super::keyspaces::{FIRST_JOURNAL, Keyspaces};
+use super::lock::{is_unwritable, new_name};
+use super::restore::{Restored, restore};
+use crate::store::Limits;
+
+/// Bytes that a directory must have room for to be opened as usual.
+const ROOM_BYTES: usize = 64 << 10;
+
+/// Why a directory cannot be written, if its disk has no room or is mounted read-only.
+pub(super) fn unwritable(directory: &Path) -> Option<io::Error> {
+    let path = directory.join("room");
+    let write = || File::create(&path)?.write_all(&[1; ROOM_BYTES]);
+    let written = write();
+    // Where it was made there is a directory to remove it from.
+    let _ = fs::remove_file(&path);
+    written.err().filter(is_unwritable)
+}
+
+/// Reads what such a directory holds.
+pub(super) fn restore_copy(directory: &Path, limits: Limits, now: u64) -> Result<Restored, String> {
+    let copy = Copy(std::env::temp_dir().join(format!("lizm-{}", new_name().trim())));
+    let cannot_copy = |error: io::Error| format!("it cannot be copied to {}: {error}", copy.0.display());
+    copy.fill(directory).map_err(cannot_copy)?;
+    let keyspaces = Keyspaces::open(&copy.0)?;
+    restore(&keyspaces, limits, now)
+}
+
+/// A directory that is removed when this is dropped.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn fill(&self, directory: &Path) -> io::Result<()> {
+        DirBuilder::new().mode(0o700).create(&self.0)?;
+        let note = directory.join(FIRST_JOURNAL);
+        if note.exists() {
+            fs::copy(note, self.0.join(FIRST_JOURNAL))?;
+        }
+        copy_database(&fs::canonicalize(directory.join("fjall"))?, &self.0.join("fjall"))
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            log::warn!("Cannot remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// Copies a directory of fjall's, with links to the tables.
+fn copy_database(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_database(&entry.path(), &target)?;
+        } else if from.ends_with("tables") {
+            symlink(entry.path(), target)?;
+        } else if entry.path().extension().is_some_and(|extension| extension == "jnl") {
+            // A journal has up to 64 MiB of zeros at its end. fjall reads only whole batches, which end with a mark.
+            let content = fs::read(entry.path())?;
+            let end = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            fs::write(target, &content[..end])?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
