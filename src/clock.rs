@@ -7,7 +7,7 @@ mod mark;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
@@ -18,6 +18,8 @@ use mark::Mark;
 
 /// systemd-timesyncd touches this file whenever it has synchronised the clock.
 const TIMESYNCD_FILE: &str = "/run/systemd/timesync/synchronized";
+/// Longest wait for the first answer of a shared store.
+const FOLLOW_WITHIN: Duration = Duration::from_secs(3);
 /// The kernel's name of this boot.
 const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 /// The clock that counts suspends too.
@@ -50,6 +52,9 @@ pub struct ReceiverClock {
     is_disputed: AtomicBool,
     /// Seconds that the wall clock is ahead of a store's own clock, if that is too much; else 0.
     ahead_of_store_sec: AtomicI64,
+    /// Whether readers wait for the first call of [`ReceiverClock::follow`].
+    awaits_follow: AtomicBool,
+    followed: Condvar,
     confirmed: Mutex<ConfirmedClock>,
 }
 
@@ -76,6 +81,8 @@ impl ReceiverClock {
             offset_ms: AtomicI64::new(confirmed.offset_ms()),
             is_disputed: AtomicBool::new(false),
             ahead_of_store_sec: AtomicI64::new(0),
+            awaits_follow: AtomicBool::new(false),
+            followed: Condvar::new(),
             confirmed: Mutex::new(confirmed),
         }
     }
@@ -83,6 +90,10 @@ impl ReceiverClock {
     /// Seconds since the Unix epoch.
     #[must_use]
     pub fn now_sec(&self) -> u64 {
+        if self.awaits_follow.load(Ordering::Acquire) {
+            let is_waiting = |_: &mut ConfirmedClock| self.awaits_follow.load(Ordering::Acquire);
+            drop(self.followed.wait_timeout_while(self.confirmed(), FOLLOW_WITHIN, is_waiting));
+        }
         let now_ms = boot_now_ms().saturating_add(self.offset_ms.load(Ordering::Relaxed));
         u64::try_from(now_ms / 1000).unwrap_or(0)
     }
@@ -117,13 +128,23 @@ impl ReceiverClock {
         }
     }
 
+    /// Makes [`ReceiverClock::now_sec`] wait for the first call of [`ReceiverClock::follow`], or three seconds: no sample
+    /// is to be judged by a wall clock that the store's shows to be wrong.
+    pub fn await_follow(&self) {
+        self.awaits_follow.store(true, Ordering::Release);
+    }
+
     /// Goes by the clock of a store that receivers share, which shows `time_ms` now, if the wall clock differs from it by
-    /// over five minutes.
-    pub fn follow(&self, time_ms: i64) {
+    /// over five minutes. A store that does not answer changes nothing.
+    pub fn follow(&self, time_ms: Option<i64>) {
         let (reading, mut confirmed) = (read_clocks(), self.confirmed());
-        confirmed.follow(time_ms.saturating_sub(reading.boot_ms), &reading);
-        self.publish(&confirmed);
-        self.ahead_of_store_sec.store(confirmed.wall_ahead_sec(&reading), Ordering::Relaxed);
+        if let Some(time_ms) = time_ms {
+            confirmed.follow(time_ms.saturating_sub(reading.boot_ms), &reading);
+            self.publish(&confirmed);
+            self.ahead_of_store_sec.store(confirmed.wall_ahead_sec(&reading), Ordering::Relaxed);
+        }
+        self.awaits_follow.store(false, Ordering::Release);
+        self.followed.notify_all();
     }
 
     /// Why the clock of this machine is wrong for certain, if it is.

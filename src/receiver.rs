@@ -91,8 +91,10 @@ impl Receiver {
         let directory = options.store.directory().map(ToOwned::to_owned);
         let clock = Arc::new(ReceiverClock::start(directory.as_deref()));
         let store = Store::open(&options.store, options.limits, clock.now_sec()).map_err(io::Error::other)?;
-        if let Some(time_ms) = store.time_ms() {
-            clock.follow(time_ms);
+        if options.store.is_shared() {
+            clock.await_follow();
+        } else if store.series_count() == 0 {
+            clock.update(false);
         }
         if let Some(directory) = directory.as_deref().filter(|directory| !ReceiverClock::has_mark(directory)) {
             // Before the first sample, which a kill may follow. The maintenance logs what fails.

@@ -164,7 +164,8 @@ impl ConfirmedClock {
         let change = if is_near {
             was_disputed.then_some(Change::Agreed)
         } else if let Some(confirmation) = self.confirmation(reading, has_data) {
-            Some(Change::Confirmed(confirmation))
+            // Of an empty store there is nothing to say, unless the log has a line of a dispute.
+            (was_disputed || confirmation != Confirmation::EmptyStore).then_some(Change::Confirmed(confirmation))
         } else {
             return (!was_disputed).then(|| Change::Disputed { ahead_sec: self.wall_ahead_sec(reading) });
         };
@@ -428,8 +429,12 @@ mod tests {
     #[test]
     fn an_empty_store_follows_the_wall_clock() {
         let mut world = World::start(-NOW_MS);
-        assert_eq!(world.clock.update(&world.reading(), false), Some(Change::Confirmed(Confirmation::EmptyStore)));
+        assert_eq!(world.clock.update(&world.reading(), false), None);
         assert_eq!(world.error_ms(), -NOW_MS);
+        let mut world = World::start(-NOW_MS);
+        world.run(1, &[]);
+        let confirmed = Change::Confirmed(Confirmation::EmptyStore);
+        assert_eq!(world.clock.update(&world.reading(), false), Some(confirmed));
     }
 
     #[test]

@@ -41,12 +41,12 @@ impl Maintenance {
     }
 
     fn run(&self, stopped: &Receiver<()>) {
+        let mut clock_is_wrong = false;
+        self.update_clock(&mut clock_is_wrong);
         if self.is_shared {
             // Counts the series that other receivers have stored.
             self.store.sweep(self.clock.now_sec());
         }
-        let mut clock_is_wrong = false;
-        self.update_clock(&mut clock_is_wrong);
         // The next restart need not read again what this one has read.
         self.checkpoint();
         let mut losses = LossReporter::new(Counts::of(&self.stats));
@@ -75,8 +75,8 @@ impl Maintenance {
     fn update_clock(&self, is_wrong: &mut bool) {
         if !self.is_shared {
             self.clock.update(self.store.series_count() > 0);
-        } else if let Some(time_ms) = self.store.time_ms() {
-            self.clock.follow(time_ms);
+        } else {
+            self.clock.follow(self.store.time_ms());
         }
         let error = self.clock.error();
         if error.is_some() != std::mem::replace(is_wrong, error.is_some()) {
