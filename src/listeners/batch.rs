@@ -158,9 +158,9 @@ mod tests {
             batch.submit(&ingest, END - 10, now, |_| true, |number, error| refused.push((number, error.to_string())));
             refused
         };
-        let other_host = (2, "token: not for host \"jarvis\"; it is for friday".to_owned());
-        assert_eq!(refused_at(END - 1), [other_host.clone()]);
-        assert_eq!(refused_at(END + 5), [(0, "token: expired 5 seconds ago".to_owned()), other_host]);
+        let other_host = || (2, "token: not for host \"jarvis\"; it is for friday".to_owned());
+        assert_eq!(refused_at(END - 1), [other_host()]);
+        assert_eq!(refused_at(END + 5), [(0, "token: expired 5 seconds ago".to_owned()), other_host()]);
         assert_eq!((ingest.stats().stored.get(), ingest.stats().untrusted.get()), (3, 3));
     }
 }

@@ -27,7 +27,7 @@ fn a_page_of_another_site_can_neither_submit_nor_delete_nor_read() {
         format!("Host: metrics.example.org\r\nSec-Fetch-Site: same-site\r\n{FIREFOX}"),
         // A name of the page's owner that points here.
         format!("Host: shop.example:8080\r\nOrigin: http://shop.example:8080\r\n{FIREFOX}"),
-        format!("Host: shop.example\r\nSec-Fetch-Site: same-origin\r\n"),
+        "Host: shop.example\r\nSec-Fetch-Site: same-origin\r\n".to_owned(),
     ] {
         for (method, target, body) in
             [("POST", &*submit, "{\"cpu\":99}"), ("POST", "/write", line), ("DELETE", "/api/perf/jarvis", "")]
