@@ -11,6 +11,8 @@ mod client;
 #[cfg(feature = "builtin")]
 mod connection;
 #[cfg(feature = "builtin")]
+mod head;
+#[cfg(feature = "builtin")]
 mod places;
 #[cfg(feature = "builtin")]
 mod pool;

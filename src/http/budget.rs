@@ -32,17 +32,3 @@ impl Drop for Reservation {
         self.budget.0.fetch_add(self.bytes, Ordering::Relaxed);
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reserved_bytes_come_back() {
-        let budget = Budget::new(10);
-        let six = budget.reserve(6).unwrap();
-        assert!(budget.reserve(5).is_none() && budget.reserve(4).is_some());
-        drop(six);
-        assert!(budget.reserve(10).is_some() && budget.reserve(11).is_none());
-    }
-}

@@ -1,15 +1,16 @@
 //! An HTTP/1.1 connection without any I/O: bytes in, requests out; replies in, bytes out. All limits and deadlines of a
 //! connection are here, and the time is an argument.
 
-use std::mem::{self, MaybeUninit};
+use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::budget::{Budget, Reservation};
 use super::chunks::Chunks;
-use super::{Body, append, connection, head_error, header, host_error};
-use crate::api::{Api, ClientTransport, HEAD_BYTES_MAX, Reply, RequestHead, Route};
+use super::head::{self, Head};
+use super::{Body, append};
+use crate::api::{Api, ClientTransport, Reply, Route};
 
 /// Longest wait for the first request.
 const FIRST_WITHIN: Duration = Duration::from_secs(30);
@@ -28,12 +29,10 @@ const LINGER_MAX: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 1 << 20;
 /// Longest body of a refused request that is passed over, so that the connection can be kept.
 const SKIPPED_BYTES_MAX: usize = 1 << 20;
-/// Most header lines: browsers send twenty, proxies a few more.
-const HEADERS_MAX: usize = 64;
 /// Bytes that are read at a time, and the longest bodies and answers that need no reservation of memory.
 const SHORT_BYTES_MAX: usize = 16 << 10;
-/// Memory for long bodies and answers of all connections: 64 bodies of the longest.
-pub(super) const MEMORY_BYTES_MAX: usize = 512 << 20;
+/// Memory for long bodies and answers of all connections: 32 bodies of the longest.
+pub(super) const MEMORY_BYTES_MAX: usize = 256 << 20;
 /// Answers in bytes that may wait to be sent before the next request of the connection is looked at.
 const OUTPUT_BYTES_MAX: usize = 16 << 10;
 
@@ -367,84 +366,35 @@ impl Connection {
             return Ok(Some(Pause::Input));
         }
         // Some clients send an empty line after a body.
-        *used += 2 * input[*used..].chunks_exact(2).take_while(|line| line == b"\r\n").count();
-        let Some(head_bytes) = self.find_head_end(&input[*used..])? else {
+        while input[*used..].starts_with(b"\r\n") {
+            (*used, self.searched) = (*used + 2, 0);
+        }
+        let Some(head_bytes) = head::find_end(&input[*used..], self.searched)? else {
+            self.searched = input.len() - *used;
             return Ok(Some(Pause::Input));
         };
+        self.searched = 0;
         let (head, rest) = input[*used..].split_at(head_bytes);
         *used += head_bytes;
         self.accept(head, rest.is_empty(), context)?;
         Ok(None)
     }
 
-    /// Finds the end of a head at the start of `bytes`. Every line ends in CRLF: parsers differ on whether LF alone ends one,
-    /// and so on where a request ends.
-    fn find_head_end(&mut self, bytes: &[u8]) -> Result<Option<usize>, Reply> {
-        let bytes = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
-        let searched = self.searched.min(bytes.len());
-        for newline in memchr::memchr_iter(b'\n', &bytes[searched..]) {
-            let line_end = searched + newline;
-            if !bytes[..line_end].ends_with(b"\r") {
-                return Err(Reply::error(400, "head: a line ends in LF without CR"));
-            }
-            if bytes[..line_end].ends_with(b"\r\n\r") {
-                self.searched = 0;
-                return Ok(Some(line_end + 1));
-            }
-        }
-        if bytes.len() == HEAD_BYTES_MAX {
-            return Err(Reply::error(431, &format!("head: longer than {HEAD_BYTES_MAX} bytes, the limit")));
-        }
-        self.searched = bytes.len();
-        Ok(None)
-    }
-
     /// Accepts the head of a request, or answers it where the connection goes on all the same. `is_last` is whether nothing
     /// has come behind it.
     fn accept(&mut self, head: &[u8], is_last: bool, context: &Context<'_>) -> Result<(), Reply> {
-        let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
-        let mut request = httparse::Request::new(&mut []);
-        match request.parse_with_uninit_headers(head, &mut headers) {
-            Ok(httparse::Status::Complete(_)) => {}
-            Ok(httparse::Status::Partial) => return Err(Reply::error(400, "head: ends before its time")),
-            Err(httparse::Error::Version) => {
-                return Err(Reply::error(505, "head: only HTTP/1.0 and HTTP/1.1 are spoken here"));
-            }
-            Err(httparse::Error::TooManyHeaders) => {
-                return Err(Reply::error(431, &format!("head: more than {HEADERS_MAX} header lines, the limit")));
-            }
-            Err(error) => return Err(Reply::error(400, &format!("head: {error}"))),
-        }
-        // What is not UTF-8 is none of the values that mean anything here.
-        let text = |value| std::str::from_utf8(value).unwrap_or("\u{fffd}");
-        let pairs = || request.headers.iter().map(|header| (header.name, text(header.value)));
-        let is_http_1_0 = request.version == Some(0);
-        if let Some(sentence) = head_error(pairs()).or_else(|| host_error(pairs(), is_http_1_0)) {
-            return Err(Reply::error(400, sentence));
-        }
-        let field = |name| header(pairs(), name);
-        let length = field("Content-Length").map(|digits| digits.parse().unwrap_or(usize::MAX));
-        let is_chunked = field("Transfer-Encoding").is_some();
-        if is_chunked && is_http_1_0 {
-            return Err(Reply::error(400, "header Transfer-Encoding: HTTP/1.0 knows none"));
-        }
-        let expects = field("Expect");
-        if expects.is_some_and(|expects| !expects.eq_ignore_ascii_case("100-continue")) {
-            return Err(Reply::error(417, "header Expect: only 100-continue is known here"));
-        }
-        let method = request.method.unwrap_or_default();
-        let target = request.path.unwrap_or_default();
-        let request_head = RequestHead::new(method, target, context.transport, client(pairs(), context), pairs());
-        let accepted = context.api.route(&request_head, context.now.unix_sec).and_then(|route| {
+        let Head { request, length, is_chunked, expects, is_http_1_0, connection } =
+            head::parse(head, context.transport, context.peer, context.is_trusted_proxy)?;
+        let accepted = context.api.route(&request, context.now.unix_sec).and_then(|route| {
             let body = super::body(&route, length, is_chunked)?;
             Ok((route, body))
         });
-        let connection = connection(field("Connection"), is_http_1_0, context.is_closing);
-        let head_only = method == "HEAD";
+        let connection = super::connection(connection, is_http_1_0, context.is_closing);
+        let head_only = request.method == "HEAD";
         let (route, body) = match accepted {
             Ok(accepted) => accepted,
             // A body that is known to be on its way is passed over, and the connection is good for another request.
-            Err(reply) if !is_chunked && expects.is_none() && length <= Some(SKIPPED_BYTES_MAX) => {
+            Err(reply) if !is_chunked && !expects && length <= Some(SKIPPED_BYTES_MAX) => {
                 self.skipped = length.unwrap_or(0);
                 self.answer(reply, head_only, connection, context);
                 return Ok(());
@@ -460,7 +410,7 @@ impl Connection {
             }
             Body::Chunks => RequestBody::Chunks(Chunks::default()),
         };
-        if expects.is_some() && is_last && length != Some(0) && !is_http_1_0 {
+        if expects && is_last && length != Some(0) && !is_http_1_0 {
             self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         self.request = Some(Request { route, body, head_only, connection });
@@ -515,14 +465,6 @@ pub fn answer<'b>(pieces: impl IntoIterator<Item = &'b [u8]>, api: &Api) -> Vec<
     answers
 }
 
-/// The client's address: the other side's, or where that is a proxy the last one that it has added.
-fn client<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>, context: &Context<'_>) -> Option<IpAddr> {
-    let forwarded =
-        headers.filter(|(name, _)| context.is_trusted_proxy && name.eq_ignore_ascii_case("X-Forwarded-For"));
-    let last = forwarded.last().and_then(|(_, addresses)| addresses.rsplit(',').next());
-    last.and_then(|address| address.trim().parse().ok()).or(context.peer)
-}
-
 /// The reply to a request that there is no memory for now.
 fn busy() -> Reply {
     Reply::error(503, "too much is on its way here; try again later")
@@ -530,8 +472,6 @@ fn busy() -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::auth::{Authorizer, ReadAccess};
     use crate::ingest::Ingest;
@@ -587,16 +527,12 @@ mod tests {
 
         /// Sends bytes, and tells the statuses of the answers.
         fn statuses(&mut self, bytes: &[u8]) -> Vec<u16> {
-            let mut statuses = Vec::new();
-            let mut pause = self.send(bytes);
-            loop {
-                let output = self.take();
-                statuses.extend(output.split("HTTP/1.1 ").filter_map(|answer| answer.get(..3)?.parse::<u16>().ok()));
-                if pause != Pause::Output {
-                    return statuses;
-                }
+            let (mut pause, mut output) = (self.send(bytes), self.take());
+            while pause == Pause::Output {
                 pause = self.send(b"");
+                output += &self.take();
             }
+            output.split("HTTP/1.1 ").filter_map(|answer| answer.get(..3)?.parse().ok()).collect()
         }
 
         fn pass(&mut self, time: Duration) -> bool {
@@ -609,46 +545,11 @@ mod tests {
         }
     }
 
-    fn statuses(bytes: &[u8]) -> Vec<u16> {
-        Fixture::new(MEMORY_BYTES_MAX).statuses(bytes)
-    }
-
     const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
 
     /// A post with more header fields, its length among them.
     fn post(fields: &str, body: &str) -> Vec<u8> {
         format!("POST /api/perf/h/1465001814 HTTP/1.1\r\nHost: x\r\n{fields}\r\n{body}").into_bytes()
-    }
-
-    #[test]
-    fn what_the_specification_lets_a_client_send_is_answered() {
-        let ask = |line: &str, fields: &str| statuses(format!("{line}\r\n{fields}\r\n").as_bytes());
-        assert_eq!(ask("GET http://x/health HTTP/1.1", "Host: x\r\n"), [200]);
-        assert_eq!(ask("GET /health HTTP/1.0", ""), [200]);
-        assert_eq!(ask("GET /health HTTP/1.1", "Host:\r\n"), [200]);
-        assert_eq!(ask("GET /health HTTP/1.1", "Host: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"), [200]);
-        assert_eq!(ask("GET /health HTTP/1.1", ""), [400]);
-        assert_eq!(ask("GET /health HTTP/1.1", "Host: a\r\nHost: a\r\n"), [400]);
-        assert_eq!(ask("GET /health HTTP/1.0", "Host: a\r\nHost: a\r\n"), [400]);
-        let empty_line = [&post("Content-Length: 7\r\n", "{\"a\":1}"), &b"\r\n"[..], HEALTH].concat();
-        assert_eq!(statuses(&empty_line), [200, 200]);
-        let lines = "perf,host=h cpu=1\n";
-        let chunks = format!(
-            "POST /write HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n12\r\n{lines}\r\n0\r\nX: y\r\n\r\n"
-        );
-        assert_eq!(statuses(&[chunks.as_bytes(), HEALTH].concat()), [204, 200]);
-    }
-
-    #[test]
-    fn a_client_that_expects_it_is_told_to_go_on_once_its_head_is_accepted() {
-        let mut fixture = Fixture::new(MEMORY_BYTES_MAX);
-        let head = post("Content-Length: 7\r\nExpect: 100-continue\r\n", "");
-        assert_eq!(fixture.statuses(&head), [100]);
-        assert_eq!(fixture.statuses(b"{\"a\":1}"), [200]);
-        assert_eq!(fixture.statuses(&post("Content-Length: 7\r\nExpect: 100-continue\r\n", "{\"a\":1}")), [200]);
-        // Whether a refused client sends its body all the same is not known.
-        assert_eq!(fixture.statuses(&post("Content-Length: 9999999\r\nExpect: 100-continue\r\n", "")), [413]);
-        assert!(fixture.connection.is_closing());
     }
 
     #[test]
@@ -744,84 +645,5 @@ mod tests {
         let answers = fixture.take();
         assert!(answers.contains("Connection: close\r\n") && answers.matches("HTTP/1.1").count() == 1, "{answers}");
         assert!(fixture.connection.is_closing());
-    }
-
-    #[test]
-    fn buffers_are_borrowed_and_given_back() {
-        let (mut fixture, mut buffers) = (Fixture::new(MEMORY_BYTES_MAX), Buffers::default());
-        for _ in 0..2 {
-            fixture.connection.borrow(&mut buffers);
-            fixture.statuses(HEALTH);
-            fixture.connection.give_back(&mut buffers);
-            let Connection { input, output, .. } = &fixture.connection;
-            assert_eq!((input.capacity(), output.capacity()), (0, 0));
-            assert!(buffers.input.capacity() > 0 && buffers.output.capacity() > 0);
-        }
-    }
-
-    #[test]
-    fn a_trusted_proxy_names_the_client_and_nobody_else_does() {
-        let fixture = Fixture::new(MEMORY_BYTES_MAX);
-        let context = |is_trusted_proxy| Context {
-            api: &fixture.api,
-            budget: &fixture.budget,
-            transport: ClientTransport::Plain,
-            peer: "10.0.0.1".parse().ok(),
-            is_trusted_proxy,
-            now: fixture.now,
-            is_closing: false,
-            may_wait: true,
-        };
-        let headers = [("x-forwarded-for", "1.1.1.1"), ("X-Forwarded-For", "2.2.2.2, 3.3.3.3")];
-        let of = |is_trusted, headers: &[(&'static str, &'static str)]| {
-            client(headers.iter().copied(), &context(is_trusted)).unwrap().to_string()
-        };
-        assert_eq!((of(true, &headers), of(false, &headers)), ("3.3.3.3".into(), "10.0.0.1".into()));
-        assert_eq!(of(true, &[("X-Forwarded-For", "unknown")]), "10.0.0.1");
-        assert_eq!(of(true, &[]), "10.0.0.1");
-    }
-
-    /// Requests, good ones and others, of which some end the connection.
-    fn request() -> impl Strategy<Value = Vec<u8>> {
-        let chunks = |chunk: usize, count: usize| {
-            let line = "perf,host=h cpu=1\n".repeat(50);
-            let chunk = &line[..chunk];
-            let chunks = format!("{chunk_len:x}\r\n{chunk}\r\n", chunk_len = chunk.len()).repeat(count);
-            let head = "POST /write HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
-            format!("{head}{chunks}0\r\nX: y\r\n\r\n").into_bytes()
-        };
-        prop_oneof![
-            4 => Just(HEALTH.to_vec()),
-            4 => (1..40_000_usize).prop_map(|length| {
-                post(&format!("Content-Length: {length}\r\n"), &" ".repeat(length))
-            }),
-            4 => (1..900_usize, 0..40_usize).prop_map(move |(chunk, count)| chunks(chunk, count)),
-            2 => (0..40_000_usize).prop_map(|length| {
-                let head = format!("PUT /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
-                [head.as_bytes(), &vec![b'x'; length]].concat()
-            }),
-            2 => Just(b"\r\n\r\n".to_vec()),
-            1 => Just(b"HEAD /api/hosts HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
-            1 => Just(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_vec()),
-            1 => Just(b"GET /health HTTP/1.1\nHost: x\n\n".to_vec()),
-            1 => proptest::collection::vec(any::<u8>(), 0..200),
-        ]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        #[test]
-        fn requests_are_the_same_wherever_they_are_cut(
-            requests in proptest::collection::vec(request(), 1..12),
-            piece_bytes in prop_oneof![1..20_usize, 20..20_000_usize],
-        ) {
-            let sent = requests.concat();
-            let mut cut = Fixture::new(MEMORY_BYTES_MAX);
-            let mut answered = Vec::new();
-            for piece in sent.chunks(piece_bytes) {
-                answered.extend(cut.statuses(piece));
-            }
-            prop_assert_eq!(answered, statuses(&sent));
-        }
     }
 }

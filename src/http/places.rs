@@ -86,7 +86,9 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken();
         taken.all -= 1;
-        if let Entry::Occupied(mut of_address) = taken.by_address.entry(client(self.address)) {
+        if !self.is_trusted_proxy
+            && let Entry::Occupied(mut of_address) = taken.by_address.entry(client(self.address))
+        {
             *of_address.get_mut() -= 1;
             if *of_address.get() == 0 {
                 of_address.remove();

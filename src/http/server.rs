@@ -19,15 +19,14 @@ use super::stream::Stream;
 use super::tls::{Certificates, HttpsOptions};
 use super::worker::{Inbox, Parcel, Worker};
 use crate::api::Api;
-use crate::stats::Heartbeat;
 use crate::supervisor::spawn_supervised;
 
 /// Most loops: a post takes some microseconds, so that one loop keeps a core busy with 100,000 a second.
 const WORKERS_MAX: usize = 8;
-/// Most threads that wait for a store, and most that find long answers. Recording in a directory waits rarely, and the
-/// threads that do so share one journal.
+/// Most threads that wait for the store to record.
 const STORE_THREADS_MAX: usize = 192;
-const READ_THREADS_MAX: usize = 64;
+/// Most threads that find long answers. Each has one in memory before its length is known.
+const READ_THREADS_MAX: usize = 16;
 /// Longest time without a sign of life of a server that is well.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Pause after a connection could not be accepted, for want of descriptors perhaps.
@@ -62,8 +61,6 @@ pub(super) struct Shared {
     pub(super) budget: Arc<Budget>,
     pub(super) store_pool: Arc<Pool>,
     pub(super) read_pool: Arc<Pool>,
-    /// Of the loops, each of which records it.
-    pub(super) heartbeat: Heartbeat,
     places: Arc<Places>,
     inboxes: Vec<Arc<Inbox>>,
     /// Listeners that are open.
@@ -103,7 +100,6 @@ impl Server {
             budget: Budget::new(MEMORY_BYTES_MAX),
             store_pool: Pool::new("http-store", STORE_THREADS_MAX),
             read_pool: Pool::new("http-read", READ_THREADS_MAX),
-            heartbeat: Heartbeat::default(),
             places: Places::new(options.connections_max, options.connections_per_address_max, &options.trusted_proxies),
             inboxes: inboxes.collect::<io::Result<_>>()?,
             accepting: AtomicUsize::new(0),
@@ -165,10 +161,11 @@ impl Server {
         self.https
     }
 
-    /// Why the server is not well, if so: its loops stand still.
+    /// Why the server is not well, if so: one of its loops stands still.
     #[must_use]
     pub fn liveness_error(&self) -> Option<String> {
-        self.shared.heartbeat.liveness_error("the builtin HTTP server", SILENCE_MAX)
+        let mut heartbeats = self.shared.inboxes.iter().map(|inbox| &inbox.heartbeat);
+        heartbeats.find_map(|heartbeat| heartbeat.liveness_error("the builtin HTTP server", SILENCE_MAX))
     }
 
     /// Answers what was taken and accepts nothing new, for up to `within`, and tells whether all of it was answered.

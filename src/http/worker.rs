@@ -10,6 +10,7 @@ use super::client::{Client, Turn};
 use super::connection::{Buffers, Now};
 use super::readiness::{Event, Poller};
 use super::server::Shared;
+use crate::stats::Heartbeat;
 
 /// How often deadlines are looked at, and how often while the server closes.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
@@ -20,6 +21,7 @@ const CLOSING_IDLE_MAX: Duration = Duration::from_secs(1);
 /// What other threads give to a loop.
 pub(super) struct Inbox {
     pub(super) poller: Poller,
+    pub(super) heartbeat: Heartbeat,
     parcels: Mutex<Vec<Parcel>>,
 }
 
@@ -33,7 +35,7 @@ pub(super) enum Parcel {
 
 impl Inbox {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { poller: Poller::new()?, parcels: Mutex::default() })
+        Ok(Self { poller: Poller::new()?, heartbeat: Heartbeat::default(), parcels: Mutex::default() })
     }
 
     pub(super) fn put(&self, parcel: Parcel) {
@@ -83,8 +85,9 @@ impl Drop for Absent {
 enum Slot {
     Free,
     Here(Box<Client>),
-    /// With a thread that may wait; and whether its socket has become ready meanwhile.
+    /// With a thread that may wait; and whether its socket has become ready meanwhile, and readable.
     Away {
+        is_ready: bool,
         is_readable: bool,
     },
 }
@@ -116,7 +119,7 @@ impl Worker {
                 log::error!("The sockets of clients cannot be waited for: {error}");
                 return;
             }
-            self.shared.heartbeat.record();
+            self.inbox.heartbeat.record();
             let now = Now::of_clocks(&self.shared.api);
             for slot in std::mem::take(&mut self.again) {
                 self.turn(slot, now, false);
@@ -157,11 +160,11 @@ impl Worker {
                 }
             }
             Parcel::Back(slot, mut client, turn) => {
-                let is_readable = matches!(self.slots[slot], Slot::Away { is_readable: true });
-                client.is_readable |= is_readable;
+                let is_ready = matches!(self.slots[slot], Slot::Away { is_ready: true, .. });
+                client.is_readable |= matches!(self.slots[slot], Slot::Away { is_readable: true, .. });
                 self.slots[slot] = Slot::Here(client);
                 match turn {
-                    Turn::Wait if is_readable => self.turn(slot, now, true),
+                    Turn::Wait if is_ready => self.turn(slot, now, false),
                     turn => self.give(slot, turn),
                 }
             }
@@ -173,8 +176,9 @@ impl Worker {
     fn turn(&mut self, slot: usize, now: Now, is_readable: bool) {
         let turn = match &mut self.slots[slot] {
             Slot::Free => return,
-            Slot::Away { is_readable: may_be } => {
-                *may_be |= is_readable;
+            Slot::Away { is_ready, is_readable: was_readable } => {
+                *is_ready = true;
+                *was_readable |= is_readable;
                 return;
             }
             Slot::Here(client) => {
@@ -204,7 +208,7 @@ impl Worker {
 
     /// Has a client go on with a thread that may wait.
     fn hand_over(&mut self, slot: usize, turn: Turn) {
-        let away = Slot::Away { is_readable: false };
+        let away = Slot::Away { is_ready: false, is_readable: false };
         let Slot::Here(mut client) = std::mem::replace(&mut self.slots[slot], away) else { return };
         let mut absent = Absent { inbox: self.inbox.clone(), slot, result: None };
         let shared = self.shared.clone();

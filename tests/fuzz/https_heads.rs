@@ -13,7 +13,7 @@ pub(crate) fn run(sends: &[u8]) {
 }
 
 /// The statuses of answers that follow each other without a byte between.
-fn statuses(mut answers: &[u8]) -> Vec<u16> {
+pub(crate) fn statuses(mut answers: &[u8]) -> Vec<u16> {
     let mut statuses = Vec::new();
     while !answers.is_empty() {
         let mut headers = [httparse::EMPTY_HEADER; 16];

@@ -9,6 +9,7 @@ mod https_heads;
 mod json_bodies;
 mod lines;
 mod paths;
+mod requests;
 mod store_records;
 mod tokens;
 

@@ -140,31 +140,48 @@ fn tiny_http_survives_the_corpus() {
     assert!(receiver.process.stop(Signal::SIGTERM).0.success());
 }
 
-#[cfg(feature = "tls")]
-#[test]
-fn https_survives_the_corpus_and_keeps_nothing() {
-    let trust = crate::certificates::Trust::new();
-    let receiver = trust.open_receiver(&[]);
-    keep(&receiver.served);
-    let before = metrics(&receiver.served);
+/// Sends each entry of the corpus, and checks how it ends and what is left.
+#[cfg(feature = "builtin")]
+fn survives_the_corpus_and_keeps_nothing(receiver: &Served, send: impl Fn(&[u8]) -> u16) {
+    keep(receiver);
+    let before = metrics(receiver);
     let mut wrong = Vec::new();
     for entry in corpus::entries() {
-        let send = |_| {
-            let mut stream = receiver.connect();
-            let _ = stream.write_all(&entry.bytes);
-            stream.conn.send_close_notify();
-            let _ = stream.flush();
-            let _ = stream.sock.shutdown(Shutdown::Write);
-            first_status(stream)
-        };
-        let given: Vec<u16> = (0..times()).map(send).collect();
+        let given: Vec<u16> = (0..times()).map(|_| send(&entry.bytes)).collect();
         if given.iter().any(|status| !is_as_wanted(entry.end, *status)) {
             wrong.push((entry.name, counted(&given)));
         }
     }
     assert!(wrong.is_empty(), "{wrong:?}");
-    await_release(&receiver.served, &before);
-    assert_kept_alone(&receiver.served);
+    await_release(receiver, &before);
+    assert_kept_alone(receiver);
+}
+
+#[cfg(feature = "builtin")]
+#[test]
+fn the_builtin_server_survives_the_corpus_and_keeps_nothing() {
+    let receiver = Served::start(&["--http-server", "builtin"]);
+    survives_the_corpus_and_keeps_nothing(&receiver, |bytes| {
+        let mut stream = receiver.connect();
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(Shutdown::Write);
+        first_status(stream)
+    });
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn https_survives_the_corpus_and_keeps_nothing() {
+    let trust = crate::certificates::Trust::new();
+    let receiver = trust.open_receiver(&[]);
+    survives_the_corpus_and_keeps_nothing(&receiver.served, |bytes| {
+        let mut stream = receiver.connect();
+        let _ = stream.write_all(bytes);
+        stream.conn.send_close_notify();
+        let _ = stream.flush();
+        let _ = stream.sock.shutdown(Shutdown::Write);
+        first_status(stream)
+    });
 }
 
 /// What connections have sent when they are reset.

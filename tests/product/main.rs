@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod browsers;
+#[cfg(feature = "builtin")]
+mod builtin;
 #[cfg(feature = "tls")]
 mod certificates;
 mod checking;
