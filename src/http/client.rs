@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::connection::{Buffers, Connection, Context, Now, Pause};
 use super::places::Place;
+use super::readiness::Ready;
 use super::server::Shared;
 use super::stream::{Came, Stream};
 use crate::api::ClientTransport;
@@ -27,8 +28,8 @@ pub(super) struct Client {
     who: Who,
     #[cfg(feature = "tls")]
     is_handshaking: bool,
-    /// Whether the socket may have something to read.
-    pub(super) is_readable: bool,
+    /// What the socket may be ready for.
+    pub(super) ready: Ready,
     /// Whether the client sends nothing more, and whether it was told that this side does not.
     has_ended: bool,
     was_told_end: bool,
@@ -100,7 +101,7 @@ impl Client {
             stream,
             connection: Connection::new(now),
             who,
-            is_readable: true,
+            ready: Ready { is_readable: true, has_ended: false },
             has_ended: false,
             was_told_end: false,
         }
@@ -126,10 +127,10 @@ impl Client {
         if !self.flush(now)? {
             return Ok(Turn::Wait);
         }
-        if self.is_readable && self.connection.wants_input() {
+        if self.ready.is_readable && self.connection.wants_input() {
             match self.stream.read(self.connection.input())? {
-                Came::Bytes { may_have_more } => self.is_readable = may_have_more,
-                Came::End => (self.is_readable, self.has_ended) = (false, true),
+                Came::Bytes { may_have_more } => self.ready.is_readable = may_have_more || self.ready.has_ended,
+                Came::End => (self.ready.is_readable, self.has_ended) = (false, true),
             }
         }
         if !self.is_ready() {
@@ -158,7 +159,7 @@ impl Client {
     }
 
     fn wait(&self) -> Turn {
-        if self.is_readable { Turn::Again } else { Turn::Wait }
+        if self.ready.is_readable { Turn::Again } else { Turn::Wait }
     }
 
     /// Whether requests can be answered, which a handshake goes before.

@@ -10,8 +10,24 @@ pub(super) use linux::Poller;
 pub(super) enum Event {
     /// Another thread has called [`Poller::wake`].
     Woken,
-    /// A socket has become ready since it was last reported: to be read, or only to be written.
-    Ready { key: usize, is_readable: bool },
+    /// A socket has become ready since it was last reported.
+    Ready { key: usize, ready: Ready },
+}
+
+/// What a socket is ready for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Ready {
+    pub(super) is_readable: bool,
+    /// Whether the other side sends nothing more. That is reported once, so that a read has to go on until the end.
+    pub(super) has_ended: bool,
+}
+
+impl Ready {
+    /// Adds what was reported later.
+    pub(super) fn add(&mut self, later: Self) {
+        self.is_readable |= later.is_readable;
+        self.has_ended |= later.has_ended;
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -24,7 +40,7 @@ mod linux {
     use rustix::fd::{AsFd, OwnedFd};
     use rustix::io::Errno;
 
-    use super::Event;
+    use super::{Event, Ready};
 
     /// Sockets whose readiness is taken at a time.
     const EVENTS_MAX: usize = 256;
@@ -68,7 +84,13 @@ mod linux {
             events.extend(found.iter().map(|event| match (event.data.u64(), event.flags) {
                 (WAKER, _) => Event::Woken,
                 #[expect(clippy::cast_possible_truncation, reason = "a key was a usize before")]
-                (key, flags) => Event::Ready { key: key as usize, is_readable: flags != EventFlags::OUT },
+                (key, flags) => {
+                    let has_ended = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+                    Event::Ready {
+                        key: key as usize,
+                        ready: Ready { is_readable: flags != EventFlags::OUT, has_ended },
+                    }
+                }
             }));
             Ok(())
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::client::{Client, Turn};
 use super::connection::{Buffers, Now};
-use super::readiness::{Event, Poller};
+use super::readiness::{Event, Poller, Ready};
 use super::server::Shared;
 use crate::stats::Heartbeat;
 
@@ -85,11 +85,8 @@ impl Drop for Absent {
 enum Slot {
     Free,
     Here(Box<Client>),
-    /// With a thread that may wait; and whether its socket has become ready meanwhile, and readable.
-    Away {
-        is_ready: bool,
-        is_readable: bool,
-    },
+    /// With a thread that may wait; and what its socket has become ready for meanwhile.
+    Away(Option<Ready>),
 }
 
 /// One loop.
@@ -122,12 +119,12 @@ impl Worker {
             self.inbox.heartbeat.record();
             let now = Now::of_clocks(&self.shared.api);
             for slot in std::mem::take(&mut self.again) {
-                self.turn(slot, now, false);
+                self.turn(slot, now, Ready::default());
             }
             for event in events.drain(..) {
                 match event {
                     Event::Woken => self.inbox.take().into_iter().for_each(|parcel| self.unpack(parcel, now)),
-                    Event::Ready { key, is_readable } => self.turn(key, now, is_readable),
+                    Event::Ready { key, ready } => self.turn(key, now, ready),
                 }
             }
             if self.shared.is_closing() {
@@ -160,11 +157,11 @@ impl Worker {
                 }
             }
             Parcel::Back(slot, mut client, turn) => {
-                let is_ready = matches!(self.slots[slot], Slot::Away { is_ready: true, .. });
-                client.is_readable |= matches!(self.slots[slot], Slot::Away { is_readable: true, .. });
+                let missed = if let Slot::Away(missed) = self.slots[slot] { missed } else { None };
+                client.ready.add(missed.unwrap_or_default());
                 self.slots[slot] = Slot::Here(client);
                 match turn {
-                    Turn::Wait if is_ready => self.turn(slot, now, false),
+                    Turn::Wait if missed.is_some() => self.turn(slot, now, Ready::default()),
                     turn => self.give(slot, turn),
                 }
             }
@@ -173,16 +170,15 @@ impl Worker {
     }
 
     /// Gives a client a turn.
-    fn turn(&mut self, slot: usize, now: Now, is_readable: bool) {
+    fn turn(&mut self, slot: usize, now: Now, ready: Ready) {
         let turn = match &mut self.slots[slot] {
             Slot::Free => return,
-            Slot::Away { is_ready, is_readable: was_readable } => {
-                *is_ready = true;
-                *was_readable |= is_readable;
+            Slot::Away(missed) => {
+                missed.get_or_insert_default().add(ready);
                 return;
             }
             Slot::Here(client) => {
-                client.is_readable |= is_readable;
+                client.ready.add(ready);
                 let (shared, buffers) = (&self.shared, &mut self.buffers);
                 // A panic costs this connection alone.
                 catch_unwind(AssertUnwindSafe(|| client.proceed(shared, buffers, now, false))).unwrap_or(Turn::Close)
@@ -208,7 +204,7 @@ impl Worker {
 
     /// Has a client go on with a thread that may wait.
     fn hand_over(&mut self, slot: usize, turn: Turn) {
-        let away = Slot::Away { is_ready: false, is_readable: false };
+        let away = Slot::Away(None);
         let Slot::Here(mut client) = std::mem::replace(&mut self.slots[slot], away) else { return };
         let mut absent = Absent { inbox: self.inbox.clone(), slot, result: None };
         let shared = self.shared.clone();

@@ -30,7 +30,7 @@ fn curl_is_answered_by_each_version_it_offers() {
     let receiver = start(&[]);
     let (submit, list) = (receiver.url(&format!("/api/perf/curl/{}", now())), receiver.url("/api/hosts"));
     for version in ["--http1.0", "--http1.1", "--http2"] {
-        let write = ["-sS", "-m", "20", version, "-o", "/dev/null", "-w", "%{http_code} "];
+        let write = ["-sS", "-m", "20", version, "-o", "/dev/null", "-o", "/dev/null", "-w", "%{http_code} "];
         assert_eq!(
             printed("curl", &[&write[..], &["-d", "{\"cpu\":1}", &submit, &submit]].concat()),
             "200 200 ",
