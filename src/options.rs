@@ -212,6 +212,7 @@ impl Options {
             scope: scope.map_err(|why| format!("option --scope: {why}"))?,
             procfs: procfs.unwrap_or(default.procfs),
             rootfs: self.path("--rootfs")?.unwrap_or(default.rootfs),
+            disks: self.text_or_default("--disks")?.split(',').map(str::to_owned).collect(),
             textfile: self.path("--textfile")?,
         })
     }

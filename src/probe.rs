@@ -59,6 +59,8 @@ pub struct Options {
     pub procfs: PathBuf,
     /// Mount point of the root file system below which the paths of `disk` begin.
     pub rootfs: PathBuf,
+    /// Patterns of the paths of file systems that `disk` measures beside the root, with `*` and `?`.
+    pub disks: Vec<String>,
     /// Directory of textfiles: files of labels and values that other programs write.
     pub textfile: Option<PathBuf>,
 }
@@ -66,7 +68,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let (procfs, rootfs) = ("/proc".into(), "/".into());
-        Self { probes: Selection::default(), scope: Scope::Host, procfs, rootfs, textfile: None }
+        let disks = vec!["*".to_owned()];
+        Self { probes: Selection::default(), scope: Scope::Host, procfs, rootfs, disks, textfile: None }
     }
 }
 

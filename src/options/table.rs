@@ -180,6 +180,8 @@ lizm receiver --no-plain --tls-port 8443 --tls-cert receiver.pem --tls-key recei
             option("--json", "", Flag, "", "with --once: print it as JSON"),
             option("--probes", "LIST", Text, "default",
                 "what to measure: probes of the list below, separated by commas; default stands for those with *"),
+            option("--disks", "GLOBS", Text, "*",
+                "the file systems that disk measures beside the root: paths separated by commas, with * and ?"),
             option("--scope", "WHOSE", Text, "host",
                 "host; or cgroup: cpu and mem are what the monitor's cgroup uses of its limits"),
             option("--textfile", "DIR", Directory, "", "publish the numbers in DIR/*.txt too, a label and a value a line"),

@@ -24,6 +24,8 @@ pub(super) struct Usage {
     /// Used space in percent of what users other than root may have. Above 100 where root has used what is reserved
     /// for it.
     pub(super) used_percent: f64,
+    /// Space that users other than root may still write.
+    pub(super) free_bytes: u64,
     /// Inodes in use in percent; `None` where their number is not fixed.
     pub(super) inodes_percent: Option<f64>,
 }
@@ -104,23 +106,31 @@ fn cannot_hang(_path: &Path) -> bool {
 }
 
 /// Usage of the file system that holds `path` below `rootfs`.
-fn usage(rootfs: &Path, path: &Path) -> Result<Usage, String> {
+pub(super) fn usage(rootfs: &Path, path: &Path) -> Result<Usage, String> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => "there is no such path".to_owned(),
         _ => format!("cannot read the file system: {error}"),
     };
     let path = if rootfs == Path::new("/") { path.to_owned() } else { resolve(rootfs, path).map_err(failed)? };
     let about = statvfs(&path).map_err(|error| failed(error.into()))?;
-    let [blocks, free, available, inodes, free_inodes] =
-        [about.blocks(), about.blocks_free(), about.blocks_available(), about.files(), about.files_free()]
-            // They have 32 bits on macOS.
-            .map(|count| -> u64 {
-                #[allow(clippy::useless_conversion, reason = "their type differs between systems")]
-                count.into()
-            });
+    let [blocks, free, available, inodes, free_inodes, fragment_bytes] = [
+        about.blocks(),
+        about.blocks_free(),
+        about.blocks_available(),
+        about.files(),
+        about.files_free(),
+        about.fragment_size(),
+    ]
+    // They have 32 bits on macOS.
+    .map(|count| -> u64 {
+        #[allow(clippy::useless_conversion, reason = "their type differs between systems")]
+        count.into()
+    });
     let used_percent = used_percent(blocks, free, available).ok_or("the file system has no size")?;
     let inodes_percent = inodes.checked_sub(free_inodes).and_then(|used| percent(used, inodes));
-    Ok(Usage { used_percent, inodes_percent })
+    let available = u64::try_from(available.cast_signed()).unwrap_or(0);
+    let free_bytes = available.saturating_mul(fragment_bytes);
+    Ok(Usage { used_percent, free_bytes, inodes_percent })
 }
 
 /// Used blocks in percent of those that users other than root may have, as `df` computes it.

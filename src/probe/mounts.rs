@@ -11,6 +11,8 @@ pub(super) struct Mount {
     pub(super) root: PathBuf,
     pub(super) point: PathBuf,
     pub(super) kind: String,
+    /// The block device, or the server and its path.
+    pub(super) source: String,
     /// Options of the file system, whichever mount shows it: `ro` if it is read-only; of cgroups the controllers.
     pub(super) options: String,
 }
@@ -32,7 +34,8 @@ pub(super) fn parse_mounts(mountinfo: &str) -> Vec<Mount> {
             root: unescape(head.next()?).into(),
             point: unescape(head.next()?).into(),
             kind: tail.next()?.to_owned(),
-            options: tail.nth(1)?.to_owned(),
+            source: unescape(tail.next()?),
+            options: tail.next()?.to_owned(),
         })
     };
     mountinfo.lines().filter_map(parse).collect()
@@ -71,6 +74,7 @@ mod tests {
             root: "/mnt1".into(),
             point: "/mnt 2".into(),
             kind: "ext3".to_owned(),
+            source: "/dev/root".to_owned(),
             options: "rw,errors=continue".to_owned(),
         };
         assert_eq!(mounts, [expected]);

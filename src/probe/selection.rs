@@ -166,6 +166,6 @@ mod tests {
     #[test]
     fn labels_of_probes_are_known() {
         assert!(["cpu", "disk:/var", "net-in:eth0", "load1"].iter().all(|label| is_of_a_probe(label)));
-        assert!(["temperature", "cpus", "my:cpu", "disk-free"].iter().all(|label| !is_of_a_probe(label)));
+        assert!(["temperature", "cpus", "my:cpu", "disk-used"].iter().all(|label| !is_of_a_probe(label)));
     }
 }

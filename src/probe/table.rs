@@ -76,7 +76,7 @@ pub fn help() -> String {
         let mut source = format!(" ({})", about.source);
         for Label { name, unit, what } in about.labels {
             let (forms, source) = (std::mem::take(&mut forms), std::mem::take(&mut source));
-            let _ = writeln!(help, "  {forms:20} {name:17} {unit:3} {what}{source}");
+            let _ = writeln!(help, "  {forms:21} {name:17} {unit:3} {what}{source}");
         }
     }
     help

@@ -95,7 +95,7 @@ impl Shell {
         for lines in block.lines.chunk_by(|one, next| !is_daemon(one) && !is_daemon(next)) {
             match lines {
                 [line] if line.starts_with("lizm receiver") => self.receiver(line),
-                [line] if line.starts_with("lizm monitor") => self.monitor(line),
+                [line] if line.starts_with("lizm monitor") && is_daemon(line) => self.monitor(line),
                 lines => printed += &self.script(lines),
             }
         }
@@ -104,7 +104,7 @@ impl Shell {
 }
 
 fn is_daemon(line: &str) -> bool {
-    line.starts_with("lizm receiver") || line.starts_with("lizm monitor")
+    line.starts_with("lizm receiver") || line.starts_with("lizm monitor") && !line.contains(" --once")
 }
 
 #[test]

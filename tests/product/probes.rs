@@ -184,7 +184,8 @@ fn the_monitor_publishes_the_probes_of_its_options() {
     }
     await_some("all labels", || {
         let labels = receiver.get("/api/hosts").1["hosts"][0]["labels"].take();
-        (labels == serde_json::json!(["disk:/", "load-per-core", "load1", "mem", "temperature"])).then_some(())
+        (labels == serde_json::json!(["disk-free:/", "disk:/", "load-per-core", "load1", "mem", "temperature"]))
+            .then_some(())
     });
     let temperature = receiver.averages("h").remove("summary:by-hour:temperature").unwrap();
     assert_eq!(temperature[0]["avg"], 21.5);
@@ -298,7 +299,7 @@ fn file_systems_and_textfiles_that_hang_hold_up_nothing() {
     assert!(reading.problems[1].ends_with("file \"a.txt\" does not answer"), "{reading:?}");
     drop((disk, file));
     let reading = await_some("both to answer", || Some(read()).filter(|reading| reading.problems.is_empty()));
-    assert_eq!((reading.values.len(), value(&reading, "queue")), (4, 7.0), "{reading:?}");
+    assert_eq!((reading.values.len(), value(&reading, "queue")), (5, 7.0), "{reading:?}");
 }
 
 #[test]
