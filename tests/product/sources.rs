@@ -176,7 +176,7 @@ fn readers_need_the_password_and_sources_do_not() {
     let (good, bad) =
         ("Authorization: Basic bWU6b3Blbjogc2VzYW1l\r\n", "Authorization: Basic bWU6b3BlbjogYmFybGV5\r\n");
     for path in ["/api/hosts", "/api/perf/jarvis", "/", "/ping", "/%68ealth", "/health/", "//health"] {
-        for (headers, refused) in [("", true), (bad, true), (good, false)] {
+        for (headers, refused) in [("", true), (good, false)] {
             for answer in [
                 receiver.raw(&request("GET", path, headers, "")),
                 receiver.served.raw(&request("GET", path, headers, "")),
@@ -187,6 +187,9 @@ fn readers_need_the_password_and_sources_do_not() {
             }
         }
     }
+    // An address has a few guesses, and these are fewer.
+    assert_eq!(receiver.raw(&request("GET", "/api/hosts", bad, "")).status, 401);
+    assert_eq!(receiver.served.raw(&request("GET", "/", bad, "")).status, 401);
     assert_eq!(receiver.raw(&request("GET", "/health", "", "")).status, 200);
     let (ca, url) = (trust.text("ca.pem"), receiver.url());
     for (arguments, code) in [
@@ -276,7 +279,7 @@ fn the_certificate_of_https_is_replaced_under_new_connections() {
                 drop(client.connect(address).unwrap());
             }
         });
-        receiver.served.process.line_with("said before stays in force");
+        receiver.served.process.line_with("stays in force");
         is_logged.store(true, Ordering::SeqCst);
     });
     assert!(client.connect(receiver.https).is_ok());
@@ -319,7 +322,10 @@ fn a_start_says_what_is_open_and_what_is_wrong() {
         let receiver = Process::start(lizm(&[&["receiver", "--port", "0"], arguments].concat()));
         receiver.line_with("INFO: Store is memory");
         let (_, lines) = receiver.stop(Signal::SIGTERM);
-        lines.iter().filter(|line| line.contains("may submit and delete")).count()
+        lines
+            .iter()
+            .filter(|line| line.contains("Anyone who reaches this receiver may submit, read and delete"))
+            .count()
     };
     assert_eq!(start(&[]), 1);
     assert_eq!(start(&["--bind", "127.0.0.1"]), 0);
