@@ -53,11 +53,12 @@ kills: tools
 	LIZM_TEST_KILLS=200 LIZM_TEST_STOPPED_SEC=30 cargo test --release --test product -- --include-ignored --nocapture \
 	  durable::killed shared::two_services shared::a_redis_that_stands_still
 
-# Sends each entry of the hostile corpus 1,000 times to the static binary, and floods it with 2,000,000 names.
+# Sends each entry of the hostile corpus 1,000 times to the static binary, and floods it with 2,000,000 names;
+# sends 100,000 generated requests to both HTTP servers.
 hostile: static
 	LIZM_TEST_BINARY=$(CURDIR)/$(STATIC) LIZM_TEST_HOSTILE=1000 LIZM_TEST_FLOOD=1000000 \
-	LIZM_TEST_CONNECTIONS=5000 LIZM_TEST_HOLD_SEC=600 \
-	  cargo test --release --test product -- --nocapture hostile::
+	LIZM_TEST_CONNECTIONS=5000 LIZM_TEST_HOLD_SEC=600 LIZM_TEST_GENERATED=100000 \
+	  cargo test --release --test product -- --nocapture hostile:: differential::
 
 # Runs the fuzzer, which needs a nightly and cargo-fuzz (cargo install cargo-fuzz). What it adds to the corpus stays in
 # target/fuzz; of it, what is short and reaches a line that nothing else does is worth to be committed.

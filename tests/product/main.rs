@@ -15,6 +15,8 @@ mod checking;
 #[cfg(feature = "disk")]
 mod clocks;
 mod command_line;
+#[cfg(all(feature = "builtin", target_os = "linux"))]
+mod differential;
 #[cfg(all(feature = "disk", feature = "tls"))]
 mod docs;
 #[cfg(feature = "disk")]
@@ -22,6 +24,7 @@ mod durable;
 mod harness;
 #[cfg(target_os = "linux")]
 mod hostile;
+mod http;
 #[cfg(feature = "tls")]
 mod https;
 mod lines;
