@@ -190,7 +190,7 @@ impl Trial<'_> {
             let kept = series.iter().find(|(known, _)| known == label);
             let sums = kept.map(|(_, series)| sums(series.clone())).unwrap_or_default();
             for window in &WINDOWS {
-                // A clock that was ahead has let go of what was old to it.
+                // While the clock was ahead, what looked old was removed.
                 let sure = oldest(window, self.latest_now);
                 let mut expected: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
                 for (epoch, values) in

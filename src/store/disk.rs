@@ -245,7 +245,7 @@ impl DiskStore {
 impl Drop for DiskStore {
     fn drop(&mut self) {
         self.queue.close();
-        // A disk that stalls is not waited for. What it was given may be lost, which nobody was told is stored.
+        // A disk that stalls is not waited for. No request that it holds up was answered 200.
         if self.unavailable().is_none()
             && let Some(thread) = self.thread.take()
         {

@@ -120,7 +120,7 @@ mod shared {
         assert!(put(&b, &sample("h", NOW, &["cpu"]), key("s", 1), NOW).duplicate);
         assert_eq!(put(&b, &sample("h", NOW, &["cpu"]), key("s", 2), NOW), stored(1));
         assert_eq!(answer(&a, "h", NOW), answer(&b, "h", NOW));
-        // The cap is approximate: what others have added is known with the next sweep.
+        // The limit is approximate: series that others have added are counted by the next sweep.
         b.sweep(NOW);
         assert_eq!((a.series_count(), b.series_count()), (2, 2));
         assert!(b.remove("h", NOW).unwrap() && !a.remove("h", NOW).unwrap());
@@ -277,7 +277,7 @@ fn states_follow_the_learned_interval(open: Open<'_>) {
         assert_eq!(status(&store, host, NOW).unwrap().interval_sec, Some(interval));
         assert_eq!(status(&store, host, NOW).unwrap().last_epoch, NOW + 4 * interval);
     }
-    // After a clock that was hours ahead was set back, the host is heard anew.
+    // After a clock that was hours ahead was set back, the interval is learned again.
     assert_eq!(put(&store, &sample("second", NOW + 7200, &["cpu"]), None, NOW + 7200), stored(1));
     assert_eq!(put(&store, &sample("second", NOW + 10, &["cpu"]), None, NOW + 10), stored(1));
     assert_eq!((state("second", NOW + 10), state("second", NOW + 71)), (HostState::Up, HostState::Down));
