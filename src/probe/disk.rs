@@ -128,7 +128,7 @@ impl Others {
         }
     }
 
-    /// Takes up the file systems that are mounted now, and lets go of those that are not.
+    /// Adds the file systems that are mounted now, and removes those that are not.
     fn list(&mut self, tick: &mut Tick<'_>) {
         // Without mountinfo, as in sandboxes, there is the root alone.
         let Ok(text) = tick.files.text(self.mountinfo) else { return };
@@ -187,13 +187,20 @@ fn paths(mounts: &[Mount], globs: &[String]) -> Vec<String> {
 
 /// Whether a path is like a pattern, in which `*` stands for any characters and `?` for one.
 fn is_like(pattern: &str, path: &str) -> bool {
-    let mut rest = path.chars();
-    match (pattern.chars().next(), rest.next()) {
-        (None, next) => next.is_none(),
-        (Some('*'), next) => is_like(&pattern[1..], path) || next.is_some() && is_like(pattern, rest.as_str()),
-        (Some('?'), Some(_)) => is_like(&pattern[1..], rest.as_str()),
-        (Some(wanted), next) => next == Some(wanted) && is_like(&pattern[wanted.len_utf8()..], rest.as_str()),
+    let wanted: Vec<char> = pattern.chars().collect();
+    // For each beginning of the pattern, by its length, whether it is like the path so far.
+    let mut ends: Vec<bool> = (0..=wanted.len()).map(|n| wanted[..n].iter().all(|c| *c == '*')).collect();
+    for c in path.chars() {
+        let before = ends.clone();
+        ends.fill(false);
+        for (n, wanted) in wanted.iter().enumerate() {
+            match wanted {
+                '*' => ends[n + 1] = ends[n] || before[n] || before[n + 1],
+                wanted => ends[n + 1] = before[n] && (*wanted == '?' || *wanted == c),
+            }
+        }
     }
+    ends[wanted.len()]
 }
 
 #[cfg(test)]
@@ -238,6 +245,8 @@ mod tests {
             ("/?", "/", false),
             ("", "", true),
             ("*", "/ä", true),
+            ("**a*b*", "/xaxxb", true),
+            ("*a*b", "/xaxxbc", false),
             ("/?", "/ä", true),
             ("/ä", "/a", false),
         ] {
