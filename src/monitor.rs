@@ -31,7 +31,7 @@ use crate::supervisor::spawn_supervised;
 use crate::url::Url;
 pub use destination::{Destination, token_url};
 use publisher::Publisher;
-use retry_queue::{QueuedSample, RetryQueue};
+use retry_queue::RetryQueue;
 use spool::SpoolDir;
 use token::TokenSources;
 
@@ -81,6 +81,14 @@ pub struct Credentials {
     pub token_from: Option<Url>,
     /// A token for all destinations.
     pub token_file: Option<PathBuf>,
+}
+
+/// A sample on its way, the same for every destination.
+#[derive(Debug, PartialEq)]
+struct QueuedSample {
+    sample: Sample<'static>,
+    /// The idempotency key: it keeps a retry from counting twice.
+    key: String,
 }
 
 /// A monitor that runs until it is stopped.

@@ -100,6 +100,53 @@ pub struct Reading {
     pub left_out: Vec<String>,
 }
 
+/// One probe: what it is called, and what it measures.
+struct About {
+    /// Its name in `--probes`.
+    name: &'static str,
+    /// What may follow a colon behind the name, as the help calls it: `PATH`, `DEVICE`.
+    target: Option<&'static str>,
+    /// Its labels; where a target was selected, each is followed by a colon and the target.
+    labels: &'static [Label],
+    /// Where its values come from.
+    source: &'static str,
+    /// Whether it runs where `--probes` does not say otherwise.
+    is_default: bool,
+    /// Makes the probe.
+    new: fn(Setup<'_>) -> std::io::Result<Box<dyn Probe>>,
+}
+
+/// One label of a probe.
+struct Label {
+    name: &'static str,
+    /// The unit of its values; empty for numbers.
+    unit: &'static str,
+    /// What it is, for people.
+    what: &'static str,
+}
+
+impl About {
+    /// The forms of its name in `--probes`: `disk, disk:PATH`.
+    fn forms(&self) -> String {
+        self.target.map_or(self.name.to_owned(), |target| format!("{0}, {0}:{target}", self.name))
+    }
+}
+
+/// Memory or swap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Memory {
+    /// All of it.
+    total_bytes: u64,
+    /// What new work could have: of memory, without swapping.
+    available_bytes: u64,
+}
+
+impl Memory {
+    fn used_percent(&self) -> Option<f64> {
+        percent(self.total_bytes.saturating_sub(self.available_bytes), self.total_bytes)
+    }
+}
+
 /// A probe of the selection, with all of the paths or devices that it was selected for.
 trait Probe: Send {
     /// Starts the calls on other threads whose answers [`Self::read`] takes.

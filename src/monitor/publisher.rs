@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::destination::Destination;
 use super::http::{self, NotKept, Outcome, SharedAgent};
-use super::retry_queue::{QueuedSample, RetryQueue};
+use super::retry_queue::RetryQueue;
 use super::token::TokenSource;
-use super::{random, udp};
+use super::{QueuedSample, random, udp};
 use crate::auth::TOKEN_LINE;
 use crate::clock::unix_now_sec;
 use crate::sample::line::{Precision, encode_line};

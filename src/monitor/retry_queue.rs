@@ -4,21 +4,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::QueuedSample;
 use super::spool::Spool;
-use crate::sample::Sample;
 
 /// How often the log says that samples were dropped, or that a spool cannot be written.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 /// Wait before a spool is written again that could not be written.
 const SPOOL_RETRY: Duration = Duration::from_secs(1);
-
-/// A sample on its way, the same for every destination.
-#[derive(Debug, PartialEq)]
-pub(super) struct QueuedSample {
-    pub(super) sample: Sample<'static>,
-    /// The idempotency key: it keeps a retry from counting twice.
-    pub(super) key: String,
-}
 
 /// The samples that wait for one destination, the oldest first. The sampling thread pushes, the publisher takes from the
 /// front, and a third thread keeps the spool like the queue.

@@ -14,8 +14,7 @@ use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 
-use super::random;
-use super::retry_queue::QueuedSample;
+use super::{QueuedSample, random};
 use crate::sample::{BODY_BYTES_MAX, Sample, check_host, decode_values, encode_values, parse_epoch, parse_key};
 use crate::url::{decode, encode};
 

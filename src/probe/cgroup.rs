@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::mem::Memory;
+use super::Memory;
 use super::mounts::{Mount, parse_mounts};
 use super::proc_file::ProcFiles;
 

@@ -1,8 +1,7 @@
 //! `cores`: busy time of each processor in percent, by the lines of `/proc/stat`.
 
 use super::cpu::CpuTimes;
-use super::table::{About, Label};
-use super::{Probe, Tick};
+use super::{About, Label, Probe, Tick};
 
 pub(super) const ABOUT: About = About {
     name: "cores",

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use super::cgroup::{Cgroup, CpuUsage};
 use super::proc_file::ProcFiles;
-use super::table::{About, Label};
-use super::{Probe, Scope, Tick, one_decimal, percent};
+use super::{About, Label, Probe, Scope, Tick, one_decimal, percent};
 
 pub(super) const ABOUT: About = About {
     name: "cpu",

@@ -2,8 +2,7 @@
 //! first line of `/proc/stat`.
 
 use super::cpu::{CpuSpent, CpuTimes};
-use super::table::{About, Label};
-use super::{Probe, Tick, percent};
+use super::{About, Label, Probe, Tick, percent};
 
 pub(super) const ABOUT: About = About {
     name: "cpu-parts",

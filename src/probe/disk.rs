@@ -11,8 +11,7 @@ use std::time::Duration;
 use super::background::BackgroundCall;
 use super::filesystem::{Usage, usage};
 use super::mounts::{Mount, parse_mounts};
-use super::table::{About, Label};
-use super::{Probe, Tick};
+use super::{About, Label, Probe, Tick};
 use crate::sample::check_label;
 
 pub(super) const ABOUT: About = About {

@@ -1,8 +1,7 @@
 //! `inodes`: inodes in use of the root file system in percent, or of the file system that holds a path. By
 //! `statvfs(3)`. File systems without a fixed number of inodes, as btrfs and vfat, have no value.
 
-use super::table::{About, Label};
-use super::{Probe, Tick};
+use super::{About, Label, Probe, Tick};
 
 pub(super) const ABOUT: About = About {
     name: "inodes",

@@ -8,9 +8,8 @@ use std::path::Path;
 
 use smol_str::SmolStr;
 
-use super::table::{About, Label};
 use super::traffic::{Lines, Meter, Traffic};
-use super::{Probe, Tick};
+use super::{About, Label, Probe, Tick};
 
 pub(super) const ABOUT: About = About {
     name: "io",

@@ -1,8 +1,7 @@
 //! `load`: the load average of one minute, by `/proc/loadavg`, and the same over the processors that are online, which
 //! `/proc/stat` has a line of each of.
 
-use super::table::{About, Label};
-use super::{Probe, Tick};
+use super::{About, Label, Probe, Tick};
 
 pub(super) const ABOUT: About = About {
     name: "load",

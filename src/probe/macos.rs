@@ -2,8 +2,8 @@
 //! `sysctl` of macOS has no counters of processor time. The parsers are plain functions, tested on every system
 //! against output in the form that Apple's manual pages show; the commands themselves have not been run on a Mac.
 
+use super::Memory;
 use super::cpu::CpuTimes;
-use super::mem::Memory;
 
 /// Reads `vm_stat`: available is free and inactive, as psutil has it, and so lizmon had it.
 fn parse_available_bytes(vm_stat: &str) -> Option<u64> {

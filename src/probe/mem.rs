@@ -5,8 +5,7 @@ use std::borrow::Cow;
 
 use super::cgroup::Cgroup;
 use super::proc_file::ProcFiles;
-use super::table::{About, Label};
-use super::{Probe, Scope, Tick, percent};
+use super::{About, Label, Memory, Probe, Scope, Tick};
 
 pub(super) const ABOUT: About = About {
     name: "mem",
@@ -19,21 +18,6 @@ pub(super) const ABOUT: About = About {
         Ok(Box::new(Mem { cgroup: is_of_cgroup.then(|| Cgroup::find(&setup.options.procfs)) }))
     },
 };
-
-/// Memory or swap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Memory {
-    /// All of it.
-    pub(super) total_bytes: u64,
-    /// What new work could have: of memory, without swapping.
-    pub(super) available_bytes: u64,
-}
-
-impl Memory {
-    pub(super) fn used_percent(&self) -> Option<f64> {
-        percent(self.total_bytes.saturating_sub(self.available_bytes), self.total_bytes)
-    }
-}
 
 struct Mem {
     /// The cgroup to measure, instead of the machine.

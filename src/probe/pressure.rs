@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use super::table::{About, Label};
-use super::{Probe, Tick, one_decimal};
+use super::{About, Label, Probe, Tick, one_decimal};
 
 pub(super) const ABOUT: About = About {
     name: "pressure",

@@ -8,8 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::mounts::{Mount, parse_mounts};
-use super::table::{About, Label};
-use super::{Probe, Tick};
+use super::{About, Label, Probe, Tick};
 
 pub(super) const ABOUT: About = About {
     name: "readonly",

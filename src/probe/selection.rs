@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
-use super::table::{About, PROBES};
+use super::About;
+use super::table::PROBES;
 use crate::sample::check_label;
 
 /// Most probes of one monitor, each path and device of one counted: their values must fit a sample.

@@ -1,9 +1,8 @@
 //! `swap`: swap that is used, in percent, by `/proc/meminfo`. A machine without swap has no value.
 
-use super::mem::{Meminfo, Memory};
+use super::mem::Meminfo;
 use super::proc_file::ProcFiles;
-use super::table::{About, Label};
-use super::{Probe, Tick};
+use super::{About, Label, Memory, Probe, Tick};
 
 pub(super) const ABOUT: About = About {
     name: "swap",

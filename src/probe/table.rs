@@ -1,36 +1,10 @@
 //! The table of the probes. `--probes` selects from it, and the help and `docs/probes.md` show it.
 
 use std::fmt::Write;
-use std::io;
 
-use super::{Probe, Setup, cpu, disk, load, mem};
+use super::{About, Label, cpu, disk, load, mem};
 #[cfg(target_os = "linux")]
 use super::{cores, cpu_parts, inodes, io as disk_io, net, pressure, processes, readonly, swap, temp, uptime};
-
-/// One probe: what it is called, and what it measures.
-pub(super) struct About {
-    /// Its name in `--probes`.
-    pub(super) name: &'static str,
-    /// What may follow a colon behind the name, as the help calls it: `PATH`, `DEVICE`.
-    pub(super) target: Option<&'static str>,
-    /// Its labels; where a target was selected, each is followed by a colon and the target.
-    pub(super) labels: &'static [Label],
-    /// Where its values come from.
-    pub(super) source: &'static str,
-    /// Whether it runs where `--probes` does not say otherwise.
-    pub(super) is_default: bool,
-    /// Makes the probe.
-    pub(super) new: fn(Setup<'_>) -> io::Result<Box<dyn Probe>>,
-}
-
-/// One label of a probe.
-pub(super) struct Label {
-    pub(super) name: &'static str,
-    /// The unit of its values; empty for numbers.
-    pub(super) unit: &'static str,
-    /// What it is, for people.
-    pub(super) what: &'static str,
-}
 
 /// All probes, in the order of their values in a sample.
 #[cfg(target_os = "linux")]
@@ -58,13 +32,6 @@ pub(super) const PROBES: &[About] = &[
     About { new: super::macos::load, ..load::ABOUT },
     disk::ABOUT,
 ];
-
-impl About {
-    /// The forms of its name in `--probes`: `disk, disk:PATH`.
-    fn forms(&self) -> String {
-        self.target.map_or(self.name.to_owned(), |target| format!("{0}, {0}:{target}", self.name))
-    }
-}
 
 /// The table as lines of a help text: forms of the name, with an asterisk where it runs by default, then a label a
 /// line with its unit, and the source of them all.

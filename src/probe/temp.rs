@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::background::BackgroundCall;
-use super::table::{About, Label};
-use super::{Probe, Tick, one_decimal};
+use super::{About, Label, Probe, Tick, one_decimal};
 use crate::sample::check_label;
 
 pub(super) const ABOUT: About = About {

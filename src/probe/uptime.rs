@@ -1,7 +1,6 @@
 //! `uptime`: whole seconds since the system started, by `/proc/uptime`.
 
-use super::table::{About, Label};
-use super::{Probe, Tick};
+use super::{About, Label, Probe, Tick};
 
 pub(super) const ABOUT: About = About {
     name: "uptime",
