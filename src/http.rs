@@ -13,13 +13,15 @@ mod connection;
 #[cfg(feature = "builtin")]
 mod head;
 #[cfg(feature = "builtin")]
-mod places;
+mod limits;
 #[cfg(feature = "builtin")]
 mod pool;
 #[cfg(feature = "builtin")]
 mod readiness;
 #[cfg(feature = "builtin")]
 mod server;
+#[cfg(feature = "builtin")]
+mod shared;
 #[cfg(feature = "builtin")]
 mod stream;
 #[cfg(feature = "tls")]

@@ -113,7 +113,7 @@ fn circle(mut imports: BTreeMap<Module, BTreeSet<Module>>) -> BTreeMap<Module, B
         }
         for leaf in leaves {
             imports.remove(&leaf);
-            imports.values_mut().for_each(|others| drop(others.remove(&leaf)));
+            imports.values_mut().for_each(|others| others.retain(|other| *other != leaf));
         }
     }
 }

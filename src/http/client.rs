@@ -6,9 +6,9 @@ use std::time::Duration;
 use std::time::Instant;
 
 use super::connection::{Buffers, Connection, Context, Now, Pause};
-use super::places::Place;
+use super::limits::ConnectionGuard;
 use super::readiness::Ready;
-use super::server::Shared;
+use super::shared::Shared;
 use super::stream::{Came, Stream};
 use crate::api::ClientTransport;
 #[cfg(feature = "tls")]
@@ -37,7 +37,7 @@ pub(super) struct Client {
 
 /// Who a client is.
 struct Who {
-    place: Place,
+    guard: ConnectionGuard,
     #[cfg(feature = "tls")]
     accepted: Instant,
     #[cfg(feature = "tls")]
@@ -60,8 +60,8 @@ impl Who {
             api: &shared.api,
             budget: &shared.budget,
             transport,
-            peer: Some(self.place.address()),
-            is_trusted_proxy: self.place.is_trusted_proxy(),
+            peer: Some(self.guard.address()),
+            is_trusted_proxy: self.guard.is_trusted_proxy(),
             now,
             is_closing: must_verify_again || shared.is_closing(),
             may_wait,
@@ -85,9 +85,9 @@ pub(super) enum Turn {
 }
 
 impl Client {
-    pub(super) fn new(stream: Stream, place: Place, now: Instant) -> Self {
+    pub(super) fn new(stream: Stream, guard: ConnectionGuard, now: Instant) -> Self {
         let who = Who {
-            place,
+            guard,
             #[cfg(feature = "tls")]
             accepted: now,
             #[cfg(feature = "tls")]

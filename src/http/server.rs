@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use super::budget::Budget;
 use super::client::Client;
 use super::connection::MEMORY_BYTES_MAX;
+use super::limits::ConnectionLimits;
 use super::listen;
-use super::places::Places;
 use super::pool::Pool;
 use super::readiness::Poller;
+use super::shared::Shared;
 use super::stream::Stream;
 #[cfg(feature = "tls")]
 use super::tls::{Certificates, HttpsOptions};
@@ -55,22 +56,11 @@ impl Default for Options {
     }
 }
 
-/// What all threads of the server share.
-pub(super) struct Shared {
-    pub(super) api: Arc<Api>,
-    pub(super) budget: Arc<Budget>,
-    pub(super) store_pool: Arc<Pool>,
-    pub(super) read_pool: Arc<Pool>,
-    places: Arc<Places>,
-    inboxes: Vec<Arc<Inbox>>,
-    /// Listeners that are open.
-    accepting: AtomicUsize,
-    closing: AtomicBool,
-}
-
 /// A running server. Dropping it leaves it running: [`Server::close`] it.
 pub struct Server {
     shared: Arc<Shared>,
+    limits: Arc<ConnectionLimits>,
+    inboxes: Arc<[Arc<Inbox>]>,
     plain: Option<SocketAddr>,
     https: Option<SocketAddr>,
     /// What the threads that accept connections wait with.
@@ -95,22 +85,26 @@ impl Server {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         // The other half of the cores is for the store, for long answers, and for what else runs here.
         let inboxes = (0..(cores / 2).clamp(1, WORKERS_MAX)).map(|_| Inbox::new().map(Arc::new));
+        let inboxes = inboxes.collect::<io::Result<Arc<[_]>>>()?;
+        let limits = ConnectionLimits::new(
+            options.connections_max,
+            options.connections_per_address_max,
+            &options.trusted_proxies,
+        );
         let shared = Arc::new(Shared {
             api: api.clone(),
             budget: Budget::new(MEMORY_BYTES_MAX),
             store_pool: Pool::new("http-store", STORE_THREADS_MAX),
             read_pool: Pool::new("http-read", READ_THREADS_MAX),
-            places: Places::new(options.connections_max, options.connections_per_address_max, &options.trusted_proxies),
-            inboxes: inboxes.collect::<io::Result<_>>()?,
             accepting: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
         });
-        let threads = shared.inboxes.iter().map(|inbox| {
+        let threads = inboxes.iter().map(|inbox| {
             let mut worker = Worker::new(shared.clone(), inbox.clone());
             spawn_supervised("http", move || worker.run())
         });
         let threads = threads.collect::<io::Result<_>>()?;
-        Ok(Self { shared, plain: None, https: None, acceptors: Vec::new(), threads })
+        Ok(Self { shared, limits, inboxes, plain: None, https: None, acceptors: Vec::new(), threads })
     }
 
     /// Listens for plain HTTP on `address`, whose port 0 picks one.
@@ -137,13 +131,13 @@ impl Server {
     fn accept(&mut self, listener: Listener) -> io::Result<SocketAddr> {
         let address = listener.socket.local_addr()?;
         self.acceptors.push(listener.poller.clone());
-        let shared = self.shared.clone();
+        let (shared, limits, inboxes) = (self.shared.clone(), self.limits.clone(), self.inboxes.clone());
         shared.accepting.fetch_add(1, Ordering::SeqCst);
         let accept = move || {
-            shared.accept(&listener);
+            listener.accept(&shared, &limits, &inboxes);
             drop(listener);
             shared.accepting.fetch_sub(1, Ordering::SeqCst);
-            shared.inboxes.iter().for_each(|inbox| inbox.poller.wake());
+            inboxes.iter().for_each(|inbox| inbox.poller.wake());
         };
         self.threads.push(thread::Builder::new().name("http-accept".into()).spawn(accept)?);
         Ok(address)
@@ -164,7 +158,7 @@ impl Server {
     /// Why the server is not well, if so: one of its loops stands still.
     #[must_use]
     pub fn liveness_error(&self) -> Option<String> {
-        let mut heartbeats = self.shared.inboxes.iter().map(|inbox| &inbox.heartbeat);
+        let mut heartbeats = self.inboxes.iter().map(|inbox| &inbox.heartbeat);
         heartbeats.find_map(|heartbeat| heartbeat.liveness_error("the builtin HTTP server", SILENCE_MAX))
     }
 
@@ -173,7 +167,7 @@ impl Server {
     pub fn close(self, within: Duration) -> bool {
         let deadline = Instant::now() + within;
         self.shared.closing.store(true, Ordering::SeqCst);
-        let loops = self.shared.inboxes.iter().map(|inbox| &inbox.poller);
+        let loops = self.inboxes.iter().map(|inbox| &inbox.poller);
         self.acceptors.iter().map(|poller| &**poller).chain(loops).for_each(Poller::wake);
         while !self.threads.iter().all(JoinHandle::is_finished) {
             if Instant::now() > deadline {
@@ -206,26 +200,16 @@ impl Listener {
         }
         Ok(Stream::plain(socket))
     }
-}
-
-impl Shared {
-    pub(super) fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn is_accepting(&self) -> bool {
-        self.accepting.load(Ordering::SeqCst) > 0
-    }
 
     /// Accepts connections until the server closes, and then those that have come before.
-    fn accept(&self, listener: &Listener) {
-        let (mut logged_at, mut next): (Option<Instant>, _) = (None, self.inboxes.iter().cycle());
+    fn accept(&self, shared: &Shared, limits: &Arc<ConnectionLimits>, inboxes: &[Arc<Inbox>]) {
+        let (mut logged_at, mut next): (Option<Instant>, _) = (None, inboxes.iter().cycle());
         let mut events = Vec::new();
         loop {
-            let (is_last, mut has_failed) = (self.is_closing(), false);
+            let (is_last, mut has_failed) = (shared.is_closing(), false);
             while !has_failed {
-                let rejected = match listener.socket.accept() {
-                    Ok((socket, address)) => match self.begin(socket, address, listener) {
+                let rejected = match self.socket.accept() {
+                    Ok((socket, address)) => match self.client(socket, address, limits) {
                         Ok(client) => {
                             if let Some(inbox) = next.next() {
                                 inbox.put(Parcel::New(Box::new(client)));
@@ -242,7 +226,7 @@ impl Shared {
                         error.to_string()
                     }
                 };
-                self.api.stats().connections_rejected.add(1);
+                shared.api.stats().connections_rejected.add(1);
                 if logged_at.is_none_or(|logged_at| logged_at.elapsed() >= LOG_EVERY) {
                     log::warn!("A connection was rejected: {rejected}");
                     logged_at = Some(Instant::now());
@@ -256,18 +240,17 @@ impl Shared {
                 continue;
             }
             events.clear();
-            if let Err(error) = listener.poller.wait(&mut events, ACCEPT_WAIT) {
+            if let Err(error) = self.poller.wait(&mut events, ACCEPT_WAIT) {
                 log::error!("Connections cannot be waited for: {error}");
                 thread::sleep(ACCEPT_PAUSE);
             }
         }
     }
 
-    fn begin(&self, socket: TcpStream, address: SocketAddr, listener: &Listener) -> Result<Client, String> {
-        let place = self.places.take(address.ip())?;
+    fn client(&self, socket: TcpStream, address: SocketAddr, limits: &Arc<ConnectionLimits>) -> Result<Client, String> {
+        let guard = limits.admit(address.ip())?;
         socket.set_nonblocking(true).map_err(|error| error.to_string())?;
-        let stream = listener.stream(socket)?;
-        Ok(Client::new(stream, place, Instant::now()))
+        Ok(Client::new(self.stream(socket)?, guard, Instant::now()))
     }
 }
 

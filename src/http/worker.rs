@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::client::{Client, Turn};
 use super::connection::{Buffers, Now};
 use super::readiness::{Event, Poller, Ready};
-use super::server::Shared;
+use super::shared::Shared;
 use crate::stats::Heartbeat;
 
 /// How often deadlines are looked at, and how often while the server closes.

@@ -1,4 +1,4 @@
-//! How many connections there may be, in all and from one address.
+//! Limits on connections, in all and from one address.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,58 +9,58 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const IPV6_CLIENT_PREFIX: u128 = !0 << 64;
 
 /// The connections that there are.
-pub(super) struct Places {
+pub(super) struct ConnectionLimits {
     max: usize,
     per_address_max: usize,
     trusted_proxies: Vec<IpAddr>,
-    taken: Mutex<Taken>,
+    counts: Mutex<Counts>,
 }
 
 #[derive(Default)]
-struct Taken {
+struct Counts {
     all: usize,
     /// Addresses with connections, but for those of proxies.
     by_address: HashMap<IpAddr, usize>,
 }
 
-/// The place of one connection, given back when this is dropped.
-pub(super) struct Place {
-    places: Arc<Places>,
+/// One admitted connection. Dropping it makes room for another.
+pub(super) struct ConnectionGuard {
+    limits: Arc<ConnectionLimits>,
     address: IpAddr,
     is_trusted_proxy: bool,
 }
 
-impl Places {
+impl ConnectionLimits {
     pub(super) fn new(max: usize, per_address_max: usize, trusted_proxies: &[IpAddr]) -> Arc<Self> {
         let trusted_proxies = trusted_proxies.iter().map(IpAddr::to_canonical).collect();
-        Arc::new(Self { max, per_address_max, trusted_proxies, taken: Mutex::default() })
+        Arc::new(Self { max, per_address_max, trusted_proxies, counts: Mutex::default() })
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place for a connection from `address`.
+    /// Admits a connection from `address`.
     ///
     /// # Errors
     /// The sentence for the log where there is none.
-    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, String> {
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionGuard, String> {
         let address = address.to_canonical();
         let is_trusted_proxy = self.trusted_proxies.contains(&address);
-        let mut taken = self.taken();
-        if taken.all >= self.max {
+        let mut counts = self.counts();
+        if counts.all >= self.max {
             return Err(format!("there are {} already, the limit by --max-connections", self.max));
         }
         if !is_trusted_proxy {
-            let of_address = taken.by_address.entry(client(address)).or_default();
+            let of_address = counts.by_address.entry(client(address)).or_default();
             if *of_address >= self.per_address_max {
                 let max = self.per_address_max;
                 return Err(format!("{address} has {max} already, the limit by --max-connections-per-address"));
             }
             *of_address += 1;
         }
-        taken.all += 1;
-        Ok(Place { places: self.clone(), address, is_trusted_proxy })
+        counts.all += 1;
+        Ok(ConnectionGuard { limits: self.clone(), address, is_trusted_proxy })
     }
 }
 
@@ -72,7 +72,7 @@ fn client(address: IpAddr) -> IpAddr {
     }
 }
 
-impl Place {
+impl ConnectionGuard {
     pub(super) fn address(&self) -> IpAddr {
         self.address
     }
@@ -82,12 +82,12 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        let mut taken = self.places.taken();
-        taken.all -= 1;
+        let mut counts = self.limits.counts();
+        counts.all -= 1;
         if !self.is_trusted_proxy
-            && let Entry::Occupied(mut of_address) = taken.by_address.entry(client(self.address))
+            && let Entry::Occupied(mut of_address) = counts.by_address.entry(client(self.address))
         {
             *of_address.get_mut() -= 1;
             if *of_address.get() == 0 {
@@ -104,8 +104,8 @@ mod tests {
     #[test]
     fn one_address_gets_its_share_and_a_trusted_proxy_more() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let places = Places::new(6, 2, &[ip("10.0.0.9")]);
-        let take = |text| places.take(ip(text));
+        let limits = ConnectionLimits::new(6, 2, &[ip("10.0.0.9")]);
+        let take = |text| limits.admit(ip(text));
         let held = [take("10.0.0.1").unwrap(), take("::ffff:10.0.0.1").unwrap()];
         let refused = take("10.0.0.1").err().unwrap();
         assert_eq!(refused, "10.0.0.1 has 2 already, the limit by --max-connections-per-address");
@@ -113,11 +113,11 @@ mod tests {
         assert!(take("2001:db8::3").is_err());
         let next_network = take("2001:db8:0:1::3").unwrap();
         drop((held, others, next_network));
-        assert!(places.taken().by_address.is_empty());
-        let proxied: Vec<Place> = (0..6).map(|_| take("::ffff:10.0.0.9").unwrap()).collect();
+        assert!(limits.counts().by_address.is_empty());
+        let proxied: Vec<ConnectionGuard> = (0..6).map(|_| take("::ffff:10.0.0.9").unwrap()).collect();
         assert!(proxied[0].is_trusted_proxy());
         assert_eq!(take("10.0.0.2").err().unwrap(), "there are 6 already, the limit by --max-connections");
         drop(proxied);
-        assert_eq!(places.taken().all, 0);
+        assert_eq!(limits.counts().all, 0);
     }
 }
