@@ -44,6 +44,23 @@ def post_rows():
     return rows
 
 
+def builtin_rows():
+    """The builtin server beside nginx: CPU of the server a post, and posts a second, at each number of connections."""
+    rows = []
+    with receiver("--http-server", "builtin", "--trust-proxy", "127.0.0.1") as lizm, nginx() as bare:
+        for server in (lizm, bare):
+            posts_per_sec(server, 32, SAMPLES)  # warm, and every series there is exists
+        for connections, least in {2: None, 32: 0.85, 256: None, CROWD: None}.items():
+            ours, bares = in_turns(*(partial(posts_per_sec, server, connections, SAMPLES) for server in (lizm, bare)))
+            job = f"builtin server to nginx, posts of two labels, {connections:,} connections"
+            cpu = ratios(*([cpu / per_sec for per_sec, cpu in rounds] for rounds in (ours, bares)))
+            rows += [
+                Row(f"{job}: CPU of the server a post", cpu, "×", most=1.5),
+                Row(f"{job}: posts a second", ratios(rates(ours), rates(bares)), "×", least=least),
+            ]
+    return rows
+
+
 def crowd_kb():
     """Resident kilobytes that a receiver grows by for each connection of a crowd that posts."""
     with receiver() as (process, port):

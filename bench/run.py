@@ -25,7 +25,7 @@ from bulk import bulk_rows
 from core import core_rows, start_rows
 from datagrams import udp_rows, zmq_rows
 from figures import HEAD
-from posts import crowd_rows, growth_rows, post_rows, stall_rows, store_rows
+from posts import builtin_rows, crowd_rows, growth_rows, post_rows, stall_rows, store_rows
 from servers import ROOT
 from shared import redis_rows
 from trust import trust_rows
@@ -55,6 +55,7 @@ JOBS = {
     "start": start_rows,
     "agent": agent_rows,
     "post": post_rows,
+    "builtin": builtin_rows,
     "crowd": crowd_rows,
     "growth": growth_rows,
     "store": store_rows,

@@ -27,7 +27,7 @@ const WORKERS_MAX: usize = 8;
 /// Most threads that wait for the store to record.
 const STORE_THREADS_MAX: usize = 192;
 /// Most threads that find long answers. Each has one in memory before its length is known.
-const READ_THREADS_MAX: usize = 16;
+const READ_THREADS_MAX: usize = 8;
 /// Longest time without a sign of life of a server that is well.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Pause after a connection could not be accepted, for want of descriptors perhaps.
