@@ -58,7 +58,7 @@ impl Client {
         Ok(Self { agent, url: options.url.clone(), authorization: password.or_else(|| options.url.authorization()) })
     }
 
-    /// Asks for the JSON at a path of the receiver, within [`REQUEST_WITHIN`].
+    /// Asks for the JSON at a path of the receiver, within five seconds.
     ///
     /// # Errors
     /// Why there is none: a sentence that begins with the URL, without its secrets.

@@ -1,6 +1,6 @@
 //! HTTP/1.1 as both servers speak it: which heads are refused, how a body is framed, and the bytes of an answer.
 //!
-//! The builtin server is here too: a [`Connection`] without any I/O, and the loop that moves its bytes.
+//! The builtin server is here too: a connection without any I/O, and the loop that moves its bytes.
 
 #[cfg(feature = "builtin")]
 mod budget;

@@ -41,7 +41,7 @@ pub(crate) struct Parsed {
 #[derive(Debug)]
 pub(crate) enum Command {
     Print(String),
-    Receiver(receiver::Options),
+    Receiver(Box<receiver::Options>),
     Monitor(monitor::Options),
     /// Print one sample, as JSON or as text.
     Once(probe::Options, bool),
@@ -157,7 +157,7 @@ impl Options {
         #[cfg(not(feature = "builtin"))]
         self.refuse_builtin()?;
         self.no_more()?;
-        Ok(Command::Receiver(options))
+        Ok(Command::Receiver(Box::new(options)))
     }
 
     fn listeners(&mut self) -> Result<listeners::Options, String> {

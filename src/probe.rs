@@ -1,6 +1,6 @@
 //! Reads this host. A probe measures one thing, and is one file of this folder.
 //!
-//! [`table::PROBES`] lists the probes that `--probes` selects from. Each file begins with its line of that table: the
+//! `table::PROBES` lists the probes that `--probes` selects from. Each file begins with its line of that table: the
 //! name, the labels with their units, and the source. To add a probe, write its file and add it to the table.
 //!
 //! What a probe cannot read is left out of the sample and reported as a problem; it is never published as zero. Calls
