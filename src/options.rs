@@ -42,7 +42,7 @@ pub(crate) struct Parsed {
 pub(crate) enum Command {
     Print(String),
     Receiver(Box<receiver::Options>),
-    Monitor(monitor::Options),
+    Monitor(Box<monitor::Options>),
     /// Print one sample, as JSON or as text.
     Once(probe::Options, bool),
     Check(CheckOptions),
@@ -107,11 +107,13 @@ pub(crate) fn parse() -> Result<Parsed, String> {
         _ => options.demo()?,
     };
     let mut warnings = environment_warnings();
-    if let Command::Monitor(monitor::Options { host, .. }) = &command
-        && is_container_id(host)
+    if let Command::Monitor(options) = &command
+        && is_container_id(&options.host)
     {
-        warnings
-            .push(format!("this host is called {host}, a container's id that changes; --host gives it a lasting name"));
+        warnings.push(format!(
+            "this host is called {}, a container's id that changes; --host gives it a lasting name",
+            options.host
+        ));
     }
     // The sample alone is on standard output.
     let logging = logging.filter(|_| !matches!(command, Command::Once(..)));
@@ -199,7 +201,7 @@ impl Options {
             credentials: self.credentials()?,
             destinations: self.destinations(!is_once)?,
         };
-        Ok(if is_once { Command::Once(options.probe, is_json) } else { Command::Monitor(options) })
+        Ok(if is_once { Command::Once(options.probe, is_json) } else { Command::Monitor(Box::new(options)) })
     }
 
     fn probe(&mut self) -> Result<probe::Options, String> {
