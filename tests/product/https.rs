@@ -187,7 +187,7 @@ fn bodies_share_the_memory_that_there_is_for_them() {
 fn crowds_that_hold_on_are_shed_and_nobody_else_hears_of_them() {
     raise_limit();
     let trust = Trust::new();
-    let receiver = trust.receiver(&[]);
+    let receiver = trust.receiver(&["--max-connections-per-address", "4096"]);
     let good_token = bearer(&token(&["good"]));
     let target = format!("/api/perf/good/{}", now());
     let post = request("POST", &target, &good_token, "{\"cpu\":1}");

@@ -400,7 +400,7 @@ fn make_certs_curl_and_openssl_go_the_readmes_way() {
     for version in ["-tls1_2", "-tls1_3"] {
         let said = shell(
             &format!(
-                "(printf 'POST /api/token HTTP/1.1\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n'; sleep 1) | \
+                "(printf 'POST /api/token HTTP/1.1\\r\\nHost: localhost\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n'; sleep 1) | \
                  openssl s_client {version} -quiet -verify_return_error -connect localhost:{port} -CAfile certs/ca.pem \
                  -cert certs/jarvis.pem -key certs/jarvis.key -ign_eof 2>/dev/null"
             ),
