@@ -21,7 +21,7 @@ use smol_str::SmolStr;
 
 use super::{BatchOutcome, LabelPage, Limit, RecordOutcome, Status, StoreError};
 use crate::sample::{IdempotencyKey, SampleRef};
-use crate::summary::{self, ANSWER_INTERVALS_MAX, Bucket, KeyFilter, RECENT, Series, round2};
+use crate::summary::{self, ANSWER_INTERVALS_MAX, Bucket, RECENT, Series, round2};
 pub use address::Address;
 use layout::{HostKeys, INDEX_PARTS, Index, ScriptReply, Scripts};
 use nodes::{ANSWER_WITHIN, Command, Nodes};
@@ -232,13 +232,32 @@ impl Redis {
         Ok(series.into_iter().collect())
     }
 
+    /// What each of some hosts has reported in the running minute, sorted by label: two batches for a few hosts.
     pub(super) fn running(&self, hosts: &[SmolStr], now: u64) -> Result<Vec<Vec<(SmolStr, Bucket)>>, StoreError> {
-        let all = KeyFilter::containing("");
-        let of = |host: &SmolStr| {
-            let series = self.series(host, &LabelPage::all(&all), now)?;
-            Ok(series.into_iter().filter_map(|(label, series)| Some((label, series.running(now)?))).collect())
-        };
-        hosts.iter().map(of).collect()
+        let mut running = Vec::with_capacity(hosts.len());
+        for hosts in hosts.chunks(STATUSES_PER_BATCH) {
+            let keys: Vec<HostKeys> = hosts.iter().map(|host| HostKeys::of(host)).collect();
+            let known = self.ask(&keys.iter().map(HostKeys::labels).collect::<Vec<_>>());
+            let mut reads = Vec::with_capacity(hosts.len());
+            for (keys, known) in keys.iter().zip(known) {
+                let known = known?;
+                let labels = layout::pairs(&known).filter_map(|(label, hour)| layout::read_label(label, hour, now));
+                let mut labels: Vec<String> = labels.collect();
+                labels.sort_unstable();
+                reads.push((!labels.is_empty()).then(|| keys.running(&labels, now)));
+            }
+            let mut replies =
+                self.ask(&reads.iter().flatten().map(|read| read.command.clone()).collect::<Vec<_>>()).into_iter();
+            for read in reads {
+                let Some(read) = read else {
+                    running.push(Vec::new());
+                    continue;
+                };
+                let reply = replies.next().unwrap_or(Ok(Value::Nil))?;
+                running.push(read.buckets(&reply).map(|(_, label, bucket)| (label, bucket)).collect());
+            }
+        }
+        Ok(running)
     }
 
     pub(super) fn hosts(&self, now: u64) -> Result<Vec<SmolStr>, StoreError> {

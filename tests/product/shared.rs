@@ -267,6 +267,18 @@ fn a_host_of_many_labels_is_answered_as_in_memory() {
         });
         assert_eq!(answers[0], answers[1], "{path}");
     }
+    // The running minute of every label, which may have turned since it was posted.
+    let values = |receiver: &Served| -> Vec<String> {
+        let metrics = receiver.raw(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").body;
+        metrics.lines().filter(|line| line.starts_with("lizm_host_value{")).map(str::to_owned).collect()
+    };
+    await_some("the same running minute", || {
+        for receiver in [&shared, &memory] {
+            assert_eq!(receiver.post(&format!("/api/perf/h/{}", now()), "{\"cpu\":5,\"mem\":7}").0, 200);
+        }
+        let (shared, memory) = (values(&shared), values(&memory));
+        (shared == memory && shared.len() >= 6).then_some(())
+    });
 }
 
 /// A server whose replies come in bytewise is one that does not answer.

@@ -2,6 +2,7 @@
 //! describes it for people; the scripts say what happens to it.
 
 use std::fmt::Write;
+use std::ops::Range;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use redis::{Cmd, Script, Value};
@@ -104,17 +105,28 @@ impl HostKeys {
     /// Reads of the buckets of some labels that an answer at `now` may list: `HMGET` of their fields in each hash.
     pub(super) fn summaries_of(&self, labels: &[String], now: u64) -> Vec<BucketRead> {
         let read = |(window, first, key): (usize, u64, String)| {
-            let places = 0..WINDOWS[window].intervals();
-            let fields: Vec<(u64, SmolStr)> =
-                places.flat_map(|place| labels.iter().map(move |label| (place, label.into()))).collect();
-            let mut command = redis::cmd("HMGET");
-            command.arg(key);
-            for (place, label) in &fields {
-                command.arg(format!("{place} {label}"));
-            }
-            BucketRead { window, first, command: self.command(&command, false), fields }
+            self.read_fields(window, first, &key, 0..WINDOWS[window].intervals(), labels)
         };
         self.listed_hashes(now).map(read).collect()
+    }
+
+    /// A read of the running minute of some labels, of which there is one at least.
+    pub(super) fn running(&self, labels: &[String], now: u64) -> BucketRead {
+        let number = RECENT.number(now);
+        let place = number % RECENT.intervals();
+        self.read_fields(0, number - place, &self.of_interval(RECENT, number), place..place + 1, labels)
+    }
+
+    /// `HMGET` of the intervals at some places of a hash, for some labels.
+    fn read_fields(&self, window: usize, first: u64, key: &str, places: Range<u64>, labels: &[String]) -> BucketRead {
+        let fields: Vec<(u64, SmolStr)> =
+            places.flat_map(|place| labels.iter().map(move |label| (place, label.into()))).collect();
+        let mut command = redis::cmd("HMGET");
+        command.arg(key);
+        for (place, label) in &fields {
+            command.arg(format!("{place} {label}"));
+        }
+        BucketRead { window, first, command: self.command(&command, false), fields }
     }
 
     /// The hashes that hold what an answer at `now` may list: place of the window, number of the first interval, key.
