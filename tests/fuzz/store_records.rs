@@ -42,7 +42,7 @@ pub(crate) fn run(mut input: &[u8]) {
     store.sweep(NOW);
     store.sweep(NOW + 3 * 86_400);
     store.sweep(u64::MAX);
-    assert_eq!(store.series_count(), 0, "what is old is let go of");
+    assert_eq!(store.series_count(), 0, "what is old expires");
 }
 
 fn next<'a>(input: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {

@@ -248,7 +248,7 @@ impl Trust {
     }
 }
 
-/// A running receiver with an HTTPS door.
+/// A running receiver that serves HTTPS.
 pub(crate) struct Secured {
     pub(crate) served: Served,
     pub(crate) https: SocketAddr,

@@ -1,4 +1,4 @@
-//! The HTTPS door over the wire: requests that mean no good, bytes that are no requests, and crowds that hold on.
+//! HTTPS over the wire: hostile requests, bytes that are no requests, and crowds of connections.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use crate::certificates::{Secured, Tls, Trust, bearer, request, token};
 use crate::harness::{Answer, await_some, connect, now, raise_limit};
 
-/// Longest wait for the door to be rid of a crowd: idle connections end after 30 seconds.
+/// Longest wait for the server to end a crowd of connections: idle connections end after 30 seconds.
 const SHED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Threads and descriptors of a process.
