@@ -30,12 +30,10 @@ mod tls;
 mod worker;
 
 use std::io::{self, Write};
-#[cfg(feature = "builtin")]
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, UNIX_EPOCH};
 
 use httpdate::HttpDate;
-#[cfg(feature = "builtin")]
 use nix::sys::socket::{self, Backlog, setsockopt, sockopt};
 
 use crate::api::{Reply, Route};
@@ -53,18 +51,16 @@ const HEAD_BYTES_EXPECTED: usize = 256;
 const COPIED_BYTES_MAX: usize = 16 << 10;
 
 /// Longest time sent bytes may stay unacknowledged before the kernel ends the connection.
-#[cfg(all(feature = "builtin", target_os = "linux"))]
+#[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_MS_MAX: u32 = 10_000;
 /// Connections the kernel holds until they are accepted: a fleet that reconnects in one second fits.
-#[cfg(feature = "builtin")]
 const BACKLOG: i32 = 4096;
 
 /// Listens on `address`, with options that accepted sockets inherit on Linux.
 ///
 /// # Errors
 /// When the address cannot be listened on.
-#[cfg(feature = "builtin")]
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     // An answer may leave in two segments, the second of which would wait for the client's delayed ACK.
     setsockopt(&listener, sockopt::TcpNoDelay, &true)?;

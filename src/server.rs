@@ -16,11 +16,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{self, Backlog, setsockopt, sockopt};
+use nix::sys::socket::{self, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 use tiny_http::Request;
 
 use crate::api::Api;
+use crate::http;
 use crate::stats::{Counter, Heartbeat};
 use request::PendingBody;
 
@@ -29,11 +30,6 @@ use request::PendingBody;
 const RECEIVE_SEC_MAX: i64 = 75;
 /// Longest time in seconds for a client to take any of an answer.
 const SEND_SEC_MAX: i64 = 5;
-/// Longest time sent bytes may stay unacknowledged before the kernel ends the connection.
-#[cfg(target_os = "linux")]
-const UNACKNOWLEDGED_MS_MAX: u32 = 10_000;
-/// Connections the kernel holds until they are accepted: a fleet that reconnects in one second fits.
-const BACKLOG: i32 = 4096;
 
 /// Long bodies that are read at the same time; each holds a thread, and memory for the body.
 const BODY_READERS: usize = 64;
@@ -95,7 +91,7 @@ impl Server {
     /// # Errors
     /// When the address cannot be listened on, or there are no threads.
     pub fn open(address: SocketAddr, workers: usize, api: &Arc<Api>) -> io::Result<Self> {
-        let listener = listen(address, RECEIVE_SEC_MAX)?;
+        let listener = listen(address)?;
         let address = listener.local_addr()?;
         let (long_bodies, to_read) = mpsc::channel();
         let shared = Arc::new(Shared {
@@ -196,17 +192,11 @@ impl Shared {
     }
 }
 
-/// A listener with the options that accepted sockets inherit on Linux.
-pub(crate) fn listen(address: SocketAddr, receive_sec_max: i64) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    // An answer may leave in two segments, the second of which would wait for the client's delayed ACK.
-    setsockopt(&listener, sockopt::TcpNoDelay, &true)?;
-    setsockopt(&listener, sockopt::KeepAlive, &true)?;
-    setsockopt(&listener, sockopt::ReceiveTimeout, &TimeVal::new(receive_sec_max, 0))?;
+/// A listener whose accepted sockets inherit its timeouts too, on Linux.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = http::listen(address)?;
+    setsockopt(&listener, sockopt::ReceiveTimeout, &TimeVal::new(RECEIVE_SEC_MAX, 0))?;
     setsockopt(&listener, sockopt::SendTimeout, &TimeVal::new(SEND_SEC_MAX, 0))?;
-    #[cfg(target_os = "linux")]
-    setsockopt(&listener, sockopt::TcpUserTimeout, &UNACKNOWLEDGED_MS_MAX)?;
-    socket::listen(&listener, Backlog::new(BACKLOG)?)?;
     Ok(listener)
 }
 
