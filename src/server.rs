@@ -9,13 +9,14 @@ mod request;
 use std::io::{self, Read, Write};
 use std::iter;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{self, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 use tiny_http::Request;
@@ -33,8 +34,10 @@ const SEND_SEC_MAX: i64 = 5;
 
 /// Long bodies that are read at the same time; each holds a thread, and memory for the body.
 const BODY_READERS: usize = 64;
-/// How long a worker waits for a request. A closing server ends when none has come for this long.
+/// How long a worker waits for a request, before another tiny_http can take the place of the one there is.
 const RECEIVE_WAIT: Duration = Duration::from_millis(250);
+/// A closing server has closed when no request has come for this long.
+const CLOSE_QUIET: Duration = Duration::from_millis(250);
 const CLOSE_POLL: Duration = Duration::from_millis(5);
 
 /// The watchdog's interval.
@@ -56,15 +59,14 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 pub struct Server {
     address: SocketAddr,
     shared: Arc<Shared>,
-    workers: Vec<JoinHandle<()>>,
 }
 
 /// What the threads of the server share.
 struct Shared {
     api: Arc<Api>,
     listener: TcpListener,
-    /// One worker at a time waits for a request: each that comes wakes one thread.
-    receiving: Mutex<Receiving>,
+    /// The tiny_http that accepts connections. One worker at a time waits for a request: each that comes wakes one thread.
+    tiny: Mutex<tiny_http::Server>,
     accept_failed: AtomicBool,
     worker_count: usize,
     busy_workers: AtomicUsize,
@@ -76,13 +78,8 @@ struct Shared {
     long_bodies_pending: AtomicUsize,
     heartbeat: Heartbeat,
     is_closing: AtomicBool,
-}
-
-struct Receiving {
-    /// The tiny_http that accepts connections.
-    tiny: tiny_http::Server,
-    /// No worker receives any more.
-    is_over: bool,
+    /// Each answer says that its connection ends.
+    is_draining: AtomicBool,
 }
 
 impl Server {
@@ -96,7 +93,7 @@ impl Server {
         let (long_bodies, to_read) = mpsc::channel();
         let shared = Arc::new(Shared {
             api: api.clone(),
-            receiving: Mutex::new(Receiving { tiny: accept_on(&listener)?, is_over: false }),
+            tiny: Mutex::new(accept_on(&listener)?),
             listener,
             accept_failed: AtomicBool::new(false),
             worker_count: workers,
@@ -106,14 +103,16 @@ impl Server {
             long_bodies_pending: AtomicUsize::new(0),
             heartbeat: Heartbeat::default(),
             is_closing: AtomicBool::new(false),
+            is_draining: AtomicBool::new(false),
         });
         for to_read in iter::repeat_n(Arc::new(Mutex::new(to_read)), BODY_READERS) {
             shared.spawn("http-body", move |shared| read_long_bodies(shared, &to_read))?;
         }
-        let workers = (0..workers).map(|_| shared.spawn("http-worker", |shared| work(shared)));
-        let workers = workers.collect::<io::Result<_>>()?;
+        for _ in 0..workers {
+            shared.spawn("http-worker", |shared| work(shared))?;
+        }
         shared.spawn("http-watchdog", move |shared| watch(shared, loopback(address)))?;
-        Ok(Self { address, shared, workers })
+        Ok(Self { address, shared })
     }
 
     /// The address it listens on.
@@ -130,36 +129,51 @@ impl Server {
 
     /// Accepts no more connections, and answers what comes on those there are, with `Connection: close`, until nothing
     /// comes any more. Says whether all of it was answered within `within`.
+    ///
+    /// What comes later is answered too, as long as the process lives.
     #[must_use]
     pub fn close(self, within: Duration) -> bool {
-        let deadline = Instant::now() + within;
-        self.shared.is_closing.store(true, Ordering::Release);
-        // macOS refuses this, and goes on accepting.
-        let _ = socket::shutdown(self.shared.listener.as_raw_fd(), socket::Shutdown::Read);
-        let is_open = || self.shared.reads_bodies() || !self.workers.iter().all(JoinHandle::is_finished);
-        while is_open() && Instant::now() < deadline {
+        let (shared, deadline) = (self.shared, Instant::now() + within);
+        shared.is_closing.store(true, Ordering::Release);
+        // A shutdown resets the connections that nobody has accepted. Few new ones come while the others are kept, so
+        // that the queue is empty for long enough.
+        while has_waiting(&shared.listener) && Instant::now() < deadline {
             thread::sleep(CLOSE_POLL);
         }
-        !is_open()
+        // macOS refuses this, and goes on accepting.
+        let _ = socket::shutdown(shared.listener.as_raw_fd(), socket::Shutdown::Read);
+        shared.is_draining.store(true, Ordering::Release);
+        let (mut served, mut quiet_since) = (shared.served.get(), Instant::now());
+        loop {
+            let now = Instant::now();
+            if shared.is_busy() || shared.served.get() > served {
+                (served, quiet_since) = (shared.served.get(), now);
+            }
+            if now - quiet_since >= CLOSE_QUIET || now >= deadline {
+                return !shared.is_busy();
+            }
+            thread::sleep(CLOSE_POLL);
+        }
     }
 }
 
 impl Shared {
-    fn spawn(self: &Arc<Self>, name: &str, f: impl FnOnce(&Arc<Self>) + Send + 'static) -> io::Result<JoinHandle<()>> {
+    fn spawn(self: &Arc<Self>, name: &str, f: impl FnOnce(&Arc<Self>) + Send + 'static) -> io::Result<()> {
         let shared = self.clone();
-        thread::Builder::new().name(name.to_owned()).spawn(move || f(&shared))
+        thread::Builder::new().name(name.to_owned()).spawn(move || f(&shared)).map(drop)
     }
 
-    fn receiving(&self) -> MutexGuard<'_, Receiving> {
-        self.receiving.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tiny(&self) -> MutexGuard<'_, tiny_http::Server> {
+        self.tiny.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_closing(&self) -> bool {
         self.is_closing.load(Ordering::Acquire)
     }
 
-    fn reads_bodies(&self) -> bool {
-        self.long_bodies_pending.load(Ordering::Acquire) > 0
+    /// Whether a request is on its way.
+    fn is_busy(&self) -> bool {
+        self.busy_workers.load(Ordering::Acquire) + self.long_bodies_pending.load(Ordering::Acquire) > 0
     }
 
     /// Serves a request, or has the second pool serve it.
@@ -180,15 +194,15 @@ impl Shared {
 
     /// A panic costs one request, and is logged by its hook.
     fn serve(&self, request: Request) {
-        drop(catch_unwind(AssertUnwindSafe(|| request::serve(&self.api, request, &self.is_closing))));
+        drop(catch_unwind(AssertUnwindSafe(|| request::serve(&self.api, request, &self.is_draining))));
     }
 
     /// Starts another tiny_http on the listener. The workers move to it, and a thread serves what is still connected to
     /// the old one.
     fn reopen(self: &Arc<Self>) -> io::Result<()> {
         let new = accept_on(&self.listener)?;
-        let old = std::mem::replace(&mut self.receiving().tiny, new);
-        self.spawn("http-drainer", move |shared| drain(shared, &old)).map(drop)
+        let old = std::mem::replace(&mut *self.tiny(), new);
+        self.spawn("http-drainer", move |shared| drain(shared, &old))
     }
 }
 
@@ -198,6 +212,12 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     setsockopt(&listener, sockopt::ReceiveTimeout, &TimeVal::new(RECEIVE_SEC_MAX, 0))?;
     setsockopt(&listener, sockopt::SendTimeout, &TimeVal::new(SEND_SEC_MAX, 0))?;
     Ok(listener)
+}
+
+/// Whether a connection waits to be accepted.
+fn has_waiting(listener: &TcpListener) -> bool {
+    let mut wanted = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    poll(&mut wanted, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// Starts a tiny_http, which panics where it can have no thread.
@@ -215,20 +235,16 @@ fn loopback(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// A worker: serves requests until the server has closed.
+/// A worker: serves requests as long as the process lives.
 fn work(shared: &Shared) {
     loop {
-        let mut receiving = shared.receiving();
-        if receiving.is_over {
-            return;
-        }
-        let is_closing = shared.is_closing();
-        match receiving.tiny.recv_timeout(RECEIVE_WAIT) {
+        let tiny = shared.tiny();
+        match tiny.recv_timeout(RECEIVE_WAIT) {
             Ok(Some(request)) => {
-                drop(receiving);
+                drop(tiny);
                 shared.take(request);
             }
-            Ok(None) => receiving.is_over = is_closing && !shared.reads_bodies(),
+            Ok(None) => {}
             // tiny_http's accept thread has ended.
             Err(_) => shared.accept_failed.store(true, Ordering::Release),
         }

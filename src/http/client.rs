@@ -63,7 +63,7 @@ impl Who {
             peer: Some(self.guard.address()),
             is_trusted_proxy: self.guard.is_trusted_proxy(),
             now,
-            is_closing: must_verify_again || shared.is_closing(),
+            is_closing: must_verify_again || shared.is_draining(),
             may_wait,
         }
     }

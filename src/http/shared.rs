@@ -23,7 +23,9 @@ impl Shared {
         self.closing.load(Ordering::SeqCst)
     }
 
-    pub(super) fn is_accepting(&self) -> bool {
-        self.accepting.load(Ordering::SeqCst) > 0
+    /// Whether the server closes and accepts no more. Only then does an answer end its connection: while clients keep
+    /// theirs, few new ones come, which the end of a listener would reset.
+    pub(super) fn is_draining(&self) -> bool {
+        self.is_closing() && self.accepting.load(Ordering::SeqCst) == 0
     }
 }

@@ -18,6 +18,7 @@ const SWEEP_EVERY_CLOSING: Duration = Duration::from_millis(20);
 /// How long a closing server lets idle clients send another request, whose answer says that it is the last. A client that
 /// sends one just when the connection is closed cannot know whether it was taken: nginx answers such a POST by 502.
 const CLOSING_IDLE_MAX: Duration = Duration::from_secs(1);
+
 /// What other threads give to a loop.
 pub(super) struct Inbox {
     pub(super) poller: Poller,
@@ -127,9 +128,9 @@ impl Worker {
                     Event::Ready { key, ready } => self.turn(key, now, ready),
                 }
             }
-            if self.shared.is_closing() {
+            if self.shared.is_draining() {
                 closing_since.get_or_insert(now.instant);
-                if self.free.len() == self.slots.len() && !self.shared.is_accepting() && self.inbox.is_empty() {
+                if self.free.len() == self.slots.len() && self.inbox.is_empty() {
                     return;
                 }
             }

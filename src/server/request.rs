@@ -54,8 +54,8 @@ impl PendingBody {
     }
 }
 
-/// Answers a request. Once `is_closing` is set, the answer says that the connection ends.
-pub(super) fn serve(api: &Api, mut request: Request, is_closing: &AtomicBool) {
+/// Answers a request. Once `is_draining` is set, the answer says that the connection ends.
+pub(super) fn serve(api: &Api, mut request: Request, is_draining: &AtomicBool) {
     let pending = PendingBody::of(&request);
     if pending == PendingBody::Undroppable {
         // tiny_http drops what it answers. The connection and its thread are lost.
@@ -73,7 +73,7 @@ pub(super) fn serve(api: &Api, mut request: Request, is_closing: &AtomicBool) {
         if is_refused && pending == PendingBody::Unframed {
             read_away(&mut request);
         }
-        send(request, &reply, is_uncertain || is_closing.load(Ordering::Acquire))
+        send(request, &reply, is_uncertain || is_draining.load(Ordering::Acquire))
     };
     if let Err(error) = sent {
         log::debug!("An answer was not taken by its client: {error}");

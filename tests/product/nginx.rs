@@ -22,13 +22,18 @@ struct Fleet {
 
 impl Fleet {
     fn start() -> Self {
+        Self::start_with("tiny_http")
+    }
+
+    /// Starts the services with one of the HTTP servers.
+    fn start_with(server: &str) -> Self {
         let redis = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
         let services: Vec<(Vec<String>, Served)> = ["intake", "intake", "summaries", "summaries"]
             .map(|serve| {
                 // A service that is started again has to have the port that nginx knows.
-                let options =
-                    ["--serve", serve, "--store", &redis.url(), "--port", &reserved_address().port().to_string()];
-                let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+                let port = reserved_address().port();
+                let options = format!("--serve {serve} --store {} --port {port} --http-server {server}", redis.url());
+                let options: Vec<String> = options.split(' ').map(str::to_owned).collect();
                 let served = Self::start_service(&options);
                 (options, served)
             })
@@ -216,7 +221,18 @@ fn tricks_with_the_end_of_a_request_have_one_verdict_behind_nginx_and_without() 
 #[test]
 #[ignore = "needs redis-server and nginx"]
 fn a_rolling_restart_under_load_shows_no_client_an_error() {
-    let mut fleet = Fleet::start();
+    restart_under_load("tiny_http");
+}
+
+#[cfg(feature = "builtin")]
+#[test]
+#[ignore = "needs redis-server and nginx"]
+fn a_rolling_restart_of_builtin_servers_shows_no_client_an_error() {
+    restart_under_load("builtin");
+}
+
+fn restart_under_load(server: &str) {
+    let mut fleet = Fleet::start_with(server);
     let (address, is_over) = (fleet.address(), AtomicBool::new(false));
     let send = |client: usize| {
         let (mut stream, mut requests) = (connect(address), 0);

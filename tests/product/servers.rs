@@ -159,11 +159,20 @@ pub(crate) fn make_certificates(directory: &Path) {
 
 /// nginx with the configuration that is deployed, but for addresses and files.
 pub(crate) struct Nginx {
-    _directory: TempDir,
+    directory: TempDir,
     _server: Server,
     pub(crate) port: u16,
     /// Where it passes the HTTPS server through.
     pub(crate) passed_port: u16,
+}
+
+/// A test that fails shows why nginx did not pass a request on.
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", std::fs::read_to_string(self.directory.path().join("error")).unwrap_or_default());
+        }
+    }
 }
 
 impl Nginx {
@@ -196,6 +205,6 @@ impl Nginx {
         let global = format!("daemon off; pid {folder}/pid; error_log {folder}/error;");
         let server = Server::start("nginx", &["-c", path.to_str().unwrap(), "-g", &global]);
         await_some("nginx", || TcpStream::connect(("127.0.0.1", port)).ok());
-        Self { _directory: directory, _server: server, port, passed_port }
+        Self { directory, _server: server, port, passed_port }
     }
 }
