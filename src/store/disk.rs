@@ -338,12 +338,10 @@ mod tests {
         }
     }
 
-    /// `tests/store-format-1` was written by a version of format 1: three samples of one host and one of another, a
-    /// checkpoint, two samples more, and a host that came and was removed.
-    #[test]
-    fn the_first_format_opens_for_ever() {
+    /// A copy of `tests/store-format-N`, opened at the time at which it was written.
+    fn open_fixture(name: &str) -> (tempfile::TempDir, DiskStore, u64) {
         let dir = tempfile::tempdir().unwrap();
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/store-format-1");
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
         copy(&fixture, dir.path());
         // A version control system does not keep the folders without a table.
         (0..4).for_each(|keyspace| {
@@ -352,18 +350,41 @@ mod tests {
         let now: u64 = fs::read_to_string(fixture.join("now")).unwrap().trim().parse().unwrap();
         let store = open(dir.path(), now);
         assert_eq!(store.memory().hosts(), ["b c", "jarvis"]);
+        (dir, store, now)
+    }
+
+    /// The means by minute of a label, and how many samples it has by hour.
+    fn means_and_samples(summaries: &Value, label: &str) -> (Vec<f64>, u64) {
+        let averages = |window: &str| summaries[format!("summary:{window}:{label}")]["averages"].as_array().unwrap();
+        let means = averages("by-minute").iter().map(|average| average["avg"].as_f64().unwrap()).collect();
+        (means, averages("by-hour").iter().map(|average| average["num-samples"].as_u64().unwrap()).sum())
+    }
+
+    /// `tests/store-format-1` was written by a version of format 1: three samples of one host and one of another, a
+    /// checkpoint, two samples more, and a host that came and was removed.
+    #[test]
+    fn the_first_format_opens_for_ever() {
+        let (_dir, store, now) = open_fixture("store-format-1");
         let jarvis = answer(&store, "jarvis", now);
-        let hour = &jarvis["summary:by-hour:cpu"]["averages"];
-        let counted: u64 =
-            hour.as_array().unwrap().iter().map(|average| average["num-samples"].as_u64().unwrap()).sum();
-        assert_eq!((counted, &hour[0]["min"], &hour[0]["max"]), (5, &json!(4.5), &json!(8.25)));
-        let minutes = jarvis["summary:by-minute:cpu"]["averages"].as_array().unwrap();
-        assert_eq!(
-            minutes.iter().map(|average| &average["avg"]).collect::<Vec<_>>(),
-            [&json!(4.5), &json!(5.5), &json!(6.88), &json!(8.25)]
-        );
+        assert_eq!(means_and_samples(&jarvis, "cpu"), (vec![4.5, 5.5, 6.88, 8.25], 5));
+        let hour = &jarvis["summary:by-hour:cpu"]["averages"][0];
+        assert_eq!((&hour["min"], &hour["max"]), (&json!(4.5), &json!(8.25)));
         assert_eq!(jarvis["summary:by-hour:load"]["averages"][0]["avg"], 0.12);
         assert_eq!(answer(&store, "b c", now)["summary:by-hour:disk /var"]["averages"][0]["avg"], -1e300);
+        let again = IdempotencyKey { source: "abc", seq: 5 };
+        let sample = Sample { host: "jarvis".into(), epoch: now, values: vec![("cpu".into(), 1.0)] };
+        assert!(store.record(sample.view(), Some(again), now).unwrap().duplicate);
+    }
+
+    /// `tests/store-format-2` was written by a version of format 2, killed after the same steps.
+    #[test]
+    fn the_second_format_opens_for_ever() {
+        let (_dir, store, now) = open_fixture("store-format-2");
+        let jarvis = answer(&store, "jarvis", now);
+        assert_eq!(means_and_samples(&jarvis, "cpu"), (vec![5.5, 7.75, 0.5], 5));
+        assert_eq!(jarvis["summary:by-hour:load"]["averages"][0]["mean"], 0.125);
+        assert_eq!(answer(&store, "b c", now)["summary:by-minute:disk /var"]["averages"][0]["mean"], -1e300);
+        assert!(put(&store, "jarvis", now, &[("cpu", 1.0)], 5, now).stored == 1, "another source");
         let again = IdempotencyKey { source: "abc", seq: 5 };
         let sample = Sample { host: "jarvis".into(), epoch: now, values: vec![("cpu".into(), 1.0)] };
         assert!(store.record(sample.view(), Some(again), now).unwrap().duplicate);
