@@ -6,6 +6,7 @@
 //! - [`listeners`] takes datagrams and messages, which are not answered.
 //! - [`ingest`] is the one way in for samples; [`sample`] decodes them and holds every limit on input.
 //! - [`store`] keeps the hosts; [`summary`] is the arithmetic of their averages.
+//! - [`alerts`] judges rules over what the store keeps, and tells people.
 //! - [`stats`] is what the process counts about itself; [`metrics`] writes it, and the hosts, as Prometheus reads them.
 //! - [`units`] has the unit of each label, for the terminal and the page.
 //! - [`watch`] shows in a terminal what a receiver serves.
@@ -18,6 +19,7 @@
 //! Below the doors time is an argument, in seconds since the Unix epoch. `ARCHITECTURE.md` says what may import what.
 
 pub mod agent;
+pub mod alerts;
 pub mod api;
 pub mod auth;
 pub mod client;

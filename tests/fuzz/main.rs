@@ -4,6 +4,7 @@
 #![cfg(all(feature = "disk", feature = "tls"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod alert_rules;
 mod asked;
 mod https_heads;
 mod json_bodies;
@@ -24,6 +25,11 @@ fn replay(target: &str, run: fn(&[u8])) {
         println!("{}", input.display());
         run(&fs::read(&input).unwrap());
     }
+}
+
+#[test]
+fn alert_rules_again() {
+    replay("alert_rules", alert_rules::run);
 }
 
 #[test]

@@ -1,0 +1,7 @@
+//! Alerts: rules over what the store keeps, and telling people when something begins to be wrong and when it is right
+//! again.
+
+pub mod event;
+pub mod globs;
+pub mod rules;
+pub mod zone;

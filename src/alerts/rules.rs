@@ -1,0 +1,306 @@
+//! The file of rules: one rule a line, and what may stand between them (defaults, targets, silences).
+//!
+//! [`parse`] reads whole files and names the first mistake of each line. It touches no files, sockets or clocks; variables
+//! of the environment are an argument. `docs/alerts.md` has the grammar.
+
+mod parser;
+
+use std::fmt;
+
+use super::event::{Comparison, Severity};
+use super::globs::Globs;
+use super::zone::Zone;
+pub use parser::parse;
+
+/// Most rules, targets and silences each: more than anyone writes, and a bound for what each look costs.
+pub const RULES_MAX: usize = 10_000;
+/// Most bytes of all files together.
+pub const TEXT_BYTES_MAX: usize = 4 << 20;
+const MINUTE_SEC: u64 = 60;
+const HOUR_SEC: u64 = 3600;
+const DAY_SEC: u64 = 86_400;
+
+/// What was parsed.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// The rules, in the order of the file.
+    pub rules: Vec<Rule>,
+    /// Where messages go.
+    pub targets: Vec<Target>,
+    /// When and for what nothing is told.
+    pub silences: Vec<Silence>,
+}
+
+/// One rule: a level of the alert `name`.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Its name, which rules of other severities or hosts may share.
+    pub name: String,
+    /// Line in its file, from 1.
+    pub line: usize,
+    /// The rule as it was written, without a comment.
+    pub source: String,
+    /// What is tested.
+    pub test: Test,
+    /// Seconds of the intervals that it goes by: a minute, or an hour if `for` or a span of the test is longer.
+    pub interval_sec: u64,
+    /// `for` in seconds; 0 without one.
+    pub for_sec: u64,
+    /// When it is right again; without it when the test does not hold.
+    pub until: Option<Until>,
+    /// The hosts that it is about.
+    pub hosts: Globs,
+    /// Names of the targets.
+    pub notify: Vec<String>,
+    /// Its level.
+    pub severity: Severity,
+    /// Seconds after which an alert that still fires is told again; `None` is never.
+    pub every_sec: Option<u64>,
+    /// Percent of the expected samples that make a minute known.
+    pub needs_percent: u8,
+    /// A sentence for the messages.
+    pub text: Option<String>,
+}
+
+/// The test of a rule.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Test {
+    /// A function of each series against a threshold.
+    Series {
+        /// What is computed.
+        function: Function,
+        /// Of which series.
+        series: Globs,
+        /// Which side of the threshold is bad.
+        comparison: Comparison,
+        /// In the unit of the series.
+        threshold: f64,
+    },
+    /// The host says nothing for ten of its intervals, and a minute.
+    Down,
+    /// The host says nothing for three of its intervals.
+    Late,
+    /// The series say nothing.
+    Absent(Globs),
+}
+
+/// What is computed of a series at the end of an interval. Spans are in intervals of [`Rule::interval_sec`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Function {
+    /// The mean of the span.
+    Average(u64),
+    /// Its smallest sample.
+    Min(u64),
+    /// Its largest sample.
+    Max(u64),
+    /// The newest average less that of the span ago.
+    Change(u64),
+    /// The line through the averages of `over`, read `ahead_sec` later.
+    Forecast {
+        /// Intervals.
+        over: u64,
+        /// Seconds.
+        ahead_sec: u64,
+    },
+}
+
+impl Function {
+    /// Intervals that it reads.
+    #[must_use]
+    pub fn intervals(self) -> u64 {
+        match self {
+            Self::Average(span) | Self::Min(span) | Self::Max(span) => span,
+            Self::Change(span) => span + 1,
+            Self::Forecast { over, .. } => over,
+        }
+    }
+}
+
+/// When a rule that fired is right again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Until {
+    /// Which side is good.
+    pub comparison: Comparison,
+    /// In the unit of the series.
+    pub threshold: f64,
+    /// Seconds that it must be good; without it those of the rule, at most five minutes.
+    pub for_sec: Option<u64>,
+}
+
+/// Where messages go.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its name.
+    pub name: String,
+    /// Line in its file, from 1.
+    pub line: usize,
+    /// What speaks to it.
+    pub kind: TargetKind,
+    /// As many as the kind takes, with variables of the environment in their places. They may be secret.
+    pub arguments: Vec<String>,
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "target {}: {} with {} arguments", self.name, self.kind.name(), self.arguments.len())
+    }
+}
+
+/// Kinds of targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TargetKind {
+    /// The JSON of Alertmanager's webhook, to a URL.
+    Webhook,
+    /// An incoming webhook of Slack, or of what speaks as it does.
+    Slack,
+    /// A topic of ntfy.
+    Ntfy,
+    /// Token and chat of a Telegram bot.
+    Telegram,
+    /// The routing key of a service of PagerDuty.
+    Pagerduty,
+    /// The URL of an Alertmanager.
+    Alertmanager,
+    /// A program with its arguments.
+    Exec,
+    /// A URL that is asked each minute while judging works.
+    Heartbeat,
+}
+
+impl TargetKind {
+    /// All kinds.
+    pub const ALL: [Self; 8] = [
+        Self::Webhook,
+        Self::Slack,
+        Self::Ntfy,
+        Self::Telegram,
+        Self::Pagerduty,
+        Self::Alertmanager,
+        Self::Exec,
+        Self::Heartbeat,
+    ];
+
+    /// Its word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Slack => "slack",
+            Self::Ntfy => "ntfy",
+            Self::Telegram => "telegram",
+            Self::Pagerduty => "pagerduty",
+            Self::Alertmanager => "alertmanager",
+            Self::Exec => "exec",
+            Self::Heartbeat => "heartbeat",
+        }
+    }
+
+    /// The arguments it takes, for messages.
+    fn usage(self) -> &'static str {
+        match self {
+            Self::Telegram => "TOKEN CHAT",
+            Self::Pagerduty => "KEY",
+            Self::Exec => "PROGRAM [ARGUMENT…]",
+            _ => "URL, which begins with http:// or https://",
+        }
+    }
+
+    fn takes(self, arguments: &[String]) -> bool {
+        match self {
+            Self::Telegram => arguments.len() == 2,
+            Self::Pagerduty => arguments.len() == 1,
+            Self::Exec => !arguments.is_empty(),
+            _ => {
+                matches!(arguments, [url] if url.strip_prefix("http://").or(url.strip_prefix("https://")).is_some_and(|rest| !rest.is_empty()))
+            }
+        }
+    }
+}
+
+/// A time in which some alerts of some hosts are not told.
+#[derive(Debug, Clone)]
+pub struct Silence {
+    /// Names of alerts.
+    pub alerts: Globs,
+    /// Hosts.
+    pub hosts: Globs,
+    /// When.
+    pub when: When,
+}
+
+/// When a silence holds.
+#[derive(Debug, Clone)]
+pub enum When {
+    /// From the first minute of a day until before the second one, or on the next day if that is not later.
+    Weekly {
+        /// The days on which it begins, Sunday first.
+        days: [bool; 7],
+        /// Minutes since midnight.
+        from_min: u32,
+        /// Minutes since midnight, up to 24:00.
+        to_min: u32,
+        /// Whose midnight.
+        zone: Zone,
+    },
+    /// Once, in seconds since the Unix epoch; the end is not part of it.
+    Once {
+        /// First second.
+        from: u64,
+        /// First second after it.
+        to: u64,
+    },
+}
+
+impl When {
+    /// Whether it holds at `now`.
+    #[must_use]
+    pub fn holds(&self, now: u64) -> bool {
+        match self {
+            Self::Once { from, to } => (*from..*to).contains(&now),
+            Self::Weekly { days, from_min, to_min, zone } => {
+                let local_min = zone.local_sec(now).div_euclid(MINUTE_SEC as i64);
+                let (day, minute) = (local_min.div_euclid(1440), local_min.rem_euclid(1440) as u32);
+                // The first of January 1970 was a Thursday.
+                let begins = |day: i64| days[(day + 4).rem_euclid(7) as usize];
+                match from_min < to_min {
+                    true => begins(day) && (*from_min..*to_min).contains(&minute),
+                    false => (begins(day) && minute >= *from_min) || (begins(day - 1) && minute < *to_min),
+                }
+            }
+        }
+    }
+}
+
+/// Seconds for which a store keeps minutes and hours, which bounds what rules may look back at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Of minutes.
+    pub minutes_sec: u64,
+    /// Of hours.
+    pub hours_sec: u64,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { minutes_sec: HOUR_SEC, hours_sec: DAY_SEC }
+    }
+}
+
+/// A mistake in a file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mistake {
+    /// The file, or the option.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// What is wrong.
+    pub why: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.why)
+    }
+}
