@@ -3,6 +3,7 @@
 mod transport;
 
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use ureq::config::ConfigBuilder;
 use ureq::typestate::AgentScope;
@@ -32,7 +33,7 @@ pub fn new(
 #[must_use]
 pub fn explain(agent: &Agent, error: &Error) -> String {
     let limits = agent.config().timeouts();
-    let within = |limit: Option<std::time::Duration>| {
+    let within = |limit: Option<Duration>| {
         limit.or(limits.global).map_or(String::new(), |limit| format!(" in {} s", limit.as_secs_f32()))
     };
     match error {
@@ -82,12 +83,21 @@ fn explain_tls(_: Option<&std::convert::Infallible>) -> Option<String> {
     None
 }
 
+/// Reads `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
+#[must_use]
+pub fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    match value.trim().parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => Some(httpdate::parse_http_date(value.trim()).ok()?.duration_since(now).unwrap_or_default()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::thread;
-    use std::time::Duration;
+    use std::time::UNIX_EPOCH;
 
     use super::*;
 
@@ -143,5 +153,14 @@ mod tests {
         assert_eq!(get("https", bad_request).unwrap_err(), "this port does not speak TLS: use http://");
         // Nothing at all is what a plain server that waits for the end of a line answers.
         assert!(get("https", b"").unwrap_err().contains("use http://"));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_465_001_814);
+        let wait = |value| parse_retry_after(value, now).map(|wait| wait.as_secs());
+        assert_eq!((wait("0"), wait(" 17 "), wait("86400")), (Some(0), Some(17), Some(86_400)));
+        let later = httpdate::fmt_http_date(now + Duration::from_secs(20));
+        assert_eq!((wait(&later), wait("Sat, 01 Jan 2000 00:00:00 GMT"), wait("soon")), (Some(20), Some(0), None));
     }
 }

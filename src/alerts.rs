@@ -3,5 +3,6 @@
 
 pub mod event;
 pub mod globs;
+pub mod notify;
 pub mod rules;
 pub mod zone;

@@ -90,12 +90,18 @@ impl ReceiverClock {
     /// Seconds since the Unix epoch.
     #[must_use]
     pub fn now_sec(&self) -> u64 {
+        self.now_ms() / 1000
+    }
+
+    /// Milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
         if self.awaits_follow.load(Ordering::Acquire) {
             let is_waiting = |_: &mut ConfirmedClock| self.awaits_follow.load(Ordering::Acquire);
             drop(self.followed.wait_timeout_while(self.confirmed(), FOLLOW_WITHIN, is_waiting));
         }
         let now_ms = boot_now_ms().saturating_add(self.offset_ms.load(Ordering::Relaxed));
-        u64::try_from(now_ms / 1000).unwrap_or(0)
+        u64::try_from(now_ms).unwrap_or(0)
     }
 
     /// Whether the wall clock differs and nothing has confirmed it.

@@ -163,7 +163,8 @@ fn send(agent: &ureq::Agent, request: ureq::RequestBuilder<WithBody>, body: &[u8
         }
     };
     let retry_after = response.headers().get("Retry-After").and_then(|value| value.to_str().ok());
-    let retry_after = retry_after.and_then(|value| parse_retry_after(value, SystemTime::now()));
+    let retry_after = retry_after.and_then(|value| agent::parse_retry_after(value, SystemTime::now()));
+    let retry_after = retry_after.map(|wait| wait.min(RETRY_AFTER_MAX));
     let status = response.status().as_u16();
     let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
     Ok(Answer { status, body: body.map_err(|error| explained(&error)), retry_after })
@@ -195,19 +196,8 @@ impl Answer {
     }
 }
 
-/// Reads `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
-fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    let wait = match value.trim().parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => httpdate::parse_http_date(value.trim()).ok()?.duration_since(now).unwrap_or_default(),
-    };
-    Some(wait.min(RETRY_AFTER_MAX))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
-
     use super::*;
 
     fn answer(status: u16, body: &str) -> Answer {
@@ -251,14 +241,5 @@ mod tests {
         let long = answer(503, &format!("{{\"error\":\"{}\"}}", "ü".repeat(10_000))).details();
         assert!(long.chars().count() < 600, "{long}");
         assert_eq!(answer(502, "<html>\u{1b}[2J").details(), "HTTP 502");
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = UNIX_EPOCH + Duration::from_secs(1_465_001_814);
-        let wait = |value| parse_retry_after(value, now).map(|wait| wait.as_secs());
-        assert_eq!((wait("0"), wait(" 17 "), wait("86400")), (Some(0), Some(17), Some(300)));
-        let later = httpdate::fmt_http_date(now + Duration::from_secs(20));
-        assert_eq!((wait(&later), wait("Sat, 01 Jan 2000 00:00:00 GMT"), wait("soon")), (Some(20), Some(0), None));
     }
 }
