@@ -538,7 +538,7 @@ mod tests {
 
     #[test]
     fn the_labels_of_a_host_come_in_pages() {
-        let api = api(Limits { series_max: 20_000, labels_per_host_max: 20_000 });
+        let api = api(Limits { labels_per_host_max: 20_000, ..Limits::from(20_000) });
         for first in (0..12_000).step_by(200) {
             let values: Vec<_> = (first..first + 200).map(|label| format!("\"l {label:05}\":1")).collect();
             assert_eq!(post(&api, &format!("/api/perf/h/{NOW}"), &format!("{{{}}}", values.join(","))).0, 200);

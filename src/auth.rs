@@ -28,7 +28,7 @@ use std::time::Duration;
 
 #[cfg(feature = "tls")]
 pub use certificate::{client_verifier, identity_of};
-pub use client::with_tls;
+pub use client::{check_token, read_token, with_tls};
 #[cfg(feature = "tls")]
 use guesses::GuessLimiter;
 pub use identity::{AuthError, INSUFFICIENT_SCOPE, Identity, Principal};

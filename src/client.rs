@@ -1,4 +1,4 @@
-//! A small HTTP client of one receiver, for `lizm check` and `lizm watch`.
+//! A small HTTP client of one receiver, for `lizm check`, `lizm watch` and `lizm forget`.
 
 use std::fmt::Write;
 use std::io::{self, BufReader};
@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use ureq::RequestBuilder;
 use ureq::http::StatusCode;
+use ureq::typestate::WithoutBody;
 
 use crate::url::Url;
 use crate::{agent, auth};
@@ -46,6 +48,13 @@ struct ErrorAnswer {
     error: String,
 }
 
+/// Why there is no answer, as the end of a sentence.
+enum Failure {
+    /// It was refused for who asks.
+    Unauthorized(String),
+    Other(String),
+}
+
 impl Client {
     /// A client of the receiver that the options name. Nothing is sent yet.
     ///
@@ -64,35 +73,61 @@ impl Client {
     /// Why there is none: a sentence that begins with the URL, without its secrets.
     pub fn get<T: DeserializeOwned>(&self, path: &str, query: Option<&str>) -> Result<T, String> {
         let path = format!("{}{path}", self.url.path().trim_end_matches('/'));
-        let url = self.url.with_target(path.clone(), query);
-        self.request(&url).map_err(|why| format!("{}: {why}", self.url.with_target(path, None)))
+        let request = self.agent.get(self.url.with_target(path.clone(), query).to_request());
+        let answer = self.answer(request, self.authorization.as_deref()).map_err(|why| match why {
+            Failure::Unauthorized(_) if self.authorization.is_none() => {
+                "a password is needed to read here; --password-file names the file that has it".to_owned()
+            }
+            Failure::Unauthorized(_) => "the password is not the one that reading needs here".to_owned(),
+            Failure::Other(why) => why,
+        });
+        answer.map_err(|why| format!("{}: {why}", self.url.with_target(path, None)))
     }
 
-    fn request<T: DeserializeOwned>(&self, url: &Url) -> Result<T, String> {
-        let mut request = self.agent.get(url.to_request());
-        if let Some(authorization) = &self.authorization {
+    /// Removes what is at a path of the receiver, with a token where one is needed, and gives what it answers.
+    ///
+    /// # Errors
+    /// Why it was not removed: a sentence that begins with the URL, without its secrets.
+    pub fn delete<T: DeserializeOwned>(&self, path: &str, token: Option<&str>) -> Result<T, String> {
+        let path = format!("{}{path}", self.url.path().trim_end_matches('/'));
+        let url = self.url.with_target(path, None);
+        let token = token.map(|token| format!("Bearer {token}"));
+        let authorization = token.as_deref().or(self.authorization.as_deref());
+        let answer = self.answer(self.agent.delete(url.to_request()), authorization).map_err(|why| match why {
+            Failure::Unauthorized(_) if token.is_none() => {
+                "a token is needed to remove here; --token-file names the file that has it".to_owned()
+            }
+            Failure::Unauthorized(why) | Failure::Other(why) => why,
+        });
+        answer.map_err(|why| format!("{url}: {why}"))
+    }
+
+    /// Sends a request, and reads the answer.
+    fn answer<T: DeserializeOwned>(
+        &self,
+        mut request: RequestBuilder<WithoutBody>,
+        authorization: Option<&str>,
+    ) -> Result<T, Failure> {
+        if let Some(authorization) = authorization {
             request = request.header("Authorization", authorization);
         }
-        let (head, body) = request.call().map_err(|error| agent::explain(&self.agent, &error))?.into_parts();
+        let explain = |error: &ureq::Error| Failure::Other(agent::explain(&self.agent, error));
+        let (head, body) = request.call().map_err(|error| explain(&error))?.into_parts();
         match head.status {
             StatusCode::OK => {
                 let body = body.into_with_config().limit(ANSWER_BYTES_MAX).reader();
                 serde_json::from_reader(BufReader::new(body)).map_err(|error| match error.is_io() {
-                    true => agent::explain(&self.agent, &io::Error::from(error).into()),
-                    false => format!("not the answer of a receiver: {error}"),
+                    true => explain(&io::Error::from(error).into()),
+                    false => Failure::Other(format!("not the answer of a receiver: {error}")),
                 })
             }
-            StatusCode::UNAUTHORIZED if self.authorization.is_none() => {
-                Err("a password is needed to read here; --password-file names the file that has it".to_owned())
-            }
-            StatusCode::UNAUTHORIZED => Err("the password is not the one that reading needs here".to_owned()),
             status => {
                 let body = body.into_with_config().limit(ERROR_BYTES_MAX).reader();
                 let mut why = format!("HTTP {status}");
                 if let Ok(answer) = serde_json::from_reader::<_, ErrorAnswer>(BufReader::new(body)) {
                     let _ = write!(why, ": {}", answer.error);
                 }
-                Err(why)
+                Err(if status == StatusCode::UNAUTHORIZED { Failure::Unauthorized(why) } else { Failure::Other(why) })
             }
         }
     }

@@ -304,7 +304,7 @@ impl Ingest {
     /// Turns a sample of which the cap has refused every value into an error.
     fn check_cap(&self, recorded: RecordOutcome) -> Result<RecordOutcome, IngestError> {
         if is_capped(&recorded) {
-            let Limits { series_max, labels_per_host_max } = self.store.limits();
+            let Limits { series_max, labels_per_host_max, .. } = self.store.limits();
             return Err(match recorded.refused_by {
                 Some(limit @ Limit::LabelsPerHost) => {
                     IngestError::SeriesLimit { limit, series_max: labels_per_host_max }

@@ -3,6 +3,7 @@
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod allocator;
 mod check;
+mod forget;
 mod logging;
 mod options;
 
@@ -66,6 +67,10 @@ fn run(command: &Command) -> Result<(), String> {
         Command::Print(text) => io::stdout().write_all(text.as_bytes()).map_err(io_failed),
         Command::Check(options) => {
             let result = sanitize::message(&check::check(options)?, MESSAGE_CHARS_MAX);
+            writeln!(io::stdout(), "{result}").map_err(io_failed)
+        }
+        Command::Forget(options) => {
+            let result = sanitize::message(&forget::forget(options)?, MESSAGE_CHARS_MAX);
             writeln!(io::stdout(), "{result}").map_err(io_failed)
         }
         #[cfg(feature = "tls")]

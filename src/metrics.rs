@@ -40,7 +40,11 @@ pub fn write(ingest: &Ingest, options: Options, now: u64) -> Vec<u8> {
     text.sample("lizm_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     write_samples(&mut text, stats);
     write_requests(&mut text, stats);
-    text.gauge("lizm_series", "Series held, a label of a host each.", store.series_count());
+    text.gauge(
+        "lizm_series",
+        "Series held, a label of a host each; a host that has none left counts as one.",
+        store.series_count(),
+    );
     text.gauge("lizm_series_max", "Most series that may be held.", store.limits().series_max);
     text.family("lizm_store_info", "gauge", "Kind of the store; the value means nothing.");
     text.sample("lizm_store_info", &[("kind", options.store_kind)], 1);

@@ -7,9 +7,7 @@ mod http;
 mod table;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
-#[cfg(feature = "tls")]
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 #[cfg(feature = "tls")]
 use std::time::Duration;
 
@@ -24,6 +22,7 @@ use log::LevelFilter;
 use pico_args::Arguments;
 
 use crate::check::CheckOptions;
+use crate::forget::ForgetOptions;
 use crate::logging::Logging;
 use arguments::{Options, check_directory, env_value, environment_warnings, parsed, suggestion};
 use table::COMMANDS;
@@ -46,6 +45,7 @@ pub(crate) enum Command {
     /// Print one sample, as JSON or as text.
     Once(probe::Options, bool),
     Check(CheckOptions),
+    Forget(ForgetOptions),
     Watch(watch::Options),
     #[cfg(feature = "tls")]
     Token(TokenOptions),
@@ -99,6 +99,7 @@ pub(crate) fn parse() -> Result<Parsed, String> {
         "receiver" => options.receiver()?,
         "monitor" => options.monitor()?,
         "check" => options.check()?,
+        "forget" => options.forget()?,
         "watch" => options.watch()?,
         #[cfg(feature = "tls")]
         "token" => options.token()?,
@@ -136,6 +137,7 @@ impl Options {
             limits: Limits {
                 series_max: self.number("--max-series")?,
                 labels_per_host_max: self.number("--max-labels-per-host")?,
+                forget_hosts_sec: self.span_or("--forget-hosts", "never")?.map_or(u64::MAX, |span| span.as_secs()),
             },
             store: self.store()?,
             metrics_hosts_max: self.number("--metrics-hosts")?,
@@ -237,6 +239,19 @@ impl Options {
         Ok(Command::Check(CheckOptions { receiver: self.client()?, host }))
     }
 
+    fn forget(&mut self) -> Result<Command, String> {
+        let token_file = self.path("--token-file")?;
+        let [ca, password_file] = self.client_files()?;
+        match self.free_arguments()?.as_slice() {
+            [url, host] => {
+                sample::check_host(host)?;
+                let receiver = client::Options { url: self.receiver_url(url)?, ca, password_file };
+                Ok(Command::Forget(ForgetOptions { receiver, host: host.clone(), token_file }))
+            }
+            _ => Err("forget: takes the URL of a receiver and the name of a host".to_owned()),
+        }
+    }
+
     fn watch(&mut self) -> Result<Command, String> {
         let (host, label) = (self.text("--host")?, self.text("--label")?);
         let once = self.flag("--once")?;
@@ -245,11 +260,11 @@ impl Options {
 
     /// The options of a client, and the one argument that is left: the URL of a receiver.
     fn client(&mut self) -> Result<client::Options, String> {
-        let (ca, password_file) = (self.path("--ca")?, self.path("--password-file")?);
+        let [ca, password_file] = self.client_files()?;
         let mut free = self.free_arguments()?.into_iter();
         let command = self.spec.name;
         let url = match (free.next(), free.next()) {
-            (Some(url), None) => Url::parse_http(&url).map_err(|why| format!("{command}: {why}"))?,
+            (Some(url), None) => self.receiver_url(&url)?,
             (None, _) => {
                 return Err(format!("{command}: the URL of a receiver is missing, such as http://localhost:8080"));
             }
@@ -257,10 +272,22 @@ impl Options {
                 return Err(format!("{command}: takes one URL, and {:?} is one more", redact(&more)));
             }
         };
+        Ok(client::Options { url, ca, password_file })
+    }
+
+    /// The authorities of a client, and the file of its password.
+    fn client_files(&mut self) -> Result<[Option<PathBuf>; 2], String> {
+        Ok([self.path("--ca")?, self.path("--password-file")?])
+    }
+
+    /// The URL of a receiver that a client asks.
+    fn receiver_url(&self, url: &str) -> Result<Url, String> {
+        let command = self.spec.name;
+        let url = Url::parse_http(url).map_err(|why| format!("{command}: {why}"))?;
         if url.scheme() == "https" && !cfg!(feature = "tls") {
             return Err(format!("{command}: {url}: {}", lizm::features::WITHOUT_TLS));
         }
-        Ok(client::Options { url, ca, password_file })
+        Ok(url)
     }
 
     /// A receiver and a monitor on loopback: what they show is for this machine alone.
@@ -380,6 +407,7 @@ mod tests {
         assert!(options("monitor", &["--this-host", "h", "--publish", "http://r"]).monitor().is_ok());
         assert!(options("watch", &["http://r"]).watch().is_ok());
         assert!(options("check", &["http://r"]).check().is_ok());
+        assert!(options("forget", &["http://r", "h"]).forget().is_ok());
         assert!(options("demo", &["-p", "0"]).demo().is_ok());
         #[cfg(feature = "tls")]
         assert!(options("token", &["--host", "h", "--token-key", "key"]).token().is_ok());

@@ -242,25 +242,30 @@ impl<'a> LabelPage<'a> {
     }
 }
 
-/// Most series that a store holds.
+/// What bounds a store: its series, and how long it keeps hosts that are down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Most series in all, a label of a host each: `--max-series`.
     pub series_max: usize,
     /// Most labels of one host: `--max-labels-per-host`.
     pub labels_per_host_max: usize,
+    /// Seconds after the hour of its newest sample until a host is forgotten: `--forget-hosts`. A host whose summaries
+    /// hold a sample is kept in any case.
+    pub forget_hosts_sec: u64,
 }
 
 impl Limits {
     /// Most labels of a host unless the command line says otherwise. A host with more has mostly put an identifier into
     /// a label.
     pub const LABELS_PER_HOST: usize = 10_000;
+    /// How long hosts are kept that are down, unless the command line says otherwise: a holiday, or a month's report.
+    pub const FORGET_HOSTS_SEC: u64 = 31 * 86_400;
 }
 
-/// As many series in all, and the usual number of labels a host.
+/// As many series in all, and the other limits as they are where the command line does not set them.
 impl From<usize> for Limits {
     fn from(series_max: usize) -> Self {
-        Self { series_max, labels_per_host_max: Self::LABELS_PER_HOST }
+        Self { series_max, labels_per_host_max: Self::LABELS_PER_HOST, forget_hosts_sec: Self::FORGET_HOSTS_SEC }
     }
 }
 
@@ -275,7 +280,7 @@ enum Kind {
     #[cfg(feature = "disk")]
     Disk(DiskStore),
     #[cfg(feature = "redis")]
-    Redis(Redis),
+    Redis(Box<Redis>),
 }
 
 #[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "only what Redis lists depends on the time"))]
@@ -308,7 +313,7 @@ impl Store {
                 ));
             }
             #[cfg(feature = "redis")]
-            Location::Redis(address) => Kind::Redis(Redis::open(address, limits.series_max)?),
+            Location::Redis(address) => Kind::Redis(Box::new(Redis::open(address, limits)?)),
         };
         Ok(Self { kind, limits })
     }
@@ -464,8 +469,9 @@ impl Store {
         }
     }
 
-    /// Removes the buckets, series, hosts and idempotency records whose windows have passed.
-    pub fn sweep(&self, now: u64) {
+    /// Removes the buckets, series and idempotency records whose windows have passed, and the hosts that are to be
+    /// forgotten. Returns the names of these hosts; of a shared store, those that no other receiver has removed.
+    pub fn sweep(&self, now: u64) -> Vec<SmolStr> {
         match &self.kind {
             Kind::Memory(memory) => memory.sweep(now),
             #[cfg(feature = "disk")]
@@ -486,7 +492,7 @@ impl Store {
         }
     }
 
-    /// How many series it holds; where it is shared, about how many.
+    /// How many series it holds, where a host that has none left counts as one; where it is shared, about how many.
     #[must_use]
     pub fn series_count(&self) -> usize {
         match &self.kind {

@@ -62,6 +62,11 @@ impl Window {
     }
 }
 
+/// The end of the hour that a sample of `epoch` is in, in seconds.
+pub(crate) fn hour_end(epoch: u64) -> u64 {
+    (WINDOWS[1].number(epoch) + 1).saturating_mul(WINDOWS[1].interval_sec)
+}
+
 /// Whether a sample of `epoch` is too old for every window at `now`.
 #[must_use]
 pub fn is_expired(epoch: u64, now: u64) -> bool {

@@ -92,7 +92,7 @@ impl Trial<'_> {
                 self.compare_all();
             }
             1..=2 => self.store().checkpoint().unwrap(),
-            3..=6 => self.store().sweep(self.now),
+            3..=6 => drop(self.store().sweep(self.now)),
             7 => self.store().expire_disk(self.now).unwrap(),
             8 => self.store().sync_now().unwrap(),
             9 => {

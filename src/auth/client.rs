@@ -1,5 +1,6 @@
 //! What a client of receivers trusts and shows, for ureq.
 
+use std::fs;
 use std::path::Path;
 
 #[cfg(feature = "tls")]
@@ -7,12 +8,35 @@ use {
     super::pem::{certificates, private_key, sentence},
     rustls::pki_types::CertificateDer,
     rustls::{ClientConfig, RootCertStore},
-    std::fs,
     std::sync::Arc,
     ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig},
 };
 
+/// Longest token in bytes that a client shows: a request head has no room for more.
+const TOKEN_BYTES_MAX: usize = 4096;
+
 type Config = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
+
+/// Reads the token in a file.
+///
+/// # Errors
+/// When there is none; the sentence names the file.
+pub fn read_token(file: &Path) -> Result<String, String> {
+    let text = fs::read_to_string(file).map_err(|error| error.to_string());
+    let token = text.and_then(|text| check_token(text.trim()).map(|()| text.trim().to_owned()));
+    token.map_err(|why| format!("token file {}: {why}", file.display()))
+}
+
+/// Checks that a text can be a token: one that had a line break would be further lines of a datagram.
+///
+/// # Errors
+/// What a token is, as the end of a sentence.
+pub fn check_token(token: &str) -> Result<(), String> {
+    if token.is_empty() || token.len() > TOKEN_BYTES_MAX || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!("is not a token, a word of 1 to {TOKEN_BYTES_MAX} letters, digits and signs"));
+    }
+    Ok(())
+}
 
 /// Has a client trust the authorities in the file `ca`, or those of the web without one, and show the certificate of
 /// `own`, a chain and its key.
@@ -72,4 +96,17 @@ fn for_ureq(file: &Path) -> Result<PrivateKey<'static>, String> {
     let wrong = |error: String| format!("key {}: {error}", file.display());
     let text = fs::read(file).map_err(|error| wrong(error.to_string()))?;
     PrivateKey::from_pem(&text).map_err(|error| wrong(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_one_word() {
+        assert_eq!(check_token("abc.DEF-_~+/="), Ok(()));
+        for text in ["", "a b", "a\nperf,host=victim cpu=1", "a\u{7f}", "ü", &"x".repeat(TOKEN_BYTES_MAX + 1)] {
+            assert!(check_token(text).unwrap_err().starts_with("is not a token"), "{text:?}");
+        }
+    }
 }

@@ -142,7 +142,7 @@ function openHost(host) {
   $("constants").replaceChildren();
   $("host-blank").hidden = true;
   $("label-filter").value = "";
-  for (const id of ["label-filter", "ranges"]) $(id).hidden = true;
+  for (const id of ["label-filter", "ranges", "forget"]) $(id).hidden = true;
   setText($("host-title"), visible(host));
   const known = rows.get(host)?.entry;
   if (known) drawFacts(known);
@@ -160,6 +160,7 @@ function drawHost(answer) {
   drawCharts(entry, summaries, labels);
   for (const button of $("ranges").children) setAttribute(button, "aria-pressed", button.dataset.range === view.range);
   $("ranges").hidden = labels.length === 0;
+  $("forget").hidden = !entry;
   $("label-filter").hidden = labels.length < LABELS_TO_FILTER;
   filterCards();
 }
@@ -205,7 +206,37 @@ function drawHostBlank(entry, labels) {
   setText(title, entry ? "No samples of the last day" : "This host is not known here");
   setText(sentence, entry
     ? "What it reported has left every summary."
-    : "It has not reported for a day, or it was removed. It is shown as soon as it reports.");
+    : "It was removed or forgotten, or it has never reported. It is shown as soon as it reports.");
+}
+
+/** Asks whether a host is to be forgotten. The receiver says whether that needs a token. */
+function askToForget() {
+  setText($("forget-title"), `Forget ${visible(view.host)}?`);
+  setText($("forget-trouble"), "");
+  $("forget-token-label").hidden = true;
+  $("forget-dialog").dataset.host = view.host;
+  $("forget-dialog").showModal();
+}
+
+async function forget() {
+  const host = $("forget-dialog").dataset.host, token = $("forget-token").value.trim();
+  $("forget-yes").disabled = true;
+  const response = await fetch(`api/perf/${encodeURIComponent(host)}`, {
+    method: "DELETE",
+    signal: AbortSignal.timeout(ANSWER_MSEC_MAX),
+    ...(token && { headers: { Authorization: `Bearer ${token}` } }),
+  }).catch(() => null);
+  const said = await response?.json().catch(() => null);
+  $("forget-yes").disabled = false;
+  if (response?.ok) {
+    $("forget-dialog").close();
+    if (view.host === host) location.hash = listAddress();
+    return;
+  }
+  const isAsked = response?.status === 401 && $("forget-token-label").hidden;
+  if (response?.status === 401) $("forget-token-label").hidden = false;
+  if (isAsked) $("forget-token").focus();
+  else setText($("forget-trouble"), response ? `It was not removed: ${visible(said?.error ?? response.status)}` : "The receiver has not answered.");
 }
 
 function filterCards() {

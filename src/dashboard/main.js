@@ -150,6 +150,12 @@ document.addEventListener("visibilitychange", () => (document.hidden || isPaused
 $("pause").addEventListener("click", pause);
 $("filter").addEventListener("input", event => choose({ filter: event.target.value }));
 $("sort").addEventListener("change", event => choose({ sort: event.target.value, isReversed: false }));
+$("forget").addEventListener("click", askToForget);
+$("forget-no").addEventListener("click", () => $("forget-dialog").close());
+$("forget-yes").addEventListener("click", forget);
+$("forget-token").addEventListener("keydown", event => event.key === "Enter" && forget());
+// A token is kept nowhere.
+$("forget-dialog").addEventListener("close", () => { $("forget-token").value = ""; });
 $("label-filter").addEventListener("input", filterCards);
 $("strip").addEventListener("click", event => event.target.title && choose({ filter: event.target.title, show: "" }));
 for (const button of $("ranges").children) button.addEventListener("click", () => chooseRange(button.dataset.range));

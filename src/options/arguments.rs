@@ -139,6 +139,14 @@ impl Options {
         std::iter::from_fn(|| self.argument(option).transpose()).collect()
     }
 
+    /// A span of time in the range of the table; `None` for a word that stands beside them.
+    pub(super) fn span_or(&mut self, option: &'static str, word: &str) -> Result<Option<Duration>, String> {
+        match self.text_or_default(option)? == word {
+            true => Ok(None),
+            false => self.span(option).map(Some).map_err(|why| format!("{why}, or {word}")),
+        }
+    }
+
     /// A span of time in the range of the table.
     pub(super) fn span(&mut self, option: &'static str) -> Result<Duration, String> {
         let text = self.text_or_default(option)?;

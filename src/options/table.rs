@@ -136,6 +136,8 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
                 "most series, a label of a host each; values of further ones are refused"),
             option("--max-labels-per-host", "N", Number(1, 1_000_000_000), "10000",
                 "most labels of one host; values of further ones are refused"),
+            option("--forget-hosts", "TIME", Span(DAY_SEC, 3650 * DAY_SEC), "31d",
+                "how long a host that is down stays in the list after its last sample; never: until it is removed"),
             option("--workers", "N", Number(1, 1024), "16", "threads that answer requests"),
             option("--metrics-hosts", "N", Number(0, 1_000_000), "1000",
                 "most hosts whose values /metrics has, the first by name"),
@@ -247,6 +249,15 @@ URL is the receiver, such as http://localhost:8080. It has 5 seconds for each of
 Exits 0 when all is well and 1 when not, with the reason on standard error.
 ",
         examples: "lizm check http://localhost:8080 --host jarvis\n",
+    },
+    CommandSpec {
+        name: "forget",
+        summary: "remove a host from the receiver at URL, with all that is kept of it",
+        usage: "URL HOST [--token-file FILE]",
+        options: &[&[option("--token-file", "FILE", File, "",
+            "where the receiver needs tokens: one for the host, or an operator's, made by 'lizm token'")], CLIENT],
+        notes: "A host that still reports comes back with its next sample: stop its monitor first.\n",
+        examples: "lizm forget https://receiver:8443 jarvis --ca ca.pem --token-file operator.token\n",
     },
     CommandSpec {
         name: "token",

@@ -20,6 +20,8 @@ const TICKS_PER_CHECK: usize = 5;
 const TICKS_PER_SWEEP: usize = 30;
 /// Ticks between two searches of the disk for what has left its window.
 const TICKS_PER_DISK_EXPIRY: usize = 600;
+/// Hosts that one line of the log names: the log cuts longer lines.
+const HOSTS_PER_LINE: usize = 7;
 /// Ticks between two warnings of the same kind.
 const TICKS_PER_WARNING: usize = 60;
 
@@ -45,7 +47,7 @@ impl Maintenance {
         self.update_clock(&mut clock_is_wrong);
         if self.is_shared {
             // Counts the series that other receivers have stored.
-            self.store.sweep(self.clock.now_sec());
+            self.sweep();
         }
         // The next restart need not read again what this one has read.
         self.checkpoint();
@@ -62,7 +64,7 @@ impl Maintenance {
             }
             if tick % TICKS_PER_SWEEP == 0 {
                 self.checkpoint();
-                self.store.sweep(self.clock.now_sec());
+                self.sweep();
             }
             if tick % TICKS_PER_DISK_EXPIRY == 0 {
                 log_error(self.store.expire_disk(self.clock.now_sec()));
@@ -90,6 +92,14 @@ impl Maintenance {
     fn checkpoint(&self) {
         log_error(self.store.checkpoint());
         self.write_mark();
+    }
+
+    /// Removes what has expired, and logs which hosts are forgotten by that.
+    fn sweep(&self) {
+        let forgotten = self.store.sweep(self.clock.now_sec());
+        for hosts in forgotten.chunks(HOSTS_PER_LINE) {
+            log::info!("Forgotten, since --forget-hosts has passed after the last sample: {}", hosts.join(", "));
+        }
     }
 
     /// Writes the clock's mark, unless the directory may be another one now.

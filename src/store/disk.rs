@@ -451,15 +451,38 @@ mod tests {
             assert_eq!(put(&store, host, NOW, &[("cpu", 1.0)], 1, NOW).stored, 1);
         }
         store.checkpoint().unwrap();
-        let later = NOW + 3 * 86_400;
+        let later = NOW + 33 * 86_400;
         assert_eq!(put(&store, "a", later, &[("cpu", 2.0)], 2, later).stored, 1);
         store.checkpoint().unwrap();
-        store.memory().sweep(later);
+        assert_eq!(store.memory().sweep(later), ["b"]);
         store.expire(later).unwrap();
         let keyspaces = store.ask(POST_WITHIN, Journal::keyspaces).unwrap();
         let keys: Vec<Vec<u8>> = keyspaces.state.iter().map(|guard| guard.key().unwrap().to_vec()).collect();
         assert_eq!(keys.iter().filter(|key| key.starts_with(b"b\0")).count(), 2, "a chunk of each window");
         assert_eq!(keys.iter().filter(|key| key.starts_with(b"h\0")).collect::<Vec<_>>(), [b"h\0a"]);
+    }
+
+    #[test]
+    fn a_host_that_is_down_is_there_after_restarts_until_it_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path(), NOW);
+        assert_eq!(put(&store, "a", NOW, &[("cpu", 1.0)], 1, NOW).stored, 1);
+        store.checkpoint().unwrap();
+        drop(store);
+        let later = NOW + 20 * 86_400;
+        for restart in 0..2 {
+            let store = open(dir.path(), later);
+            assert!(store.memory().sweep(later).is_empty());
+            store.expire(later).unwrap();
+            let status = store.memory().status("a", &[], later).unwrap();
+            assert_eq!((status.last_epoch, status.labels.len()), (NOW, 0), "restart {restart}");
+        }
+        let later = NOW + 32 * 86_400;
+        let store = open(dir.path(), later);
+        assert_eq!(store.memory().sweep(later), ["a"]);
+        store.expire(later).unwrap();
+        drop(store);
+        assert!(open(dir.path(), later).memory().hosts().is_empty());
     }
 
     fn record(store: &DiskStore, host: &str, labels: usize, seq: u64) -> Result<RecordOutcome, StoreError> {

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use super::series_table::SeriesTable;
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey};
-use crate::summary::{SampleTime, WINDOWS};
+use crate::summary::{SampleTime, WINDOWS, hour_end};
 
 /// Sources remembered for one host, however long they are silent: more than ever publish for one at a time. Beyond them
 /// a new source takes the place of the one that has been silent the longest, if that is [`SOURCE_SILENT_SEC`] or more.
@@ -147,14 +147,34 @@ impl Host {
         self.gaps_sec.iter().filter(|gap_sec| **gap_sec > 0).min().map(|gap_sec| u64::from(*gap_sec))
     }
 
-    /// Removes series and sources that no answer and no retry needs any more. Returns how many series it removed.
-    pub(super) fn expire(&mut self, now: u64) -> usize {
-        let before = self.series.len();
+    /// Removes series and sources that no answer and no retry needs any more.
+    pub(super) fn expire(&mut self, now: u64) {
         self.series.retain(|series| !series.expire(now));
         // A retry whose sample has left every window is answered as expired: its key is not needed.
         self.sources.retain(|source| now.saturating_sub(source.heard_sec) < source_kept_sec());
-        before - self.series.len()
+        if self.sources.is_empty() {
+            self.sources.shrink_to_fit();
+        }
     }
+
+    /// How many series it counts as: one at least, so that the limit on series bounds hosts that are down too.
+    pub(super) fn counted_series(&self) -> usize {
+        self.series.len().max(1)
+    }
+
+    /// Whether the host, of which no series is left, is to be forgotten at `now`. One whose newest sample is ahead of the
+    /// clock was heard while that was ahead: nothing tells since when it is down.
+    pub(super) fn is_forgotten(&self, now: u64, forget_sec: u64) -> bool {
+        self.series.is_empty()
+            && (now >= forgotten_from(self.last_epoch, forget_sec)
+                || self.last_epoch > now.saturating_add(AHEAD_SEC_MAX))
+    }
+}
+
+/// The second from which a host is forgotten whose newest sample is of `last_epoch`. The hours are counted from the end of
+/// that sample's hour, because Redis knows no more of a host that is down.
+pub(super) fn forgotten_from(last_epoch: u64, forget_sec: u64) -> u64 {
+    hour_end(last_epoch).saturating_add(forget_sec)
 }
 
 /// Seconds that a source is remembered after its newest sample: as long as a retry of that sample could be stored.

@@ -125,7 +125,7 @@ impl MemoryStore {
             host.note_sample(time, key);
             return RecordOutcome { stored: sample.values.len(), ..RecordOutcome::default() };
         }
-        let (values, outcome) = self.admit(known.as_deref(), sample.values, |new| self.reserve_series(new));
+        let (values, outcome, _) = self.admit(known.as_deref(), sample.values, |new| self.reserve_series(new));
         if !values.is_empty() {
             let host = match known {
                 Some(host) => host,
@@ -136,14 +136,14 @@ impl MemoryStore {
         outcome
     }
 
-    /// The values of a sample that the limits on series leave, and the outcome of storing them. `reserve` makes room for
-    /// up to a number of new series, and returns for how many.
+    /// The values of a sample that the limits on series leave, the outcome of storing them, and how many labels are new.
+    /// `reserve` makes room for up to a number of new series, and returns for how many.
     fn admit<'s, 'v>(
         &self,
         known: Option<&Host>,
         values: &'s [(Cow<'v, str>, f64)],
         reserve: impl FnOnce(usize) -> usize,
-    ) -> (Values<'s, 'v>, RecordOutcome) {
+    ) -> (Values<'s, 'v>, RecordOutcome, usize) {
         let is_new = |label: &str, hint: &mut usize| match known.and_then(|host| host.series.place(label, *hint)) {
             Some(place) => {
                 *hint = place + 1;
@@ -155,7 +155,9 @@ impl MemoryStore {
         let new = values.iter().filter(|(label, _)| is_new(label, &mut hint)).count();
         let labels = known.map_or(0, |host| host.series.len());
         let fits_host = new.min(self.limits.labels_per_host_max.saturating_sub(labels));
-        let granted = if fits_host == 0 { 0 } else { reserve(fits_host) };
+        // A host that was down counts as a series already.
+        let counted = fits_host.min(known.map_or(0, |host| host.counted_series() - labels));
+        let granted = if fits_host == counted { fits_host } else { counted + reserve(fits_host - counted) };
         let refused_by = match (granted < fits_host, fits_host < new) {
             (true, _) => Some(Limit::Series),
             (false, true) => Some(Limit::LabelsPerHost),
@@ -171,7 +173,7 @@ impl MemoryStore {
         };
         let outcome =
             RecordOutcome { stored: values.len(), refused: new - granted, refused_by, ..RecordOutcome::default() };
-        (values, outcome)
+        (values, outcome, new)
     }
 
     /// What recording a sample would do now. It holds as long as nothing else is recorded.
@@ -195,12 +197,9 @@ impl MemoryStore {
             let outcome = RecordOutcome { stored: values.len(), ..RecordOutcome::default() };
             return Plan { values: Cow::Borrowed(values), outcome, has_new_labels: false };
         }
-        let (mut granted, room) = (0, self.limits.series_max.saturating_sub(self.series_count()));
-        let (values, outcome) = self.admit(known, values, |new| {
-            granted = new.min(room);
-            granted
-        });
-        Plan { values, outcome, has_new_labels: granted + outcome.refused > 0 }
+        let room = self.limits.series_max.saturating_sub(self.series_count());
+        let (values, outcome, new) = self.admit(known, values, |wanted| wanted.min(room));
+        Plan { values, outcome, has_new_labels: new > 0 }
     }
 
     /// Records values that [`MemoryStore::plan`] has admitted, or that were stored before a restart.
@@ -215,17 +214,16 @@ impl MemoryStore {
         self.change_series(host, |host| host.apply(time, values, key));
     }
 
-    /// Changes a host, which is made if it is not known, and counts the series it has got.
+    /// Changes a host, which is made if it is not known, and counts the series it has got or lost.
     #[cfg(feature = "disk")]
     pub(super) fn change_series<T>(&self, host: &str, change: impl FnOnce(&mut Host) -> T) -> T {
         let mut shard = self.shard(host);
-        let host = match shard.get_index_of(host) {
-            Some(place) => &mut shard[place],
-            None => shard.entry(host.into()).or_default(),
+        let (before, host) = match shard.get_index_of(host) {
+            Some(place) => (shard[place].counted_series(), &mut shard[place]),
+            None => (0, shard.entry(host.into()).or_default()),
         };
-        let before = host.series.len();
         let changed = change(host);
-        self.series.fetch_add(host.series.len() - before, Ordering::Relaxed);
+        self.series.fetch_add(host.counted_series() - before, Ordering::Relaxed);
         changed
     }
 
@@ -317,19 +315,27 @@ impl MemoryStore {
     pub(super) fn remove(&self, host: &str) -> bool {
         let removed = self.shard(host).swap_remove(host);
         if let Some(host) = &removed {
-            self.release_series(host.series.len());
+            self.release_series(host.counted_series());
         }
         removed.is_some()
     }
 
-    /// Removes the buckets, series, hosts and idempotency records whose windows have passed, a shard at a time.
-    pub(super) fn sweep(&self, now: u64) {
+    /// Removes the buckets, series and idempotency records whose windows have passed, and the hosts that are to be
+    /// forgotten, a shard at a time. Returns the names of these hosts.
+    pub(super) fn sweep(&self, now: u64) -> Vec<SmolStr> {
+        let mut forgotten = Vec::new();
         for shard in &self.shards {
             let mut removed = 0;
             let mut shard = locked(shard);
-            shard.retain(|_, host| {
-                removed += host.expire(now);
-                !host.series.is_empty()
+            shard.retain(|name, host| {
+                let before = host.counted_series();
+                host.expire(now);
+                let is_forgotten = host.is_forgotten(now, self.limits.forget_hosts_sec);
+                if is_forgotten {
+                    forgotten.push(name.clone());
+                }
+                removed += before - if is_forgotten { 0 } else { host.counted_series() };
+                !is_forgotten
             });
             if shard.len() < shard.capacity() / 4 {
                 shard.shrink_to_fit();
@@ -337,9 +343,10 @@ impl MemoryStore {
             drop(shard);
             self.release_series(removed);
         }
+        forgotten
     }
 
-    /// How many series it holds.
+    /// How many series it holds; a host that has none left counts as one.
     pub(super) fn series_count(&self) -> usize {
         self.series.load(Ordering::Relaxed)
     }
@@ -498,17 +505,17 @@ mod tests {
         assert_eq!(put(&store, &sample("b", NOW - 3600, &["cpu"]), None, NOW), stored(1));
         assert_eq!(put(&store, &sample("a", NOW + 7200, &["mem"]), None, NOW + 7200), stored(1));
         store.sweep(NOW + 82_000);
-        assert_eq!(store.hosts(), ["a", "b"]);
+        assert_eq!(store.series_count(), 3);
         store.sweep(NOW + 86_400 + 3600);
-        assert_eq!(store.hosts(), ["a"]);
         assert_eq!(store.status("a", &[], NOW).unwrap().labels, ["mem"]);
-        assert_eq!(store.series_count(), 1);
+        assert_eq!(store.series_count(), 2, "of b none is left, and it counts as one");
         assert!(put(&store, &sample("a", NOW + 7200, &["mem"]), key("s", 1), NOW + 86_400).duplicate);
         store.sweep(NOW + source_kept_sec());
         assert_eq!(put(&store, &sample("a", NOW + 7200, &["mem"]), key("s", 1), NOW + 86_400), stored(1));
-        store.sweep(NOW + 3 * 86_400);
-        assert!(store.hosts().is_empty());
-        assert_eq!(store.series_count(), 0);
+        assert!(store.sweep(NOW + 3 * 86_400).is_empty());
+        assert_eq!((store.hosts(), store.series_count()), (vec!["a".into(), "b".into()], 2));
+        assert_eq!(store.sweep(NOW + 32 * 86_400).len(), 2);
+        assert_eq!((store.hosts().len(), store.series_count()), (0, 0));
     }
 
     #[test]

@@ -19,7 +19,8 @@ use std::time::Instant;
 use ::redis::Value;
 use smol_str::SmolStr;
 
-use super::{BatchOutcome, LabelPage, Limit, RecordOutcome, Status, StoreError};
+use super::host::forgotten_from;
+use super::{BatchOutcome, LabelPage, Limit, Limits, RecordOutcome, Status, StoreError};
 use crate::sample::{IdempotencyKey, SampleRef};
 use crate::summary::{self, ANSWER_INTERVALS_MAX, Bucket, RECENT, Series, round2};
 pub use address::Address;
@@ -42,7 +43,7 @@ pub(super) struct Redis {
     scripts: Scripts,
     /// An estimate of how many series there are: what the last sweep counted, and what this receiver has added since.
     series: AtomicUsize,
-    series_max: usize,
+    limits: Limits,
 }
 
 /// A host that must be written to the index before some of its samples are recorded.
@@ -52,18 +53,21 @@ struct Listing<'a> {
     hour: u64,
     /// How many labels it has.
     labels: u64,
+    /// Whether it is known and has no labels: it counts as a series already.
+    was_down: bool,
     /// The labels that would be new, and whether each may be added.
     new: HashMap<&'a str, bool>,
-    /// Its samples by their place in the batch, each with the places of the values whose labels would be new.
-    samples: Vec<(usize, Vec<usize>)>,
+    /// Its samples by their place in the batch, each with the number of values for whose labels the host has no room, and
+    /// the places of those whose labels would be new.
+    samples: Vec<(usize, usize, Vec<usize>)>,
 }
 
 impl Redis {
     /// Prepares connections to the Redis at an address. The first sweep counts what it holds.
-    pub(super) fn open(address: &Address, series_max: usize) -> Result<Self, String> {
-        let scripts = Scripts::new();
+    pub(super) fn open(address: &Address, limits: Limits) -> Result<Self, String> {
+        let scripts = Scripts::new(limits);
         let nodes = Nodes::open(address, scripts.loads.clone())?;
-        Ok(Self { address: address.clone(), nodes, scripts, series: AtomicUsize::new(0), series_max })
+        Ok(Self { address: address.clone(), nodes, scripts, series: AtomicUsize::new(0), limits })
     }
 
     pub(super) fn description(&self) -> String {
@@ -119,11 +123,12 @@ impl Redis {
             let sample = &samples[place];
             match understood(reply, layout::read_recorded) {
                 Ok(ScriptReply::Recorded(outcome)) => outcomes[place] = Ok(outcome),
-                Ok(ScriptReply::Unlisted { labels, hour, new }) => {
+                Ok(ScriptReply::Unlisted { labels, hour, over, new }) => {
                     let listing = listings.entry(sample.host).or_default();
                     listing.hour = listing.hour.max(hour.unwrap_or(0)).max(layout::hour_of(sample.epoch));
                     listing.labels = listing.labels.max(labels);
-                    listing.samples.push((place, new));
+                    listing.was_down = labels == 0 && hour.is_some();
+                    listing.samples.push((place, over, new));
                 }
                 Err(error) => outcomes[place] = Err(error),
             }
@@ -148,21 +153,28 @@ impl Redis {
         outcomes: &mut [Result<RecordOutcome, StoreError>],
     ) {
         let (mut commands, mut again) = (Vec::new(), Vec::new());
-        for (host, Listing { hour, labels, new, samples: waiting }) in &mut listings {
+        for (host, Listing { hour, labels, was_down, new, samples: waiting }) in &mut listings {
             let keys = HostKeys::of(host);
             let before = again.len();
-            for (place, new_values) in waiting {
+            let mut room = (self.limits.labels_per_host_max as u64).saturating_sub(*labels);
+            for (place, over, new_values) in waiting {
                 let values = samples[*place].values;
                 let mut granted = String::from(" ");
                 for at in new_values.iter().filter(|at| **at < values.len()) {
-                    if *new.entry(&*values[*at].0).or_insert_with(|| self.reserve_series()) {
+                    let is_granted = new.entry(&*values[*at].0).or_insert_with(|| {
+                        let is_granted = room > 0 && (std::mem::take(was_down) || self.reserve_series());
+                        room -= u64::from(is_granted);
+                        is_granted
+                    });
+                    if *is_granted {
                         let _ = write!(granted, "{} ", at + 1);
                     }
                 }
-                if granted == " " && new_values.len() == values.len() {
+                if granted == " " && new_values.len() + *over == values.len() {
+                    let limit = if room == 0 { Limit::LabelsPerHost } else { Limit::Series };
                     outcomes[*place] = Ok(RecordOutcome {
                         refused: values.len(),
-                        refused_by: Some(Limit::Series),
+                        refused_by: Some(limit),
                         ..RecordOutcome::default()
                     });
                 } else {
@@ -195,7 +207,7 @@ impl Redis {
 
     /// Takes room for one more series; false where there is none.
     fn reserve_series(&self) -> bool {
-        let has_room = |count: usize| (count < self.series_max).then_some(count + 1);
+        let has_room = |count: usize| (count < self.limits.series_max).then_some(count + 1);
         self.series.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room).is_ok()
     }
 
@@ -266,7 +278,8 @@ impl Redis {
         for reply in self.ask(&commands) {
             let reply = reply?;
             let listed = layout::pairs(&reply).filter_map(|(host, entry)| layout::read_listed(host, entry));
-            hosts.extend(listed.filter(|(_, until)| *until > now).map(|(host, _)| SmolStr::new(host)));
+            let is_kept = |newest: u64| now < forgotten_from(newest, self.limits.forget_hosts_sec);
+            hosts.extend(listed.filter(|(_, newest)| is_kept(*newest)).map(|(host, _)| SmolStr::new(host)));
         }
         hosts.sort_unstable();
         Ok(hosts)
@@ -293,7 +306,8 @@ impl Redis {
             for fields in fields {
                 let (about, labels) = (next()?, next()?);
                 let means = fields.into_iter().map(|fields| Ok((fields, next()?))).collect::<Result<Vec<_>, _>>()?;
-                statuses.push(status(&about, &labels, recent, &means, now));
+                let is_kept = |status: &Status| now < forgotten_from(status.last_epoch, self.limits.forget_hosts_sec);
+                statuses.push(status(&about, &labels, recent, &means, now).filter(is_kept));
             }
         }
         Ok(statuses)
@@ -318,17 +332,18 @@ impl Redis {
         layout::read_time_ms(&self.ask(&[layout::time()]).pop()?.ok()?)
     }
 
-    /// Removes expired hosts from the index, and counts the series of the others. The keys of a host expire by
-    /// themselves. Where Redis does not answer, the next sweep does this.
-    pub(super) fn sweep(&self, now: u64) {
+    /// Removes hosts from the index that are to be forgotten, returns their names, and counts the series of the others. The
+    /// keys of a host expire by themselves. Where Redis does not answer, the next sweep does this.
+    pub(super) fn sweep(&self, now: u64) -> Vec<SmolStr> {
         let commands: Vec<Command> = (0..INDEX_PARTS).map(|part| layout::sweep(&self.scripts, part, now)).collect();
-        let counted = self.ask(&commands).into_iter().map(|reply| match reply {
-            Ok(Value::Int(series)) => usize::try_from(series).ok(),
-            _ => None,
-        });
-        if let Some(series) = counted.sum::<Option<usize>>() {
+        let mut forgotten = Vec::new();
+        let counted = self.ask(&commands).into_iter().map(|reply| layout::read_swept(&reply.ok()?, &mut forgotten));
+        // Every part is read, whether or not one before it has failed.
+        let counted: Vec<Option<usize>> = counted.collect();
+        if let Some(series) = counted.into_iter().sum::<Option<usize>>() {
             self.series.store(series, Ordering::Relaxed);
         }
+        forgotten
     }
 
     fn ask(&self, commands: &[Command]) -> Vec<Result<Value, StoreError>> {
@@ -336,7 +351,7 @@ impl Redis {
     }
 }
 
-/// The status of a host; `None` where none of its labels has a sample that is listed.
+/// The status of a host; `None` where it is not known.
 fn status(
     about: &Value,
     labels: &Value,
@@ -347,7 +362,7 @@ fn status(
     let mut labels: Vec<String> =
         layout::pairs(labels).filter_map(|(label, hour)| layout::read_label(label, hour, now)).collect();
     labels.sort_unstable();
-    let (last_epoch, gaps_sec, clock_skew_sec) = layout::read_about(about).filter(|_| !labels.is_empty())?;
+    let (last_epoch, gaps_sec, clock_skew_sec) = layout::read_about(about)?;
     let first = summary::recent_start(now) / RECENT.interval_sec;
     let mut by_label: Vec<Vec<Option<f64>>> = vec![vec![None; ANSWER_INTERVALS_MAX]; recent.len()];
     for (fields, buckets) in means {

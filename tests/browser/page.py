@@ -396,6 +396,43 @@ def subpath(url):
         assert page.settle() == [f"{base}/", f"{base}/api/hosts?series=cpu,mem,disk", f"{base}/api/hosts?host=jarvis"]
 
 
+def forget(url, secured, operator):
+    """A host is forgotten when that is confirmed, by an operator's token where one is needed."""
+    post(url, "jarvis", {"cpu": 1})
+    hosts = lambda of: [entry["host"] for entry in get(of, "/api/hosts")["hosts"]]
+    with page_of(url) as page:
+        page.open("#host=jarvis")
+        await_equal("the host", ["CPU"], lambda: page.texts(".card h2"))
+        page.find("#forget").click()
+        assert page.text("#forget-title") == "Forget jarvis?"
+        page.find("#forget-no").click()
+        assert hosts(url) == ["jarvis"] and not page.find("#forget-dialog").is_displayed()
+        page.find("#forget").click()
+        page.find("#forget-yes").click()
+        await_equal("the list", "No host has reported yet", lambda: page.text("#list-blank h2"))
+        assert hosts(url) == []
+    with page_of(secured) as page:
+        page.open("#host=jarvis")
+        await_equal("the host", ["CPU"], lambda: page.texts(".card h2"))
+        page.find("#forget").click()
+        assert not page.find("#forget-token").is_displayed()
+        page.find("#forget-yes").click()
+        await_true("the question for a token", lambda: page.find("#forget-token").is_displayed())
+        page.find("#forget-token").send_keys("wrong" + Keys.ENTER)
+        await_true("the refusal", lambda: "token: " in page.text("#forget-trouble"))
+        page.find("#forget-no").click()
+        page.find("#forget").click()
+        assert page.find("#forget-token").get_property("value") == "", "a token is kept nowhere"
+        page.find("#forget-yes").click()
+        await_true("the question for a token", lambda: page.find("#forget-token").is_displayed())
+        page.find("#forget-token").send_keys(operator)
+        page.find("#forget-yes").click()
+        await_equal("the list", "No host has reported yet", lambda: page.text("#list-blank h2"))
+        assert hosts(secured) == []
+        # Chromium tells of the answers 401 by itself.
+        assert all(" 401 " in error for error in console_errors(page.browser))
+
+
 if __name__ == "__main__":
-    scenes = {scene.__name__: scene for scene in [live, states, attention, away, hostile, subpath]}
-    scenes[sys.argv[1]](sys.argv[2])
+    scenes = {scene.__name__: scene for scene in [live, states, attention, away, hostile, subpath, forget]}
+    scenes[sys.argv[1]](*sys.argv[2:])

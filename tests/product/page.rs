@@ -9,16 +9,16 @@ use nix::sys::signal::Signal;
 use crate::harness::{Answer, Process, Served, lizm};
 
 /// Debian's python, which is the one that finds Debian's selenium.
-fn scene(name: &str, receiver: &Served) -> Child {
+fn scene(name: &str, receiver: &Served, more: &[&str]) -> Child {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/page.py");
     let mut python = Command::new("/usr/bin/python3");
-    python.args(["-B", script, name, &receiver.url("")]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    python.args(["-B", script, name, &receiver.url("")]).args(more).stdin(Stdio::piped()).stdout(Stdio::piped());
     python.stderr(Stdio::piped()).spawn().unwrap()
 }
 
 fn play(name: &str) {
     let receiver = Served::start(&[]);
-    assert_ended_well(scene(name, &receiver));
+    assert_ended_well(scene(name, &receiver, &[]));
 }
 
 fn assert_ended_well(scene: Child) {
@@ -77,12 +77,29 @@ fn the_page_works_under_a_path_of_a_proxy() {
     play("subpath");
 }
 
+#[cfg(feature = "tls")]
+#[test]
+#[ignore = "needs chromium-driver and python3-selenium"]
+fn a_host_is_forgotten_by_who_may() {
+    use crate::certificates::{Trust, bearer, request, token};
+
+    let trust = Trust::new();
+    let (receiver, secured) = (Served::start(&[]), trust.receiver(&[]));
+    let path = format!("/api/perf/jarvis/{}", crate::harness::now());
+    let submit = request("POST", &path, &bearer(&token(&["jarvis"])), "{\"cpu\": 1}");
+    assert_eq!(secured.served.raw(&submit).status, 200);
+    let key = trust.text("token.key");
+    let operator = lizm(&["token", "--operator", "--token-key", &key]).output().unwrap();
+    let operator = String::from_utf8(operator.stdout).unwrap();
+    assert_ended_well(scene("forget", &receiver, &[&secured.served.url(""), operator.trim()]));
+}
+
 #[test]
 #[ignore = "needs chromium-driver and python3-selenium"]
 fn the_last_picture_stays_while_the_receiver_is_away() {
     let receiver = Served::start(&[]);
     let port = receiver.address.port().to_string();
-    let mut scene = scene("away", &receiver);
+    let mut scene = scene("away", &receiver, &[]);
     let (mut answers, mut asked) = (scene.stdin.take().unwrap(), BufReader::new(scene.stdout.take().unwrap()));
     let mut running = Some(receiver);
     let mut line = String::new();

@@ -10,10 +10,19 @@ use smol_str::SmolStr;
 
 const NOW: u64 = 1_465_001_814;
 
+/// Opens an empty store with these limits.
+type OpenLimited<'a> = &'a dyn Fn(Limits) -> Store;
+
 /// Opens an empty store for so many series.
 type Open<'a> = &'a dyn Fn(usize) -> Store;
 
-const CASES: [fn(Open<'_>); 10] = [
+/// Holds a store to all cases.
+fn pass(open: OpenLimited<'_>) {
+    CASES.iter().for_each(|case| case(&|series_max| open(Limits::from(series_max))));
+    labels_of_a_host_are_bounded(open);
+}
+
+const CASES: [fn(Open<'_>); 11] = [
     golden_vectors_of_the_reference,
     a_retry_does_not_count_twice,
     sources_of_a_host_are_bounded_and_the_longest_unheard_gives_way,
@@ -23,12 +32,13 @@ const CASES: [fn(Open<'_>); 10] = [
     the_skew_of_a_clock_is_the_greatest_difference_of_a_minute,
     series_and_hosts_are_sorted_whatever_their_names,
     what_has_left_its_windows_is_gone,
+    a_host_that_is_down_stays_until_it_is_forgotten,
     whatever_comes_in_any_order_is_answered_as_by_memory,
 ];
 
 #[test]
 fn memory_passes() {
-    CASES.iter().for_each(|case| case(&|series_max| Store::open(&Location::Memory, series_max, NOW).unwrap()));
+    pass(&|limits| Store::open(&Location::Memory, limits, NOW).unwrap());
 }
 
 #[cfg(feature = "disk")]
@@ -36,34 +46,11 @@ fn memory_passes() {
 fn a_directory_passes() {
     let root = tempfile::tempdir().unwrap();
     let opened = std::cell::Cell::new(0);
-    let open = |series_max| {
+    pass(&|limits| {
         opened.set(opened.get() + 1);
         let path = root.path().join(opened.get().to_string());
-        Store::open(&Location::Directory { path, fsync_always: false }, series_max, NOW).unwrap()
-    };
-    CASES.iter().for_each(|case| case(&open));
-}
-
-#[test]
-fn labels_of_a_host_are_bounded() {
-    let root = tempfile::tempdir().unwrap();
-    let directory = Location::Directory { path: root.path().to_owned(), fsync_always: false };
-    let locations = [Location::Memory, directory];
-    for location in locations.iter().take(if cfg!(feature = "disk") { 2 } else { 1 }) {
-        let store = Store::open(location, Limits { series_max: 5, labels_per_host_max: 3 }, NOW).unwrap();
-        let refused = |stored, refused, limit| RecordOutcome {
-            stored,
-            refused,
-            refused_by: Some(limit),
-            ..RecordOutcome::default()
-        };
-        assert_eq!(put(&store, &sample("a", NOW, &["cpu", "mem"]), None, NOW), stored(2));
-        let more = sample("a", NOW, &["mem", "swap", "net", "disk"]);
-        assert_eq!(put(&store, &more, None, NOW), refused(2, 2, Limit::LabelsPerHost));
-        assert_eq!(put(&store, &sample("a", NOW, &["net"]), None, NOW), refused(0, 1, Limit::LabelsPerHost));
-        assert_eq!(put(&store, &sample("b", NOW, &["cpu", "mem", "swap"]), None, NOW), refused(2, 1, Limit::Series));
-        assert_eq!(put(&store, &sample("a", NOW, &["swap", "cpu"]), None, NOW), stored(2));
-    }
+        Store::open(&Location::Directory { path, fsync_always: false }, limits, NOW).unwrap()
+    });
 }
 
 #[cfg(feature = "redis")]
@@ -73,11 +60,11 @@ mod shared {
     use super::*;
     use crate::servers::{Cluster, Redis};
 
-    fn open<'a>(url: &str, nodes: &'a [Redis]) -> impl Fn(usize) -> Store + use<'a> {
+    fn open<'a>(url: &str, nodes: &'a [Redis]) -> impl Fn(Limits) -> Store + use<'a> {
         let location = Location::Redis(RedisAddress::parse(url, None).unwrap());
-        move |series_max| {
+        move |limits| {
             nodes.iter().for_each(|node| assert_eq!(node.ask(&["FLUSHALL"]), "+OK\r\n"));
-            Store::open(&location, series_max, NOW).unwrap()
+            Store::open(&location, limits, NOW).unwrap()
         }
     }
 
@@ -85,14 +72,14 @@ mod shared {
     #[ignore = "needs redis-server"]
     fn redis_passes() {
         let nodes = [Redis::start(&[])];
-        CASES.iter().for_each(|case| case(&open(&nodes[0].url(), &nodes)));
+        pass(&open(&nodes[0].url(), &nodes));
     }
 
     #[test]
     #[ignore = "needs redis-server"]
     fn a_cluster_passes() {
         let cluster = Cluster::start();
-        CASES.iter().for_each(|case| case(&open(&cluster.url(), &cluster.0)));
+        pass(&open(&cluster.url(), &cluster.0));
     }
 
     /// What scripts a server had are gone with `SCRIPT FLUSH`, as with a restart.
@@ -100,7 +87,7 @@ mod shared {
     #[ignore = "needs redis-server"]
     fn scripts_that_are_missing_are_loaded_again() {
         let redis = Redis::start(&[]);
-        let store = open(&redis.url(), std::slice::from_ref(&redis))(10);
+        let store = open(&redis.url(), std::slice::from_ref(&redis))(10.into());
         for count in 1..=3 {
             assert_eq!(redis.ask(&["SCRIPT", "FLUSH"]), "+OK\r\n");
             assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), None, NOW), stored(1));
@@ -254,6 +241,37 @@ fn the_cap_refuses_new_series_and_serves_those_there_are(open: Open<'_>) {
     assert_eq!(store.hosts(NOW).unwrap(), ["b"]);
 }
 
+fn labels_of_a_host_are_bounded(open: OpenLimited<'_>) {
+    let store = open(Limits { labels_per_host_max: 3, ..Limits::from(5) });
+    let refused =
+        |stored, refused, limit| RecordOutcome { stored, refused, refused_by: Some(limit), ..RecordOutcome::default() };
+    let four = sample("none", NOW, &["cpu", "mem", "swap", "net"]);
+    assert_eq!(put(&store, &four, None, NOW), refused(3, 1, Limit::LabelsPerHost));
+    assert!(store.remove("none", NOW).unwrap());
+    assert_eq!(put(&store, &sample("a", NOW, &["cpu", "mem"]), None, NOW), stored(2));
+    let more = sample("a", NOW, &["mem", "swap", "net", "disk"]);
+    assert_eq!(put(&store, &more, None, NOW), refused(2, 2, Limit::LabelsPerHost));
+    assert_eq!(put(&store, &sample("a", NOW, &["net"]), None, NOW), refused(0, 1, Limit::LabelsPerHost));
+    // An hour later the host is listed anew.
+    let later = NOW + 3600;
+    assert_eq!(put(&store, &sample("a", later, &["net"]), None, later), refused(0, 1, Limit::LabelsPerHost));
+    assert_eq!(put(&store, &sample("b", NOW, &["cpu", "mem", "swap"]), None, NOW), refused(2, 1, Limit::Series));
+    assert_eq!(put(&store, &sample("a", NOW, &["swap", "cpu"]), None, NOW), stored(2));
+    // With no room in the store either, nothing of a new host is kept.
+    assert_eq!(put(&store, &four, None, NOW), refused(0, 4, Limit::Series));
+    assert_eq!(store.hosts(NOW).unwrap(), ["a", "b"]);
+    // Samples that come together have one limit.
+    let store = open(Limits { labels_per_host_max: 2, ..Limits::from(5) });
+    let samples = [&["cpu"][..], &["mem", "net"], &["disk"]].map(|labels| sample("h", NOW, labels));
+    let expected = BatchOutcome {
+        stored: 1,
+        others: vec![(1, Ok(refused(1, 1, Limit::LabelsPerHost))), (2, Ok(refused(0, 1, Limit::LabelsPerHost)))],
+    };
+    assert_eq!(store.record_many(samples.len(), |place| samples[place].view(), NOW), expected);
+    store.sweep(NOW);
+    assert_eq!(store.series_count(), 2);
+}
+
 fn what_is_too_old_or_empty_makes_no_host(open: Open<'_>) {
     let store = open(2);
     let old = put(&store, &sample("a", NOW - 90_000, &["cpu", "mem"]), None, NOW);
@@ -338,17 +356,42 @@ fn what_has_left_its_windows_is_gone(open: Open<'_>) {
     assert_eq!(store.hosts(NOW + 82_000).unwrap(), ["a", "b"]);
     let later = NOW + 86_400 + 3600;
     store.sweep(later);
-    assert_eq!(store.hosts(later).unwrap(), ["a"]);
     assert_eq!(status(&store, "a", later).unwrap().labels, ["mem"]);
-    assert!(status(&store, "b", later).is_none());
+    assert!(status(&store, "b", later).unwrap().labels.is_empty());
     assert!(put(&store, &sample("a", NOW + 7200, &["mem"]), key("s", 1), later).duplicate);
     let later = NOW + 90_300;
     store.sweep(later);
     assert_eq!(put(&store, &sample("a", NOW + 7200, &["mem"]), key("s", 1), later), stored(1));
     // A shared store counts a label until its host is listed again, an hour later.
-    assert!((1..=2).contains(&store.series_count()));
+    assert!((2..=3).contains(&store.series_count()));
     store.sweep(NOW + 3 * 86_400);
-    assert!(store.hosts(NOW + 3 * 86_400).unwrap().is_empty() && store.series_count() == 0);
+    assert_eq!(store.series_count(), 2, "none is left, and each host counts as one");
+}
+
+fn a_host_that_is_down_stays_until_it_is_forgotten(open: Open<'_>) {
+    const DAY: u64 = 86_400;
+    let store = open(3);
+    assert_eq!(put(&store, &sample("a", NOW, &["cpu", "mem"]), key("s", 1), NOW), stored(2));
+    assert_eq!(put(&store, &sample("b", NOW, &["cpu"]), None, NOW), stored(1));
+    let later = NOW + 10 * DAY;
+    assert!(store.sweep(later).is_empty());
+    assert_eq!((store.hosts(later).unwrap(), store.series_count()), (vec!["a".into(), "b".into()], 2));
+    let a = status(&store, "a", later).unwrap();
+    assert_eq!((a.state(later), a.last_epoch, a.labels), (HostState::Down, NOW, Vec::<String>::new()));
+    assert_eq!(answer(&store, "a", later), serde_json::json!({}));
+    // It counts towards the limit on series. One that comes back has the place of its first series.
+    assert_eq!(put(&store, &sample("c", later, &["cpu"]), None, later), stored(1));
+    let refused = RecordOutcome { refused: 1, refused_by: Some(Limit::Series), ..RecordOutcome::default() };
+    assert_eq!(put(&store, &sample("d", later, &["cpu"]), None, later), refused);
+    assert_eq!(put(&store, &sample("b", later, &["cpu", "mem"]), None, later), RecordOutcome { stored: 1, ..refused });
+    // It is forgotten after 31 days, counted from the end of the hour of its last sample.
+    let end = (NOW / 3600 + 1) * 3600 + 31 * DAY;
+    assert!(store.sweep(end - 1).is_empty() && status(&store, "a", end - 1).is_some());
+    assert_eq!(store.sweep(end), ["a"]);
+    assert_eq!(store.hosts(end).unwrap(), ["b", "c"]);
+    assert!(status(&store, "a", end).is_none() && store.series_count() == 2);
+    assert!(store.remove("b", end).unwrap() && !store.remove("b", end).unwrap());
+    assert_eq!((store.hosts(end).unwrap(), store.series_count()), (vec!["c".into()], 1));
 }
 
 /// A sequence that looks random and is the same each time (Knuth's MMIX constants).
@@ -396,7 +439,7 @@ fn whatever_comes_in_any_order_is_answered_as_by_memory(open: Open<'_>) {
                 assert_eq!(store.record(*view, key, now), memory.record(*view, key, now));
             }
         }
-        [&store, &memory].iter().for_each(|store| store.sweep(now));
+        [&store, &memory].iter().for_each(|store| drop(store.sweep(now)));
         assert_eq!(store.hosts(now), memory.hosts(now));
         let hosts = memory.hosts(now).unwrap();
         let statuses = |store: &Store| store.statuses(&hosts, &["mem", "é"], now).unwrap();

@@ -385,7 +385,8 @@ fn an_operator_removes_any_host_and_submits_for_none() {
     };
     let (status, operator, _) = run(&["--operator"]);
     assert_eq!(status, Some(0));
-    let submit = |host: &str, token: &str| post(&format!("/api/perf/{host}/{}", now()), &bearer(token));
+    let submit =
+        |host: &str, token: &str| post(&format!("/api/perf/{}/{}", host.replace(' ', "%20"), now()), &bearer(token));
     for host in ["jarvis", "a.example.org"] {
         assert_eq!(receiver.raw(&submit(host, &token(&[host]))).status, 200);
         assert_eq!(receiver.raw(&submit(host, &operator)).status, 403, "{host}");
@@ -393,6 +394,20 @@ fn an_operator_removes_any_host_and_submits_for_none() {
         assert_eq!(receiver.raw(&remove).status, 200, "{host}");
         assert_eq!(receiver.served.raw(&remove).status, 404, "{host} is gone");
     }
+    // lizm forget does the same.
+    assert_eq!(receiver.raw(&submit("j 1", &token(&["j 1"]))).status, 200);
+    let (url, file) = (receiver.served.url(""), trust.text("operator.token"));
+    std::fs::write(&file, &operator).unwrap();
+    let forget = |arguments: &[&str]| {
+        let output = lizm(&[&["forget", &*url, "j 1"], arguments].concat()).output().unwrap();
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (status, said) = forget(&[]);
+    assert!(status == Some(1) && said.contains("/api/perf/j%201: a token is needed to remove here"), "{said}");
+    let token_file = ["--token-file", &*file];
+    assert_eq!(forget(&token_file), (Some(0), "j 1 is forgotten; it comes back if it still reports\n".to_owned()));
+    let (status, said) = forget(&token_file);
+    assert!(status == Some(1) && said.contains("HTTP 404 Not Found: host: not known here"), "{said}");
     let (status, both, _) = run(&["--operator", "--host", "jarvis"]);
     assert_eq!((status, receiver.raw(&submit("jarvis", &both)).status), (Some(0), 200));
     for hosts in [&["--host", "*"][..], &["--host", "jarvis", "--host", "*"], &[]] {

@@ -159,8 +159,9 @@ fn restore_host_record<'k>(key: &'k [u8], record: &[u8], memory: &MemoryStore) -
     let name = std::str::from_utf8(&key[2..]).map_err(|_| "it is damaged: a key is malformed")?;
     let (newest_batch, restored) =
         parse_host_record(record).ok_or("it is damaged: the record of a host is cut short")?;
-    // A host whose series have all expired is not known any more.
-    memory.with_host(name, |host| {
+    check_host(name).map_err(|why| format!("it is damaged: {why}"))?;
+    // A host whose series have all expired is down. The sweep forgets it in time.
+    memory.change_series(name, |host| {
         let series = std::mem::take(&mut host.series);
         *host = restored;
         host.series = series;

@@ -9,7 +9,7 @@ use redis::{Cmd, Script, Value};
 use smol_str::SmolStr;
 
 use super::super::host::{SKEW_KEPT_SEC, SOURCE_SILENT_SEC, SOURCES_PER_HOST, SOURCES_PER_HOST_MAX, source_kept_sec};
-use super::super::{Limit, RecordOutcome};
+use super::super::{Limit, Limits, RecordOutcome};
 use super::nodes::{Command, slot_of};
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey, SampleRef};
 use crate::summary::{Bucket, RECENT, WINDOWS, Window, recent_start};
@@ -21,7 +21,9 @@ const TAG: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').
 /// Seconds that a key is kept beyond the last answer that lists it, because clocks differ: as many as a sample may be
 /// ahead.
 const SPARE_SEC: u64 = AHEAD_SEC_MAX;
-/// The longest window, the last of [`WINDOWS`]. A host is listed for as long as this window has an interval of it.
+/// Longest time that a host is kept which is down: `--forget-hosts never` is a century here, since keys need an end.
+const FORGET_SEC_MAX: u64 = 100 * 366 * 86_400;
+/// The longest window, the last of [`WINDOWS`]. A host has labels for as long as this window has an interval of it.
 const LONGEST: &Window = &WINDOWS[WINDOWS.len() - 1];
 
 /// The scripts, each as the SHA-1 hash that `EVALSHA` takes.
@@ -34,24 +36,27 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    pub(super) fn new() -> Self {
-        let limits = format!(
+    pub(super) fn new(limits: Limits) -> Self {
+        let forget_sec = limits.forget_hosts_sec.min(FORGET_SEC_MAX);
+        let constants = format!(
             "local SOURCES_MAX, SOURCE_KEPT_SEC, AHEAD_SEC_MAX = {SOURCES_PER_HOST_MAX}, {}, {AHEAD_SEC_MAX}\n\
              local SOURCES_KEPT, SOURCE_SILENT_SEC = {SOURCES_PER_HOST}, {SOURCE_SILENT_SEC}\n\
              local SKEW_KEPT_SEC = {SKEW_KEPT_SEC}\n\
-             local LISTED_INTERVAL_SEC, LISTED_SPAN_SEC, FLOAT_MAX = {}, {}, {:e}\n",
+             local LISTED_INTERVAL_SEC, LISTED_SPAN_SEC, FLOAT_MAX = {}, {}, {:e}\n\
+             local FORGET_SEC, LABELS_MAX = {forget_sec}, {}\n",
             source_kept_sec(),
             LONGEST.interval_sec,
             LONGEST.span_sec,
-            f64::MAX
+            f64::MAX,
+            limits.labels_per_host_max
         );
         let mut loads = Vec::new();
         let mut hash = |text: &str| {
             loads.push(redis::cmd("SCRIPT").arg("LOAD").arg(text).get_packed_command());
             Script::new(text).get_hash().to_owned()
         };
-        let record = hash(&(limits + include_str!("record.lua")));
-        let (remove, sweep) = (hash(include_str!("remove.lua")), hash(include_str!("sweep.lua")));
+        let record = hash(&(constants.clone() + include_str!("record.lua")));
+        let (remove, sweep) = (hash(include_str!("remove.lua")), hash(&(constants + include_str!("sweep.lua"))));
         Self { record, remove, sweep, loads }
     }
 }
@@ -218,12 +223,12 @@ impl HostKeys {
     }
 }
 
-/// The hour of a sample. A host is listed until the hour of its newest sample has left the longest window.
+/// The hour of a sample. A host has labels until the hour of its newest sample has left the longest window.
 pub(super) fn hour_of(epoch: u64) -> u64 {
     LONGEST.number(epoch)
 }
 
-/// The second from which a host is not listed any more whose newest sample is in `hour`.
+/// The second from which a host has no labels any more whose newest sample is in `hour`.
 fn listed_until(hour: u64) -> u64 {
     (hour + 1) * LONGEST.interval_sec + LONGEST.span_sec
 }
@@ -236,7 +241,7 @@ fn index_command(part: u16, command: &Cmd, writes: bool) -> Command {
     Command { slot: slot_of(part.to_string().as_bytes()), bytes: command.get_packed_command(), writes }
 }
 
-/// Lists a host with a number of labels for as long as `hour` is listed.
+/// Lists a host with its number of labels until `hour` has left the longest window.
 pub(super) fn list(part: u16, host: &str, hour: u64, labels: u64) -> Command {
     let entry = format!("{} {labels}", listed_until(hour));
     index_command(part, redis::cmd("HSET").arg(index_key(part)).arg(host).arg(entry), true)
@@ -331,7 +336,9 @@ pub(super) enum ScriptReply {
         labels: u64,
         /// The hour that the host is listed for.
         hour: Option<u64>,
-        /// Places of the values whose labels would be new, from 0.
+        /// How many values have labels for which the host has no room.
+        over: usize,
+        /// Places of the values whose labels would be new, and for which it has room, from 0.
         new: Vec<usize>,
     },
 }
@@ -348,21 +355,37 @@ pub(super) fn read_recorded(reply: &Value) -> Option<ScriptReply> {
         "stored" => Some(ScriptReply::Recorded(RecordOutcome {
             stored: number(1)?,
             refused: number(2)?,
-            refused_by: (number(2)? > 0).then_some(Limit::Series),
+            // As in memory: what the host has no room for is not asked for room in the store.
+            refused_by: match (number(2)?, number(3)?) {
+                (0, _) => None,
+                (refused, over) if over < refused => Some(Limit::Series),
+                _ => Some(Limit::LabelsPerHost),
+            },
             ..RecordOutcome::default()
         })),
         "unlisted" => Some(ScriptReply::Unlisted {
             labels: number(1)? as u64,
             hour: number(2).map(|hour| hour as u64),
-            new: (3..reply.len()).map(|at| number(at)?.checked_sub(1)).collect::<Option<_>>()?,
+            over: number(3)?,
+            new: (4..reply.len()).map(|at| number(at)?.checked_sub(1)).collect::<Option<_>>()?,
         }),
         _ => None,
     }
 }
 
-/// A host of the index, and the second from which it is not listed any more.
+/// A host of the index, and the end of the hour of its newest sample.
 pub(super) fn read_listed<'a>(host: &'a Value, entry: &Value) -> Option<(&'a str, u64)> {
-    Some((text(host)?, text(entry)?.split(' ').next()?.parse().ok()?))
+    let until: u64 = text(entry)?.split(' ').next()?.parse().ok()?;
+    Some((text(host)?, until.saturating_sub(LONGEST.span_sec)))
+}
+
+/// Reads the reply of the sweep script: how many labels there are. The names of hosts that it has forgotten are added to
+/// `forgotten`. `None` for anything else.
+pub(super) fn read_swept(reply: &Value, forgotten: &mut Vec<SmolStr>) -> Option<usize> {
+    let Value::Array(reply) = reply else { return None };
+    let [Value::Int(labels), Value::Array(names)] = &reply[..] else { return None };
+    forgotten.extend(names.iter().filter_map(text).map(SmolStr::new));
+    usize::try_from(*labels).ok()
 }
 
 /// Reads a field of a window's hash: place of the interval in the hash, and label.
@@ -439,7 +462,7 @@ mod tests {
         let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let reply = |values: &[Value]| read_recorded(&Value::Array(values.to_vec()));
         assert_eq!(
-            reply(&[bulk("stored"), Value::Int(2), Value::Int(1)]),
+            reply(&[bulk("stored"), Value::Int(2), Value::Int(1), Value::Int(0)]),
             Some(ScriptReply::Recorded(RecordOutcome {
                 stored: 2,
                 refused: 1,
@@ -448,10 +471,14 @@ mod tests {
             }))
         );
         assert_eq!(
-            reply(&[bulk("unlisted"), Value::Int(4), Value::Int(-1), Value::Int(1), Value::Int(3)]),
-            Some(ScriptReply::Unlisted { labels: 4, hour: None, new: vec![0, 2] })
+            reply(&[bulk("unlisted"), Value::Int(4), Value::Int(-1), Value::Int(5), Value::Int(1), Value::Int(3)]),
+            Some(ScriptReply::Unlisted { labels: 4, hour: None, over: 5, new: vec![0, 2] })
         );
-        for wrong in [&[bulk("stored")][..], &[bulk("unlisted"), Value::Int(0), Value::Int(0), Value::Int(0)], &[]] {
+        for wrong in [
+            &[bulk("stored")][..],
+            &[bulk("unlisted"), Value::Int(0), Value::Int(0), Value::Int(0), Value::Int(0)],
+            &[],
+        ] {
             assert_eq!(reply(wrong), None);
         }
         for wrong in ["", "0 1 1 1", "1 1 1", "1 x 1 1", "1 inf 1 1", "-1 1 1 1"] {

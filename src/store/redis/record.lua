@@ -7,8 +7,9 @@
 -- turns. Of the index: '' nothing; ' 1 3 ' it has the host, and the labels of the values 1 and 3 may be new; 'away 1 3 '
 -- the same, but it could not be written.
 --
--- Returns {'stored', values, refused} or {'duplicate'}. Where the index must be written first it stores nothing and
--- returns {'unlisted', number of labels, hour listed for, places of the values whose labels would be new…}.
+-- Returns {'stored', values, refused, refused because the host has too many labels} or {'duplicate'}. Where the index must
+-- be written first it stores nothing and returns {'unlisted', number of labels, hour listed for, values whose labels the
+-- host has no room for, places of the values whose labels would be new and for which it has room…}.
 local now, epoch, hour, kept_sec = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local source, seq, granted = ARGV[5], ARGV[6], ARGV[7]
 local host_key, labels_key, sources_key, windows = KEYS[1], KEYS[2], KEYS[3], #KEYS - 3
@@ -56,7 +57,7 @@ if known then
 end
 
 if count == 0 then
-  return {'stored', 0, 0}
+  return {'stored', 0, 0, 0}
 end
 
 -- The buckets of the sample's intervals.
@@ -73,7 +74,7 @@ local heard, listed, skew = unpack(redis.call('HMGET', host_key, 'heard', 'liste
 listed = tonumber(listed or -1)
 
 -- Values that are the first of their label in the hour. Their labels may be new, and the hour not listed.
-local firsts, refused, refused_count = {}, {}, 0
+local firsts, refused, refused_count, over_count = {}, {}, 0, 0
 for i = 1, count do
   if not buckets[windows][i] then
     firsts[#firsts + 1] = i
@@ -88,21 +89,25 @@ if #firsts > 0 or listed < hour then
       end
     end
   end
-  local hours, unknown = {}, {}
+  local hours, unknown, labels_count = {}, {}, redis.call('HLEN', labels_key)
   for k, i in ipairs(firsts) do
     hours[k] = redis.call('HGET', labels_key, ARGV[first + 2 * i - 2])
     if not hours[k] then
-      unknown[#unknown + 1] = i
-      if not string.find(granted, ' ' .. i .. ' ', 1, true) then
+      local is_granted = granted == '' or string.find(granted, ' ' .. i .. ' ', 1, true)
+      if labels_count + #unknown >= LABELS_MAX then
+        refused[i], refused_count, over_count = true, refused_count + 1, over_count + 1
+      elseif is_granted then
+        unknown[#unknown + 1] = i
+      else
         refused[i], refused_count = true, refused_count + 1
       end
     end
   end
   if granted == '' and (listed < hour or #unknown > 0) then
-    return {'unlisted', redis.call('HLEN', labels_key), listed, unpack(unknown)}
+    return {'unlisted', labels_count, listed, over_count, unpack(unknown)}
   end
   if refused_count == count then
-    return {'stored', 0, refused_count}
+    return {'stored', 0, refused_count, over_count}
   end
   for k, i in ipairs(firsts) do
     if not refused[i] then
@@ -113,7 +118,7 @@ if #firsts > 0 or listed < hour then
     redis.call('HSET', host_key, 'listed', math.max(hour, listed))
   end
   keep(labels_key, kept_sec)
-  keep(host_key, kept_sec)
+  keep(host_key, kept_sec + FORGET_SEC)
 end
 
 for window = 1, windows do
@@ -175,4 +180,4 @@ if source ~= '' then
   redis.call('HSET', sources_key, source, seq .. ' ' .. ARGV[1])
   redis.call('EXPIRE', sources_key, SOURCE_KEPT_SEC)
 end
-return {'stored', count - refused_count, refused_count}
+return {'stored', count - refused_count, refused_count, over_count}
