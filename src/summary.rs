@@ -10,8 +10,8 @@ mod ring;
 
 use crate::sample::AHEAD_SEC_MAX;
 pub use json::{KeyFilter, Summaries, round2};
-pub use ring::Bucket;
 use ring::Ring;
+pub use ring::{Bucket, Tail};
 
 /// One kind of summary.
 #[derive(Debug)]
@@ -147,6 +147,12 @@ impl Series {
         if (window.oldest(now)..=window.number(now.saturating_add(AHEAD_SEC_MAX))).contains(&number) {
             ring.merge(window, number, bucket, now);
         }
+    }
+
+    /// Copies about as many of the newest intervals of each window as are asked for.
+    #[must_use]
+    pub fn tails(&self, intervals: [u64; 2]) -> [Tail; 2] {
+        [self.rings[0].tail(intervals[0]), self.rings[1].tail(intervals[1])]
     }
 
     /// The bucket of the interval of [`RECENT`] that `now` is in, if it has samples.

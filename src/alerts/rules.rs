@@ -29,6 +29,35 @@ pub struct Rules {
     pub targets: Vec<Target>,
     /// When and for what nothing is told.
     pub silences: Vec<Silence>,
+    /// Targets of rules that name none.
+    pub default_notify: Vec<String>,
+}
+
+impl Rules {
+    /// The targets of the receiver's own alerts: those of the default, or all.
+    #[must_use]
+    pub fn own_targets(&self) -> Vec<String> {
+        let all = || self.targets.iter().filter(|target| target.kind != TargetKind::Heartbeat);
+        match self.default_notify.is_empty() {
+            true => all().map(|target| target.name.clone()).collect(),
+            false => self.default_notify.clone(),
+        }
+    }
+
+    /// Intervals by minute and by hour that the rules look back at.
+    #[must_use]
+    pub fn reach(&self) -> [u64; 2] {
+        let reach = |interval_sec| {
+            let of = |rule: &Rule| match &rule.test {
+                Test::Series { function, .. } if rule.interval_sec == interval_sec => {
+                    function.intervals() + rule.for_sec.div_ceil(interval_sec)
+                }
+                _ => 0,
+            };
+            self.rules.iter().map(of).max().unwrap_or(0)
+        };
+        [reach(MINUTE_SEC), reach(HOUR_SEC)]
+    }
 }
 
 /// One rule: a level of the alert `name`.
@@ -104,6 +133,14 @@ pub enum Function {
     },
 }
 
+impl Test {
+    /// Whether it names a series without a wildcard.
+    #[must_use]
+    pub fn names(&self, label: &str) -> bool {
+        matches!(self, Self::Series { series, .. } if series.literals().any(|literal| literal == label))
+    }
+}
+
 impl Function {
     /// Intervals that it reads.
     #[must_use]
@@ -112,6 +149,27 @@ impl Function {
             Self::Average(span) | Self::Min(span) | Self::Max(span) => span,
             Self::Change(span) => span + 1,
             Self::Forecast { over, .. } => over,
+        }
+    }
+}
+
+impl Rule {
+    /// The rule of an alert of the receiver itself.
+    pub(super) fn own(name: &str, text: String, notify: Vec<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            line: 0,
+            source: name.to_owned(),
+            test: Test::Late,
+            interval_sec: MINUTE_SEC,
+            for_sec: 0,
+            until: None,
+            hosts: Globs::default(),
+            notify,
+            severity: Severity::Warning,
+            every_sec: None,
+            needs_percent: 50,
+            text: Some(text),
         }
     }
 }

@@ -74,6 +74,49 @@ impl Bucket {
     }
 }
 
+/// A copy of the newest intervals of a window of a series.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tail {
+    /// Number of the first interval; interval `n` begins at `n` times its length.
+    first: u64,
+    /// The buckets from there on without a gap. An interval without samples has a count of 0.
+    buckets: VecDeque<Bucket>,
+}
+
+impl Tail {
+    /// The bucket of an interval, with a count of 0 where there is none.
+    #[must_use]
+    pub fn get(&self, number: u64) -> Bucket {
+        let place = number.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
+        place.and_then(|place| self.buckets.get(place)).copied().unwrap_or_default()
+    }
+
+    /// Numbers of the intervals that have samples, with how many, the oldest first.
+    pub fn held(&self) -> impl DoubleEndedIterator<Item = (u64, u32)> {
+        let counts = (self.first..).zip(&self.buckets).map(|(number, bucket)| (number, bucket.count));
+        counts.collect::<Vec<_>>().into_iter().filter(|(_, count)| *count > 0)
+    }
+
+    /// Puts a bucket at the place of an interval, and keeps up to `intervals_max` of the newest. One that is too old is left
+    /// out.
+    pub fn push(&mut self, number: u64, bucket: Bucket, intervals_max: usize) {
+        let end = self.first + self.buckets.len() as u64;
+        if self.buckets.is_empty() || number >= end + intervals_max as u64 {
+            (self.first, self.buckets) = (number, [bucket].into());
+            return;
+        }
+        (end..=number).for_each(|_| self.buckets.push_back(Bucket::default()));
+        while self.buckets.len() > intervals_max {
+            self.buckets.pop_front();
+            self.first += 1;
+        }
+        let place = number.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
+        if let Some(held) = place.and_then(|place| self.buckets.get_mut(place)) {
+            *held = bucket;
+        }
+    }
+}
+
 /// The buckets of one window. The newest is a field of its own, so that recording a fresh sample touches no other memory.
 #[derive(Debug, Clone)]
 pub(super) struct Ring {
@@ -203,6 +246,23 @@ impl Ring {
         } else if self.history.len() < self.history.capacity() / 2 {
             self.history.shrink_to_fit();
         }
+    }
+
+    /// Copies the newest `intervals`, and all if fewer than three of these have samples.
+    pub(super) fn tail(&self, intervals: u64) -> Tail {
+        if self.is_empty() {
+            return Tail::default();
+        }
+        let copy = |length: u64| {
+            let length = length.clamp(1, self.history.len() as u64 + 1);
+            let skipped = self.history.len() + 1 - length as usize;
+            let mut buckets = VecDeque::with_capacity(length as usize);
+            buckets.extend(self.history.range(skipped..));
+            buckets.push_back(self.running);
+            Tail { first: self.newest + 1 - length, buckets }
+        };
+        let tail = copy(intervals);
+        if tail.buckets.iter().filter(|bucket| bucket.count > 0).count() < 3 { copy(u64::MAX) } else { tail }
     }
 
     /// Number and bucket of the intervals that have samples, the oldest first.

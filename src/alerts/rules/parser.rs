@@ -29,11 +29,13 @@ const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 /// A mistake in a line: the byte at which it is, and what is wrong.
 type Wrong = (usize, String);
+/// Names of targets, each with the byte at which it stands.
+type Names = Vec<(usize, String)>;
 
 /// Options of a rule, or of `default`.
 #[derive(Default)]
 struct Options {
-    notify: Option<Vec<(usize, String)>>,
+    notify: Option<Names>,
     severity: Option<Severity>,
     every_sec: Option<Option<u64>>,
     needs_percent: Option<u8>,
@@ -64,14 +66,15 @@ pub fn parse(
             }
         }
     }
-    let mut rules = Rules { rules: Vec::new(), targets: found.targets, silences: found.silences };
-    let targets: HashSet<&str> = rules.targets.iter().map(|target| &*target.name).collect();
-    let unknown = |names: &Option<Vec<(usize, String)>>| {
-        let unknown = names.iter().flatten().find(|(_, name)| !targets.contains(&**name));
+    let mut rules = Rules { rules: Vec::new(), targets: found.targets, silences: found.silences, ..Rules::default() };
+    let targets: HashSet<String> = rules.targets.iter().map(|target| target.name.clone()).collect();
+    let unknown = |names: &Option<Names>| {
+        let unknown = names.iter().flatten().find(|(_, name)| !targets.contains(name));
         unknown.map(|(at, name)| (*at, format!("notify: there is no target {name}")))
     };
     let default = found.default;
     mistakes.extend(found.default_places.iter().filter_map(|(place, names)| Some(place.mistake(unknown(names)?))));
+    rules.default_notify = default.notify.iter().flatten().map(|(_, name)| name.clone()).collect();
     for (place, mut rule, options) in found.rules {
         mistakes.extend(unknown(&options.notify).map(|wrong| place.mistake(wrong)));
         let names = options.notify.as_ref().or(default.notify.as_ref());
@@ -109,7 +112,7 @@ struct Found<'a> {
     targets: Vec<Target>,
     silences: Vec<Silence>,
     default: Options,
-    default_places: Vec<(Place<'a>, Option<Vec<(usize, String)>>)>,
+    default_places: Vec<(Place<'a>, Option<Names>)>,
 }
 
 /// Reads a line.
@@ -226,21 +229,7 @@ fn rule(line: &mut Scanner<'_>, name: &str, kept: Kept) -> Result<Rule, Wrong> {
             return Err((at, why));
         }
     }
-    Ok(Rule {
-        name: name.to_owned(),
-        line: 0,
-        source: String::new(),
-        test,
-        interval_sec,
-        for_sec,
-        until,
-        hosts,
-        notify: Vec::new(),
-        severity: Severity::default(),
-        every_sec: None,
-        needs_percent: 50,
-        text: None,
-    })
+    Ok(Rule { test, interval_sec, for_sec, until, hosts, text: None, ..Rule::own(name, String::new(), Vec::new()) })
 }
 
 /// A test, whose spans are in seconds yet, and the longest of them.
@@ -799,7 +788,7 @@ silence disk,cpu on db-* sun 02:00-05:00 Europe/Berlin
 
     #[test]
     fn the_example_of_the_docs() {
-        let Rules { rules, targets, silences } =
+        let Rules { rules, targets, silences, .. } =
             parsed(&EXAMPLE.replace("Europe/Berlin", "CET-1CEST,M3.5.0,M10.5.0/3"));
         assert_eq!((rules.len(), targets.len(), silences.len()), (9, 2, 1));
         assert_eq!(targets[1].arguments, ["secret"]);
