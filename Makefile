@@ -42,10 +42,10 @@ test: TOOLS = $(TEST_TOOLS)
 test: tools
 	cargo test --all-features -- --include-ignored
 
-# 1,000 posts a second with a fault every 30 seconds; as root, for it mounts a small disk to fill.
-soak: TOOLS = python3 redis-server mount
-soak: tools static
-	python3 -B tests/soak/soak.py $(STATIC) --minutes $(SOAK_MINUTES)
+# 1,000 posts a second with a fault every 30 seconds; as root, for it mounts a small disk to fill and to freeze.
+soak: TOOLS = python3 redis-server mount e2fsprogs faketime strace
+soak: tools build
+	python3 -B tests/soak/soak.py target/release/lizm --minutes $(SOAK_MINUTES)
 
 # The long form of the ledger tests, 200 kills each, and half a minute of a Redis that stands still.
 kills: TOOLS = $(TEST_TOOLS)

@@ -14,6 +14,7 @@ mod request;
 mod route;
 mod summaries;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -42,6 +43,7 @@ pub struct Api {
     browser_guard: BrowserGuard,
     metrics: metrics::Options,
     role: Role,
+    trusted_proxies: Vec<IpAddr>,
 }
 
 impl Api {
@@ -49,7 +51,8 @@ impl Api {
     #[must_use]
     pub fn new(ingest: Arc<Ingest>, read_access: ReadAccess) -> Self {
         let browser_guard = BrowserGuard::new(&[], false);
-        Self { ingest, read_access, browser_guard, metrics: metrics::Options::default(), role: Role::All }
+        let (metrics, role, trusted_proxies) = (metrics::Options::default(), Role::All, Vec::new());
+        Self { ingest, read_access, browser_guard, metrics, role, trusted_proxies }
     }
 
     /// The same, which browsers may reach under the names `allowed` too.
@@ -57,6 +60,18 @@ impl Api {
     pub fn allowing_hosts(self, allowed: &[String]) -> Self {
         let is_protected = !self.read_access.allows_all() && !self.authorizer().allows_all();
         Self { browser_guard: BrowserGuard::new(allowed, is_protected), ..self }
+    }
+
+    /// The same, behind proxies that name their clients by `X-Forwarded-For`.
+    #[must_use]
+    pub fn trusting_proxies(self, addresses: &[IpAddr]) -> Self {
+        Self { trusted_proxies: addresses.iter().map(IpAddr::to_canonical).collect(), ..self }
+    }
+
+    /// The proxies that it trusts, IPv4 as IPv4.
+    #[must_use]
+    pub fn trusted_proxies(&self) -> &[IpAddr] {
+        &self.trusted_proxies
     }
 
     /// The same, of which only the part of `role` is served.
@@ -139,7 +154,7 @@ impl Api {
                 BrowserError::Host(_) => &self.stats().browsers_other_host,
             };
             counter.add(1);
-            self.authorizer().log_refusal(&format!("{error}; {}", client(head)), now);
+            self.authorizer().log_refusal(&format!("{error}; {}", self.client(head)), now);
             Reply::error(403, &error.to_string())
         })
     }
@@ -149,7 +164,9 @@ impl Api {
         if route::path(head.target) == "/health" {
             return Ok(());
         }
-        let Err(error) = self.read_access.check(head.authorization, head.client, now) else { return Ok(()) };
+        let Err(error) = self.read_access.check(head.authorization, head.client(&self.trusted_proxies), now) else {
+            return Ok(());
+        };
         let challenge = ("WWW-Authenticate", "Basic realm=\"lizm\", charset=\"UTF-8\"");
         let (status, sentence, counter, header) = match error {
             ReadError::NoPassword => {
@@ -166,8 +183,14 @@ impl Api {
             }
         };
         counter.add(1);
-        self.authorizer().log_refusal(&format!("{sentence}; {}", client(head)), now);
+        self.authorizer().log_refusal(&format!("{sentence}; {}", self.client(head)), now);
         Err(Reply::error(status, &sentence).with(header.0, header.1))
+    }
+
+    /// The client of a request, for the log.
+    fn client(&self, head: &RequestHead<'_>) -> String {
+        let address = head.client(&self.trusted_proxies);
+        address.map_or("client not known".to_owned(), |address| format!("client {address}"))
     }
 
     /// Whether the reply to a request may wait for the store, or take long to find.
@@ -326,11 +349,6 @@ impl Api {
     fn issue_token(&self, _: &Principal, _: u64) -> Reply {
         Reply::error(403, &format!("token: {}", crate::features::WITHOUT_TLS))
     }
-}
-
-/// The client of a request, for the log.
-fn client(head: &RequestHead<'_>) -> String {
-    head.client.map_or("client not known".to_owned(), |address| format!("client {address}"))
 }
 
 /// How many values of a submission were stored, were too old, and were refused by the cap on series.

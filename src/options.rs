@@ -130,6 +130,7 @@ impl Options {
             http_server: self.http_server()?,
             #[cfg(feature = "builtin")]
             builtin: self.builtin()?,
+            trusted_proxies: self.trusted_proxies()?,
             #[cfg(feature = "tls")]
             https: self.https()?,
             auth: self.auth()?,
@@ -303,6 +304,7 @@ impl Options {
             http_server: receiver::HttpServer::default(),
             #[cfg(feature = "builtin")]
             builtin: lizm::http::Options::default(),
+            trusted_proxies: Vec::new(),
             #[cfg(feature = "tls")]
             https: None,
             auth: lizm::auth::Options::default(),

@@ -39,6 +39,8 @@ pub struct Options {
     /// The builtin server.
     #[cfg(feature = "builtin")]
     pub builtin: http::Options,
+    /// Proxies that name their clients by `X-Forwarded-For`. The builtin server limits connections from others.
+    pub trusted_proxies: Vec<IpAddr>,
     /// HTTPS.
     #[cfg(feature = "tls")]
     pub https: Option<http::HttpsOptions>,
@@ -110,6 +112,7 @@ impl Receiver {
         let metrics = metrics::Options { hosts_max, store_kind: options.store.kind() };
         let api = Api::new(ingest.clone(), read_access)
             .allowing_hosts(&options.auth.allowed_hosts)
+            .trusting_proxies(&options.trusted_proxies)
             .with_metrics(metrics)
             .serving(options.role);
         let api = Arc::new(api);

@@ -34,7 +34,7 @@ const SEND_SEC_MAX: i64 = 5;
 
 /// Long bodies that are read at the same time; each holds a thread, and memory for the body.
 const BODY_READERS: usize = 64;
-/// How long a worker waits for a request, before another tiny_http can take the place of the one there is.
+/// How long a worker waits for a request before it looks whether there is another tiny_http.
 const RECEIVE_WAIT: Duration = Duration::from_millis(250);
 /// A closing server has closed when no request has come for this long.
 const CLOSE_QUIET: Duration = Duration::from_millis(250);
@@ -65,8 +65,10 @@ pub struct Server {
 struct Shared {
     api: Arc<Api>,
     listener: TcpListener,
-    /// The tiny_http that accepts connections. One worker at a time waits for a request: each that comes wakes one thread.
-    tiny: Mutex<tiny_http::Server>,
+    /// The tiny_http that accepts connections. Nobody waits while the lock is held.
+    tiny: Mutex<Arc<tiny_http::Server>>,
+    /// One worker at a time waits for a request: each that comes wakes one thread.
+    turn: Mutex<()>,
     accept_failed: AtomicBool,
     worker_count: usize,
     busy_workers: AtomicUsize,
@@ -94,6 +96,7 @@ impl Server {
         let shared = Arc::new(Shared {
             api: api.clone(),
             tiny: Mutex::new(accept_on(&listener)?),
+            turn: Mutex::default(),
             listener,
             accept_failed: AtomicBool::new(false),
             worker_count: workers,
@@ -163,7 +166,7 @@ impl Shared {
         thread::Builder::new().name(name.to_owned()).spawn(move || f(&shared)).map(drop)
     }
 
-    fn tiny(&self) -> MutexGuard<'_, tiny_http::Server> {
+    fn tiny(&self) -> MutexGuard<'_, Arc<tiny_http::Server>> {
         self.tiny.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -221,10 +224,10 @@ fn has_waiting(listener: &TcpListener) -> bool {
 }
 
 /// Starts a tiny_http, which panics where it can have no thread.
-fn accept_on(listener: &TcpListener) -> io::Result<tiny_http::Server> {
+fn accept_on(listener: &TcpListener) -> io::Result<Arc<tiny_http::Server>> {
     let listener = listener.try_clone()?;
     let started = catch_unwind(AssertUnwindSafe(|| tiny_http::Server::from_listener(listener, None)));
-    started.map_err(|_| io::Error::other("no thread to be had"))?.map_err(io::Error::other)
+    started.map_err(|_| io::Error::other("no thread to be had"))?.map(Arc::new).map_err(io::Error::other)
 }
 
 /// Where this process reaches its own server.
@@ -238,10 +241,11 @@ fn loopback(mut address: SocketAddr) -> SocketAddr {
 /// A worker: serves requests as long as the process lives.
 fn work(shared: &Shared) {
     loop {
-        let tiny = shared.tiny();
+        let turn = shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let tiny = shared.tiny().clone();
         match tiny.recv_timeout(RECEIVE_WAIT) {
             Ok(Some(request)) => {
-                drop(tiny);
+                drop(turn);
                 shared.take(request);
             }
             Ok(None) => {}
@@ -349,7 +353,8 @@ mod tests {
     fn a_failed_accept_is_mended_and_old_connections_are_served_on() {
         let ingest = Ingest::new(Arc::new(Store::new(1)), Authorizer::allow_all(), Arc::default());
         let api = Arc::new(Api::new(Arc::new(ingest), ReadAccess::Anyone));
-        let server = Server::open(([127, 0, 0, 1], 0).into(), 2, &api).unwrap();
+        // Workers that wait must not keep the watchdog from opening another.
+        let server = Server::open(([127, 0, 0, 1], 0).into(), 16, &api).unwrap();
         let mut kept = TcpStream::connect(server.address()).unwrap();
         let mut ask = || {
             let mut answer = [0; 1024];

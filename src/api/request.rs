@@ -19,8 +19,8 @@ pub struct RequestHead<'a> {
     pub target: &'a str,
     /// How the request came.
     pub transport: ClientTransport<'a>,
-    /// The address of the client, where the server knows it; behind a trusted proxy, the one that the proxy names.
-    pub client: Option<IpAddr>,
+    /// The address at the other end of the connection, where the server knows it.
+    pub peer: Option<IpAddr>,
     /// The header `Authorization`.
     pub authorization: Option<&'a str>,
     /// The header `Content-Encoding`.
@@ -37,6 +37,8 @@ pub struct RequestHead<'a> {
     pub sec_fetch_site: Option<&'a str>,
     /// The header `User-Agent`.
     pub user_agent: Option<&'a str>,
+    /// The last header `X-Forwarded-For`, to which the last proxy has added the address of its client.
+    pub forwarded_for: Option<&'a str>,
 }
 
 impl<'a> RequestHead<'a> {
@@ -45,11 +47,14 @@ impl<'a> RequestHead<'a> {
         method: &'a str,
         target: &'a str,
         transport: ClientTransport<'a>,
-        client: Option<IpAddr>,
+        peer: Option<IpAddr>,
         headers: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Self {
-        let mut head = Self { method, target, transport, client, ..Self::default() };
+        let mut head = Self { method, target, transport, peer, ..Self::default() };
         for (name, value) in headers {
+            if name.eq_ignore_ascii_case("X-Forwarded-For") {
+                head.forwarded_for = Some(value);
+            }
             let known = [
                 ("Authorization", &mut head.authorization),
                 ("Content-Encoding", &mut head.content_encoding),
@@ -65,6 +70,14 @@ impl<'a> RequestHead<'a> {
             }
         }
         head
+    }
+
+    /// The address of the client: the one that the peer has added, where the peer is one of `trusted_proxies`.
+    pub(super) fn client(&self, trusted_proxies: &[IpAddr]) -> Option<IpAddr> {
+        let peer = self.peer?.to_canonical();
+        let forwarded_for = self.forwarded_for.filter(|_| trusted_proxies.contains(&peer));
+        let last = forwarded_for.and_then(|addresses| addresses.rsplit(',').next());
+        last.and_then(|address| address.trim().parse().ok()).or(Some(peer))
     }
 
     /// The key that marks a retry, if there is one.
@@ -122,5 +135,20 @@ mod tests {
         let head = RequestHead::new("GET", "/", ClientTransport::Plain, None, headers);
         assert_eq!((head.host, head.authorization, head.origin), (Some("a"), Some(""), Some("null")));
         assert_eq!((head.user_agent, head.idempotency_key), (None, None));
+    }
+
+    #[test]
+    fn a_trusted_proxy_names_the_client_and_nobody_else_does() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let head = |peer, headers: &[(&'static str, &'static str)]| {
+            RequestHead::new("GET", "/", ClientTransport::Plain, Some(ip(peer)), headers.iter().copied())
+        };
+        let headers = [("x-forwarded-for", "1.1.1.1"), ("X-Forwarded-For", "2.2.2.2, 3.3.3.3")];
+        let proxies = [ip("10.0.0.1")];
+        assert_eq!(head("10.0.0.1", &headers).client(&proxies), Some(ip("3.3.3.3")));
+        assert_eq!(head("::ffff:10.0.0.1", &headers).client(&proxies), Some(ip("3.3.3.3")));
+        assert_eq!(head("10.0.0.2", &headers).client(&proxies), Some(ip("10.0.0.2")));
+        assert_eq!(head("10.0.0.1", &[("X-Forwarded-For", "unknown")]).client(&proxies), Some(ip("10.0.0.1")));
+        assert_eq!(head("10.0.0.1", &[]).client(&proxies), Some(ip("10.0.0.1")));
     }
 }

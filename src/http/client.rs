@@ -61,7 +61,6 @@ impl Who {
             budget: &shared.budget,
             transport,
             peer: Some(self.guard.address()),
-            is_trusted_proxy: self.guard.is_trusted_proxy(),
             now,
             is_closing: must_verify_again || shared.is_draining(),
             may_wait,

@@ -56,9 +56,8 @@ pub(super) struct Context<'c> {
     pub(super) api: &'c Api,
     pub(super) budget: &'c Arc<Budget>,
     pub(super) transport: ClientTransport<'c>,
-    /// The address of the other side, and whether it is a proxy that is trusted to name the client's.
+    /// The address of the other side.
     pub(super) peer: Option<IpAddr>,
-    pub(super) is_trusted_proxy: bool,
     pub(super) now: Now,
     /// Whether the next answer ends the connection.
     pub(super) is_closing: bool,
@@ -384,7 +383,7 @@ impl Connection {
     /// has come behind it.
     fn accept(&mut self, head: &[u8], is_last: bool, context: &Context<'_>) -> Result<(), Reply> {
         let Head { request, length, is_chunked, expects, is_http_1_0, connection } =
-            head::parse(head, context.transport, context.peer, context.is_trusted_proxy)?;
+            head::parse(head, context.transport, context.peer)?;
         let accepted = context.api.route(&request, context.now.unix_sec).and_then(|route| {
             let body = super::body(&route, length, is_chunked)?;
             Ok((route, body))
@@ -444,7 +443,6 @@ pub fn answer<'b>(pieces: impl IntoIterator<Item = &'b [u8]>, api: &Api) -> Vec<
         budget: &budget,
         transport: ClientTransport::Plain,
         peer: None,
-        is_trusted_proxy: false,
         now,
         is_closing: false,
         may_wait: true,
@@ -504,7 +502,6 @@ mod tests {
                 budget: &self.budget,
                 transport: ClientTransport::Plain,
                 peer: None,
-                is_trusted_proxy: false,
                 now: self.now,
                 is_closing: self.is_closing,
                 may_wait,

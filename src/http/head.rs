@@ -51,7 +51,6 @@ pub(super) fn parse<'a>(
     bytes: &'a [u8],
     transport: ClientTransport<'a>,
     peer: Option<IpAddr>,
-    is_trusted_proxy: bool,
 ) -> Result<Head<'a>, Reply> {
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut []);
@@ -83,38 +82,12 @@ pub(super) fn parse<'a>(
         return Err(Reply::error(417, "header Expect: only 100-continue is known here"));
     }
     let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
-    let client = client(pairs(), peer, is_trusted_proxy);
     Ok(Head {
-        request: RequestHead::new(method, target, transport, client, pairs()),
+        request: RequestHead::new(method, target, transport, peer, pairs()),
         length: field("Content-Length").map(|digits| digits.parse().unwrap_or(usize::MAX)),
         is_chunked,
         expects: expects.is_some(),
         is_http_1_0,
         connection: field("Connection"),
     })
-}
-
-/// The client's address: `peer`, or the last one that it has added where it is a trusted proxy.
-fn client<'a>(
-    headers: impl Iterator<Item = (&'a str, &'a str)>,
-    peer: Option<IpAddr>,
-    is_trusted_proxy: bool,
-) -> Option<IpAddr> {
-    let forwarded = headers.filter(|(name, _)| is_trusted_proxy && name.eq_ignore_ascii_case("X-Forwarded-For"));
-    let last = forwarded.last().and_then(|(_, addresses)| addresses.rsplit(',').next());
-    last.and_then(|address| address.trim().parse().ok()).or(peer)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_trusted_proxy_names_the_client_and_nobody_else_does() {
-        let proxy = "10.0.0.1".parse().ok();
-        let headers = [("x-forwarded-for", "1.1.1.1"), ("X-Forwarded-For", "2.2.2.2, 3.3.3.3")].into_iter();
-        assert_eq!(client(headers.clone(), proxy, true), "3.3.3.3".parse().ok());
-        assert_eq!(client(headers, proxy, false), proxy);
-        assert_eq!(client([("X-Forwarded-For", "unknown")].into_iter(), proxy, true), proxy);
-    }
 }

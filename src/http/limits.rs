@@ -12,6 +12,7 @@ const IPV6_CLIENT_PREFIX: u128 = !0 << 64;
 pub(super) struct ConnectionLimits {
     max: usize,
     per_address_max: usize,
+    /// IPv4 as IPv4.
     trusted_proxies: Vec<IpAddr>,
     counts: Mutex<Counts>,
 }
@@ -32,8 +33,7 @@ pub(super) struct ConnectionGuard {
 
 impl ConnectionLimits {
     pub(super) fn new(max: usize, per_address_max: usize, trusted_proxies: &[IpAddr]) -> Arc<Self> {
-        let trusted_proxies = trusted_proxies.iter().map(IpAddr::to_canonical).collect();
-        Arc::new(Self { max, per_address_max, trusted_proxies, counts: Mutex::default() })
+        Arc::new(Self { max, per_address_max, trusted_proxies: trusted_proxies.to_vec(), counts: Mutex::default() })
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -76,10 +76,6 @@ impl ConnectionGuard {
     pub(super) fn address(&self) -> IpAddr {
         self.address
     }
-
-    pub(super) fn is_trusted_proxy(&self) -> bool {
-        self.is_trusted_proxy
-    }
 }
 
 impl Drop for ConnectionGuard {
@@ -115,7 +111,7 @@ mod tests {
         drop((held, others, next_network));
         assert!(limits.counts().by_address.is_empty());
         let proxied: Vec<ConnectionGuard> = (0..6).map(|_| take("::ffff:10.0.0.9").unwrap()).collect();
-        assert!(proxied[0].is_trusted_proxy());
+        assert!(proxied[0].is_trusted_proxy);
         assert_eq!(take("10.0.0.2").err().unwrap(), "there are 6 already, the limit by --max-connections");
         drop(proxied);
         assert_eq!(limits.counts().all, 0);

@@ -1,7 +1,7 @@
 //! The builtin server: it accepts connections, for plain HTTP and for HTTPS, and gives each to one of a few loops.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -40,19 +40,17 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 const CLOSE_POLL: Duration = Duration::from_millis(5);
 
 /// What the command line says of the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     /// Most connections at a time.
     pub connections_max: usize,
     /// Most connections at a time from one address, or from one /64 of IPv6.
     pub connections_per_address_max: usize,
-    /// Proxies that may have as many connections as there may be, and name their clients by `X-Forwarded-For`.
-    pub trusted_proxies: Vec<IpAddr>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { connections_max: 4096, connections_per_address_max: 1024, trusted_proxies: Vec::new() }
+        Self { connections_max: 4096, connections_per_address_max: 1024 }
     }
 }
 
@@ -86,11 +84,8 @@ impl Server {
         // The other half of the cores is for the store, for long answers, and for what else runs here.
         let inboxes = (0..(cores / 2).clamp(1, WORKERS_MAX)).map(|_| Inbox::new().map(Arc::new));
         let inboxes = inboxes.collect::<io::Result<Arc<[_]>>>()?;
-        let limits = ConnectionLimits::new(
-            options.connections_max,
-            options.connections_per_address_max,
-            &options.trusted_proxies,
-        );
+        let (max, per_address_max) = (options.connections_max, options.connections_per_address_max);
+        let limits = ConnectionLimits::new(max, per_address_max, api.trusted_proxies());
         let shared = Arc::new(Shared {
             api: api.clone(),
             budget: Budget::new(MEMORY_BYTES_MAX),

@@ -60,6 +60,8 @@ fn wrong_usage_exits_2_and_names_the_option() {
         (&["watch", "http://a", "--twice"], "--twice"),
         (&["check", "http://a", "http://b"], "http://b"),
     ];
+    #[cfg(not(feature = "builtin"))]
+    let cases = [cases, &[(&["receiver", "--http-server", "builtin"], "--http-server: builtin needs")]].concat();
     for (arguments, part) in cases {
         let (code, stdout, stderr) = run(lizm(arguments));
         assert!(code == Some(2) && stdout.is_empty() && stderr.contains(part), "{arguments:?}: {code:?} {stderr}");

@@ -417,6 +417,21 @@ fn an_operator_removes_any_host_and_submits_for_none() {
 }
 
 #[test]
+fn guesses_of_one_client_of_a_proxy_do_not_slow_its_other_clients() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    std::fs::write(&file, "open sesame\n").unwrap();
+    let receiver = Served::start(&["--read-password-file", file.to_str().unwrap(), "--trust-proxy", "127.0.0.1"]);
+    let get = |client: &str, password: &str| {
+        let given = STANDARD.encode(format!("reader:{password}"));
+        let headers = format!("Authorization: Basic {given}\r\nX-Forwarded-For: 10.0.0.9, {client}\r\n");
+        receiver.raw(&request("GET", "/api/hosts", &headers, "")).status
+    };
+    await_some("a guess that has to wait", || (get("192.0.2.1", "guess") == 429).then_some(()));
+    assert_eq!((get("192.0.2.2", "guess"), get("192.0.2.2", "open sesame")), (401, 200));
+}
+
+#[test]
 fn guesses_at_the_password_are_counted_logged_and_slowed() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("password");

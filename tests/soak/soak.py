@@ -1,7 +1,7 @@
 """An hour of 1,000 posts a second with a fault every 30 seconds: soak.py LIZM [--minutes 60], as root.
 
-Three receivers are posted to in equal parts. `disk` keeps a directory on a small file system of its own; it is killed and
-started again. `memory` and `redis` are never started again, and suffer only what comes from outside, so that a slope of
+Three receivers are posted to in equal parts. Their wall clock is libfaketime's, which takes a program that is linked
+dynamically. `disk` keeps a directory on a small file system of its own; it is killed and started again. `memory` and `redis` are never started again, and suffer only what comes from outside, so that a slope of
 their memory means something. Their windows are full from the beginning: the last hour and day are sent first. Then
 come some minutes in which one fault follows the other, before the hour begins: an allocator keeps the most that it has
 ever held, and has held the most of each fault by then, so that what memory still grows by is not that.
@@ -43,6 +43,8 @@ CALM_SEC = 3  # after a fault, before latencies count again
 RECOVERS_WITHIN_SEC = 30
 DISK_BYTES = 512 << 20
 SIPPERS = 100
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+CLOCK_READ_SEC = 1  # how long libfaketime goes on by what its file has said
 
 SLOPE_MAX_MB_PER_HOUR = 1.0
 RESTARTED_MAX_MB = 256  # of the receiver that is started again, whose memory has no slope
@@ -57,12 +59,19 @@ class Receiver:
     def __init__(self, name, lizm, store, directory):
         self.name, self.port = name, 0
         self.command = [lizm, "receiver", "--bind", "127.0.0.1", "--store", store]
-        self.log = directory / f"{name}.log"
+        self.log, self.clock = directory / f"{name}.log", directory / f"{name}.clock"
+        self.set_clock("+0")
+        clock = {"FAKETIME_TIMESTAMP_FILE": str(self.clock), "FAKETIME_CACHE_DURATION": str(CLOCK_READ_SEC)}
+        self.environment = os.environ | clock | {"LD_PRELOAD": FAKETIME, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
         self.start()
 
     def start(self):
         with self.log.open("a") as log:
-            self.process = subprocess.Popen([*self.command, "--port", str(self.port)], stdout=log, stderr=log)
+            self.process = subprocess.Popen([*self.command, "--port", str(self.port)], stdout=log, stderr=log, env=self.environment)
+
+    def set_clock(self, offset):
+        """Puts its wall clock ahead, or behind, by an offset such as +2d."""
+        self.clock.write_text(offset + "\n")
 
     def await_listening(self):
         mark = "listening on http://127.0.0.1:"
@@ -199,6 +208,7 @@ class Faults:
     def __init__(self, receivers, redis, disk):
         self.receivers, self.redis, self.disk = receivers, redis, disk
         self.all = [self.kill, self.stop, self.fill_disk, self.take_descriptors, self.sip, self.lose_redis]
+        self.all += [self.freeze_disk, self.put_clocks_ahead, self.fail_fsync, self.start_with_a_clock_behind]
 
     def bring_about(self, turn):
         """One of them, until all is well after it; gives its name."""
@@ -230,6 +240,36 @@ class Faults:
             except OSError:
                 time.sleep(FAULT_SEC)
         ballast.unlink()
+
+    def freeze_disk(self):
+        subprocess.run(["fsfreeze", "-f", self.disk], check=True)
+        time.sleep(FAULT_SEC)
+        subprocess.run(["fsfreeze", "-u", self.disk], check=True)
+
+    def fail_fsync(self):
+        """Every third call fails."""
+        fails = ["-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO:when=1+3"]
+        pid = str(self.receivers["disk"].process.pid)
+        tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", *fails, "-p", pid])
+        time.sleep(FAULT_SEC)
+        tracer.terminate()
+        tracer.wait()
+
+    def put_clocks_ahead(self):
+        self.with_clocks("+2d", lambda: None)
+
+    def start_with_a_clock_behind(self):
+        self.with_clocks("-1h", self.kill)
+
+    def with_clocks(self, offset, fault):
+        for receiver in self.receivers.values():
+            receiver.set_clock(offset)
+        time.sleep(CLOCK_READ_SEC)
+        fault()
+        time.sleep(FAULT_SEC)
+        for receiver in self.receivers.values():
+            receiver.set_clock("+0")
+        time.sleep(CLOCK_READ_SEC)
 
     def take_descriptors(self):
         """Leaves room for four descriptors more, and takes it by connections, which stay."""
@@ -349,7 +389,11 @@ def lost_or_doubled(port, posted, now):
 def soak(lizm, minutes, directory):
     disk = directory / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "lizm-soak", disk], check=True)
+    image = directory / "image"
+    with image.open("wb") as file:
+        file.truncate(DISK_BYTES)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, disk], check=True)
     started, receivers = [], {}
     try:
         redis = Redis(directory)
