@@ -89,9 +89,10 @@ fn running_out_of_descriptors_ends_with_them() {
         last.write_all(b"GET /health HTTP/1.1\r\n\r\n").unwrap();
         assert!(last.read(&mut [0]).is_err(), "round {round}: there was a descriptor left");
         drop((held, last));
-        // A connection that is taken without a descriptor left for it is reset.
+        // A connection that is taken without a descriptor left for it is reset, or not answered: clients try again.
         let health = receiver.url("/health");
-        await_some("the server to accept again", || ureq::get(&health).call().ok());
+        let ask = || ureq::get(&health).config().timeout_global(Some(Duration::from_secs(3))).build().call().ok();
+        await_some("the server to accept again", ask);
     }
     assert!(receiver.process.stop(Signal::SIGTERM).0.success());
 }
