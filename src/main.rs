@@ -101,6 +101,9 @@ fn once(options: &probe::Options, is_json: bool) -> Result<(), String> {
     let start = Instant::now();
     let _ = probes.read(start.elapsed());
     thread::sleep(Duration::from_secs(1));
+    while probes.is_pending() && start.elapsed() <= options.exec.timeout {
+        thread::sleep(Duration::from_millis(50));
+    }
     let Reading { values, problems, left_out } = probes.read(start.elapsed());
     problems.iter().chain(&left_out).for_each(|why| complain(why));
     let text = if is_json {

@@ -66,6 +66,8 @@ pub struct Options {
     pub spool: Option<PathBuf>,
     /// What the monitor shows to receivers, and whom it trusts.
     pub credentials: Credentials,
+    /// Whether the log has a line for each sample, or only for what changes.
+    pub logs_each: bool,
 }
 
 /// What a monitor shows to receivers, and whom it trusts. The files are PEM, but for the token's.
@@ -121,8 +123,14 @@ impl Monitor {
         let spools = options.spool.as_deref().map(SpoolDir::open).transpose()?;
         let mut keys = Keys::new(spools.as_ref().map(|spools| spools.source.clone()));
         let mut sinks = Vec::new();
+        if !options.logs_each {
+            let destinations: Vec<String> = options.destinations.iter().map(ToString::to_string).collect();
+            let (host, probes, interval) = (&options.host, options.probe.probes.names(), options.interval_sec);
+            let destinations = destinations.join(", ");
+            log::info!("Host {host} is measured every {interval} s by {probes}, and published to {destinations}");
+        }
         for destination in &options.destinations {
-            let publisher = Publisher::new(destination, &agent, tokens.of(destination)?)?;
+            let publisher = Publisher::new(destination, &agent, tokens.of(destination)?, options.logs_each)?;
             sinks.push(Sink::start(destination, publisher, options.backlog_max, spools.as_ref(), &mut keys)?);
         }
         let (stop_sampling, stopped) = mpsc::channel();

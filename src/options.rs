@@ -202,6 +202,7 @@ impl Options {
             backlog_max: self.number("--backlog")?,
             spool: self.path("--spool")?,
             credentials: self.credentials()?,
+            logs_each: self.word("--log-publish")? == "each",
             destinations: self.destinations(!is_once)?,
         };
         Ok(if is_once { Command::Once(options.probe, is_json) } else { Command::Monitor(Box::new(options)) })
@@ -219,6 +220,11 @@ impl Options {
             rootfs: self.path("--rootfs")?.unwrap_or(default.rootfs),
             disks: self.text_or_default("--disks")?.split(',').map(str::to_owned).collect(),
             textfile: self.path("--textfile")?,
+            exec: probe::ExecOptions {
+                directory: self.path("--exec")?,
+                every: self.span("--exec-every")?,
+                timeout: self.span("--exec-timeout")?,
+            },
         })
     }
 
@@ -323,6 +329,7 @@ impl Options {
             backlog_max: 3600,
             spool: None,
             credentials: monitor::Credentials::default(),
+            logs_each: true,
         };
         Ok(Command::Demo(Box::new((receiver, monitor))))
     }

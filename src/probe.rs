@@ -12,13 +12,17 @@
 
 mod background;
 mod cgroup;
+mod containers;
 mod cores;
 mod cpu;
 mod cpu_parts;
 mod disk;
+mod exec;
 mod filesystem;
+mod gpu;
 mod inodes;
 mod io;
+mod lines;
 mod load;
 #[cfg_attr(not(target_os = "macos"), allow(dead_code, reason = "the parsers are tested on every system"))]
 mod macos;
@@ -27,23 +31,32 @@ mod mounts;
 mod net;
 mod pressure;
 mod proc_file;
+mod process_table;
 mod processes;
+mod procs;
 mod readonly;
 mod selection;
 mod swap;
 mod table;
 mod temp;
 mod textfile;
+mod top;
 mod traffic;
+mod units;
 mod uptime;
+mod zfs;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::sample::{LABELS_MAX, Values};
 use background::ANSWER_WITHIN;
+use exec::Exec;
+pub use exec::Options as ExecOptions;
 use filesystem::FileSystems;
 use proc_file::ProcFiles;
+use process_table::ProcessTable;
+use selection::is_of_a_probe;
 pub use selection::{Scope, Selection};
 pub use table::help;
 use textfile::Textfiles;
@@ -63,13 +76,16 @@ pub struct Options {
     pub disks: Vec<String>,
     /// Directory of textfiles: files of labels and values that other programs write.
     pub textfile: Option<PathBuf>,
+    /// Which programs are run, beside those of `exec:NAME=PROGRAM`, and when.
+    pub exec: ExecOptions,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let (procfs, rootfs) = ("/proc".into(), "/".into());
         let disks = vec!["*".to_owned()];
-        Self { probes: Selection::default(), scope: Scope::Host, procfs, rootfs, disks, textfile: None }
+        let (probes, scope, exec) = (Selection::default(), Scope::Host, ExecOptions::default());
+        Self { probes, scope, procfs, rootfs, disks, textfile: None, exec }
     }
 }
 
@@ -104,8 +120,8 @@ pub struct Reading {
 struct About {
     /// Its name in `--probes`.
     name: &'static str,
-    /// What may follow a colon behind the name, as the help calls it: `PATH`, `DEVICE`.
-    target: Option<&'static str>,
+    /// What may follow a colon behind the name.
+    target: Target,
     /// Its labels; where a target was selected, each is followed by a colon and the target.
     labels: &'static [Label],
     /// Where its values come from.
@@ -114,6 +130,26 @@ struct About {
     is_default: bool,
     /// Makes the probe.
     new: fn(Setup<'_>) -> std::io::Result<Box<dyn Probe>>,
+}
+
+/// What follows a colon behind the name of a probe, as the help calls it.
+enum Target {
+    None,
+    /// The name may stand alone: `disk`, `disk:PATH`.
+    Optional(&'static str),
+    /// It may not: `procs:PATTERN`. Of `NAME=PROGRAM` labels have the part before the `=`.
+    Required(&'static str),
+}
+
+impl Target {
+    /// Whether the probe can be selected with such a target, or without one.
+    fn allows(&self, target: Option<&str>) -> bool {
+        match self {
+            Self::None => target.is_none(),
+            Self::Optional(_) => true,
+            Self::Required(_) => target.is_some(),
+        }
+    }
 }
 
 /// One label of a probe.
@@ -128,7 +164,11 @@ struct Label {
 impl About {
     /// The forms of its name in `--probes`: `disk, disk:PATH`.
     fn forms(&self) -> String {
-        self.target.map_or(self.name.to_owned(), |target| format!("{0}, {0}:{target}", self.name))
+        match self.target {
+            Target::None => self.name.to_owned(),
+            Target::Optional(target) => format!("{0}, {0}:{target}", self.name),
+            Target::Required(target) => format!("{}:{target}", self.name),
+        }
     }
 }
 
@@ -154,12 +194,20 @@ trait Probe: Send {
 
     /// Measures, and adds values and problems to the reading.
     fn read(&mut self, tick: &mut Tick<'_>);
+
+    /// Whether the first answer of something slow is still to come.
+    fn is_pending(&self) -> bool {
+        false
+    }
 }
 
 /// What a probe is made of.
 struct Setup<'a> {
     options: &'a Options,
     filesystems: &'a mut FileSystems,
+    processes: &'a mut ProcessTable,
+    /// Whether a label is one that some probe gives, which no program may.
+    is_of_a_probe: fn(&str) -> bool,
     /// The paths or devices it is selected for; `None` is the probe's name alone.
     targets: Vec<Option<String>>,
 }
@@ -174,6 +222,7 @@ struct Tick<'a> {
     until: Instant,
     files: &'a mut ProcFiles,
     filesystems: &'a mut FileSystems,
+    processes: &'a mut ProcessTable,
     reading: &'a mut Reading,
 }
 
@@ -207,6 +256,7 @@ pub struct Probes {
     probes: Vec<(&'static str, Box<dyn Probe>)>,
     files: ProcFiles,
     filesystems: FileSystems,
+    processes: ProcessTable,
 }
 
 impl Probes {
@@ -215,16 +265,30 @@ impl Probes {
     /// # Errors
     /// When a thread cannot be started.
     pub fn new(options: &Options) -> std::io::Result<Self> {
-        let mut filesystems = FileSystems::new(options.rootfs.clone());
+        let (mut filesystems, mut processes) = (FileSystems::new(options.rootfs.clone()), ProcessTable::default());
         let mut probes = Vec::new();
         for (about, targets) in options.probes.iter() {
-            let setup = Setup { options, filesystems: &mut filesystems, targets: targets.cloned().collect() };
+            let (filesystems, processes) = (&mut filesystems, &mut processes);
+            let targets = targets.cloned().collect();
+            let setup = Setup { options, filesystems, processes, is_of_a_probe, targets };
             probes.push((about.name, (about.new)(setup)?));
+        }
+        if options.probes.iter().any(|(about, _)| [procs::ABOUT.name, top::ABOUT.name].contains(&about.name)) {
+            processes.start(&options.procfs)?;
+        }
+        if options.exec.directory.is_some() && !probes.iter().any(|(name, _)| *name == exec::ABOUT.name) {
+            probes.push((exec::ABOUT.name, Box::new(Exec::new(&options.exec, &[], is_of_a_probe)?)));
         }
         if let Some(path) = &options.textfile {
             probes.push(("textfile", Box::new(Textfiles::new(path)?)));
         }
-        Ok(Self { probes, files: ProcFiles::new(options.procfs.clone()), filesystems })
+        Ok(Self { probes, files: ProcFiles::new(options.procfs.clone()), filesystems, processes })
+    }
+
+    /// Whether the first answers of programs are still to come.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.probes.iter().any(|(_, probe)| probe.is_pending())
     }
 
     /// Measures this host now. `at` is the time on a clock that only rises. Rates are between this call and the one
@@ -234,11 +298,12 @@ impl Probes {
         let mut reading = Reading::default();
         self.files.begin_tick();
         self.filesystems.ask();
+        self.processes.ask(at);
         self.probes.iter_mut().for_each(|(_, probe)| probe.ask());
         let until = Instant::now() + ANSWER_WITHIN;
         for (name, probe) in &mut self.probes {
-            let (files, filesystems) = (&mut self.files, &mut self.filesystems);
-            probe.read(&mut Tick { probe: name, at, until, files, filesystems, reading: &mut reading });
+            let (files, filesystems, processes) = (&mut self.files, &mut self.filesystems, &mut self.processes);
+            probe.read(&mut Tick { probe: name, at, until, files, filesystems, processes, reading: &mut reading });
             if reading.values.len() > LABELS_MAX {
                 reading.values.truncate(LABELS_MAX);
                 reading.problems.push(format!("probe {name}: a sample has no room for more than {LABELS_MAX} values"));

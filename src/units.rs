@@ -37,7 +37,7 @@ impl Unit {
 
 /// Patterns of the stem of a label, with `*` at one end, and units. The first that matches counts. The endings with an
 /// underscore are those of Prometheus.
-const UNITS: [(&str, Unit); 16] = [
+const UNITS: [(&str, Unit); 23] = [
     ("*-read", Unit::BytesPerSec),
     ("*-write", Unit::BytesPerSec),
     ("net-*", Unit::BytesPerSec),
@@ -49,6 +49,13 @@ const UNITS: [(&str, Unit); 16] = [
     ("inodes", Unit::Percent),
     ("pressure*", Unit::Percent),
     ("temp*", Unit::Celsius),
+    ("gpu-temp", Unit::Celsius),
+    ("gpu*", Unit::Percent),
+    ("*-cpu", Unit::Percent),
+    ("*-mem", Unit::Bytes),
+    ("*-net-in", Unit::BytesPerSec),
+    ("*-net-out", Unit::BytesPerSec),
+    ("zfs-arc", Unit::Bytes),
     ("uptime", Unit::Time),
     ("*_seconds", Unit::Seconds),
     ("*_bytes", Unit::Bytes),
@@ -83,6 +90,12 @@ mod tests {
             ("net-in:eth0", Unit::BytesPerSec),
             ("disk-free:/", Unit::Bytes),
             ("temp:coretemp/Core 0", Unit::Celsius),
+            ("gpu-temp:1", Unit::Celsius),
+            ("gpu-mem:1", Unit::Percent),
+            ("top-cpu:cc1", Unit::Percent),
+            ("procs-mem:*nginx*", Unit::Bytes),
+            ("container-net-in:web", Unit::BytesPerSec),
+            ("pressure-mem", Unit::Percent),
             ("uptime", Unit::Time),
             ("request_seconds,path=/", Unit::Seconds),
             ("load1", Unit::None),

@@ -9,6 +9,7 @@ rendered cloud-init: `aws` and `systemctl` are stand-ins there, `curl` gives the
 
 import base64
 import hashlib
+import os
 import pathlib
 import re
 import shutil
@@ -145,6 +146,42 @@ def check_cloud_init(binary, root, work):
     print("cloud-init: rendered, and its script run in a Debian of its own; a binary of another hash was refused")
 
 
+def check_install_monitor(binary, root, work):
+    """In a Debian of its own, where systemd does not run: it enables the unit, and cannot start it."""
+    machine = work / "monitored"
+    shutil.copytree(root, machine, symlinks=True, ignore=shutil.ignore_patterns("dev", "proc", "sys"))
+    (machine / "dev").mkdir(exist_ok=True)
+    run("mknod", "-m", "666", machine / "dev/null", "c", "1", "3")
+    given = machine / "given"
+    given.mkdir()
+    for file in (binary, DEPLOY / "install-monitor.sh", DEPLOY / "systemd/lizm-monitor.service"):
+        shutil.copy(file, given / file.name)
+    environment = {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    install = ("chroot", machine, "/given/install-monitor.sh")
+    run(*install, "http://receiver:8080", "a-secret", env=environment)
+    conf = machine / "etc/lizm/monitor.env"
+    conf.write_text(conf.read_text() + "LIZM_INTERVAL=5\n")
+    said = run(*install, "https://receiver:8443", env={**environment, "LIZM_HOST": "jarvis"})
+    assert "starts with the machine" in said, said
+    lines = sorted(conf.read_text().splitlines())
+    assert lines == ['LIZM_HOST="jarvis"', "LIZM_INTERVAL=5", 'LIZM_PUBLISH="https://receiver:8443"'], lines
+    token = machine / "etc/lizm/monitor.token"
+    assert token.read_text() == "a-secret\n" and token.stat().st_mode & 0o777 == 0o600
+    unit = machine / "etc/systemd/system/lizm-monitor.service"
+    assert "a-secret" not in "".join(path.read_text() for path in unit.with_name(unit.name + ".d").iterdir())
+    enabled = machine / "etc/systemd/system/multi-user.target.wants/lizm-monitor.service"
+    assert enabled.is_symlink() and (machine / "usr/local/bin/lizm").read_bytes() == binary.read_bytes()
+    said = run("chroot", machine, "systemd-analyze", "verify", "--man=no", "/etc/systemd/system/lizm-monitor.service")
+    assert "lizm" not in said, said
+    for wrong in (["ftp://receiver"], ["--upgrade"], ["http://r", "t", "more"], ['http://r"', "t"]):
+        refused = subprocess.run([*install, *wrong], capture_output=True, check=False, env=environment)
+        assert refused.returncode == 2, (wrong, refused)
+    run(*install, "--remove", env=environment)
+    left = [path for path in (unit, unit.with_name(unit.name + ".d"), enabled, conf, token) if os.path.lexists(path)]
+    assert not left and not (machine / "usr/local/bin/lizm").exists(), left
+    print("install-monitor.sh: installed, upgraded and removed in a Debian of its own")
+
+
 def main():
     binary, root = (pathlib.Path(argument).resolve() for argument in sys.argv[1:])
     run("shellcheck", *DEPLOY.rglob("*.sh"))
@@ -156,6 +193,7 @@ def main():
         check_units(binary, work)
         check_terraform()
         check_cloud_init(binary, root, work)
+        check_install_monitor(binary, root, work)
 
 
 main()

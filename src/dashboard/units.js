@@ -4,7 +4,8 @@
 const UNITS = [
   ["*-read", "B/s"], ["*-write", "B/s"], ["net-*", "B/s"], ["*-free", "B"],
   ["cpu*", "%"], ["mem", "%"], ["swap", "%"], ["disk", "%"], ["inodes", "%"], ["pressure*", "%"],
-  ["temp*", "°C"], ["uptime", "time"],
+  ["temp*", "°C"], ["gpu-temp", "°C"], ["gpu*", "%"], ["*-cpu", "%"], ["*-mem", "B"],
+  ["*-net-in", "B/s"], ["*-net-out", "B/s"], ["zfs-arc", "B"], ["uptime", "time"],
   ["*_seconds", "s"], ["*_bytes", "B"], ["*_percent", "%"], ["*_total", ""],
 ];
 const PREFIXES = ["", "k", "M", "G", "T", "P", "E"];

@@ -25,6 +25,9 @@ const REPLAY_PAUSE: Duration = Duration::from_millis(4);
 const TOKEN_WITHIN: Duration = Duration::from_secs(5);
 /// How often the log says what receivers did not keep.
 const NOT_KEPT_EVERY: Duration = Duration::from_secs(60);
+/// Where the log has what changes: how often it counts samples, and says that trouble goes on.
+const COUNTED_EVERY: Duration = Duration::from_secs(3600);
+const TROUBLE_EVERY: Duration = Duration::from_secs(60);
 /// The status of a sample whose epoch is ahead of the receiver's clock.
 const AHEAD: u16 = 422;
 
@@ -34,6 +37,7 @@ pub(super) struct Publisher {
     transport: Transport,
     token: Arc<TokenSource>,
     not_kept: NotKeptLog,
+    log: PublishLog,
 }
 
 /// What samples travel by.
@@ -45,8 +49,14 @@ enum Transport {
 }
 
 impl Publisher {
-    /// Makes ready what the destination's scheme needs. Nothing is sent yet.
-    pub(super) fn new(destination: &Destination, agent: &SharedAgent, token: Arc<TokenSource>) -> io::Result<Self> {
+    /// Makes ready what the destination's scheme needs. Nothing is sent yet. The log has a line for each sample, or for
+    /// what changes.
+    pub(super) fn new(
+        destination: &Destination,
+        agent: &SharedAgent,
+        token: Arc<TokenSource>,
+        logs_each: bool,
+    ) -> io::Result<Self> {
         let transport = match destination {
             Destination::Api(_) | Destination::Lines { .. } => Transport::Http(agent.clone()),
             Destination::Udp(url) => Transport::Udp(udp::Sender::new(url)),
@@ -58,7 +68,8 @@ impl Publisher {
             #[cfg(not(feature = "zeromq"))]
             Destination::Zmq(_) => return Err(io::Error::other(crate::features::WITHOUT_ZEROMQ)),
         };
-        Ok(Self { destination: destination.clone(), transport, token, not_kept: NotKeptLog::default() })
+        let log = PublishLog::new(logs_each, Instant::now());
+        Ok(Self { destination: destination.clone(), transport, token, not_kept: NotKeptLog::default(), log })
     }
 
     /// Publishes until the queue is closed, and either empty or not taken.
@@ -70,8 +81,10 @@ impl Publisher {
             let published = catch_unwind(AssertUnwindSafe(|| self.publish(&queued, &url)));
             let again = match published.unwrap_or_else(|_| Outcome::Later("a panic".to_owned(), None)) {
                 Outcome::Published(not_kept) => {
-                    if !not_kept.is_all() {
-                        log::info!("Publish was successful to {url}");
+                    if !not_kept.is_all()
+                        && let Some(line) = self.log.published(Instant::now(), &url, &self.destination)
+                    {
+                        log::info!("{line}");
                     }
                     self.not_kept.add(not_kept, &self.destination);
                     None
@@ -86,14 +99,14 @@ impl Publisher {
                     Some((details, after))
                 }
                 Outcome::Refused(details) | Outcome::NoRoom(details, _) => {
-                    log::error!("Publish failed to {url}, details: {details}");
+                    self.log_failure(&url, &details, queue);
                     None
                 }
                 Outcome::Later(details, after) => Some((details, after)),
                 Outcome::Unanswered(details) => Some((details, None)),
             };
             if let Some((details, after)) = again {
-                log::error!("Publish failed to {url}, details: {details}");
+                self.log_failure(&url, &details, queue);
                 if queue.closes_within(retry.next_wait(random()).max(after.unwrap_or_default())) {
                     break;
                 }
@@ -105,6 +118,12 @@ impl Publisher {
             }
         }
         self.not_kept.log(&self.destination);
+    }
+
+    fn log_failure(&mut self, url: &Url, details: &str, queue: &RetryQueue) {
+        if let Some(line) = self.log.failed(Instant::now(), url, details, queue.waiting()) {
+            log::error!("{line}");
+        }
     }
 
     fn publish(&mut self, queued: &QueuedSample, url: &Url) -> Outcome {
@@ -147,6 +166,61 @@ impl Publisher {
             return Outcome::Refused(format!("{}; and ahead of this host's own clock", answer.details()));
         }
         answer.outcome()
+    }
+}
+
+/// What the log says of the samples of a destination: a line for each, or what changes.
+struct PublishLog {
+    logs_each: bool,
+    /// Since when there is trouble, when the log said so last, and how often publishing has failed.
+    trouble: Option<(Instant, Instant, u64)>,
+    /// Samples that were published since the last line about them.
+    published: u64,
+    counted_since: Instant,
+}
+
+impl PublishLog {
+    fn new(logs_each: bool, now: Instant) -> Self {
+        Self { logs_each, trouble: None, published: 0, counted_since: now }
+    }
+
+    /// The line that is due when a sample was published, if one is.
+    fn published(&mut self, now: Instant, url: &Url, destination: &Destination) -> Option<String> {
+        self.published += 1;
+        if self.logs_each {
+            return Some(format!("Publish was successful to {url}"));
+        }
+        if let Some((since, _, failures)) = self.trouble.take() {
+            let sec = now.duration_since(since).as_secs();
+            return Some(format!("Publish is successful again to {destination}, after {failures} failures in {sec} s"));
+        }
+        if now.duration_since(self.counted_since) < COUNTED_EVERY {
+            return None;
+        }
+        self.counted_since = now;
+        let published = std::mem::take(&mut self.published);
+        Some(format!("Publish was successful to {destination}, {published} samples in the last hour"))
+    }
+
+    /// The line that is due when publishing has failed, if one is. `waiting` samples have not left yet.
+    fn failed(&mut self, now: Instant, url: &Url, details: &str, waiting: usize) -> Option<String> {
+        let line = format!("Publish failed to {url}, details: {details}");
+        if self.logs_each {
+            return Some(line);
+        }
+        match &mut self.trouble {
+            None => {
+                self.trouble = Some((now, now, 1));
+                Some(line)
+            }
+            Some((_, logged_at, failures)) => {
+                *failures += 1;
+                (now.duration_since(*logged_at) >= TROUBLE_EVERY).then(|| {
+                    *logged_at = now;
+                    format!("{line}; {waiting} samples wait")
+                })
+            }
+        }
     }
 }
 
@@ -215,6 +289,26 @@ impl Retry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_of_changes_has_trouble_once_a_minute_recovery_and_a_line_an_hour() {
+        let start = Instant::now();
+        let at = |sec| start + Duration::from_secs(sec);
+        let destination = Destination::parse("http://r").unwrap();
+        let url = destination.url_of("h", 7);
+        let mut log = PublishLog::new(false, start);
+        let lines: Vec<_> = (1..=3600).filter_map(|sec| log.published(at(sec), &url, &destination)).collect();
+        assert_eq!(lines, ["Publish was successful to http://r/api/perf, 3600 samples in the last hour"]);
+        let lines: Vec<_> = (3601..=3700).filter_map(|sec| log.failed(at(sec), &url, "gone", sec as usize)).collect();
+        let first = "Publish failed to http://r/api/perf/h/7, details: gone";
+        assert_eq!(lines, [first.to_owned(), format!("{first}; 3661 samples wait")]);
+        let again = log.published(at(3701), &url, &destination).unwrap();
+        assert_eq!(again, "Publish is successful again to http://r/api/perf, after 100 failures in 100 s");
+        assert_eq!(log.published(at(3702), &url, &destination), None);
+        let mut each = PublishLog::new(true, start);
+        assert!((0..3).all(|sec| each.failed(at(sec), &url, "gone", 1).as_deref() == Some(first)));
+        assert_eq!(each.published(at(4), &url, &destination).unwrap(), format!("Publish was successful to {url}"));
+    }
 
     #[test]
     fn waits_grow_to_five_seconds_and_begin_again() {

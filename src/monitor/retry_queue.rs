@@ -108,6 +108,11 @@ impl RetryQueue {
         contents.samples.len()
     }
 
+    /// How many samples have not left.
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().samples.len()
+    }
+
     /// Waits, and returns whether the queue was closed before or meanwhile.
     pub(super) fn closes_within(&self, wait: Duration) -> bool {
         let waited = self.changed.wait_timeout_while(self.lock(), wait, |contents| !contents.is_closed);

@@ -187,6 +187,11 @@ lizm receiver --no-plain --tls-port 8443 --tls-cert receiver.pem --tls-key recei
             option("--scope", "WHOSE", Text, "host",
                 "host; or cgroup: cpu and mem are what the monitor's cgroup uses of its limits"),
             option("--textfile", "DIR", Directory, "", "publish the numbers in DIR/*.txt too, a label and a value a line"),
+            option("--exec", "DIR", Directory, "",
+                "run the programs in DIR and publish what they print, each under the name of its file; \
+                docs/probes.md says how"),
+            option("--exec-every", "TIME", Span(1, DAY_SEC), "60s", "how often the programs of --exec and exec: run"),
+            option("--exec-timeout", "TIME", Span(1, 3600), "10s", "when a program that still runs is killed"),
             option("--procfs", "DIR", Directory, "",
                 "where the proc file system is mounted; without it HOST_PROC of the environment, or /proc"),
             option("--rootfs", "DIR", Directory, "",
@@ -205,6 +210,9 @@ lizm receiver --no-plain --tls-port 8443 --tls-cert receiver.pem --tls-key recei
                 "the https receiver that gives tokens for all of --publish, datagrams and messages too"),
             option("--token-file", "FILE", File, "",
                 "a token made by 'lizm token', for all of --publish; read again when it changes"),
+            option("--log-publish", "WHAT", OneOf(&["each", "changes"]), "each",
+                "what the log says of samples: a line for each; or changes: the start, trouble once a minute, recovery, \
+                and a line an hour"),
         ], LOGGING],
         notes: "\
 The first sample is published one interval after the start. docs/probes.md says what each probe measures.

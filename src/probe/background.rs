@@ -53,7 +53,9 @@ impl<T: Send + 'static> BackgroundCall<T> {
     /// The answer, whichever tick asked, if it has come.
     pub(super) fn poll(&mut self) -> Option<T> {
         let answer = self.answers.try_recv().ok();
-        self.is_asked &= answer.is_none();
+        if answer.is_some() {
+            (self.is_asked, self.missed) = (false, 0);
+        }
         answer
     }
 

@@ -1,11 +1,11 @@
 //! `cores`: busy time of each processor in percent, by the lines of `/proc/stat`.
 
 use super::cpu::CpuTimes;
-use super::{About, Label, Probe, Tick};
+use super::{About, Label, Probe, Target, Tick};
 
 pub(super) const ABOUT: About = About {
     name: "cores",
-    target: None,
+    target: Target::None,
     labels: &[Label { name: "cpu", unit: "%", what: "cpu:0 and so on are each processor's" }],
     source: "/proc/stat",
     is_default: false,

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::cgroup::{Cgroup, CpuUsage};
 use super::proc_file::ProcFiles;
-use super::{About, Label, Probe, Scope, Tick, one_decimal, percent};
+use super::{About, Label, Probe, Scope, Target, Tick, one_decimal, percent};
 
 pub(super) const ABOUT: About = About {
     name: "cpu",
-    target: None,
+    target: Target::None,
     labels: &[Label { name: "cpu", unit: "%", what: "processor time that is neither idle nor waiting for I/O" }],
     source: "/proc/stat",
     is_default: true,

@@ -2,11 +2,11 @@
 //! first line of `/proc/stat`.
 
 use super::cpu::{CpuSpent, CpuTimes};
-use super::{About, Label, Probe, Tick, percent};
+use super::{About, Label, Probe, Target, Tick, percent};
 
 pub(super) const ABOUT: About = About {
     name: "cpu-parts",
-    target: None,
+    target: Target::None,
     labels: &[
         Label { name: "cpu-user", unit: "%", what: "processor time of programs, nice ones with it" },
         Label { name: "cpu-system", unit: "%", what: "processor time of the kernel and of interrupts" },

@@ -11,12 +11,12 @@ use std::time::Duration;
 use super::background::BackgroundCall;
 use super::filesystem::{Usage, usage};
 use super::mounts::{Mount, parse_mounts};
-use super::{About, Label, Probe, Tick};
+use super::{About, Label, Probe, Target, Tick};
 use crate::sample::check_label;
 
 pub(super) const ABOUT: About = About {
     name: "disk",
-    target: Some("PATH"),
+    target: Target::Optional("PATH"),
     labels: &[
         Label { name: "disk", unit: "%", what: "used space of the root and of all others, or of that of PATH" },
         Label { name: "disk-free", unit: "B", what: "space that is left to users" },
@@ -184,22 +184,26 @@ fn paths(mounts: &[Mount], globs: &[String]) -> Vec<String> {
     paths
 }
 
-/// Whether a path is like a pattern, in which `*` stands for any characters and `?` for one.
-fn is_like(pattern: &str, path: &str) -> bool {
-    let wanted: Vec<char> = pattern.chars().collect();
-    // For each beginning of the pattern, by its length, whether it is like the path so far.
-    let mut ends: Vec<bool> = (0..=wanted.len()).map(|n| wanted[..n].iter().all(|c| *c == '*')).collect();
-    for c in path.chars() {
-        let before = ends.clone();
-        ends.fill(false);
-        for (n, wanted) in wanted.iter().enumerate() {
-            match wanted {
-                '*' => ends[n + 1] = ends[n] || before[n] || before[n + 1],
-                wanted => ends[n + 1] = before[n] && (*wanted == '?' || *wanted == c),
+/// Whether a text is like a pattern, in which `*` stands for any characters and `?` for one.
+pub(super) fn is_like(pattern: &str, text: &str) -> bool {
+    let (mut wanted, mut rest) = (pattern.chars(), text.chars());
+    // What follows the last star, and the first of the text that the star has not taken.
+    let mut star = None;
+    loop {
+        match (wanted.next(), rest.clone().next()) {
+            (Some('*'), _) => star = Some((wanted.clone(), rest.clone())),
+            (None, None) => return true,
+            (Some(want), Some(c)) if want == '?' || want == c => drop(rest.next()),
+            _ => {
+                // The star takes one more.
+                let Some((behind, from)) = &mut star else { return false };
+                if from.next().is_none() {
+                    return false;
+                }
+                (wanted, rest) = (behind.clone(), from.clone());
             }
         }
     }
-    ends[wanted.len()]
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! `inodes`: inodes in use of the root file system in percent, or of the file system that holds a path. By
 //! `statvfs(3)`. File systems without a fixed number of inodes, as btrfs and vfat, have no value.
 
-use super::{About, Label, Probe, Tick};
+use super::{About, Label, Probe, Target, Tick};
 
 pub(super) const ABOUT: About = About {
     name: "inodes",
-    target: Some("PATH"),
+    target: Target::Optional("PATH"),
     labels: &[Label { name: "inodes", unit: "%", what: "inodes in use of the root file system, or of that of PATH" }],
     source: "statvfs(3)",
     is_default: true,

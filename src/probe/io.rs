@@ -9,11 +9,11 @@ use std::path::Path;
 use smol_str::SmolStr;
 
 use super::traffic::{Lines, Meter, Traffic};
-use super::{About, Label, Probe, Tick};
+use super::{About, Label, Probe, Target, Tick};
 
 pub(super) const ABOUT: About = About {
     name: "io",
-    target: Some("DEVICE"),
+    target: Target::Optional("DEVICE"),
     labels: &[
         Label { name: "disk-read", unit: "B/s", what: "read from all disks, or from DEVICE" },
         Label { name: "disk-write", unit: "B/s", what: "written to them" },

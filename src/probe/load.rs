@@ -1,11 +1,11 @@
 //! `load`: the load average of one minute, by `/proc/loadavg`, and the same over the processors that are online, which
 //! `/proc/stat` has a line of each of.
 
-use super::{About, Label, Probe, Tick};
+use super::{About, Label, Probe, Target, Tick};
 
 pub(super) const ABOUT: About = About {
     name: "load",
-    target: None,
+    target: Target::None,
     labels: &[
         Label { name: "load1", unit: "", what: "load average of one minute" },
         Label { name: "load-per-core", unit: "", what: "the same over the number of processors" },

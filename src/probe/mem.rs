@@ -5,23 +5,27 @@ use std::borrow::Cow;
 
 use super::cgroup::Cgroup;
 use super::proc_file::ProcFiles;
-use super::{About, Label, Memory, Probe, Scope, Tick};
+use super::zfs::Arc;
+use super::{About, Label, Memory, Probe, Scope, Target, Tick};
 
 pub(super) const ABOUT: About = About {
     name: "mem",
-    target: None,
+    target: Target::None,
     labels: &[Label { name: "mem", unit: "%", what: "memory that is not available" }],
     source: "/proc/meminfo",
     is_default: true,
     new: |setup| {
         let is_of_cgroup = setup.options.scope == Scope::Cgroup;
-        Ok(Box::new(Mem { cgroup: is_of_cgroup.then(|| Cgroup::find(&setup.options.procfs)) }))
+        let counts_zfs = setup.options.probes.iter().any(|(about, _)| about.name == "zfs");
+        Ok(Box::new(Mem { cgroup: is_of_cgroup.then(|| Cgroup::find(&setup.options.procfs)), counts_zfs }))
     },
 };
 
 struct Mem {
     /// The cgroup to measure, instead of the machine.
     cgroup: Option<Result<Cgroup, String>>,
+    /// Whether memory that the cache of ZFS can give back is available.
+    counts_zfs: bool,
 }
 
 impl Probe for Mem {
@@ -30,7 +34,13 @@ impl Probe for Mem {
             None => meminfo.memory(),
             Some(cgroup) => cgroup.as_ref().map_err(Clone::clone)?.memory(meminfo.required("MemTotal")?),
         });
-        let memory = tick.ok(memory);
+        let mut memory = tick.ok(memory);
+        if let Some(memory) = memory.as_mut().filter(|_| self.counts_zfs && self.cgroup.is_none())
+            && let Ok(arc) = Arc::read(tick.files)
+        {
+            let available_bytes = memory.available_bytes.saturating_add(arc.available_bytes);
+            memory.available_bytes = available_bytes.min(memory.total_bytes);
+        }
         tick.give("mem", None, memory.and_then(|memory| memory.used_percent()));
     }
 }

@@ -11,11 +11,11 @@ use std::path::Path;
 use smol_str::SmolStr;
 
 use super::traffic::{Lines, Meter, Traffic};
-use super::{About, Label, Probe, Tick};
+use super::{About, Label, Probe, Target, Tick};
 
 pub(super) const ABOUT: About = About {
     name: "net",
-    target: Some("INTERFACE"),
+    target: Target::Optional("INTERFACE"),
     labels: &[
         Label { name: "net-in", unit: "B/s", what: "received by all network cards, or by INTERFACE" },
         Label { name: "net-out", unit: "B/s", what: "sent by them" },

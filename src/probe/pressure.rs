@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::{About, Label, Probe, Tick, one_decimal};
+use super::{About, Label, Probe, Target, Tick, one_decimal};
 
 pub(super) const ABOUT: About = About {
     name: "pressure",
-    target: None,
+    target: Target::None,
     labels: &[
         Label { name: "pressure-cpu", unit: "%", what: "time in which some task waited for a processor" },
         Label { name: "pressure-mem", unit: "%", what: "time in which some task waited for memory" },

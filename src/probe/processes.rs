@@ -5,11 +5,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use super::{About, Label, Probe, Tick};
+use super::{About, Label, Probe, Target, Tick};
 
 pub(super) const ABOUT: About = About {
     name: "processes",
-    target: None,
+    target: Target::None,
     labels: &[Label { name: "processes", unit: "", what: "number of processes" }],
     source: "/proc",
     is_default: true,

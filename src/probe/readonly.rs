@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::mounts::{Mount, parse_mounts};
-use super::{About, Label, Probe, Tick};
+use super::{About, Label, Probe, Target, Tick};
 
 pub(super) const ABOUT: About = About {
     name: "readonly",
-    target: None,
+    target: Target::None,
     labels: &[Label { name: "readonly", unit: "", what: "number of file systems that became read-only" }],
     source: "/proc/self/mountinfo",
     is_default: false,

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
-use super::About;
+use super::exec::check_name;
 use super::table::PROBES;
+use super::{About, Target};
 use crate::sample::check_label;
 
 /// Most probes of one monitor, each path and device of one counted: their values must fit a sample.
@@ -20,6 +21,18 @@ impl Selection {
     /// The probes in the order of the table, each with what it is selected for.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'static About, impl Iterator<Item = &Option<String>>)> {
         self.0.iter().map(|(index, targets)| (&PROBES[*index], targets.iter()))
+    }
+
+    /// The names of the probes, with commas between them. Of programs their names alone: arguments may hold secrets.
+    #[must_use]
+    pub fn names(&self) -> String {
+        let name = |name: &str, target: &Option<String>| match target.as_deref() {
+            None => name.to_owned(),
+            Some(target) if name == "exec" => format!("{name}:{}", target.split('=').next().unwrap_or_default()),
+            Some(target) => format!("{name}:{target}"),
+        };
+        let names = self.iter().flat_map(|(about, targets)| targets.map(|target| name(about.name, target)));
+        names.collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -58,26 +71,38 @@ impl FromStr for Selection {
 /// Parses the name of a probe, and the path or device behind its colon.
 fn parse_probe(text: &str) -> Result<(usize, Option<String>), String> {
     let (name, target) = text.split_once(':').map_or((text, None), |(name, target)| (name, Some(target)));
-    let is_selected = |about: &About| about.name == name && (target.is_none() || about.target.is_some());
-    let index = PROBES.iter().position(is_selected).ok_or_else(|| {
-        let names: Vec<&str> = PROBES.iter().map(|about| about.name).collect();
-        let with_target = |about: &About| Some(format!("{}:{}", about.name, about.target?));
-        let with_targets: Vec<String> = PROBES.iter().filter_map(with_target).collect();
-        format!("{text:?} is none of default, {}, {}", names.join(", "), with_targets.join(", "))
+    let index = PROBES.iter().position(|about| about.name == name && about.target.allows(target)).ok_or_else(|| {
+        let forms: Vec<String> = PROBES.iter().map(About::forms).collect();
+        format!("{text:?} is none of default, {}", forms.join(", "))
     })?;
     if let Some(target) = target {
         let about = &PROBES[index];
-        if about.target == Some("PATH") && !target.starts_with('/') {
-            return Err(format!("{text:?}: the path does not begin with /"));
-        }
         if target.is_empty() {
             return Err(format!("{text:?} has nothing behind the colon"));
         }
-        for label in about.labels {
-            check_label(&format!("{}:{target}", label.name)).map_err(|why| format!("{text:?}: {why}"))?;
+        match about.target {
+            Target::Optional("PATH") if !target.starts_with('/') => {
+                return Err(format!("{text:?}: the path does not begin with /"));
+            }
+            Target::Required("NAME=PROGRAM") => {
+                check_program(target).map_err(|why| format!("{text:?}: {why}"))?;
+            }
+            _ => {
+                for label in about.labels {
+                    check_label(&format!("{}:{target}", label.name)).map_err(|why| format!("{text:?}: {why}"))?;
+                }
+            }
         }
     }
     Ok((index, target.map(str::to_owned)))
+}
+
+/// Checks a name and a program with an `=` between them.
+fn check_program(text: &str) -> Result<(), String> {
+    let (name, program) = text.split_once('=').ok_or("has no = between a name and a program")?;
+    check_name(name)?;
+    let has_program = program.split(' ').any(|word| !word.is_empty());
+    if has_program { Ok(()) } else { Err("has no program behind the =".to_owned()) }
 }
 
 /// Whether a label is one that some probe gives.
@@ -125,17 +150,14 @@ mod tests {
 
     fn names(list: &str) -> Result<Vec<String>, String> {
         let selection: Selection = list.parse()?;
-        let name = |name: &str, target: &Option<String>| {
-            target.as_ref().map_or(name.to_owned(), |target| format!("{name}:{target}"))
-        };
-        let probes = selection.iter().flat_map(|(about, targets)| targets.map(|target| name(about.name, target)));
-        Ok(probes.collect())
+        Ok(selection.names().split(", ").map(str::to_owned).collect())
     }
 
     #[test]
     fn lists_are_put_in_the_order_of_the_table() {
         assert_eq!(names("mem,cpu,mem").unwrap(), ["cpu", "mem"]);
         assert_eq!(names("disk:/var,load,disk").unwrap(), ["load", "disk", "disk:/var"]);
+        assert_eq!(names("exec:a=/bin/x --password y,procs:*x y*").unwrap(), ["procs:*x y*", "exec:a"]);
         assert_eq!("default".parse(), Ok(Selection::default()));
         let all = names("cpu-parts,default").unwrap();
         let order = "cpu mem swap load disk inodes io net processes uptime cpu-parts pressure temp";
@@ -154,6 +176,10 @@ mod tests {
             ("disk:var", "does not begin with /"),
             ("net:", "has nothing behind the colon"),
             ("disk:/a\nb", "control character"),
+            ("procs", "\"procs\" is none of"),
+            ("exec:a", "has no = between"),
+            ("exec:a= ", "has no program"),
+            ("exec:a b=/bin/x", "the name is not of 1 to 64"),
             (&long, "the limit is 1 to 128"),
             (&many, "33 probes, the limit is 32"),
         ] {

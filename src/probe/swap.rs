@@ -2,11 +2,11 @@
 
 use super::mem::Meminfo;
 use super::proc_file::ProcFiles;
-use super::{About, Label, Memory, Probe, Tick};
+use super::{About, Label, Memory, Probe, Target, Tick};
 
 pub(super) const ABOUT: About = About {
     name: "swap",
-    target: None,
+    target: Target::None,
     labels: &[Label { name: "swap", unit: "%", what: "swap that is used" }],
     source: "/proc/meminfo",
     is_default: true,

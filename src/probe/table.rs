@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use super::{About, Label, cpu, disk, load, mem};
 #[cfg(target_os = "linux")]
-use super::{cores, cpu_parts, inodes, io as disk_io, net, pressure, processes, readonly, swap, temp, uptime};
+use super::{
+    containers, cores, cpu_parts, exec, gpu, inodes, io as disk_io, net, pressure, processes, procs, readonly, swap,
+    temp, top, units, uptime, zfs,
+};
 
 /// All probes, in the order of their values in a sample.
 #[cfg(target_os = "linux")]
@@ -24,6 +27,13 @@ pub(super) const PROBES: &[About] = &[
     temp::ABOUT,
     cores::ABOUT,
     readonly::ABOUT,
+    procs::ABOUT,
+    top::ABOUT,
+    containers::ABOUT,
+    units::ABOUT,
+    gpu::ABOUT,
+    zfs::ABOUT,
+    exec::ABOUT,
 ];
 #[cfg(target_os = "macos")]
 pub(super) const PROBES: &[About] = &[

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::background::BackgroundCall;
-use super::{About, Label, Probe, Tick, one_decimal};
+use super::{About, Label, Probe, Target, Tick, one_decimal};
 use crate::sample::check_label;
 
 pub(super) const ABOUT: About = About {
     name: "temp",
-    target: Some("CHIP"),
+    target: Target::Optional("CHIP"),
     labels: &[Label { name: "temp", unit: "°C", what: "hottest sensor; temp:CHIP/SENSOR is each" }],
     source: "/sys/class/hwmon",
     is_default: true,

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use nix::fcntl::OFlag;
 
 use super::background::BackgroundCall;
+use super::lines::parse_line;
 use super::selection::is_of_a_probe;
 use super::{Probe, Tick};
-use crate::sample::{LABEL_BYTES_MAX, check_label, check_value};
 
 /// Most files that are read.
 const FILES_MAX: usize = 64;
@@ -256,7 +256,7 @@ fn parse(name: &str, stamp: Stamp, text: &str) -> Textfile {
     let (mut lines, mut first_wrong, mut wrong) = (Vec::new(), None, 0);
     // Some editors begin a file with a byte order mark.
     for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
-        match parse_line(line) {
+        match parse_line(line, is_of_a_probe) {
             Ok(None) => {}
             Ok(Some((label, value))) => lines.push((number, label.to_owned(), value)),
             Err(why) => {
@@ -267,23 +267,6 @@ fn parse(name: &str, stamp: Stamp, text: &str) -> Textfile {
     }
     let more = if wrong > 1 { format!("; and {} more lines", wrong - 1) } else { String::new() };
     Textfile { stamp, lines, problem: first_wrong.map(|first| first + &more) }
-}
-
-/// Parses a label and a value; `None` for an empty line or a comment. Errors do not quote the line.
-fn parse_line(line: &str) -> Result<Option<(&str, f64)>, String> {
-    let line = line.trim();
-    if line.is_empty() || line.starts_with('#') {
-        return Ok(None);
-    }
-    let (label, value) = line.rsplit_once(char::is_whitespace).ok_or("has no value behind a label")?;
-    let label = label.trim_end();
-    let is_wrong = |_| format!("the label is not of 1 to {LABEL_BYTES_MAX} bytes without control characters");
-    check_label(label).map_err(is_wrong)?;
-    if is_of_a_probe(label) {
-        return Err("the label is one of a probe".to_owned());
-    }
-    let value = value.parse().ok().and_then(|value| check_value(label, value).ok());
-    Ok(Some((label, value.ok_or("the value is not a number between -1e300 and 1e300")?)))
 }
 
 /// Puts the values of all files together. A label counts once, and only so many values do; each file reports its first
@@ -326,25 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_labels_and_values() {
-        assert_eq!(parse_line("queue 7"), Ok(Some(("queue", 7.0))));
-        assert_eq!(parse_line("  room \t -2.5e1  "), Ok(Some(("room", -25.0))));
-        assert_eq!(parse_line("with spaces 1"), Ok(Some(("with spaces", 1.0))));
-        assert_eq!((parse_line(""), parse_line("# queue 7")), (Ok(None), Ok(None)));
-        let long = format!("{} 1", "secret".repeat(22));
-        for (line, part) in [
-            ("secret", "no value"),
-            ("secret secret", "the value is not a number"),
-            ("secret NaN", "the value is not a number"),
-            ("secret 1e301", "the value is not a number"),
-            ("cpu 99", "one of a probe"),
-            ("disk:/secret 1", "one of a probe"),
-            ("secret\u{7}b 1", "control characters"),
-            (&long, "1 to 128 bytes"),
-        ] {
-            let problem = parse_line(line).unwrap_err();
-            assert!(problem.contains(part) && !problem.contains("secret"), "{line:?}: {problem}");
-        }
+    fn a_byte_order_mark_is_no_part_of_a_label() {
         let marked = parse("a.txt", [0; 7], "\u{feff}queue 7\n");
         assert_eq!((marked.lines, marked.problem), (vec![(1, "queue".to_owned(), 7.0)], None));
     }

@@ -1,10 +1,10 @@
 //! `uptime`: whole seconds since the system started, by `/proc/uptime`.
 
-use super::{About, Label, Probe, Tick};
+use super::{About, Label, Probe, Target, Tick};
 
 pub(super) const ABOUT: About = About {
     name: "uptime",
-    target: None,
+    target: Target::None,
     labels: &[Label { name: "uptime", unit: "s", what: "time since the system started" }],
     source: "/proc/uptime",
     is_default: true,
