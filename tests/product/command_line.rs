@@ -51,7 +51,7 @@ fn wrong_usage_exits_2_and_names_the_option() {
         (&["monitor", "--host", "h", "--publish", "http://r", "ftp://r"], "\"ftp://r\""),
         (&["monitor", "--host", "h", "--publish", "http://r", "--interval", "0.5"], "--interval"),
         (&["monitor", "--host", "h", "--publish", "http://r", "-x"], "-x"),
-        (&["monitor", "--host", "h", "--publish", "http://r", "--probes", "gpu"], "--probes"),
+        (&["monitor", "--host", "h", "--publish", "http://r", "--probes", "fans"], "--probes"),
         (&["monitor", "--host", "h", "--publish", "http://r", "--scope", "pod"], "--scope"),
         (&["check"], "URL"),
         (&["check", "localhost:8080"], "\"localhost:8080\": not a URL such as http://"),
