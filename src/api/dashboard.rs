@@ -40,13 +40,13 @@ const PAGE: &str = concat!(
 
 /// What the browser may do. The hashes are those of the script and the style in the page; a test compares them.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-+RoU21a+95TYJHchEw7KdexOzTERxg1RDlFIAZy2G4M='; \
+    script-src 'sha256-WY2kzt9m/gEGUhZ6J7tSxuCk9DEOS7pfHw260JDvL68='; \
     style-src 'sha256-QwHFeq+EnBJ4Ntq5AHlSLATlpPoG/NjynSrwd4gP2Ww='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// The entity tag of the page: a browser that has this page need not fetch it again.
-const ETAG: &str = "\"w4Tj6JwiLc7DBD2a\"";
+const ETAG: &str = "\"kTqwffkPrGydMNA4\"";
 
 const HEADERS: [(&str, &str); 6] = [
     ("Content-Type", "text/html; charset=utf-8"),
