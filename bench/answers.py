@@ -32,6 +32,12 @@ def get_rows():
             partial(answer_under_ingest_ms, lizm, SAMPLES, f"/api/perf/{HOST}"),
             partial(answer_under_ingest_ms, peer, LINES, range_query(f'{{host="{HOST}"}}')),
         )
+        with receiver("--http-server", "builtin") as builtin:
+            fill(builtin[1], HOSTS, WINDOW_MINUTES)
+            of_builtin, beside = in_turns(
+                partial(answer_under_ingest_ms, builtin, SAMPLES, f"/api/perf/{HOST}"),
+                partial(answer_under_ingest_ms, peer, LINES, range_query(f'{{host="{HOST}"}}')),
+            )
         of_all = in_turns(
             partial(answer_under_ingest_ms, lizm, SAMPLES, "/api/hosts?series=cpu,mem"),
             partial(answer_under_ingest_ms, peer, LINES, range_query('{__name__=~"perf_cpu|perf_mem"}')),
@@ -44,6 +50,8 @@ def get_rows():
         Row("`query_range` of the same host and hour, while 32 connections post, p50, victoria-metrics", peer_p50, "ms"),
         Row("the same, p99", peer_p99, "ms"),
         Row("ratio of p99, lizm to victoria-metrics", ratios(ours_p99, peer_p99), "×", most=0.5),
+        Row("ratio of p50, lizm to victoria-metrics", ratios(ours_p50, peer_p50), "×", most=1.0),
+        Row("the same, with `--http-server builtin`", ratios(*(list(zip(*r))[0] for r in (of_builtin, beside))), "×", most=1.0),
         Row(f"`GET /api/hosts?series=cpu,mem` of {HOSTS:,} hosts, while 32 connections post, p50, lizm", all_p50, "ms"),
         Row("the same, p99", all_p99, "ms"),
         Row("`query_range` of the same hosts and hour, while 32 connections post, p50, victoria-metrics", peer_all_p50, "ms"),

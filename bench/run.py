@@ -25,6 +25,7 @@ from bulk import bulk_rows
 from core import core_rows, start_rows
 from datagrams import udp_rows, zmq_rows
 from figures import HEAD
+from fleet import fleet_rows, standstill_rows
 from posts import builtin_rows, crowd_rows, growth_rows, post_rows, stall_rows, store_rows
 from servers import ROOT
 from shared import redis_rows
@@ -57,6 +58,8 @@ JOBS = {
     "post": post_rows,
     "builtin": builtin_rows,
     "crowd": crowd_rows,
+    "fleet": fleet_rows,
+    "standstill": standstill_rows,
     "growth": growth_rows,
     "store": store_rows,
     "stall": stall_rows,

@@ -82,7 +82,7 @@ def nginx():
         config = pathlib.Path(folder, "nginx.conf")
         config.write_text(
             f"master_process off; daemon off; pid {folder}/pid; error_log {folder}/error;\n"
-            "events { worker_connections 4096; }\n"
+            "events { worker_connections 20000; }\n"
             "http { access_log off; keepalive_requests 1000000000;\n"
             f"  client_body_temp_path {folder}/body; server {{ listen 127.0.0.1:{port}; location / {{ return 204; }} }} }}\n"
         )

@@ -1,22 +1,26 @@
-//! A load for the ways in that give no answer. `cargo bench -q --bench load -- udp ADDRESS RATE SECONDS` sends
-//! datagrams of one line each, RATE a second, or as fast as it goes with 0; `… --features zeromq --bench load -- zmq
-//! ENDPOINT COUNT` sends so many messages. Both print `sent N`.
+//! Loads that wrk does not send. `cargo bench -q --bench load -- udp ADDRESS RATE SECONDS` sends datagrams of one line
+//! each, RATE a second, or as fast as it goes with 0; `… --features zeromq --bench load -- zmq ENDPOINT COUNT` sends so
+//! many messages. Both print `sent N`. `… -- posts ADDRESS CONNECTIONS SECONDS` is a fleet: each connection posts once a
+//! second, at a moment of its own. It prints `sent N errors N p50 MS p99 MS`.
 
 use std::process::ExitCode;
+
+const USAGE: &str = "udp ADDRESS RATE SECONDS, zmq ENDPOINT COUNT or posts ADDRESS CONNECTIONS SECONDS";
 
 fn main() -> ExitCode {
     // cargo adds flags of its own, such as `--bench`.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let sent = match arguments[..] {
-        ["udp", address, rate, seconds] => udp(address, rate, seconds),
-        ["zmq", endpoint, count] => zmq(endpoint, count),
+        ["udp", address, rate, seconds] => udp(address, rate, seconds).map(|sent| sent.to_string()),
+        ["zmq", endpoint, count] => zmq(endpoint, count).map(|sent| sent.to_string()),
+        ["posts", address, connections, seconds] => posts(address, connections, seconds),
         // That is no failure: a `cargo bench` of everything comes by here too.
         [] => {
-            eprintln!("load: give udp ADDRESS RATE SECONDS or zmq ENDPOINT COUNT");
+            eprintln!("load: give {USAGE}");
             return ExitCode::SUCCESS;
         }
-        _ => Err("takes udp ADDRESS RATE SECONDS or zmq ENDPOINT COUNT".to_owned()),
+        _ => Err(format!("takes {USAGE}")),
     };
     match sent {
         Ok(sent) => {
@@ -28,6 +32,86 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Posts once a second over each of so many connections. The time of an answer counts from the moment that its post was
+/// due, so that what holds the load up is not left out.
+#[cfg(all(target_os = "linux", feature = "builtin"))]
+fn posts(address: &str, connections: &str, seconds: &str) -> Result<String, String> {
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::TcpStream;
+    use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+    use rustix::event::Timespec;
+    use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+
+    /// Answers that are read before the next posts are sent.
+    const EVENTS_MAX: usize = 256;
+
+    struct Client {
+        stream: TcpStream,
+        /// When the post was due that is not answered yet.
+        due: Option<Instant>,
+    }
+
+    let (count, seconds) = (parsed::<usize>("CONNECTIONS", connections)?, parsed::<usize>("SECONDS", seconds)?);
+    let failed = |error: std::io::Error| format!("{address}: {error}");
+    let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
+    let client = |key: usize| {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        epoll::add(&epoll, &stream, EventData::new_u64(key as u64), EventFlags::IN)?;
+        Ok(Client { stream, due: None })
+    };
+    let clients = (0..count).map(client).collect::<std::io::Result<Vec<_>>>();
+    let mut clients = clients.map_err(failed)?;
+    let (start, period) = (Instant::now(), Duration::from_secs(1) / u32::try_from(count.max(1)).unwrap_or(u32::MAX));
+    let (total, mut sent, mut errors, mut times) = (count * seconds, 0, 0, Vec::with_capacity(count * seconds));
+    let mut answer = [0; 1024];
+    while times.len() + errors < total {
+        let due = |sent: usize| start + period * u32::try_from(sent).unwrap_or(u32::MAX);
+        while sent < total && due(sent) <= Instant::now() {
+            let key = sent % count;
+            let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            let head =
+                format!("POST /api/perf/host-{key}/{epoch} HTTP/1.1\r\nHost: bench\r\nContent-Length: 12\r\n\r\n");
+            let written = clients[key].stream.write(format!("{head}{{\"cpu\":4.98}}").as_bytes());
+            if written.is_err() || clients[key].due.replace(due(sent)).is_some() {
+                // It was refused, or the one before it has had no answer for a second.
+                errors += 1;
+            }
+            sent += 1;
+        }
+        if start.elapsed().as_secs() > seconds as u64 + 10 {
+            errors = total - times.len();
+            break;
+        }
+        let mut found = [const { std::mem::MaybeUninit::uninit() }; EVENTS_MAX];
+        let within = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+        let (found, _) = epoll::wait(&epoll, &mut found[..], Some(&within)).map_err(|error| failed(error.into()))?;
+        for key in found.iter().map(|event: &Event| event.data.u64() as usize) {
+            match clients[key].stream.read(&mut answer) {
+                Ok(read) if answer[..read].starts_with(b"HTTP/1.1 20") => {
+                    times.extend(clients[key].due.take().map(|due| due.elapsed()));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                _ => {
+                    errors += 1;
+                    clients[key].due = None;
+                    epoll::delete(&epoll, &clients[key].stream).map_err(|error| failed(error.into()))?;
+                }
+            }
+        }
+    }
+    times.sort_unstable();
+    let ms = |percent: usize| times.get(times.len() * percent / 100).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3);
+    Ok(format!("{sent} errors {errors} p50 {:.3} p99 {:.3}", ms(50), ms(99)))
+}
+
+#[cfg(not(all(target_os = "linux", feature = "builtin")))]
+fn posts(_address: &str, _connections: &str, _seconds: &str) -> Result<String, String> {
+    Err("a fleet needs Linux, and the feature builtin".to_owned())
 }
 
 /// Lines to send in turns, one of each host, measured now.
