@@ -53,6 +53,64 @@ fn python_keeps_its_connection_past_a_refusal() {
     assert_eq!(said, "404 False\n200 False\n");
 }
 
+/// Each goes on over the connection that a refusal has come by.
+#[test]
+#[ignore = "needs wget, python3-requests and python3-httpx"]
+fn clients_that_people_use_are_answered() {
+    let receiver = start(&[]);
+    let address = receiver.address.to_string();
+    let list = receiver.url("/api/hosts");
+    assert!(printed("wget", &["-q", "-O", "-", &list]).starts_with("{\"hosts\":"));
+    for client in ["requests.Session()", "httpx.Client()"] {
+        let script = format!(
+            "import sys, time, {}\n\
+             with {client} as client:\n    \
+                 base = 'http://' + sys.argv[1]\n    \
+                 print(client.get(base + '/nowhere').status_code)\n    \
+                 for _ in range(2):\n        \
+                     print(client.post(f'{{base}}/api/perf/python/{{int(time.time())}}', json={{'cpu': 1}}).json()['stored'])\n    \
+                 print(client.post(base + '/api/perf/python/1', content=b'x' * 70000).status_code)\n    \
+                 print(len(client.get(base + '/api/hosts').json()['hosts']))\n",
+            client.split('.').next().unwrap()
+        );
+        let script = if client.starts_with("requests") { script.replace("content=", "data=") } else { script };
+        assert_eq!(printed("/usr/bin/python3", &["-c", &script, &address]), "404\n1\n1\n400\n1\n", "{client}");
+    }
+}
+
+/// A second reader of the answers, which takes nothing that HTTP/1.1 does not allow.
+#[test]
+#[ignore = "needs python3-h11"]
+fn h11_reads_each_answer_and_the_one_behind_it() {
+    let script = "import h11, socket, sys, time\n\
+        def ask(method, target, body, *more):\n    \
+            headers = [('Host', 'x'), ('Content-Length', str(len(body))), *more]\n    \
+            sock.sendall(conn.send(h11.Request(method=method, target=target, headers=headers)))\n    \
+            sock.sendall(conn.send(h11.Data(data=body)) + conn.send(h11.EndOfMessage()))\n    \
+            length = 0\n    \
+            while True:\n        \
+                event = conn.next_event()\n        \
+                if event is h11.NEED_DATA: conn.receive_data(sock.recv(65536))\n        \
+                elif isinstance(event, h11.Response): status, declared = event.status_code, dict(event.headers)\n        \
+                elif isinstance(event, h11.Data): length += len(event.data)\n        \
+                elif isinstance(event, h11.EndOfMessage): break\n    \
+            assert method == 'HEAD' or status in (204, 304) or length == int(declared[b'content-length'])\n    \
+            conn.start_next_cycle()\n    \
+            return status\n\
+        conn, now = h11.Connection(h11.CLIENT), int(time.time())\n\
+        with socket.create_connection(sys.argv[1].split(':')) as sock:\n    \
+            print([ask(*each) for each in (\n        \
+                ('POST', f'/api/perf/h11/{now}', b'{\"cpu\":1}'), ('GET', '/nowhere', b''), ('HEAD', '/api/perf/h11', b''),\n        \
+                ('POST', '/write?precision=s', b'perf,host=h11 cpu=2 %d\\n' % now), ('POST', '/api/perf/h11/x', b'{}' * 999),\n        \
+                ('PUT', '/api/hosts', b''), ('GET', '/', b''), ('OPTIONS', '/ping', b''), ('GET', '/metrics', b''),\n        \
+                ('GET', '/api/hosts', b'', ('Accept-Encoding', 'gzip')), ('DELETE', '/api/perf/h11', b''))])\n";
+    for server in ["tiny_http", "builtin"] {
+        let receiver = Served::start(&["--http-server", server]);
+        let statuses = printed("/usr/bin/python3", &["-c", script, &receiver.address.to_string()]);
+        assert_eq!(statuses, "[200, 404, 200, 204, 400, 405, 200, 405, 200, 200, 200]\n", "{server}");
+    }
+}
+
 #[test]
 fn one_address_gets_its_share_of_the_connections() {
     let receiver = start(&["--max-connections", "8"]);
