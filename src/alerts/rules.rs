@@ -9,6 +9,7 @@ use std::fmt;
 
 use super::event::{Comparison, Severity};
 use super::globs::Globs;
+use super::notify::Target;
 use super::zone::Zone;
 pub use parser::parse;
 
@@ -183,96 +184,6 @@ pub struct Until {
     pub threshold: f64,
     /// Seconds that it must be good; without it those of the rule, at most five minutes.
     pub for_sec: Option<u64>,
-}
-
-/// Where messages go.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Target {
-    /// Its name.
-    pub name: String,
-    /// Line in its file, from 1.
-    pub line: usize,
-    /// What speaks to it.
-    pub kind: TargetKind,
-    /// As many as the kind takes, with variables of the environment in their places. They may be secret.
-    pub arguments: Vec<String>,
-}
-
-impl fmt::Debug for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "target {}: {} with {} arguments", self.name, self.kind.name(), self.arguments.len())
-    }
-}
-
-/// Kinds of targets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TargetKind {
-    /// The JSON of Alertmanager's webhook, to a URL.
-    Webhook,
-    /// An incoming webhook of Slack, or of what speaks as it does.
-    Slack,
-    /// A topic of ntfy.
-    Ntfy,
-    /// Token and chat of a Telegram bot.
-    Telegram,
-    /// The routing key of a service of PagerDuty.
-    Pagerduty,
-    /// The URL of an Alertmanager.
-    Alertmanager,
-    /// A program with its arguments.
-    Exec,
-    /// A URL that is asked each minute while judging works.
-    Heartbeat,
-}
-
-impl TargetKind {
-    /// All kinds.
-    pub const ALL: [Self; 8] = [
-        Self::Webhook,
-        Self::Slack,
-        Self::Ntfy,
-        Self::Telegram,
-        Self::Pagerduty,
-        Self::Alertmanager,
-        Self::Exec,
-        Self::Heartbeat,
-    ];
-
-    /// Its word.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Webhook => "webhook",
-            Self::Slack => "slack",
-            Self::Ntfy => "ntfy",
-            Self::Telegram => "telegram",
-            Self::Pagerduty => "pagerduty",
-            Self::Alertmanager => "alertmanager",
-            Self::Exec => "exec",
-            Self::Heartbeat => "heartbeat",
-        }
-    }
-
-    /// The arguments it takes, for messages.
-    fn usage(self) -> &'static str {
-        match self {
-            Self::Telegram => "TOKEN CHAT",
-            Self::Pagerduty => "KEY",
-            Self::Exec => "PROGRAM [ARGUMENT…]",
-            _ => "URL, which begins with http:// or https://",
-        }
-    }
-
-    fn takes(self, arguments: &[String]) -> bool {
-        match self {
-            Self::Telegram => arguments.len() == 2,
-            Self::Pagerduty => arguments.len() == 1,
-            Self::Exec => !arguments.is_empty(),
-            _ => {
-                matches!(arguments, [url] if url.strip_prefix("http://").or(url.strip_prefix("https://")).is_some_and(|rest| !rest.is_empty()))
-            }
-        }
-    }
 }
 
 /// A time in which some alerts of some hosts are not told.

@@ -174,7 +174,7 @@ fn encoded_words(text: &str) -> String {
     }
     let mut words = vec![String::new()];
     for character in text.chars() {
-        if words.last().is_some_and(|word| word.len() + character.len_utf8() > 45) {
+        if words.last().is_some_and(|word| word.len() + character.len_utf8() > 39) {
             words.push(String::new());
         }
         words.last_mut().iter_mut().for_each(|word| word.push(character));
@@ -223,4 +223,157 @@ fn fingerprint_of(labels: &[(&str, &str)]) -> String {
         hash.write(value);
     }
     format!("{:016x}", hash.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use smol_str::SmolStr;
+
+    use super::*;
+    use crate::alerts::event::{AlertKey, Comparison, Resolution};
+
+    /// 2027-01-15 08:00 UTC.
+    const NOW_MS: u64 = 1_800_000_000_000;
+
+    fn batch(name: &str, host: &str) -> Batch {
+        let event = Event {
+            key: AlertKey { name: name.into(), host: host.into(), series: "disk:/".into() },
+            severity: Severity::Critical,
+            resolution: None,
+            value: Some(97.5),
+            test: Some((Comparison::Above, 97.0)),
+            rule: "disk: disk,disk:* > 97".to_owned(),
+            text: None,
+            fired_at: NOW_MS / 1000 - 60,
+            resolved_at: None,
+            number: 5,
+        };
+        let item = Item { event, repeat: 0, is_past: false, queued_at: NOW_MS };
+        Batch::new(SmolStr::from("ops"), vec![item])
+    }
+
+    fn over(mut batch: Batch) -> Batch {
+        for item in &mut batch.items {
+            (item.event.resolution, item.event.resolved_at) = (Some(Resolution::Good), Some(NOW_MS / 1000));
+        }
+        batch
+    }
+
+    #[test]
+    fn a_webhook_has_the_body_of_alertmanagers() {
+        let mut two = batch("disk", "a");
+        two.items.extend(over(batch("disk", "b")).items);
+        let body = webhook(&two, NOW_MS);
+        let expected = json!({
+            "version": "4",
+            "groupKey": "lizm:ops",
+            "truncatedAlerts": 0,
+            "status": "firing",
+            "receiver": "ops",
+            "groupLabels": {},
+            "commonLabels": { "alertname": "disk", "series": "disk:/", "severity": "critical" },
+            "commonAnnotations": { "rule": "disk: disk,disk:* > 97", "value": "97.5", "threshold": "> 97" },
+            "externalURL": "",
+            "alerts": [
+                {
+                    "status": "firing",
+                    "labels": { "alertname": "disk", "host": "a", "series": "disk:/", "severity": "critical" },
+                    "annotations": {
+                        "rule": "disk: disk,disk:* > 97", "value": "97.5", "threshold": "> 97",
+                        "summary": "FIRING critical: disk on a: disk:/ is 97.5 %, above 97 %, since 07:59 UTC",
+                    },
+                    "startsAt": "2027-01-15T07:59:00Z", "endsAt": "0001-01-01T00:00:00Z",
+                    "generatorURL": "", "fingerprint": body["alerts"][0]["fingerprint"],
+                },
+                {
+                    "status": "resolved",
+                    "labels": { "alertname": "disk", "host": "b", "series": "disk:/", "severity": "critical" },
+                    "annotations": {
+                        "rule": "disk: disk,disk:* > 97", "value": "97.5", "threshold": "> 97",
+                        "summary": "RESOLVED: disk on b: disk:/ is 97.5 %, fired 07:59–08:00 UTC",
+                    },
+                    "startsAt": "2027-01-15T07:59:00Z", "endsAt": "2027-01-15T08:00:00Z",
+                    "generatorURL": "", "fingerprint": body["alerts"][1]["fingerprint"],
+                },
+            ],
+        });
+        assert_eq!(body, expected);
+        assert_eq!(webhook(&over(two), NOW_MS)["status"], "resolved");
+    }
+
+    #[test]
+    fn a_fingerprint_is_alertmanagers() {
+        // What `model.LabelSet.Fingerprint` of Prometheus has in its own test: FNV-1a over names and values.
+        assert_eq!(fingerprint_of(&[]), "cbf29ce484222325");
+        assert_eq!(
+            fingerprint_of(&[("name", "garland, briggs"), ("fear", "")]),
+            fingerprint_of(&[("name", "garland, briggs")])
+        );
+        assert_eq!(fingerprint_of(&[("a", "b")]).len(), 16);
+    }
+
+    #[test]
+    fn an_alertmanager_hears_four_minutes_ahead() {
+        let mut batch = batch("disk", "");
+        batch.still = over(self::batch("disk", "b")).items.into_iter().map(|item| item.event).collect();
+        let body = alertmanager(&batch, NOW_MS);
+        assert_eq!(
+            (&body[0]["endsAt"], &body[1]["endsAt"]),
+            (&json!("2027-01-15T08:04:00Z"), &json!("2027-01-15T08:00:00Z"))
+        );
+        assert_eq!(body[0]["labels"].get("host"), None);
+    }
+
+    #[test]
+    fn no_markup_of_a_target_is_in_a_name() {
+        let hostile = batch("*disk*", "<!channel> @everyone ```& [x](http://y) @here\u{1b}[2J\n\u{202e}");
+        let slack = slack(&hostile, NOW_MS)["text"].as_str().unwrap().to_owned();
+        assert!(
+            slack.starts_with("```\nFIRING critical: *disk* on &lt;!channel&gt; @everyone '''&amp; [x]("),
+            "{slack}"
+        );
+        assert_eq!((slack.matches("```").count(), slack.lines().count()), (2, 3));
+        let telegram = telegram("-100", &hostile, NOW_MS);
+        assert_eq!(telegram.get("parse_mode"), None);
+        assert_eq!(telegram["entities"][0]["length"], telegram["text"].as_str().unwrap().encode_utf16().count());
+        let ntfy = ntfy("lizm", &hostile, NOW_MS);
+        assert_eq!((&ntfy["topic"], &ntfy["priority"], ntfy.get("markdown")), (&json!("lizm"), &json!(5), None));
+        for text in [&slack, telegram["text"].as_str().unwrap(), ntfy["message"].as_str().unwrap()] {
+            assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
+        }
+        assert_eq!(self::ntfy("lizm", &over(hostile), NOW_MS)["priority"], 3);
+    }
+
+    #[test]
+    fn pagerduty_knows_an_alert_by_its_key() {
+        let firing = batch("disk", "a");
+        let (path, body) = pagerduty("R", &firing.items[0], NOW_MS);
+        assert_eq!(
+            (path, &body["event_action"], &body["dedup_key"]),
+            ("/v2/enqueue", &json!("trigger"), &json!("lizm/disk/a/disk:/"))
+        );
+        assert_eq!((&body["payload"]["severity"], &body["payload"]["source"]), (&json!("critical"), &json!("a")));
+        let over = over(firing);
+        let (path, resolve) = pagerduty("R", &over.items[0], NOW_MS);
+        assert_eq!(
+            (path, &resolve["event_action"], &resolve["dedup_key"]),
+            ("/v2/enqueue", &json!("resolve"), &body["dedup_key"])
+        );
+        let past = Item { is_past: true, ..over.items[0].clone() };
+        let (path, change) = pagerduty("R", &past, NOW_MS);
+        assert!(
+            path == "/v2/change/enqueue" && change["payload"]["summary"].as_str().unwrap().starts_with("WAS FIRING")
+        );
+        let long = batch(&"n".repeat(200), &"h".repeat(200));
+        assert_eq!(pagerduty("R", &long.items[0], NOW_MS).1["dedup_key"].as_str().unwrap().len(), 21);
+    }
+
+    #[test]
+    fn a_mail_has_its_headers_in_ascii() {
+        let mail = mail(&["ops@example.org"], &over(batch("disk", "ä")), NOW_MS);
+        let (head, body) = mail.split_once("\n\n").unwrap();
+        assert!(head.is_ascii() && head.starts_with("To: ops@example.org\nSubject: =?utf-8?B?"), "{head}");
+        assert!(head.contains("\nDate: Fri, 15 Jan 2027 08:00:00 +0000\n") && head.lines().all(|line| line.len() < 79));
+        assert_eq!(body, "RESOLVED: disk on ä: disk:/ is 97.5 %, fired 07:59–08:00 UTC\n");
+    }
 }

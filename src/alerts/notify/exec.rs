@@ -68,15 +68,16 @@ fn run_within(program: &str, arguments: &[String], input: &[u8], timeout: Durati
     };
     drain(&mut output, &mut kept);
     let said = String::from_utf8_lossy(&kept).trim().to_owned();
+    let colon = if said.is_empty() { "" } else { ": " };
     let Some(status) = status else {
         let _ = killpg(group, Signal::SIGKILL);
         let _ = child.wait();
-        return Err((format!("{program} was killed after {} seconds: {said}", timeout.as_secs_f32()), true));
+        return Err((format!("{program} was killed after {} seconds{colon}{said}", timeout.as_secs_f32()), true));
     };
     match (status.code(), status.signal()) {
         (Some(0), _) => Ok(said),
-        (Some(code), _) => Err((format!("{program} has exited {code}: {said}"), false)),
-        (None, signal) => Err((format!("{program} was ended by signal {}: {said}", signal.unwrap_or_default()), true)),
+        (Some(code), _) => Err((format!("{program} has exited {code}{colon}{said}"), false)),
+        (None, signal) => Err((format!("{program} was ended by signal {}{colon}{said}", signal.unwrap_or_default()), true)),
     }
 }
 
@@ -92,5 +93,51 @@ fn drain(output: &mut PipeReader, kept: &mut Vec<u8>) {
         let Ok(read @ 1..) = output.read(&mut buffer) else { return };
         let room = OUTPUT_BYTES_MAX.saturating_sub(kept.len());
         kept.extend_from_slice(&buffer[..read.min(room)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, input: &[u8]) -> Result<String, (String, bool)> {
+        let arguments = ["-c".to_owned(), script.to_owned()];
+        run_within("/bin/sh", &arguments, input, Duration::from_secs(30))
+    }
+
+    #[test]
+    fn a_program_has_all_of_its_input_and_says_how_it_went() {
+        let input = vec![b'x'; 1 << 20];
+        assert_eq!(
+            shell("wc -c; echo b >&2", &input).unwrap().split_whitespace().collect::<Vec<_>>(),
+            ["1048576", "b"]
+        );
+        // One that reads nothing, and one that prints without an end before it does.
+        assert_eq!(shell("exit 0", &input).unwrap(), "");
+        assert_eq!(shell("head -c 1000000 /dev/zero | tr '\\0' y; cat >/dev/null", &input).unwrap().len(), 4096);
+        assert_eq!(shell("echo no; exit 75", b"").unwrap_err(), ("/bin/sh has exited 75: no".to_owned(), false));
+        assert_eq!(shell("kill -TERM $$", b"").unwrap_err().0, "/bin/sh was ended by signal 15");
+        let missing = run_within("/nonexistent/program", &[], b"", Duration::from_secs(30)).unwrap_err();
+        assert!(missing.0.starts_with("/nonexistent/program cannot be run: "), "{missing:?}");
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_killed_with_all_that_it_started() {
+        // The grandchild holds the pipe: it is closed when that is gone too.
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pid");
+        let script = format!("sleep 1000 & echo $! > {}; yes", file.display());
+        let why = run_within("/bin/sh", &["-c".to_owned(), script], b"", Duration::from_secs(1)).unwrap_err();
+        assert!(why.0.starts_with("/bin/sh was killed after 1 seconds: y y") || why.0.contains('y'), "{why:?}");
+        let pid: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
+        let is_there = || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.contains("(sleep)") && !stat.contains(") Z ")
+        };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while is_there() {
+            assert!(Instant::now() < deadline, "the grandchild lives on");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }

@@ -140,3 +140,118 @@ fn date(sec: u64) -> String {
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     format!("{year:04}-{month:02}-{day:02}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alerts::event::{AlertKey, Comparison, Event, Resolution, Severity};
+
+    /// 2027-01-15 08:00 UTC.
+    const NOW_MS: u64 = 1_800_000_000_000;
+
+    fn item(host: &str) -> Item {
+        let event = Event {
+            key: AlertKey { name: "disk".into(), host: host.into(), series: "disk:/var".into() },
+            severity: Severity::Critical,
+            resolution: None,
+            value: Some(97.251),
+            test: Some((Comparison::Above, 97.0)),
+            rule: "disk: disk,disk:* > 97".to_owned(),
+            text: None,
+            fired_at: NOW_MS / 1000 - 600,
+            resolved_at: None,
+            number: 1,
+        };
+        Item { event, repeat: 0, is_past: false, queued_at: NOW_MS }
+    }
+
+    fn over(mut item: Item, resolution: Resolution) -> Item {
+        (item.event.resolution, item.event.resolved_at) = (Some(resolution), Some(NOW_MS / 1000));
+        item.event.value = Some(80.0);
+        item
+    }
+
+    #[test]
+    fn a_line_says_what_is_wrong() {
+        let firing = item("web-1");
+        let resolved = over(firing.clone(), Resolution::Good);
+        let of = |change: fn(&mut Item)| {
+            let mut changed = firing.clone();
+            change(&mut changed);
+            changed
+        };
+        for (item, expected) in [
+            (firing.clone(), "FIRING critical: disk on web-1: disk:/var is 97.25 %, above 97 %, since 07:50 UTC"),
+            (
+                of(|item| item.repeat = 1),
+                "STILL FIRING critical: disk on web-1: disk:/var is 97.25 %, above 97 %, since 07:50 UTC",
+            ),
+            (resolved.clone(), "RESOLVED: disk on web-1: disk:/var is 80 %, fired 07:50–08:00 UTC"),
+            (
+                Item { is_past: true, ..resolved.clone() },
+                "WAS FIRING 07:50–08:00 UTC, told late: disk on web-1: disk:/var is 80 %, above 97 %",
+            ),
+            (
+                over(firing.clone(), Resolution::HostRemoved),
+                "RESOLVED: disk on web-1: disk:/var is 80 %, fired 07:50–08:00 UTC (the host was removed)",
+            ),
+            (
+                of(|item| item.queued_at -= 3_600_000),
+                "FIRING critical: disk on web-1: disk:/var is 97.25 %, above 97 %, since 07:50 UTC (told late)",
+            ),
+            (
+                of(|item| {
+                    item.event.key = AlertKey { name: "gone".into(), host: "web-1".into(), series: "".into() };
+                    (item.event.value, item.event.test, item.event.fired_at) = (None, None, NOW_MS / 1000 - 86_400);
+                    item.event.text = Some("call\nthe owner\u{202e}".to_owned());
+                }),
+                "FIRING critical: gone on web-1, since 2027-01-14 08:00 UTC: call the owner\u{fffd}",
+            ),
+        ] {
+            assert_eq!(line(&item, NOW_MS), expected);
+        }
+    }
+
+    #[test]
+    fn a_message_has_twenty_lines_and_the_worst_first() {
+        let mut items: Vec<Item> = (0..300).map(|n| item(&format!("h{n:03}"))).collect();
+        items[7].event.severity = Severity::Info;
+        items.push(over(item("a"), Resolution::Good));
+        let whole = text(&items, NOW_MS, 1 << 20, str::to_owned);
+        let lines: Vec<&str> = whole.lines().collect();
+        assert_eq!((lines.len(), lines[20]), (21, "+281 more"));
+        assert!(lines[0].contains("h000") && lines[19].contains("h020"));
+        assert_eq!(title(&items, NOW_MS), "300 firing, 1 resolved");
+        items.truncate(20);
+        assert_eq!(text(&items, NOW_MS, 1 << 20, str::to_owned).lines().count(), 20);
+        // Long names are cut, and so is the whole, where markup makes it longer.
+        items.iter_mut().for_each(|item| item.event.key.host = "<ä>".repeat(80).into());
+        for bytes_max in [1900, 3800] {
+            let cut = text(&items, NOW_MS, bytes_max, |line| line.replace('<', "&lt;"));
+            assert!(cut.len() <= bytes_max && cut.contains("…") && cut.ends_with(" more"), "{cut}");
+        }
+    }
+
+    #[test]
+    fn numbers_and_times_are_short() {
+        for (value, expected) in [
+            (0.0, "0"),
+            (97.0, "97"),
+            (97.254_9, "97.25"),
+            (-3.125, "-3.125"),
+            (0.000_123_456, "0.0001235"),
+            (12_345.678, "12346"),
+        ] {
+            assert_eq!(rounded(value), expected);
+        }
+        for (sec, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_800_000_000, "2027-01-15T08:00:00Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(rfc3339(sec), expected);
+        }
+    }
+}

@@ -25,6 +25,7 @@ const PAGERDUTY: &str = "https://events.pagerduty.com";
 const MAILERS: [&str; 2] = ["sendmail", "msmtp"];
 
 /// A target that is told alerts, as a line of the rules names it. `Debug` shows no secret.
+#[derive(Clone)]
 pub struct Target {
     name: SmolStr,
     kind: Kind,
@@ -32,6 +33,7 @@ pub struct Target {
     secrets: Vec<String>,
 }
 
+#[derive(Clone)]
 enum Kind {
     Webhook(Url),
     Slack(Url),
@@ -86,7 +88,7 @@ impl Target {
                 let path = format!("{}/bot{token}/sendMessage", server.path().trim_end_matches('/'));
                 (Kind::Telegram(server.with_target(path, None), (*chat).to_owned()), vec![(*token).to_owned()])
             }
-            ("telegram", _) => return form("TOKEN CHAT"),
+            ("telegram", _) => return form("TOKEN CHAT [URL]"),
             ("pagerduty", [key, rest @ ..]) if rest.len() <= 1 => {
                 if key.is_empty() {
                     return Err("pagerduty: the key is empty".to_owned());
@@ -94,7 +96,7 @@ impl Target {
                 let server = parse_url(rest.first().unwrap_or(&PAGERDUTY))?;
                 (Kind::PagerDuty(server, (*key).to_owned()), vec![(*key).to_owned()])
             }
-            ("pagerduty", _) => return form("KEY"),
+            ("pagerduty", _) => return form("KEY [URL]"),
             ("exec", [program, rest @ ..]) if !program.is_empty() => {
                 (Kind::Exec((*program).to_owned(), rest.iter().map(|word| (*word).to_owned()).collect()), Vec::new())
             }
@@ -273,4 +275,60 @@ fn secrets_of(url: &Url) -> Vec<String> {
     let login = url.authorization().and_then(|basic| basic.strip_prefix("Basic ").map(str::to_owned));
     let parts = url.path().split('/').chain(query.split(['&', '='])).map(str::to_owned).chain(login);
     parts.filter(|part| part.len() >= SECRET_BYTES_MIN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(line: &str) -> Result<Target, String> {
+        let mut words = line.split_whitespace().map(str::to_owned);
+        let kind = words.next().unwrap_or_default();
+        Target::new("t", &kind, &words.collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_line_names_a_kind_and_what_it_takes() {
+        for good in [
+            "webhook http://127.0.0.1:1/a?b=c",
+            "slack http://r/services/T/B/x",
+            "ntfy http://ntfy/base/topic",
+            "telegram 123456:ABC-def_1 -1001 http://r",
+            "pagerduty 0123456789abcdef http://r",
+            "alertmanager http://r:9093/am/",
+            "exec /usr/sbin/sendmail -t",
+            "heartbeat http://r/ping/uuid",
+        ] {
+            assert!(target(good).is_ok(), "{good}");
+        }
+        for (bad, part) in [
+            ("", "no kind of target"),
+            ("mail a@b", "no kind of target; there are webhook, slack"),
+            ("webhook", "is: webhook URL"),
+            ("webhook http://a http://b", "is: webhook URL"),
+            ("webhook ftp://a", "http:// or https://"),
+            ("webhook a:secret", "the URL: not a URL such as"),
+            ("ntfy http://secret.example/", "the URL ends with no topic"),
+            ("ntfy http://r/secret%zz", "two hexadecimal digits"),
+            ("telegram secret", "is: telegram TOKEN CHAT"),
+            ("telegram sec/ret 1", "the token is not one"),
+            ("pagerduty", "is: pagerduty KEY"),
+            ("exec", "is: exec PROGRAM"),
+            ("slack http://me:secret@:80/secret#x", "names no host"),
+        ] {
+            let why = target(bad).unwrap_err();
+            assert!(why.contains(part) && !why.contains("secret"), "{bad}: {why}");
+        }
+        assert_eq!(target("webhook https://r/").is_ok(), cfg!(feature = "tls"));
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let slack = target("slack http://user:password9@r/services/T0000/B0000/secretXYZ?token=hush42").unwrap();
+        let said = slack.shown("HTTP 404 no /services/T0000/B0000/secretXYZ?token=hush42\r\n<html>");
+        assert!(!said.contains("secretXYZ") && !said.contains("hush42") && said.contains("HTTP 404"), "{said}");
+        assert_eq!(format!("{slack:?}"), "Target { name: \"t\", .. }");
+        let telegram = target("telegram 123456:ABC-def -1001").map(|telegram| telegram.shown("no bot123456:ABC-def"));
+        assert_eq!(telegram.unwrap_or("no bot***".to_owned()), "no bot***");
+    }
 }

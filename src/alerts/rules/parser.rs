@@ -5,10 +5,10 @@ use std::path::Path;
 
 use super::super::event::{Comparison, Severity};
 use super::super::globs::{Globs, Piece};
+use super::super::notify::Target;
 use super::super::zone::{Zone, days_before};
 use super::{
-    Function, HOUR_SEC, Kept, MINUTE_SEC, Mistake, RULES_MAX, Rule, Rules, Silence, TEXT_BYTES_MAX, Target, TargetKind,
-    Test, Until, When,
+    Function, HOUR_SEC, Kept, MINUTE_SEC, Mistake, RULES_MAX, Rule, Rules, Silence, TEXT_BYTES_MAX, Test, Until, When,
 };
 use crate::sample::{VALUE_MAGNITUDE_MAX, parse_epoch};
 
@@ -67,7 +67,7 @@ pub fn parse(
         }
     }
     let mut rules = Rules { rules: Vec::new(), targets: found.targets, silences: found.silences, ..Rules::default() };
-    let targets: HashSet<String> = rules.targets.iter().map(|target| target.name.clone()).collect();
+    let targets: HashSet<String> = rules.targets.iter().map(|target| target.name().to_owned()).collect();
     let unknown = |names: &Option<Names>| {
         let unknown = names.iter().flatten().find(|(_, name)| !targets.contains(name));
         unknown.map(|(at, name)| (*at, format!("notify: there is no target {name}")))
@@ -150,9 +150,9 @@ fn statement<'a>(
             found.rules.push((place, rule, options));
         }
         ("target", false) => {
-            let target = target(line, place.line, variable)?;
-            if found.targets.iter().any(|known| known.name == target.name) {
-                return Err((start, format!("target {}: there is one of this name already", target.name)));
+            let target = target(line, variable)?;
+            if found.targets.iter().any(|known| known.name() == target.name()) {
+                return Err((start, format!("target {}: there is one of this name already", target.name())));
             }
             found.targets.push(target);
         }
@@ -396,7 +396,7 @@ fn options(line: &mut Scanner<'_>, is_default: bool) -> Result<Options, Wrong> {
     }
 }
 
-fn target(line: &mut Scanner<'_>, number: usize, variable: &impl Fn(&str) -> Option<String>) -> Result<Target, Wrong> {
+fn target(line: &mut Scanner<'_>, variable: &impl Fn(&str) -> Option<String>) -> Result<Target, Wrong> {
     line.skip_space();
     let at = line.at;
     let name = line.take_while(is_name_character).to_owned();
@@ -407,9 +407,6 @@ fn target(line: &mut Scanner<'_>, number: usize, variable: &impl Fn(&str) -> Opt
     line.skip_space();
     let at = line.at;
     let word = line.take_while(|c| c.is_ascii_alphabetic());
-    let kind = TargetKind::ALL.into_iter().find(|kind| kind.name() == word).ok_or_else(|| {
-        (at, format!("{word:?} is no kind of target; there are {}", TargetKind::ALL.map(TargetKind::name).join(", ")))
-    })?;
     let mut arguments = Vec::new();
     loop {
         line.skip_space();
@@ -427,10 +424,7 @@ fn target(line: &mut Scanner<'_>, number: usize, variable: &impl Fn(&str) -> Opt
         }
         arguments.push(with_variables(&word, variable).map_err(|why| (at, why))?);
     }
-    if !kind.takes(&arguments) {
-        return Err((at, format!("target {name}: it is written {word} {}", kind.usage())));
-    }
-    Ok(Target { name, line: number, kind, arguments })
+    Target::new(&name, word, &arguments).map_err(|why| (at, why))
 }
 
 /// Puts variables of the environment in the places of `${NAME}`.
@@ -772,7 +766,7 @@ mod tests {
 
     const EXAMPLE: &str = r#"
 default: notify ops; every 1d
-target ops: ntfy https://ntfy.sh/lizm-4f1c
+target ops: ntfy http://ntfy.sh/lizm-4f1c
 target pager: pagerduty ${PD_KEY}
 disk: disk,disk:* > 90 for 10m until < 85 on web-*,!web-test
 disk: disk,disk:* > 97 for 2m on web-*; severity critical; notify ops,pager     # same name: levels of one alert
@@ -791,7 +785,6 @@ silence disk,cpu on db-* sun 02:00-05:00 Europe/Berlin
         let Rules { rules, targets, silences, .. } =
             parsed(&EXAMPLE.replace("Europe/Berlin", "CET-1CEST,M3.5.0,M10.5.0/3"));
         assert_eq!((rules.len(), targets.len(), silences.len()), (9, 2, 1));
-        assert_eq!(targets[1].arguments, ["secret"]);
         assert!(!format!("{targets:?}").contains("secret"));
         let disk = &rules[0];
         assert_eq!(
@@ -841,7 +834,7 @@ silence disk,cpu on db-* sun 02:00-05:00 Europe/Berlin
             "silence a 1000 to 2000",
             "target x: exec /bin/mail -s \"a b\" root",
             "target x: telegram a b # c",
-            "target x: slack https://h/#c",
+            "target x: slack http://h/%23c",
             "target: cpu > 1",
             "silence: cpu > 1",
             "default: severity info",
@@ -893,7 +886,7 @@ silence disk,cpu on db-* sun 02:00-05:00 Europe/Berlin
             ("a: cpu > 5; text hello", 18, "text between"),
             ("default: notify nobody", 17, "there is no target nobody"),
             ("target x: mail root", 11, "\"mail\" is no kind of target"),
-            ("target x: slack hooks.slack.com", 11, "target x: it is written slack URL"),
+            ("target x: slack hooks.slack.com", 11, "the URL: not a URL"),
             ("target x: telegram a", 11, "telegram TOKEN CHAT"),
             ("target x: pagerduty ${NO_KEY}", 21, "${NO_KEY}: not set"),
             ("target x: pagerduty ${NO_KEY", 21, "${ without }"),
