@@ -1,5 +1,6 @@
 //! The program: it reads the command line, wires the modules of the library for each command, and decides the exit code.
 
+mod alerting;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod allocator;
 mod check;
@@ -73,6 +74,11 @@ fn run(command: &Command) -> Result<(), String> {
             let result = sanitize::message(&forget::forget(options)?, MESSAGE_CHARS_MAX);
             writeln!(io::stdout(), "{result}").map_err(io_failed)
         }
+        Command::Alerts(asked) => alerting::run(asked, &mut io::stdout()).map_err(|mut mistakes| {
+            let last = mistakes.pop().unwrap_or_default();
+            mistakes.iter().for_each(|mistake| complain(mistake));
+            last
+        }),
         #[cfg(feature = "tls")]
         Command::Token(options) => token(options),
         Command::Watch(options) => watch::run(options),

@@ -21,6 +21,7 @@ use lizm::{client, listeners, metrics, probe, receiver, sample, watch};
 use log::LevelFilter;
 use pico_args::Arguments;
 
+use crate::alerting::Alerting;
 use crate::check::CheckOptions;
 use crate::forget::ForgetOptions;
 use crate::logging::Logging;
@@ -46,6 +47,7 @@ pub(crate) enum Command {
     Once(probe::Options, bool),
     Check(CheckOptions),
     Forget(ForgetOptions),
+    Alerts(Alerting),
     Watch(watch::Options),
     #[cfg(feature = "tls")]
     Token(TokenOptions),
@@ -100,6 +102,7 @@ pub(crate) fn parse() -> Result<Parsed, String> {
         "monitor" => options.monitor()?,
         "check" => options.check()?,
         "forget" => options.forget()?,
+        "alerts" => options.alerts()?,
         "watch" => options.watch()?,
         #[cfg(feature = "tls")]
         "token" => options.token()?,
@@ -256,6 +259,22 @@ impl Options {
                 Ok(Command::Forget(ForgetOptions { receiver, host: host.clone(), token_file }))
             }
             _ => Err("forget: takes the URL of a receiver and the name of a host".to_owned()),
+        }
+    }
+
+    fn alerts(&mut self) -> Result<Command, String> {
+        let (file, ca) = (self.path("--alerts")?, self.path("--notify-ca")?);
+        let free = self.free_arguments()?;
+        match &*free.iter().map(String::as_str).collect::<Vec<_>>() {
+            ["check", file] => Ok(Command::Alerts(Alerting::Check(file.into()))),
+            ["test", target] => {
+                let file = file.ok_or("alerts test: the file of the target is missing; --alerts FILE names it")?;
+                Ok(Command::Alerts(Alerting::Test { target: (*target).to_owned(), file, ca }))
+            }
+            _ => {
+                Err("alerts: give 'check FILE', or 'test TARGET --alerts FILE'; 'lizm alerts --help' has more"
+                    .to_owned())
+            }
         }
     }
 
@@ -417,6 +436,7 @@ mod tests {
         assert!(options("watch", &["http://r"]).watch().is_ok());
         assert!(options("check", &["http://r"]).check().is_ok());
         assert!(options("forget", &["http://r", "h"]).forget().is_ok());
+        assert!(options("alerts", &["test", "ops", "--alerts", "rules"]).alerts().is_ok());
         assert!(options("demo", &["-p", "0"]).demo().is_ok());
         #[cfg(feature = "tls")]
         assert!(options("token", &["--host", "h", "--token-key", "key"]).token().is_ok());

@@ -38,9 +38,9 @@ impl Rules {
     /// The targets of the receiver's own alerts: those of the default, or all.
     #[must_use]
     pub fn own_targets(&self) -> Vec<String> {
-        let all = || self.targets.iter().filter(|target| target.kind != TargetKind::Heartbeat);
+        let all = || self.targets.iter().filter(|target| target.manner().is_some());
         match self.default_notify.is_empty() {
-            true => all().map(|target| target.name.clone()).collect(),
+            true => all().map(|target| target.name().to_owned()).collect(),
             false => self.default_notify.clone(),
         }
     }

@@ -268,6 +268,24 @@ Exits 0 when all is well and 1 when not, with the reason on standard error.
         examples: "lizm forget https://receiver:8443 jarvis --ca ca.pem --token-file operator.token\n",
     },
     CommandSpec {
+        name: "alerts",
+        summary: "check a file of alert rules, or try out a target of it",
+        usage: "check FILE | test TARGET --alerts FILE [options]",
+        options: &[&[
+            option("--alerts", "FILE", File, "", "the file of rules that names the target"),
+            option("--notify-ca", "FILE", File, "",
+                "authorities of the certificates of targets, as PEM; without it those of the web"),
+        ]],
+        notes: "\
+'check FILE' exits 0 when FILE has no mistake, and else names each with its line.
+'test TARGET' sends a message that fires and one that is resolved, and prints what the server has answered to each.
+",
+        examples: "\
+lizm alerts check alerts.conf
+lizm alerts test ops --alerts alerts.conf
+",
+    },
+    CommandSpec {
         name: "token",
         summary: "print a token for a host without a certificate, or for an operator",
         usage: "--host NAME|--operator --token-key FILE [--valid TIME]",

@@ -1,6 +1,6 @@
 //! Any text as a file of rules: it is read or its mistakes name places in it, and each rule reads again from its own line.
 
-use lizm::alerts::rules::{Kept, Rules, Target, parse};
+use lizm::alerts::rules::{Kept, Rules, parse};
 
 /// The rules and the number of targets of a file in which variables are their names.
 fn read(text: &str) -> Result<Rules, usize> {
@@ -16,7 +16,7 @@ fn read(text: &str) -> Result<Rules, usize> {
 pub(crate) fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let Ok(rules) = read(text) else { return };
-    let targets = rules.targets.iter().map(|Target { name, .. }| format!("target {name}: exec x\n"));
+    let targets = rules.targets.iter().map(|target| format!("target {}: exec x\n", target.name()));
     let targets: String = targets.collect();
     for rule in &rules.rules {
         let again = read(&format!("{targets}{}", rule.source)).expect("a rule alone").rules;

@@ -71,7 +71,7 @@ fn wrong_usage_exits_2_and_names_the_option() {
 
 #[test]
 fn help_and_version_are_on_standard_output() {
-    for command in ["receiver", "monitor", "watch", "check", "token", "demo"] {
+    for command in ["receiver", "monitor", "watch", "check", "alerts", "token", "demo"] {
         let (code, stdout, _) = run(lizm(&[command, "--help"]));
         assert!(code == Some(0) && stdout.contains(&format!("Examples:\n  lizm {command}")), "{stdout}");
         assert_eq!(run(lizm(&["help", command])).1, stdout);

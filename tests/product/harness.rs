@@ -347,6 +347,8 @@ pub(crate) enum Treatment {
     Answer(&'static str),
     /// Answers 200 with a body in JSON.
     Json(&'static str),
+    /// Answers with a status, fields of the head behind it, and a body.
+    Whole(&'static str, &'static str),
     /// Answers, and ends the connection without a word.
     AnswerAndClose(&'static str),
     /// Takes the request and ends the connection without an answer.
@@ -363,6 +365,7 @@ pub(crate) fn play_receiver(mut treat: impl FnMut(&Heard) -> Treatment + Send + 
             while let Some(heard) = hear(&mut stream) {
                 let (status, body, goes_on) = match treat(&heard) {
                     Treatment::Answer(status) => (status, "{}", true),
+                    Treatment::Whole(status, body) => (status, body, true),
                     Treatment::Json(body) => ("200 OK", body, true),
                     Treatment::AnswerAndClose(status) => (status, "{}", false),
                     Treatment::Drop => break,

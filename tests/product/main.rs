@@ -48,6 +48,7 @@ mod shared;
 #[cfg(feature = "tls")]
 mod sources;
 mod stores;
+mod telling;
 mod tiny_http;
 #[cfg(feature = "tls")]
 mod trust;

@@ -77,7 +77,9 @@ fn run_within(program: &str, arguments: &[String], input: &[u8], timeout: Durati
     match (status.code(), status.signal()) {
         (Some(0), _) => Ok(said),
         (Some(code), _) => Err((format!("{program} has exited {code}{colon}{said}"), false)),
-        (None, signal) => Err((format!("{program} was ended by signal {}{colon}{said}", signal.unwrap_or_default()), true)),
+        (None, signal) => {
+            Err((format!("{program} was ended by signal {}{colon}{said}", signal.unwrap_or_default()), true))
+        }
     }
 }
 

@@ -1,0 +1,286 @@
+//! Targets of alerts: `lizm alerts test` against servers that keep to what each target documents, and the real ones.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Heard, PATIENCE, Treatment, lizm, play_receiver};
+
+/// Tries out a target of this line: exit code, standard output, standard error.
+fn try_out(line: &str, more: &[&str]) -> (Option<i32>, String, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), format!("target ops: {line}\n")).unwrap();
+    let mut command = lizm(&[&["alerts", "test", "ops", "--alerts", file.path().to_str().unwrap()], more].concat());
+    let output = command.env("SECRET", "5eCr3t-w0rd").env("PATH", std::env::var("PATH").unwrap()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// A target that answers each request so, and what it hears.
+fn play(status: &'static str, body: &'static str) -> (SocketAddr, Receiver<Heard>) {
+    let (sender, heard) = mpsc::channel();
+    let address = play_receiver(move |request| {
+        let _ = sender.send(request.clone());
+        Treatment::Whole(status, body)
+    });
+    (address, heard)
+}
+
+/// The two requests of a test that goes well.
+fn both(line: impl Fn(SocketAddr) -> String, status: &'static str, body: &'static str) -> [Heard; 2] {
+    let (address, heard) = play(status, body);
+    let (code, stdout, stderr) = try_out(&line(address), &[]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
+    let status = status.split([' ', '\r']).next().unwrap();
+    let said = format!("HTTP {status} {body}").trim_end().to_owned();
+    assert_eq!(stdout, format!("firing: {said}\nresolved: {said}\n"));
+    [(); 2].map(|()| heard.recv_timeout(PATIENCE).unwrap())
+}
+
+#[test]
+fn a_webhook_gets_the_json_of_alertmanager_and_a_key() {
+    let [firing, resolved] = both(|address| format!("webhook http://{address}/hook?a=b"), "200 OK", "");
+    assert_eq!(
+        (firing.path.as_str(), &firing.body["version"], &firing.body["status"]),
+        ("/hook?a=b", &json!("4"), &json!("firing"))
+    );
+    assert_eq!((&resolved.body["status"], &resolved.body["receiver"]), (&json!("resolved"), &json!("ops")));
+    assert_eq!(firing.body["alerts"][0]["labels"]["alertname"], "lizm-test");
+    assert_eq!(firing.body["alerts"][0]["fingerprint"], resolved.body["alerts"][0]["fingerprint"]);
+    assert!(firing.key.starts_with("lizm-") && firing.key != resolved.key, "{} {}", firing.key, resolved.key);
+}
+
+#[test]
+fn slack_ntfy_and_telegram_are_told_in_words() {
+    let text = |of: &Value| of.as_str().unwrap().to_owned();
+    let [firing, resolved] = both(|address| format!("slack http://{address}/services/T0/B0/x"), "200 OK", "ok");
+    assert!(text(&firing.body["text"]).starts_with("```\nFIRING info: lizm-test on test: test is 1, above 0, since "));
+    assert!(text(&resolved.body["text"]).starts_with("```\nRESOLVED: lizm-test on test"));
+    // ntfy takes JSON at its root.
+    let ntfy_says = r#"{"id":"hwQ2YpKdmg","time":1635528741,"event":"message"}"#;
+    let [firing, resolved] = both(|address| format!("ntfy http://{address}/base/lizm-4f1c"), "200 OK", ntfy_says);
+    assert_eq!((firing.path.as_str(), &firing.body["topic"]), ("/base/", &json!("lizm-4f1c")));
+    assert_eq!((&firing.body["priority"], &resolved.body["tags"]), (&json!(3), &json!(["white_check_mark"])));
+    let telegram_says = r#"{"ok":true,"result":{"message_id":1}}"#;
+    let [firing, _] =
+        both(|address| format!("telegram 123:${{SECRET}} -1001 http://{address}"), "200 OK", telegram_says);
+    assert_eq!((firing.path.as_str(), &firing.body["chat_id"]), ("/bot123:5eCr3t-w0rd/sendMessage", &json!("-1001")));
+    assert_eq!(firing.body.get("parse_mode"), None);
+}
+
+#[test]
+fn pagerduty_and_an_alertmanager_know_the_alert_again() {
+    let pagerduty_says = r#"{"status":"success","message":"Event processed","dedup_key":"k"}"#;
+    let [firing, resolved] =
+        both(|address| format!("pagerduty ${{SECRET}} http://{address}"), "202 Accepted", pagerduty_says);
+    assert_eq!((firing.path.as_str(), &firing.body["routing_key"]), ("/v2/enqueue", &json!("5eCr3t-w0rd")));
+    assert_eq!((&firing.body["event_action"], &resolved.body["event_action"]), (&json!("trigger"), &json!("resolve")));
+    assert_eq!(firing.body["dedup_key"], resolved.body["dedup_key"]);
+    let [firing, resolved] = both(|address| format!("alertmanager http://{address}/"), "200 OK", "");
+    assert_eq!(firing.path, "/api/v2/alerts");
+    assert_eq!(firing.body[0]["labels"], resolved.body[0]["labels"]);
+    assert!(firing.body[0]["endsAt"].as_str() > resolved.body[0]["endsAt"].as_str());
+}
+
+#[test]
+fn an_answer_that_says_no_is_shown_without_secrets() {
+    for (line, status, body) in [
+        ("slack http://ADDRESS/services/${SECRET}", "404 Not Found", "no_service /services/5eCr3t-w0rd"),
+        ("slack http://ADDRESS/services/${SECRET}", "403 Forbidden", "action_prohibited"),
+        (
+            "slack http://ADDRESS/api/${SECRET}/slack",
+            "429 Too Many Requests\r\nRetry-After: 1",
+            r#"{"message":"You are being rate limited.","retry_after":0.65,"global":false}"#,
+        ),
+        (
+            "ntfy http://ADDRESS/${SECRET}",
+            "429 Too Many Requests",
+            r#"{"code":42901,"http":429,"error":"limit reached"}"#,
+        ),
+        (
+            "telegram 1:${SECRET} 5 http://ADDRESS",
+            "429 Too Many Requests",
+            r#"{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 5","parameters":{"retry_after":5}}"#,
+        ),
+        (
+            "telegram 1:${SECRET} 5 http://ADDRESS",
+            "401 Unauthorized",
+            r#"{"ok":false,"error_code":401,"description":"Unauthorized"}"#,
+        ),
+        (
+            "pagerduty ${SECRET} http://ADDRESS",
+            "400 Bad Request",
+            r#"{"status":"invalid event","message":"Event object is invalid","errors":["'routing_key' 5eCr3t-w0rd is invalid"]}"#,
+        ),
+        ("webhook http://me:${SECRET}@ADDRESS/", "500 Internal Server Error", "<html>\u{1b}[2J"),
+        ("webhook http://ADDRESS/", "301 Moved Permanently\r\nLocation: http://127.0.0.1:1/5eCr3t-w0rd", ""),
+        ("heartbeat http://ADDRESS/ping/${SECRET}", "404 Not Found", "(not found)"),
+    ] {
+        let (address, heard) = play(status, body);
+        let (code, stdout, stderr) = try_out(&line.replace("ADDRESS", &address.to_string()), &[]);
+        let status = status.split(' ').next().unwrap();
+        assert!(code == Some(1) && stdout.starts_with(&format!("firing: HTTP {status}")), "{line}: {stdout}{stderr}");
+        assert_eq!((stdout.lines().count(), stderr.as_str()), (1, "lizm: the target ops was not told\n"), "{stdout}");
+        assert!(!stdout.contains("5eCr3t-w0rd") && !stdout.contains('\u{1b}'), "{stdout}");
+        assert!(heard.recv_timeout(PATIENCE).is_ok() && heard.try_recv().is_err(), "one request");
+    }
+    let (code, stdout, _) = try_out("webhook http://127.0.0.1:1/${SECRET}", &[]);
+    assert!(code == Some(1) && stdout.starts_with("firing: ") && !stdout.contains("5eCr3t"), "{stdout}");
+    let (code, _, stderr) = try_out("webhook https//${SECRET}", &[]);
+    assert!(code == Some(1) && stderr.contains(":1:13: the URL: ") && !stderr.contains("5eCr3t"), "{stderr}");
+}
+
+#[test]
+fn a_program_gets_the_json_and_a_mailer_a_mail() {
+    let directory = tempfile::tempdir().unwrap();
+    let got = directory.path().join("got");
+    let (code, stdout, _) = try_out(&format!("exec tee -a {}", got.display()), &[]);
+    assert_eq!(code, Some(0), "{stdout}");
+    let told: Vec<Value> =
+        fs::read_to_string(&got).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((told.len(), &told[0]["status"], &told[1]["status"]), (2, &json!("firing"), &json!("resolved")));
+    let (code, stdout, _) = try_out("exec false", &[]);
+    assert_eq!((code, stdout.as_str()), (Some(1), "firing: false has exited 1\n"));
+    // A shell's words are words: nothing expands.
+    let (_, stdout, _) = try_out("exec echo $(id) \"a b;c\" *", &[]);
+    assert!(stdout.starts_with("firing: exit 0 $(id) a b;c *\n"), "{stdout}");
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_target_of_https_is_trusted_by_its_authority() {
+    use crate::certificates::Trust;
+    let trust = Trust::new();
+    let receiver = trust.receiver(&[]);
+    let line = format!("heartbeat {}/health", receiver.url());
+    let (code, stdout, _) = try_out(&line, &["--notify-ca", &trust.text("ca.pem")]);
+    assert!(code == Some(0) && stdout.starts_with("firing: HTTP 200 "), "{stdout}");
+    let (code, stdout, _) = try_out(&line, &[]);
+    assert!(code == Some(1) && stdout.contains("--notify-ca"), "{stdout}");
+    let (code, _, stderr) = try_out(&line, &["--notify-ca", "/nonexistent.pem"]);
+    assert!(code == Some(1) && stderr.contains("/nonexistent.pem"), "{stderr}");
+}
+
+/// A mail server (RFC 5321) that takes mails, and gives each with its recipients.
+fn play_mail_server() -> (SocketAddr, Receiver<(Vec<String>, String)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, mails) = mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let _ = stream.get_mut().write_all(b"220 test ESMTP\r\n");
+            let (mut recipients, mut line) = (Vec::new(), String::new());
+            while stream.read_line(&mut line).is_ok_and(|read| read > 0) {
+                let answer = match line.split([' ', ':', '\r']).next().unwrap().to_ascii_uppercase().as_str() {
+                    "RCPT" => {
+                        recipients.push(line.trim_end().to_owned());
+                        "250 ok\r\n"
+                    }
+                    "DATA" => {
+                        stream.get_mut().write_all(b"354 go on\r\n").unwrap();
+                        let mut mail = String::new();
+                        while !mail.ends_with("\r\n.\r\n") {
+                            assert!(stream.read_line(&mut mail).unwrap() > 0);
+                        }
+                        sender.send((std::mem::take(&mut recipients), mail)).unwrap();
+                        "250 queued\r\n"
+                    }
+                    "QUIT" => "221 bye\r\n",
+                    _ => "250 ok\r\n",
+                };
+                let _ = stream.get_mut().write_all(answer.as_bytes());
+                line.clear();
+            }
+        }
+    });
+    (address, mails)
+}
+
+#[test]
+#[ignore = "needs msmtp"]
+fn msmtp_delivers_a_mail() {
+    let (address, mails) = play_mail_server();
+    let (ip, port) = (address.ip(), address.port());
+    let options = format!("--host={ip} --port={port} --from=lizm@example.org --auth=off --tls=off");
+    let (code, stdout, stderr) = try_out(&format!("exec msmtp {options} ops@example.org"), &[]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    for subject in ["FIRING info: lizm-test on test", "=?utf-8?B?"] {
+        let (recipients, mail) = mails.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(recipients, ["RCPT TO:<ops@example.org>"]);
+        assert!(mail.contains("\r\nSubject: ") && mail.contains(subject), "{mail}");
+        assert!(mail.contains("To: ops@example.org\r\n") && mail.contains("lizm-test on test: test is 1"), "{mail}");
+    }
+}
+
+/// A running Alertmanager, killed when dropped.
+pub(crate) struct Alertmanager {
+    child: std::process::Child,
+    pub(crate) url: String,
+    _directory: tempfile::TempDir,
+}
+
+impl Alertmanager {
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("am.yml");
+        fs::write(&file, "route: { receiver: nobody }\nreceivers: [ { name: nobody } ]\n").unwrap();
+        let address = crate::harness::reserved_address();
+        let child = Command::new("prometheus-alertmanager")
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.path={}", directory.path().display()))
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--cluster.listen-address=")
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let url = format!("http://{address}");
+        let alertmanager = Self { child, url, _directory: directory };
+        crate::harness::await_some("the Alertmanager", || {
+            let ready = ureq::get(format!("{}/-/ready", alertmanager.url)).call();
+            ready.is_ok().then_some(())
+        });
+        alertmanager
+    }
+
+    /// What amtool lists.
+    pub(crate) fn alerts(&self) -> Vec<Value> {
+        let output = Command::new("amtool")
+            .args(["alert", "query", "--output=json", &format!("--alertmanager.url={}", self.url)])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn metric(&self, line: &str) -> bool {
+        let text = ureq::get(format!("{}/metrics", self.url)).call().unwrap().body_mut().read_to_string().unwrap();
+        text.lines().any(|other| other == line)
+    }
+}
+
+impl Drop for Alertmanager {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs prometheus-alertmanager"]
+fn the_real_alertmanager_takes_what_it_is_told() {
+    let alertmanager = Alertmanager::start();
+    let (code, stdout, stderr) = try_out(&format!("alertmanager {}", alertmanager.url), &[]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    for status in ["firing", "resolved"] {
+        let line = format!("alertmanager_alerts_received_total{{status=\"{status}\",version=\"v2\"}} 1");
+        assert!(alertmanager.metric(&line), "{line}");
+    }
+    assert!(alertmanager.metric("alertmanager_alerts_invalid_total{version=\"v2\"} 0"));
+    assert_eq!(alertmanager.alerts(), Vec::<Value>::new(), "it is resolved");
+}
