@@ -30,6 +30,7 @@ use crate::sample::{self, IdempotencyKey, Sample};
 use crate::stats::Stats;
 use crate::store::RecordOutcome;
 use browser::{BrowserError, BrowserGuard};
+use gzip::VARY;
 pub use reply::Reply;
 pub use request::{ClientTransport, HEAD_BYTES_MAX, RequestHead, Role};
 use route::Action;
@@ -137,7 +138,8 @@ impl Api {
             Action::Token => self.certificate_owner(head.transport, now)?,
             _ => Principal::Anyone,
         };
-        Ok(Route { action, principal, is_head })
+        let takes_gzip = head.accept_encoding.is_some_and(gzip::is_accepted);
+        Ok(Route { action, principal, is_head, takes_gzip })
     }
 
     /// Finds the principal by the token in the head.
@@ -207,10 +209,10 @@ impl Api {
     #[must_use]
     pub fn reply(&self, route: &Route, body: &[u8], now: u64) -> Reply {
         let began = Instant::now();
-        let reply = if route.is_head && route.is_read() {
-            self.head_reply(route, now)
-        } else {
-            self.find_reply(route, body, now)
+        let reply = match (route.is_read(), route.is_head) {
+            (true, true) => self.head_reply(route, now).with(VARY.0, VARY.1),
+            (true, false) => gzip::compress_reply(self.find_reply(route, body, now), route.takes_gzip),
+            (false, _) => self.find_reply(route, body, now),
         };
         self.stats().observe(route.name(), began.elapsed());
         reply
@@ -246,7 +248,7 @@ impl Api {
             Action::Hosts(query) => {
                 query.reply(self.ingest.store(), now).unwrap_or_else(|error| Reply::error(503, &error.to_string()))
             }
-            Action::Dashboard { is_cached } => dashboard::reply(*is_cached),
+            Action::Dashboard { is_cached } => dashboard::reply(*is_cached, route.takes_gzip),
             Action::Health => match self.health_error() {
                 None => Reply::json(200, &json!({ "status": "ok" })),
                 Some(reason) => Reply::json(503, &json!({ "status": "failing", "reason": reason })),

@@ -4,6 +4,11 @@
 //! works under any path of a proxy. Its script and its style are inline, and the policy names both by their hashes: a
 //! browser runs nothing else, whatever a host or a label is called.
 
+use std::sync::LazyLock;
+
+use flate2::Compression;
+
+use super::gzip::{self, VARY};
 use super::reply::Reply;
 
 /// The script, in the order in which its parts build on each other.
@@ -26,29 +31,49 @@ macro_rules! style {
     };
 }
 
-const PAGE: &str = concat!(
+const SOURCE: &str = concat!(
     "<!doctype html>\n<html lang=\"en\">\n<head>\n",
     include_str!("../dashboard/head.html"),
     "<style>",
     style!(),
-    "</style>\n</head>\n<body>\n",
+    "\n</style>\n</head>\n<body>\n",
     include_str!("../dashboard/body.html"),
     "<script>",
     script!(),
     "</script>\n</body>\n</html>\n",
 );
 
+/// The page as it is sent: without comments and indents, which are a quarter of it once it is compressed.
+static PAGE: LazyLock<String> = LazyLock::new(|| strip(SOURCE));
+
+static COMPRESSED: LazyLock<Vec<u8>> = LazyLock::new(|| gzip::compress(PAGE.as_bytes(), Compression::best()));
+
+/// Leaves out indents, empty lines and comments that stand on lines of their own. No text of the page has several lines.
+fn strip(source: &str) -> String {
+    let (mut stripped, mut is_comment) = (String::with_capacity(source.len()), false);
+    for line in source.lines().map(str::trim) {
+        is_comment = is_comment || line.starts_with("/*");
+        if !is_comment && !line.is_empty() && !line.starts_with("//") {
+            stripped += line;
+            stripped += "\n";
+        }
+        is_comment = is_comment && !line.ends_with("*/");
+    }
+    stripped
+}
+
 /// What the browser may do. The hashes are those of the script and the style in the page; a test compares them.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-WY2kzt9m/gEGUhZ6J7tSxuCk9DEOS7pfHw260JDvL68='; \
-    style-src 'sha256-QwHFeq+EnBJ4Ntq5AHlSLATlpPoG/NjynSrwd4gP2Ww='; \
+    script-src 'sha256-MbS0F/xo83hofErue5BwCrfzA3C16R1hhU9//p93sG4='; \
+    style-src 'sha256-PPz6deDcIZnh/U+6HNSUaIkK/kc8IWP3N9qw0BJDX54='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 
-/// The entity tag of the page: a browser that has this page need not fetch it again.
-const ETAG: &str = "\"kTqwffkPrGydMNA4\"";
+/// The entity tag of the page: a browser that has this page need not fetch it again. It is weak, for it is that of both
+/// forms, compressed and not.
+const ETAG: &str = "W/\"wZn2PkeP84RUhYte\"";
 
-const HEADERS: [(&str, &str); 6] = [
+const HEADERS: [(&str, &str); 7] = [
     ("Content-Type", "text/html; charset=utf-8"),
     ("Content-Security-Policy", POLICY),
     ("X-Content-Type-Options", "nosniff"),
@@ -56,17 +81,22 @@ const HEADERS: [(&str, &str); 6] = [
     // The browser asks at every load, so that after an upgrade nobody sees the page of the version before.
     ("Cache-Control", "no-cache"),
     ("ETag", ETAG),
+    VARY,
 ];
 
-/// Whether a browser has the page already, by its `If-None-Match`. A proxy that compresses the page makes the tag weak.
+/// Whether a browser has the page already, by its `If-None-Match`.
 pub(super) fn is_cached(if_none_match: &str) -> bool {
-    if_none_match.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == ETAG)
+    if_none_match.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == &ETAG[2..])
 }
 
 /// The page, or a 304 where the browser has it.
-pub(super) fn reply(is_cached: bool) -> Reply {
-    let (status, body) = if is_cached { (304, "") } else { (200, PAGE) };
-    HEADERS.into_iter().fold(Reply::new(status, body.into()), |reply, (name, value)| reply.with(name, value))
+pub(super) fn reply(is_cached: bool, takes_gzip: bool) -> Reply {
+    let reply = match (is_cached, takes_gzip) {
+        (true, _) => Reply::new(304, Vec::new()),
+        (false, true) => Reply::new(200, COMPRESSED.clone()).with("Content-Encoding", "gzip"),
+        (false, false) => Reply::new(200, PAGE.as_bytes().to_vec()),
+    };
+    HEADERS.into_iter().fold(reply, |reply, (name, value)| reply.with(name, value))
 }
 
 #[cfg(test)]
@@ -77,15 +107,23 @@ mod tests {
 
     use super::*;
 
+    /// Most bytes of the page as it is sent to a browser.
+    const COMPRESSED_BYTES_MAX: usize = 25_000;
+
     fn hash(text: &str) -> String {
         BASE64_STANDARD.encode(Sha256::digest(text))
     }
 
+    /// What is sent between two tags of the page.
+    fn between(begin: &str, end: &str) -> &'static str {
+        PAGE.split_once(begin).and_then(|(_, rest)| rest.split_once(end)).unwrap().0
+    }
+
     #[test]
     fn the_policy_and_the_tag_are_those_of_the_page() {
-        let script = format!("script-src 'sha256-{}'", hash(script!()));
-        let style = format!("style-src 'sha256-{}'", hash(style!()));
-        let tag = format!("\"{}\"", &hash(PAGE)[..16]);
+        let script = format!("script-src 'sha256-{}'", hash(between("<script>", "</script>")));
+        let style = format!("style-src 'sha256-{}'", hash(between("<style>", "</style>")));
+        let tag = format!("W/\"{}\"", &hash(&PAGE)[..16]);
         let is_right = POLICY.contains(&script) && POLICY.contains(&style) && ETAG == tag;
         assert!(is_right, "the page has changed: POLICY needs {script} and {style}, ETAG {tag}");
     }
@@ -103,12 +141,19 @@ mod tests {
     }
 
     #[test]
+    fn the_page_is_small_and_has_no_comments() {
+        assert!(COMPRESSED.len() <= COMPRESSED_BYTES_MAX, "{} bytes", COMPRESSED.len());
+        assert!(!PAGE.contains("/*") && !PAGE.lines().any(|line| line.starts_with("//") || line.starts_with(' ')));
+        assert_eq!(strip("a {\n  /* b\n  c */\n  d // e\n\n}\n"), "a {\nd // e\n}\n");
+    }
+
+    #[test]
     fn a_browser_that_has_the_page_is_answered_304() {
-        for tags in [ETAG, "*", &format!("\"other\", W/{ETAG}")] {
+        for tags in [ETAG, "*", &ETAG[2..], &format!("\"other\", {ETAG}")] {
             assert!(is_cached(tags), "{tags}");
         }
         assert!(!is_cached("\"other\"") && !is_cached(""));
-        let (new, cached) = (reply(false), reply(true));
+        let (new, cached) = (reply(false, false), reply(true, true));
         assert_eq!((new.status, new.body.len()), (200, PAGE.len()));
         assert_eq!((cached.status, cached.body.len(), cached.headers), (304, 0, new.headers));
     }

@@ -1,11 +1,14 @@
-//! Bodies in gzip (RFC 1952), decompressed with a bound on the work and not only on the length.
+//! Gzip (RFC 1952): answers for clients that take it, and bodies, decompressed with a bound on the work and not only on
+//! the length.
 //!
 //! A body of empty members or blocks keeps a processor busy for seconds, and gives nothing. Text that somebody has
 //! compressed gives at least about as many bytes as it takes, so a body may not take more than that.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Read, Write};
 
+use flate2::Compression;
 use flate2::bufread::GzDecoder;
+use flate2::write::GzEncoder;
 
 use super::reply::Reply;
 
@@ -15,7 +18,43 @@ const SLACK_BYTES: usize = 64 << 10;
 const STEP_BYTES: u64 = 16 << 10;
 /// Most members: some compressors split their work into a few dozen.
 const MEMBERS_MAX: usize = 256;
+/// The shortest answer in bytes that is compressed: a shorter one fits a packet anyway.
+const ANSWER_BYTES_MIN: usize = 1 << 10;
+/// The longest answer in bytes that is compressed, which takes half a second. Those of the store are shorter.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// What an answer says that may be compressed: a cache keeps both forms.
+pub(super) const VARY: (&str, &str) = ("Vary", "Accept-Encoding");
 const TOO_LITTLE: &str = "too little comes out of it for what it is long";
+
+/// Whether a client takes gzip, by its `Accept-Encoding` (RFC 9110, 12.5.3).
+pub(super) fn is_accepted(accept_encoding: &str) -> bool {
+    let weight_of = |wanted: &str| {
+        let mut codings = accept_encoding.split(',').map(|item| item.split_once(';').unwrap_or((item, "")));
+        let (_, parameters) = codings.find(|(coding, _)| coding.trim().eq_ignore_ascii_case(wanted))?;
+        let weight = parameters.trim().strip_prefix(['q', 'Q']).and_then(|rest| rest.trim_start().strip_prefix('='));
+        Some(weight.map_or(1.0, |weight| weight.trim().parse().unwrap_or(0.0)))
+    };
+    let weight: Option<f32> = weight_of("gzip").or_else(|| weight_of("*"));
+    weight.is_some_and(|weight| weight > 0.0)
+}
+
+/// Compresses the body of an answer where the client takes it and it is worth it.
+pub(super) fn compress_reply(reply: Reply, is_taken: bool) -> Reply {
+    let mut reply = reply.with(VARY.0, VARY.1);
+    if !is_taken || !(ANSWER_BYTES_MIN..=ANSWER_BYTES_MAX).contains(&reply.body.len()) {
+        return reply;
+    }
+    reply.body = compress(&reply.body, Compression::fast());
+    reply.with("Content-Encoding", "gzip")
+}
+
+/// Compresses `text` to one member.
+pub(super) fn compress(text: &[u8], level: Compression) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 4), level);
+    let written = encoder.write_all(text).and_then(|()| encoder.finish());
+    // Memory takes what is written to it.
+    written.unwrap_or_default()
+}
 
 /// Decompresses a body of up to `bytes_max` bytes of text.
 ///
@@ -78,19 +117,34 @@ impl Read for Input<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
-    use flate2::Compression;
-    use flate2::write::{DeflateEncoder, GzEncoder};
+    use flate2::write::DeflateEncoder;
 
     use super::*;
 
     const MAX: usize = 8 << 20;
 
     fn gzip(text: &[u8], level: u32) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::new(level));
-        encoder.write_all(text).unwrap();
-        encoder.finish().unwrap()
+        compress(text, Compression::new(level))
+    }
+
+    #[test]
+    fn a_client_says_whether_it_takes_gzip() {
+        for yes in ["gzip", "gzip, deflate, br", "br;q=1.0, GZIP;q=0.8", "*", "identity;q=0.5, *;q=0.1", "gzip ; q=1"] {
+            assert!(is_accepted(yes), "{yes}");
+        }
+        for no in ["", "identity", "br", "gzip;q=0", "gzip;q=0.000, *", "*;q=0", "gzip;q=x", "xgzip", "deflate"] {
+            assert!(!is_accepted(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn only_an_answer_that_is_long_enough_is_compressed() {
+        for (length, is_taken, is_compressed) in [(1023, true, false), (1024, true, true), (1 << 20, false, false)] {
+            let reply = compress_reply(Reply::new(200, vec![b'a'; length]), is_taken);
+            assert!(reply.headers.contains(&("Vary", "Accept-Encoding".into())));
+            assert_eq!(reply.headers.contains(&("Content-Encoding", "gzip".into())), is_compressed, "{length}");
+            assert_eq!(reply.body.len() < length, is_compressed, "{length}");
+        }
     }
 
     fn refusal(body: &[u8]) -> (u16, String) {

@@ -21,6 +21,8 @@ pub struct RequestHead<'a> {
     pub transport: ClientTransport<'a>,
     /// The address at the other end of the connection, where the server knows it.
     pub peer: Option<IpAddr>,
+    /// The header `Accept-Encoding`.
+    pub accept_encoding: Option<&'a str>,
     /// The header `Authorization`.
     pub authorization: Option<&'a str>,
     /// The header `Content-Encoding`.
@@ -56,6 +58,7 @@ impl<'a> RequestHead<'a> {
                 head.forwarded_for = Some(value);
             }
             let known = [
+                ("Accept-Encoding", &mut head.accept_encoding),
                 ("Authorization", &mut head.authorization),
                 ("Content-Encoding", &mut head.content_encoding),
                 ("Host", &mut head.host),

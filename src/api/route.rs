@@ -23,6 +23,8 @@ pub struct Route {
     pub(super) principal: Principal,
     /// Whether the body of the answer is left out.
     pub(super) is_head: bool,
+    /// Whether the client takes an answer in gzip.
+    pub(super) takes_gzip: bool,
 }
 
 #[derive(Debug)]
