@@ -434,6 +434,10 @@ mod tests {
             ("GET", "/api/perf/h?after=%ff", "", 400, "after: is not UTF-8"),
             ("GET", "/api/hosts?series=a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q", "", 400, "series: the limit is 16"),
             ("GET", "/api/hosts?series=a,b,c,d,e,f,g,h&series=i,j,k,l,m,n,o,p,q", "", 400, "series: the limit is 16"),
+            ("GET", "/api/hosts?latest=a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q", "", 400, "latest: the limit is 16"),
+            ("GET", "/api/hosts?series=a&minutes=0", "", 400, "minutes: not a whole number between 1 and 60"),
+            ("GET", "/api/hosts?series=a&minutes=61", "", 400, "minutes: not a whole number between 1 and 60"),
+            ("GET", "/api/hosts?labels=all", "", 400, "labels: only none"),
             ("DELETE", "/api/perf/nobody", "", 404, "host"),
         ];
         for (method, target, body, status, part) in cases {
@@ -514,6 +518,26 @@ mod tests {
         );
         assert_eq!(keys(&format!("http://other:8080{host}/hour")).len(), 2);
         assert!(keys(&format!("{host}/nothing")).is_empty() && keys("/api/perf/nobody").is_empty());
+    }
+
+    #[test]
+    fn a_refresh_of_the_list_asks_for_what_is_new() {
+        let api = api(100);
+        for (ago, body) in
+            [(120, r#"{"cpu":1,"disk":50}"#), (0, r#"{"cpu":2,"disk:/":7,"disk:/var":8,"disk-free:/":9}"#)]
+        {
+            assert_eq!(post(&api, &format!("/api/perf/h/{}", NOW - ago), body).0, 200);
+        }
+        let query = "series=cpu&minutes=2&latest=disk,disk:*,none&labels=none";
+        let (_, answer) = ask(&api, "GET", &format!("/api/hosts?{query}"), "");
+        let host = &answer["hosts"][0];
+        assert_eq!(host["latest"], json!({ "disk": 50.0, "disk:/": 7.0, "disk:/var": 8.0 }));
+        assert_eq!(host["series"], json!({ "cpu": [null, 2.0] }));
+        assert!(host.get("labels").is_none());
+        assert_eq!(answer["series-start-sec"], (NOW - 1) / 60 * 60 - 60);
+        let (_, all) = ask(&api, "GET", "/api/hosts?series=disk*&host=h", "");
+        assert_eq!(all["hosts"][0]["series"].as_object().unwrap().len(), 4);
+        assert!(all["hosts"][0].get("latest").is_none());
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! A small HTTP client of one receiver, for `lizm check`, `lizm watch` and `lizm forget`.
 
 use std::fmt::Write;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use flate2::read::GzDecoder;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use ureq::RequestBuilder;
 use ureq::http::StatusCode;
+use ureq::http::response::Parts;
 use ureq::typestate::WithoutBody;
+use ureq::{Body, RequestBuilder};
 
 use crate::url::Url;
 use crate::{agent, auth};
@@ -74,6 +76,7 @@ impl Client {
     pub fn get<T: DeserializeOwned>(&self, path: &str, query: Option<&str>) -> Result<T, String> {
         let path = format!("{}{path}", self.url.path().trim_end_matches('/'));
         let request = self.agent.get(self.url.with_target(path.clone(), query).to_request());
+        let request = request.header("Accept-Encoding", "gzip");
         let answer = self.answer(request, self.authorization.as_deref()).map_err(|why| match why {
             Failure::Unauthorized(_) if self.authorization.is_none() => {
                 "a password is needed to read here; --password-file names the file that has it".to_owned()
@@ -115,14 +118,14 @@ impl Client {
         let (head, body) = request.call().map_err(|error| explain(&error))?.into_parts();
         match head.status {
             StatusCode::OK => {
-                let body = body.into_with_config().limit(ANSWER_BYTES_MAX).reader();
+                let body = reader(&head, body, ANSWER_BYTES_MAX);
                 serde_json::from_reader(BufReader::new(body)).map_err(|error| match error.is_io() {
                     true => explain(&io::Error::from(error).into()),
                     false => Failure::Other(format!("not the answer of a receiver: {error}")),
                 })
             }
             status => {
-                let body = body.into_with_config().limit(ERROR_BYTES_MAX).reader();
+                let body = reader(&head, body, ERROR_BYTES_MAX);
                 let mut why = format!("HTTP {status}");
                 if let Ok(answer) = serde_json::from_reader::<_, ErrorAnswer>(BufReader::new(body)) {
                     let _ = write!(why, ": {}", answer.error);
@@ -131,4 +134,13 @@ impl Client {
             }
         }
     }
+}
+
+/// Reads a body, decompressed where it is gzip, up to `bytes_max` bytes.
+fn reader(head: &Parts, body: Body, bytes_max: u64) -> impl Read {
+    let is_gzip =
+        head.headers.get("Content-Encoding").is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"gzip"));
+    let body = body.into_with_config().limit(bytes_max).reader();
+    let body: Box<dyn Read> = if is_gzip { Box::new(GzDecoder::new(body)) } else { Box::new(body) };
+    body.take(bytes_max)
 }

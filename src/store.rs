@@ -181,6 +181,15 @@ impl HostState {
     }
 }
 
+/// Most labels of a host that a beginning with `*` behind it names.
+const MATCHES_MAX: usize = 64;
+
+/// Whether `wanted` names a label: it is the label, or the beginning of it with `*` behind.
+#[must_use]
+pub fn is_wanted(wanted: &str, label: &str) -> bool {
+    wanted == label || wanted.strip_suffix('*').is_some_and(|beginning| label.starts_with(beginning))
+}
+
 /// A copy of what the list of hosts shows of one host.
 #[derive(Debug, Clone)]
 pub struct Status {
@@ -439,8 +448,8 @@ impl Store {
         }
     }
 
-    /// Copies what the list of hosts shows of each of `hosts`, with the last hour of the labels `recent`; `None` for
-    /// one that is not known.
+    /// Copies what the list of hosts shows of each of `hosts`, with the last hour of the labels that `recent` names as
+    /// [`is_wanted`] says, up to 64 for each item; `None` for a host that is not known.
     ///
     /// # Errors
     /// When the store cannot be read.

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use render::Style;
-use snapshot::{Snapshot, fetch};
+use snapshot::{Fetcher, Snapshot};
 use terminal::{Key, Terminal};
 use view::{Action, View};
 
@@ -119,12 +119,12 @@ fn is_utf8(locale: &str) -> bool {
 /// # Errors
 /// With `once`, when the receiver does not answer or does not know the host; else when the terminal cannot be used.
 pub fn run(options: &Options) -> Result<(), String> {
-    let client = Client::new(&options.receiver)?;
+    let fetcher = Fetcher::new(Client::new(&options.receiver)?);
     let output = Output::detect();
     if options.once || output.style == Style::Plain || !io::stdin().is_terminal() {
-        return print(&client, options, output);
+        return print(fetcher, options, output);
     }
-    show(client, options, output)
+    show(fetcher, options, output)
 }
 
 /// Columns of plain text.
@@ -134,12 +134,12 @@ fn plain_columns() -> usize {
 }
 
 /// Prints snapshots one below the other.
-fn print(client: &Client, options: &Options, output: Output) -> Result<(), String> {
+fn print(mut fetcher: Fetcher, options: &Options, output: Output) -> Result<(), String> {
     let columns = plain_columns();
     let (mut reported, mut separator) = (None, "");
     loop {
         let began = Instant::now();
-        match fetch(client, &options.query()) {
+        match fetcher.fetch(&options.query()) {
             Err(why) if options.once => return Err(why),
             Err(why) => {
                 // An error that lasts is reported once.
@@ -168,7 +168,7 @@ fn print(client: &Client, options: &Options, output: Output) -> Result<(), Strin
 }
 
 /// Shows snapshots in the whole terminal, and obeys keys.
-fn show(client: Client, options: &Options, output: Output) -> Result<(), String> {
+fn show(fetcher: Fetcher, options: &Options, output: Output) -> Result<(), String> {
     let failed = |error: io::Error| format!("terminal: {error}");
     let (events, received) = mpsc::sync_channel(EVENTS_MAX);
     // Signals are blocked before any thread starts, so that only the thread that waits for them gets them.
@@ -176,7 +176,7 @@ fn show(client: Client, options: &Options, output: Output) -> Result<(), String>
     let (queries, asked) = mpsc::channel();
     let (answers, query) = (events.clone(), options.query());
     let poller = thread::Builder::new().name("poll".into());
-    poller.spawn(move || poll(&client, query, &asked, &answers)).map_err(failed)?;
+    poller.spawn(move || poll(fetcher, query, &asked, &answers)).map_err(failed)?;
     let terminal = Terminal::enter().map_err(failed)?;
     terminal::spawn_keys(events).map_err(failed)?;
     let mut view = View::new(options);
@@ -210,10 +210,10 @@ fn show(client: Client, options: &Options, output: Output) -> Result<(), String>
 }
 
 /// Asks the receiver every [`POLL_EVERY`], and at once when the query changes.
-fn poll(client: &Client, mut query: Query, queries: &Receiver<Query>, answers: &SyncSender<Event>) {
+fn poll(mut fetcher: Fetcher, mut query: Query, queries: &Receiver<Query>, answers: &SyncSender<Event>) {
     loop {
         let began = Instant::now();
-        if answers.send(Event::Answer(fetch(client, &query))).is_err() {
+        if answers.send(Event::Answer(fetcher.fetch(&query))).is_err() {
             return;
         }
         match queries.recv_timeout(POLL_EVERY.saturating_sub(began.elapsed())) {

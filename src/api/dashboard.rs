@@ -17,9 +17,12 @@ macro_rules! script {
         concat!(
             include_str!("../dashboard/text.js"),
             include_str!("../dashboard/units.js"),
+            include_str!("../dashboard/columns.js"),
+            include_str!("../dashboard/groups.js"),
             include_str!("../dashboard/list.js"),
             include_str!("../dashboard/chart.js"),
             include_str!("../dashboard/host.js"),
+            include_str!("../dashboard/keys.js"),
             include_str!("../dashboard/main.js"),
         )
     };
@@ -64,14 +67,14 @@ fn strip(source: &str) -> String {
 
 /// What the browser may do. The hashes are those of the script and the style in the page; a test compares them.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-MbS0F/xo83hofErue5BwCrfzA3C16R1hhU9//p93sG4='; \
-    style-src 'sha256-PPz6deDcIZnh/U+6HNSUaIkK/kc8IWP3N9qw0BJDX54='; \
+    script-src 'sha256-hEmXkD7Xonk4OJBHt6fNfWKrelY6ePPpY8QnhXMguSs='; \
+    style-src 'sha256-togJJn0ZnBLzN8efXU0OJ5BIfGUuZyh5ybXFmrQSHLc='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// The entity tag of the page: a browser that has this page need not fetch it again. It is weak, for it is that of both
 /// forms, compressed and not.
-const ETAG: &str = "W/\"wZn2PkeP84RUhYte\"";
+const ETAG: &str = "W/\"6boK6/kMM7p3fvig\"";
 
 const HEADERS: [(&str, &str); 7] = [
     ("Content-Type", "text/html; charset=utf-8"),

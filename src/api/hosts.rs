@@ -8,10 +8,10 @@ use smol_str::SmolStr;
 use super::form::{decode_form, decode_list, pairs};
 use super::reply::Reply;
 use super::summaries::SummaryPage;
-use crate::store::{Status, Store, StoreError};
+use crate::store::{Status, Store, StoreError, is_wanted};
 use crate::summary::{self, KeyFilter, Summaries};
 
-/// Most labels in `?series=`: what a page shows of a host at a glance.
+/// Most labels in `?series=`, and in `?latest=`: what a page shows of a host at a glance.
 const LIST_SERIES_MAX: usize = 16;
 /// Hosts that the store is asked for at a time.
 const STEP_HOSTS: usize = 256;
@@ -23,7 +23,13 @@ const TEXTS_MAX: usize = 2_000_000;
 #[derive(Debug, Default)]
 pub(super) struct HostsQuery {
     host: Option<String>,
+    /// Labels, or beginnings of labels with `*` behind: those of which minutes are listed, and those of which the newest is.
     series: Vec<String>,
+    latest: Vec<String>,
+    /// How many of the newest minutes `series` lists.
+    minutes: Option<usize>,
+    /// Whether the names of all labels are left out.
+    without_labels: bool,
     after: Option<String>,
     limit: Option<usize>,
     /// With `host`: its labels up to this one are left out.
@@ -38,6 +44,16 @@ impl HostsQuery {
             match name {
                 "host" => parsed.host = Some(value()?),
                 "series" => parsed.series.extend(decode_list(name, text)?),
+                "latest" => parsed.latest.extend(decode_list(name, text)?),
+                "minutes" => {
+                    let minutes = value()?.parse().ok().filter(|n| (1..=summary::ANSWER_INTERVALS_MAX).contains(n));
+                    let wrong = || Reply::error(400, "minutes: not a whole number between 1 and 60");
+                    parsed.minutes = Some(minutes.ok_or_else(wrong)?);
+                }
+                "labels" => match &*value()? {
+                    "none" => parsed.without_labels = true,
+                    _ => return Err(Reply::error(400, "labels: only none is known here, which leaves them out")),
+                },
                 "after" => parsed.after = Some(value()?),
                 "limit" => {
                     let limit = value()?.parse().ok().filter(|limit| *limit > 0);
@@ -46,7 +62,7 @@ impl HostsQuery {
                 }
                 "label-after" => parsed.label_after = value()?,
                 _ => {
-                    let sentence = "query: only host, series, after, limit and label-after are known here";
+                    let sentence = "query: only host, series, latest, minutes, labels, after, limit and label-after are known here";
                     return Err(Reply::error(400, sentence));
                 }
             }
@@ -57,8 +73,10 @@ impl HostsQuery {
         if parsed.host.is_none() && !parsed.label_after.is_empty() {
             return Err(Reply::error(400, "label-after: goes with host, and pages the labels of one"));
         }
-        if parsed.series.len() > LIST_SERIES_MAX {
-            return Err(Reply::error(400, &format!("series: the limit is {LIST_SERIES_MAX} labels")));
+        for (name, labels) in [("series", &parsed.series), ("latest", &parsed.latest)] {
+            if labels.len() > LIST_SERIES_MAX {
+                return Err(Reply::error(400, &format!("{name}: the limit is {LIST_SERIES_MAX} labels")));
+            }
         }
         Ok(parsed)
     }
@@ -74,7 +92,7 @@ impl HostsQuery {
     /// One host, with the summaries of a page of its labels.
     fn reply_one(&self, store: &Store, host: &str, now: u64) -> Result<Reply, StoreError> {
         let all = KeyFilter::containing("");
-        let status = store.statuses(&[host.into()], &self.series(), now)?.pop().flatten();
+        let status = store.statuses(&[host.into()], &self.recent(), now)?.pop().flatten();
         let mut answer = self.answer(Vec::new(), 0, now);
         let page = match status {
             Some(_) => SummaryPage::read(store, host, &all, &self.label_after, now)?,
@@ -102,7 +120,7 @@ impl HostsQuery {
                 next = hosts.last().map(|entry: &HostEntry<'_>| entry.host);
                 break;
             }
-            for (name, status) in step.iter().zip(store.statuses(step, &self.series(), now)?) {
+            for (name, status) in step.iter().zip(store.statuses(step, &self.recent(), now)?) {
                 let Some(status) = status else { continue };
                 texts += 1 + status.labels.len() + status.recent.len() * summary::ANSWER_INTERVALS_MAX;
                 hosts.push(self.entry(name, status, now));
@@ -113,11 +131,30 @@ impl HostsQuery {
         Ok(Reply::json(200, &answer))
     }
 
-    fn series(&self) -> Vec<&str> {
-        self.series.iter().map(String::as_str).collect()
+    /// The labels of which the store is asked for minutes.
+    fn recent(&self) -> Vec<&str> {
+        let mut labels: Vec<&str> = self.series.iter().chain(&self.latest).map(String::as_str).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        labels
     }
 
-    fn entry<'a>(&self, host: &'a str, status: Status, now: u64) -> HostEntry<'a> {
+    /// How many of the oldest minutes of the hour are left out.
+    fn skipped(&self) -> usize {
+        self.minutes.map_or(0, |minutes| summary::ANSWER_INTERVALS_MAX.saturating_sub(minutes))
+    }
+
+    fn entry<'a>(&self, host: &'a str, mut status: Status, now: u64) -> HostEntry<'a> {
+        let is_among = |wanted: &[String], label: &str| wanted.iter().any(|wanted| is_wanted(wanted, label));
+        let newest = |(label, means): &(String, Vec<Option<f64>>)| {
+            let newest = means.iter().rev().find_map(|mean| *mean)?;
+            is_among(&self.latest, label).then(|| (label.clone(), newest))
+        };
+        let latest = (!self.latest.is_empty()).then(|| status.recent.iter().filter_map(newest).collect());
+        status.recent.retain(|(label, _)| is_among(&self.series, label));
+        for (_, means) in &mut status.recent {
+            means.drain(..self.skipped().min(means.len()));
+        }
         HostEntry {
             host,
             state: status.state(now).name(),
@@ -126,7 +163,8 @@ impl HostsQuery {
             interval_sec: status.interval_sec,
             clock_skew_sec: status.clock_skew_sec,
             series: (!self.series.is_empty()).then(|| status.recent.into_iter().collect()),
-            labels: status.labels,
+            latest,
+            labels: (!self.without_labels).then_some(status.labels),
             summaries: None,
         }
     }
@@ -138,7 +176,8 @@ impl HostsQuery {
             count,
             next_after: None,
             next_label_after: None,
-            series_start_sec: has_series.then(|| summary::recent_start(now)),
+            series_start_sec: has_series
+                .then(|| summary::recent_start(now) + self.skipped() as u64 * summary::RECENT.interval_sec),
             series_interval_sec: has_series.then_some(summary::RECENT.interval_sec),
         }
     }
@@ -173,7 +212,11 @@ struct HostEntry<'a> {
     age_sec: u64,
     interval_sec: Option<u64>,
     clock_skew_sec: Option<i32>,
-    labels: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: Option<Vec<String>>,
+    /// The newest mean of the last hour by minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latest: Option<BTreeMap<String, f64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     series: Option<BTreeMap<String, Vec<Option<f64>>>>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -242,7 +242,11 @@ class Chart {
   step(event) {
     const last = this.starts.length - 1, now = this.place();
     const places = { ArrowLeft: now - 1, ArrowDown: now - 1, ArrowRight: now + 1, ArrowUp: now + 1, PageUp: now + 10, PageDown: now - 10, Home: 0, End: last };
-    if (event.key === "Escape") return this.onPoint(null);
+    if (event.key === "Escape") {
+      // The first Esc takes the cursor away, and the next leads back to the list.
+      if (this.pointed !== null) event.stopPropagation();
+      return this.onPoint(null);
+    }
     if (last < 0 || !Object.hasOwn(places, event.key) || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
     this.onPoint(this.starts[Math.min(last, Math.max(0, places[event.key]))]);

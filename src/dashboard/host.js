@@ -126,7 +126,7 @@ function drawFacts(entry, summaries = {}) {
     `last report ${ago(entry["age-sec"])}`,
     entry["interval-sec"] && `every ${duration(entry["interval-sec"])}`,
     Math.abs(skew) >= 5 && `clock ${duration(Math.abs(skew))} ${skew > 0 ? "ahead" : "behind"}`,
-    count(entry.labels.length, "label", "labels"),
+    entry.labels && count(entry.labels.length, "label", "labels"),
     isNew && Number.isFinite(first) && `collecting since ${clock(first)}`,
   ];
   const json = Object.assign(document.createElement("a"), { href: `api/perf/${encodeURIComponent(entry.host)}`, textContent: "JSON" });

@@ -1,8 +1,8 @@
 // The list of all hosts: a row each, made once and then changed in place, so that focus, selection and scrolling stay
 // where they are while numbers move.
 
-/** What is asked for of each host, and the columns with a sparkline. */
-const LISTED = ["cpu", "mem", "disk"], SPARKS = ["cpu", "mem"];
+/** Labels of which the list has the last hour. */
+const LISTED = ["cpu", "mem", "disk"];
 /** Height of a sparkline's box, with room for half a line's width at both ends; two units a minute across. */
 const SPARK_HEIGHT = 30, SPARK_TOP = 2, SPARK_BOTTOM = 28, SPARK_STEP = 2;
 /** Percent from which on a number stands out, and from which on its host needs attention. */
@@ -11,26 +11,37 @@ const HIGH = 90, ATTENTION = { disk: 90, mem: 95 };
 const ATTENTION_SHOWN = 8;
 /** The longest time to a full disk that is worth a word, in minutes. */
 const FULL_WITHIN_MIN = 48 * 60;
-const STATE_ORDER = { down: 0, late: 1, up: 2 };
+/** States, the worst first. */
+const STATE_ORDER = { down: 0, conflict: 1, late: 2, up: 3 };
 
 const rows = new Map();
 /** Whether an answer has come: until then there is nothing to say about hosts. */
 let isListed = false;
+/** Whether the last hour of all rows is known, and when minutes came last, in milliseconds. */
+let isHourKnown = false, listedAt = 0;
+
+/** What is asked for of all hosts: first the newest values alone, so that rows are seen soon; then an hour of minutes; and
+    from then on those minutes that may have changed. */
+function listQuery() {
+  const latest = [...new Set(["disk:*", ...columnsWanted().flatMap(name => COLUMNS[name].labels)])];
+  if (!isListed) return `latest=${[...LISTED, ...latest.filter(label => !LISTED.includes(label))]}&labels=none`;
+  const minutes = Math.floor((performance.now() - listedAt) / 60000) + 2;
+  const newest = isHourKnown && minutes < 60 ? `&minutes=${minutes}&labels=none` : "";
+  return `series=${LISTED}&latest=${latest.filter(label => !LISTED.includes(label))}${newest}`;
+}
 
 function makeRow(host) {
   const node = $("row-template").content.firstElementChild.cloneNode(true);
   const link = node.querySelector("a");
   link.textContent = link.title = visible(host);
   link.href = `#${new URLSearchParams({ host })}`;
-  const loads = {};
-  for (const label of LISTED) {
-    const cell = node.querySelector(`.${label}`);
-    loads[label] = { value: cell.querySelector(".value"), line: cell.querySelector(".line"), area: cell.querySelector(".area"), meter: cell.querySelector("meter"), drawn: [], latest: null };
-  }
-  return {
-    host, node, link, loads, rank: 0, order: 0, troubles: [], entry: null, lower: host.toLowerCase(),
+  const row = {
+    host, node, link, rank: 0, order: 0, troubles: [], entry: null, lower: host.toLowerCase(), cells: {},
+    values: {}, latest: {}, minutes: {}, start: 0, labels: [],
     dot: node.querySelector(".dot"), state: node.querySelector(".state span"), age: node.querySelector(".age"), note: node.querySelector("small"),
   };
+  fitCells(row);
+  return row;
 }
 
 /** The line of a series and the area under it, up to at least `top`, gaps left as gaps. A minute on its own is a dash. */
@@ -57,22 +68,27 @@ function sparkPaths(values, top) {
 
 const isSame = (a, b) => a.length === b.length && a.every((value, i) => value === b[i]);
 
-function drawLoad(load, values, isDown) {
-  // A host without the label has no line, and a dash for its number.
-  values ??= [];
-  load.latest = values.findLast(value => value !== null) ?? null;
-  setText(load.value, load.latest === null ? "–" : load.latest.toFixed(1));
-  setClass(load.value, load.latest === null ? "value none" : load.latest >= HIGH && !isDown ? "value high" : "value");
-  if (load.meter) {
-    load.meter.hidden = load.latest === null;
-    load.meter.value = load.latest ?? 0;
-    return;
+/** The minutes of an answer, from `start` on, behind those that a row has: an hour. */
+function takeMinutes(row, series, start) {
+  if (!series) return;
+  const long = Math.max(0, ...Object.values(series).map(minutes => minutes.length));
+  const first = start + (long - 60) * 60;
+  const known = row.minutes, minute = (label, at) => known[label]?.[(at - row.start) / 60] ?? null;
+  row.minutes = {};
+  for (const label in series) {
+    row.minutes[label] = [...Array.from({ length: 60 - long }, (_, i) => minute(label, first + i * 60)), ...series[label]];
   }
-  if (isSame(load.drawn, values)) return;
-  const { line, area } = sparkPaths(values, 100);
-  load.line.setAttribute("d", line);
-  load.area.setAttribute("d", area);
-  load.drawn = values;
+  row.start = first;
+}
+
+/** The newest values of a row: those of the answer, and of the minutes of an hour. */
+function takeLatest(row, latest = {}) {
+  row.latest = { ...latest };
+  for (const label in row.minutes) {
+    const newest = row.minutes[label].findLast(value => value !== null) ?? null;
+    if (newest !== null && !Object.hasOwn(row.latest, label)) row.latest[label] = newest;
+  }
+  for (const name in COLUMNS) row.values[name] = columnValue(name, row.latest);
 }
 
 /** Minutes until a series of minutes that rises comes to 100, by least squares; null where it does not soon. */
@@ -88,16 +104,16 @@ function minutesToFull(values) {
 }
 
 /** What is wrong with a host, the worst first, each as a sentence without the name. */
-function troublesOf(entry) {
+function troublesOf(row) {
+  const { entry, latest } = row;
   if (entry.state === "down") return [`down for ${duration(entry["age-sec"])}`];
-  const troubles = [];
-  for (const label in ATTENTION) {
-    const values = entry.series[label] ?? [];
-    const latest = values.findLast(value => value !== null) ?? 0;
-    if (latest < ATTENTION[label]) continue;
-    const minutes = label === "disk" ? minutesToFull(values) : null;
+  const troubles = entry.state === "conflict" ? ["reported by two monitors at once"] : [];
+  for (const label of Object.keys(latest).sort((a, b) => latest[b] - latest[a])) {
+    const stem = stemOf(label);
+    if (!Object.hasOwn(ATTENTION, stem) || latest[label] < ATTENTION[stem]) continue;
+    const minutes = stem === "disk" ? minutesToFull(row.minutes[label] ?? []) : null;
     const soon = minutes === null ? "" : `, full in about ${duration(minutes * 60)}`;
-    troubles.push(`${label === "mem" ? "memory" : label} ${numberOf(label, latest)}${soon}`);
+    troubles.push(`${label === "mem" ? "memory" : visible(label.replace(":", " "))} ${numberOf(label, latest[label])}${soon}`);
   }
   return troubles;
 }
@@ -126,7 +142,7 @@ function drawAttention() {
 function severity(row) {
   if (row.entry.state === "down") return 3;
   if (row.troubles.length) return 2;
-  return row.entry.state === "late" ? 1 : 0;
+  return row.entry.state === "up" ? 0 : 1;
 }
 
 /** The strip: a cell a host, coloured by how bad it is, in the order of names. */
@@ -151,15 +167,19 @@ function drawRow(row, entry) {
   setClass(row.dot, `dot ${entry.state}`);
   setText(row.state, entry.state);
   setText(row.age, ago(entry["age-sec"]));
-  row.troubles = troublesOf(entry);
-  const shows = LISTED.some(label => entry.series[label]);
-  setText(row.note, shows ? "" : entry.labels.slice(0, 4).map(visible).join(", ") + (entry.labels.length > 4 ? ", …" : ""));
-  for (const label of LISTED) drawLoad(row.loads[label], entry.series[label], entry.state === "down");
+  row.troubles = troublesOf(row);
+  const shows = columnsShown.some(name => row.values[name] !== null);
+  setText(row.note, shows ? "" : row.labels.slice(0, 4).map(visible).join(", ") + (row.labels.length > 4 ? ", …" : ""));
+  drawCells(row);
 }
 
 /** Takes an answer over into the rows. */
 function drawList(answer) {
   isListed = true;
+  const start = answer["series-start-sec"] ?? 0;
+  fitColumns();
+  if (start) listedAt = performance.now();
+  if (answer.hosts.some(entry => entry.labels)) isHourKnown = true;
   let hasChanged = answer.hosts.length !== rows.size;
   const listed = new Set();
   for (const entry of answer.hosts) {
@@ -169,7 +189,11 @@ function drawList(answer) {
       row = makeRow(entry.host);
       rows.set(entry.host, row);
       hasChanged = true;
+      isHourKnown = false;
     }
+    row.labels = entry.labels ?? row.labels;
+    takeMinutes(row, entry.series, start);
+    takeLatest(row, entry.latest);
     drawRow(row, entry);
   }
   if (hasChanged) {
@@ -189,13 +213,24 @@ function drawList(answer) {
 /** Whether the pointer or the focus is in the list, so that its order rests. */
 const isInUse = () => $("rows").matches(":hover") || $("rows").contains(document.activeElement);
 
-/** What a filter wants of a row: each word is in its name, or is like `is:down` or `disk>90`. */
+/** Words of a filter: what each is like, and what it wants of a row. Any other word is part of the name. */
+const FILTERS = [
+  [/^is:(up|late|down|conflict)$/, ([, state]) => row => row.entry.state === state],
+  [/^is:problem$/, () => row => severity(row) > 1],
+  [/^tag:([^=]+)(?:=(.*))?$/, ([, key, value]) => row => Object.entries(row.entry.tags ?? {}).some(([k, v]) => k.toLowerCase() === key && (value === undefined || v.toLowerCase() === value))],
+  [/^([a-z]+)([<>])([\d.]+)([kmgt]?)$/, ([, name, sign, number, prefix]) => {
+    const bound = Number(number) * 1000 ** " kmgt".indexOf(prefix || " ");
+    return Object.hasOwn(COLUMNS, name) && (row => row.values[name] !== null && (sign === ">" ? row.values[name] > bound : row.values[name] < bound));
+  }],
+];
+
+/** What a filter wants of a row: each of its words. */
 function filterOf(text) {
   const wants = text.trim().toLowerCase().split(/\s+/).filter(Boolean).map(word => {
-    const state = word.match(/^is:(up|late|down)$/);
-    if (state) return row => row.entry.state === state[1];
-    const bound = word.match(/^(cpu|mem|disk)([<>])([\d.]+)$/);
-    if (bound) return row => row.loads[bound[1]].latest !== null && (bound[2] === ">") === (row.loads[bound[1]].latest > Number(bound[3]));
+    for (const [pattern, wants] of FILTERS) {
+      const match = word.match(pattern), want = match && wants(match);
+      if (want) return want;
+    }
     return row => row.lower.includes(word);
   });
   return row => wants.every(want => want(row));
@@ -205,22 +240,20 @@ function filterOf(text) {
     that of before, with what is new at its end. */
 function chosen(isResting) {
   const isFound = filterOf(view.filter);
-  const isShown = row => (!view.show || row.entry.state === view.show) && isFound(row);
-  const load = row => (row.entry.state === "down" ? null : row.loads[view.sort].latest) ?? -Infinity;
+  const isOfState = row => !view.show || (view.show === "problem" ? severity(row) > 1 : row.entry.state === view.show);
+  const load = row => (row.entry.state === "down" ? null : row.values[view.sort]) ?? -Infinity;
   const higher = (a, b) => (a === b ? 0 : a > b ? -1 : 1);
   const orders = {
     problems: (a, b) => severity(b) - severity(a),
     name: () => 0,
-    cpu: (a, b) => higher(load(a), load(b)),
-    mem: (a, b) => higher(load(a), load(b)),
-    disk: (a, b) => higher(load(a), load(b)),
     age: (a, b) => a.entry["age-sec"] - b.entry["age-sec"],
     state: (a, b) => STATE_ORDER[a.entry.state] - STATE_ORDER[b.entry.state],
   };
+  const order = orders[view.sort] ?? ((a, b) => higher(load(a), load(b)));
   const turn = view.isReversed ? -1 : 1;
-  const shown = [...rows.values()].filter(isShown);
+  const shown = [...rows.values()].filter(row => isOfState(row) && isFound(row));
   if (isResting) return shown.sort((a, b) => (a.order || Infinity) - (b.order || Infinity) || a.rank - b.rank);
-  shown.sort((a, b) => turn * (orders[view.sort](a, b) || a.rank - b.rank));
+  shown.sort((a, b) => turn * (order(a, b) || a.rank - b.rank));
   shown.forEach((row, i) => { row.order = i + 1; });
   return shown;
 }
@@ -228,35 +261,41 @@ function chosen(isResting) {
 /** Filters and sorts the rows, and moves those that are not in their place. */
 function arrange(isResting = false) {
   const shown = chosen(isResting);
-  const isShown = new Set(shown);
+  const nodes = groupedNodes(shown), isShown = new Set(nodes);
   const focused = document.activeElement;
-  for (const row of rows.values()) if (!isShown.has(row)) row.node.remove();
+  for (const node of [...$("rows").children]) if (!isShown.has(node)) node.remove();
   let place = $("rows").firstElementChild;
-  for (const row of shown) {
-    if (row.node === place) place = place.nextElementSibling;
-    else $("rows").insertBefore(row.node, place);
+  for (const node of nodes) {
+    if (node === place) place = place.nextElementSibling;
+    else $("rows").insertBefore(node, place);
   }
   // A node that is moved loses the focus.
   if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
+  keepTabStop();
   drawBar(shown.length);
 }
 
 function drawBar(shown) {
-  const states = { "": rows.size, up: 0, late: 0, down: 0 };
-  for (const row of rows.values()) states[row.entry.state] += 1;
+  const states = { "": rows.size, problem: 0, up: 0, late: 0, down: 0 };
+  for (const row of rows.values()) {
+    states[row.entry.state] += 1;
+    states.problem += severity(row) > 1;
+  }
   for (const chip of $("chips").children) {
     setText(chip.querySelector("b"), plainNumber.format(states[chip.dataset.show]));
     setAttribute(chip, "aria-pressed", view.show === chip.dataset.show);
   }
   for (const head of document.querySelectorAll("th[data-sort]")) {
-    const isDescending = LISTED.includes(view.sort) !== view.isReversed;
+    const isDescending = Object.hasOwn(COLUMNS, view.sort) !== view.isReversed;
     if (head.dataset.sort === view.sort) setAttribute(head, "aria-sort", isDescending ? "descending" : "ascending");
     else head.removeAttribute("aria-sort");
   }
   if ($("sort").value !== view.sort) $("sort").value = view.sort;
   if ($("filter").value !== view.filter) $("filter").value = view.filter;
+  for (const choice of $("columns").querySelectorAll("input")) choice.checked = view.columns.includes(choice.value);
+  drawGroupings();
   $("table").hidden = shown === 0;
-  for (const id of ["chips", "filter", "sort-label"]) $(id).hidden = rows.size === 0;
+  for (const id of ["chips", "filter", "choices"]) $(id).hidden = rows.size === 0;
   drawListBlank(shown);
   setText($("list-status"), view.filter || view.show ? `${shown} of ${count(rows.size, "host", "hosts")} shown` : "");
 }
@@ -268,7 +307,7 @@ function drawListBlank(shown) {
   if (blank.hidden) return;
   const [title, sentence, command, button] = blank.children;
   const isEmpty = rows.size === 0;
-  const wanted = [view.show && `is ${view.show}`, view.filter && `matches “${visible(view.filter)}”`].filter(Boolean);
+  const wanted = [view.show && `is ${view.show === "problem" ? "a problem" : view.show}`, view.filter && `matches “${visible(view.filter)}”`].filter(Boolean);
   setText(title, isEmpty ? "No host has reported yet" : "No host matches");
   setText(sentence, isEmpty
     ? "Start a monitor on any machine; it appears here by itself."

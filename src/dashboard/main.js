@@ -6,7 +6,7 @@ const REFRESH_MSEC = 5000;
 /** Longest wait for an answer. */
 const ANSWER_MSEC_MAX = 15000;
 
-const view = { host: null, range: "hour", filter: "", show: "", sort: "problems", isReversed: false };
+const view = { host: null, range: "hour", filter: "", show: "", sort: "problems", isReversed: false, columns: COLUMNS_DEFAULT, group: "" };
 /** The request on its way, the wait for the next, and when the receiver answered last, by its clock. */
 let asking = null, waiting = 0, answered = "";
 let isPaused = false;
@@ -19,9 +19,11 @@ function readAddress() {
   view.range = Object.hasOwn(RANGES, address.get("range")) ? address.get("range") : "hour";
   if (view.host !== null) return;
   view.filter = address.get("filter") ?? "";
-  view.show = Object.hasOwn(STATE_ORDER, address.get("show")) ? address.get("show") : "";
+  view.show = [...$("chips").children].find(chip => chip.dataset.show === address.get("show"))?.dataset.show ?? "";
   view.sort = [...$("sort").options].some(option => option.value === address.get("sort")) ? address.get("sort") : "problems";
   view.isReversed = address.has("reversed");
+  view.columns = address.get("columns")?.split(",").filter(name => Object.hasOwn(COLUMNS, name)) ?? COLUMNS_DEFAULT;
+  view.group = address.get("group") ?? "";
 }
 
 /** The list's address, so that what is filtered and sorted can be linked too. */
@@ -31,12 +33,15 @@ function listAddress() {
   if (view.show) address.set("show", view.show);
   if (view.sort !== "problems") address.set("sort", view.sort);
   if (view.isReversed) address.set("reversed", "");
+  if (!isSame(view.columns, COLUMNS_DEFAULT)) address.set("columns", view.columns);
+  if (view.group) address.set("group", view.group);
   return `#${address}`;
 }
 
 function choose(change) {
   Object.assign(view, change);
   history.replaceState(null, "", listAddress());
+  fitColumns();
   arrange();
 }
 
@@ -61,6 +66,7 @@ function go() {
   $("list").hidden = view.host !== null;
   $("host").hidden = view.host === null;
   if (view.host === null) {
+    fitColumns();
     arrange();
     if (before !== null) {
       scrollTo(0, listScroll);
@@ -83,7 +89,7 @@ function nameTab() {
 
 /** Asks the receiver for what is looked at: one request, whatever there is to be shown. */
 async function ask(signal) {
-  const what = view.host === null ? `series=${LISTED}` : `host=${encodeURIComponent(view.host)}`;
+  const what = view.host === null ? listQuery() : `host=${encodeURIComponent(view.host)}`;
   let response;
   try {
     response = await fetch(`api/hosts?${what}`, { cache: "no-store", signal });
@@ -112,11 +118,18 @@ async function refresh() {
   if (mine !== asking) return;
   asking = null;
   scheduleNext();
-  if (trouble) return tellLife(trouble);
+  if (trouble) {
+    isHourKnown = false;
+    return tellLife(trouble);
+  }
   answered = clockWithSeconds((Date.parse(date) || Date.now()) / 1000);
   tellLife("");
-  if (view.host === null) drawList(answer);
-  else drawHost(answer);
+  if (view.host !== null) drawHost(answer);
+  else {
+    const isFirst = !isListed;
+    drawList(answer);
+    if (isFirst && answer.hosts.length) refresh();
+  }
   nameTab();
 }
 
@@ -160,7 +173,10 @@ $("label-filter").addEventListener("input", filterCards);
 $("strip").addEventListener("click", event => event.target.title && choose({ filter: event.target.title, show: "" }));
 for (const button of $("ranges").children) button.addEventListener("click", () => chooseRange(button.dataset.range));
 for (const chip of $("chips").children) chip.addEventListener("click", () => choose({ show: chip.dataset.show }));
+$("group").addEventListener("change", event => choose({ group: event.target.value }));
+addEventListener("resize", () => rows.size && view.host === null && fitColumns());
 for (const head of document.querySelectorAll("th[data-sort]")) head.firstElementChild.addEventListener("click", () => sortBy(head.dataset.sort));
 $("list-blank").querySelector("button").addEventListener("click", () => choose({ filter: "", show: "" }));
+makeColumnChoices();
 setText($("zone"), `Times are the receiver’s, in the zone ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`);
 go();

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::num::NonZeroU32;
 
 use super::series_table::SeriesTable;
+use super::{MATCHES_MAX, is_wanted};
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey};
-use crate::summary::{SampleTime, WINDOWS, hour_end};
+use crate::summary::{SampleTime, Series, WINDOWS, hour_end};
 
 /// Sources remembered for one host, however long they are silent: more than ever publish for one at a time. Beyond them
 /// a new source takes the place of the one that has been silent the longest, if that is [`SOURCE_SILENT_SEC`] or more.
@@ -140,6 +141,16 @@ impl Host {
             }
             self.last_epoch = epoch;
         }
+    }
+
+    /// The last hour of the labels that `wanted` names.
+    pub(super) fn recent(&self, wanted: &str, now: u64) -> Vec<(String, Vec<Option<f64>>)> {
+        let minutes = |(label, series): (&str, &Series)| (label.to_owned(), series.recent(now));
+        if !wanted.ends_with('*') {
+            return self.series.get(wanted).map(|series| minutes((wanted, series))).into_iter().collect();
+        }
+        let all = self.series.iter().map(|(label, series)| (label.as_str(), series));
+        all.filter(|(label, _)| is_wanted(wanted, label)).take(MATCHES_MAX).map(minutes).collect()
     }
 
     /// Seconds between its samples; `None` until there are two.

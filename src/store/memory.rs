@@ -301,10 +301,7 @@ impl MemoryStore {
             interval_sec: host.interval_sec(),
             clock_skew_sec: host.skew.map(|skew| skew.ahead_sec),
             labels: host.series.iter().map(|(label, _)| label.to_string()).collect(),
-            recent: recent
-                .iter()
-                .filter_map(|label| host.series.get(label).map(|series| ((*label).to_owned(), series.recent(now))))
-                .collect(),
+            recent: recent.iter().flat_map(|wanted| host.recent(wanted, now)).collect(),
         };
         drop(shard);
         status.labels.sort_unstable();

@@ -20,7 +20,7 @@ use ::redis::Value;
 use smol_str::SmolStr;
 
 use super::host::forgotten_from;
-use super::{BatchOutcome, LabelPage, Limit, Limits, RecordOutcome, Status, StoreError};
+use super::{BatchOutcome, LabelPage, Limit, Limits, MATCHES_MAX, RecordOutcome, Status, StoreError, is_wanted};
 use crate::sample::{IdempotencyKey, SampleRef};
 use crate::summary::{self, ANSWER_INTERVALS_MAX, Bucket, RECENT, Series, round2};
 pub use address::Address;
@@ -293,8 +293,9 @@ impl Redis {
     ) -> Result<Vec<Option<Status>>, StoreError> {
         let mut statuses = Vec::with_capacity(hosts.len());
         for hosts in hosts.chunks(STATUSES_PER_BATCH) {
+            let wanted = self.wanted_labels(hosts, recent, now)?;
             let (mut commands, mut fields) = (Vec::new(), Vec::new());
-            for host in hosts {
+            for (host, recent) in hosts.iter().zip(&wanted) {
                 let keys = HostKeys::of(host);
                 commands.extend(keys.about());
                 let means = if recent.is_empty() { Vec::new() } else { keys.recent(recent, now) };
@@ -303,7 +304,7 @@ impl Redis {
             }
             let mut replies = self.ask(&commands).into_iter();
             let mut next = || replies.next().unwrap_or(Ok(Value::Nil));
-            for fields in fields {
+            for (fields, recent) in fields.into_iter().zip(&wanted) {
                 let (about, labels) = (next()?, next()?);
                 let means = fields.into_iter().map(|fields| Ok((fields, next()?))).collect::<Result<Vec<_>, _>>()?;
                 let is_kept = |status: &Status| now < forgotten_from(status.last_epoch, self.limits.forget_hosts_sec);
@@ -311,6 +312,29 @@ impl Redis {
             }
         }
         Ok(statuses)
+    }
+
+    /// The labels of each of some hosts that `recent` names. Only where beginnings are among them Redis is asked.
+    fn wanted_labels(&self, hosts: &[SmolStr], recent: &[&str], now: u64) -> Result<Vec<Vec<SmolStr>>, StoreError> {
+        let exact = recent.iter().filter(|wanted| !wanted.ends_with('*'));
+        let exact: Vec<SmolStr> = exact.map(|label| SmolStr::new(label)).collect();
+        let mut wanted = vec![exact; hosts.len()];
+        let beginnings: Vec<&&str> = recent.iter().filter(|wanted| wanted.ends_with('*')).collect();
+        if beginnings.is_empty() {
+            return Ok(wanted);
+        }
+        let commands: Vec<Command> = hosts.iter().map(|host| HostKeys::of(host).labels()).collect();
+        for (reply, wanted) in self.ask(&commands).into_iter().zip(&mut wanted) {
+            let reply = reply?;
+            let labels = || layout::pairs(&reply).filter_map(|(label, hour)| layout::read_label(label, hour, now));
+            for beginning in &beginnings {
+                let matches = labels().filter(|label| is_wanted(beginning, label));
+                wanted.extend(matches.take(MATCHES_MAX).map(SmolStr::from));
+            }
+            wanted.sort_unstable();
+            wanted.dedup();
+        }
+        Ok(wanted)
     }
 
     pub(super) fn remove(&self, host: &str, now: u64) -> Result<bool, StoreError> {
@@ -355,7 +379,7 @@ impl Redis {
 fn status(
     about: &Value,
     labels: &Value,
-    recent: &[&str],
+    recent: &[SmolStr],
     means: &[(Vec<(u64, usize)>, Value)],
     now: u64,
 ) -> Option<Status> {
@@ -374,12 +398,12 @@ fn status(
             }
         }
     }
-    let recent = recent.iter().zip(by_label).filter(|(label, _)| labels.iter().any(|known| known == *label));
+    let recent = recent.iter().zip(by_label).filter(|(label, _)| labels.iter().any(|known| *known == **label));
     Some(Status {
         last_epoch,
         interval_sec: gaps_sec.into_iter().filter(|gap_sec| *gap_sec > 0).min(),
         clock_skew_sec,
-        recent: recent.map(|(label, means)| ((*label).to_owned(), means)).collect(),
+        recent: recent.map(|(label, means)| (label.to_string(), means)).collect(),
         labels,
     })
 }

@@ -234,6 +234,7 @@ mod tests {
             state: state.to_owned(),
             age_sec,
             series: [("cpu".to_owned(), cpu.to_vec())].into(),
+            start_sec: 0,
         };
         let rows = vec![
             row("jarvis", "up", 0, &[Some(10.0), Some(50.0), None]),

@@ -1,6 +1,7 @@
 //! What a receiver answers, as rows: its list of hosts, or the summaries of one host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
 
 use serde::Deserialize;
 
@@ -42,6 +43,24 @@ pub(super) struct HostRow {
     /// Means of the last hour by minute for each label, the running minute last.
     #[serde(default)]
     pub(super) series: BTreeMap<String, Vec<Option<f64>>>,
+    /// When the first of these minutes begins, in seconds since the Unix epoch.
+    #[serde(skip)]
+    pub(super) start_sec: u64,
+}
+
+impl HostRow {
+    /// Puts the minutes of an earlier answer before those of this one, as many as make an hour.
+    fn extend(&mut self, earlier: &Self) {
+        let added = MINUTES.saturating_sub(self.series.values().map(Vec::len).max().unwrap_or(MINUTES)) as u64;
+        let first = self.start_sec.saturating_sub(added * 60);
+        for (label, minutes) in &mut self.series {
+            let before = earlier.series.get(label).map_or(&[][..], Vec::as_slice);
+            let minute = |at: u64| *before.get(usize::try_from(at.checked_sub(earlier.start_sec)? / 60).ok()?)?;
+            let kept = (0..added).map(|number| minute(first + number * 60));
+            *minutes = kept.chain(minutes.iter().copied()).collect();
+        }
+        self.start_sec = self.start_sec.saturating_sub(added * 60);
+    }
 }
 
 /// The labels of one host.
@@ -71,6 +90,7 @@ struct HostsAnswer<T> {
     count: usize,
     next_after: Option<String>,
     next_label_after: Option<String>,
+    series_start_sec: Option<u64>,
 }
 
 /// The summaries of one host in the answer of `/api/hosts?host=NAME`.
@@ -97,28 +117,66 @@ struct Average {
     max: f64,
 }
 
-/// Asks a receiver.
-///
-/// # Errors
-/// Why there is nothing to show.
-pub(super) fn fetch(client: &Client, query: &Query) -> Result<Snapshot, String> {
-    match query {
-        Query::Hosts { labels } => hosts(client, labels).map(Snapshot::Hosts),
-        Query::Host { name, text } => host(client, name, text).map(Snapshot::Host),
+/// Asks a receiver, and keeps the last list of hosts, so that it asks for an hour of minutes once only.
+pub(super) struct Fetcher {
+    client: Client,
+    /// The last list, if it has the whole hour of every host, and when it was asked for.
+    last: Option<(HostList, Instant)>,
+}
+
+impl Fetcher {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client, last: None }
+    }
+
+    /// Asks for what a query wants.
+    ///
+    /// # Errors
+    /// Why there is nothing to show.
+    pub(super) fn fetch(&mut self, query: &Query) -> Result<Snapshot, String> {
+        match query {
+            Query::Hosts { labels } => self.hosts(labels).map(Snapshot::Hosts),
+            Query::Host { name, text } => host(&self.client, name, text).map(Snapshot::Host),
+        }
+    }
+
+    fn hosts(&mut self, labels: &[String]) -> Result<HostList, String> {
+        let last = self.last.take().filter(|(list, _)| list.labels == labels);
+        // The minute before the running one may have got its last samples since.
+        let minutes = last.as_ref().map_or(MINUTES as u64, |(_, at)| at.elapsed().as_secs() / 60 + 2);
+        let minutes = minutes.min(MINUTES as u64);
+        let began = Instant::now();
+        let mut list = hosts(&self.client, labels, minutes)?;
+        let mut is_whole = true;
+        if let Some((last, _)) = last.filter(|_| minutes < MINUTES as u64) {
+            let earlier: HashMap<&str, &HostRow> = last.rows.iter().map(|row| (&*row.host, row)).collect();
+            for row in &mut list.rows {
+                match earlier.get(&*row.host) {
+                    Some(earlier) => row.extend(earlier),
+                    None => is_whole = false,
+                }
+            }
+        }
+        // A host that was not in the last list may have an hour behind it: all is asked for again.
+        self.last = is_whole.then(|| (list.clone(), began));
+        Ok(list)
     }
 }
 
-fn hosts(client: &Client, labels: &[String]) -> Result<HostList, String> {
+/// Asks for all hosts, with some of the newest minutes of `labels`.
+fn hosts(client: &Client, labels: &[String], minutes: u64) -> Result<HostList, String> {
     let series = labels.iter().map(|label| encode(label)).collect::<Vec<_>>().join(",");
     let mut list = HostList { labels: labels.to_vec(), rows: Vec::new(), count: 0 };
-    let mut query = format!("series={series}&limit={PAGE_HOSTS}");
+    let first = format!("series={series}&minutes={minutes}&labels=none&limit={PAGE_HOSTS}");
+    let mut query = first.clone();
     for _ in 0..PAGES_MAX {
-        let page: HostsAnswer<HostRow> = client.get("/api/hosts", Some(&query))?;
+        let mut page: HostsAnswer<HostRow> = client.get("/api/hosts", Some(&query))?;
         let last = page.hosts.last().filter(|_| page.hosts.len() == PAGE_HOSTS).map(|row| row.host.clone());
+        page.hosts.iter_mut().for_each(|row| row.start_sec = page.series_start_sec.unwrap_or(0));
         list.count = page.count;
         list.rows.extend(page.hosts);
         let Some(next) = page.next_after.or(last) else { break };
-        query = format!("series={series}&limit={PAGE_HOSTS}&after={}", encode(&next));
+        query = format!("{first}&after={}", encode(&next));
     }
     Ok(list)
 }
@@ -201,6 +259,29 @@ mod tests {
             (Some(20.0), Some(20.0), Some(1.0), Some(55.5))
         );
         assert_eq!(rows(&summaries, "DISK").len(), 1);
+    }
+
+    #[test]
+    fn new_minutes_are_put_behind_those_of_an_earlier_answer() {
+        let row = |start_sec, minutes: &[f64]| HostRow {
+            host: "h".into(),
+            state: "up".into(),
+            age_sec: 0,
+            series: [("cpu".into(), minutes.iter().copied().map(Some).collect())].into(),
+            start_sec,
+        };
+        let hour: Vec<f64> = (0..60).map(f64::from).collect();
+        // One minute has passed: the last two minutes of the answer take the place of one, and add one.
+        let mut next = row(36_000 + 59 * 60, &[100.0, 101.0]);
+        next.extend(&row(36_000, &hour));
+        let minutes = &next.series["cpu"];
+        assert_eq!((minutes.len(), minutes[0], next.start_sec), (60, Some(1.0), 36_060));
+        assert_eq!(minutes[57..], [Some(58.0), Some(100.0), Some(101.0)]);
+        // Nothing is known of minutes that neither has.
+        let mut later = row(36_000 + 100 * 60, &[7.0]);
+        later.extend(&row(36_000, &hour));
+        assert_eq!(later.series["cpu"][..19], [&(41..60).map(|n| Some(f64::from(n))).collect::<Vec<_>>()[..]].concat());
+        assert_eq!(later.series["cpu"][19..59], [None; 40]);
     }
 
     #[test]

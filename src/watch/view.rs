@@ -324,6 +324,7 @@ mod tests {
             state: "up".to_owned(),
             age_sec: 0,
             series: [("cpu".to_owned(), vec![Some(f64::from(n * 7 % 30))])].into(),
+            start_sec: 0,
         };
         let hosts = HostList { labels: options_labels(), rows: (0..30).map(row).collect(), count: 30 };
         view.update(Ok(Snapshot::Hosts(hosts)), Instant::now());

@@ -20,6 +20,8 @@ from selenium.webdriver.common.keys import Keys
 from browser import console_errors, direct, open_browser, requests
 
 PATIENCE_SEC = 30
+# What the default columns need besides minutes.
+LATEST = "disk:*,load1,net-in,net-out"
 
 
 def get(url, path):
@@ -127,7 +129,8 @@ def live(url):
                 means = [mean for mean in entry["series"].get(label, []) if mean is not None]
                 value = row.find_element(By.CSS_SELECTOR, f".{label} .value").text
                 assert value == (f"{means[-1]:.1f}" if means else "–"), (entry["host"], value)
-        assert page.texts("#rows small") == ["temperature"], page.texts("#rows small")
+        assert page.texts("#rows .row:nth-child(3) .in .value") == ["2.5 MB/s"], "jarvis has its network beside"
+        await_equal("the labels of a host without the columns", ["temperature"], lambda: [text for text in page.texts("#rows small") if text])
 
         # Sorting, the whole thing by keyboard: a load is sorted from the highest down.
         page.find("th[data-sort=cpu] button").send_keys(Keys.ENTER)
@@ -143,7 +146,7 @@ def live(url):
         page.find("#rows .row:nth-child(2) a").send_keys("")
         page.run("document.querySelector('#rows .row:nth-child(2) a').focus()")
         post(url, "web-10", {"cpu": 60})
-        cpu_of_last = "return rows.get('web-10').loads.cpu.latest"
+        cpu_of_last = "return rows.get('web-10').values.cpu"
         await_true("the new number", lambda: page.run(cpu_of_last) > 30)
         assert page.names() == ["web-11", "web-9", "web-10"], "the order rests while the focus is in the list"
         page.run("document.activeElement.blur()")
@@ -162,7 +165,7 @@ def live(url):
         await_true("the pause", lambda: page.text("#live-text").startswith("Paused at "))
         page.settle()
         [page.refresh() for _ in range(3)]
-        assert page.settle() == [f"{url}/api/hosts?series=cpu,mem,disk"] * 3
+        assert page.settle() == [f"{url}/api/hosts?series=cpu,mem,disk&latest={LATEST}&minutes=2&labels=none"] * 3
         page.browser.find_element(By.LINK_TEXT, "jarvis").click()
         await_equal("the families", ["CPU", "Memory and swap", "Network in and out"], lambda: page.texts(".card h2"))
         assert page.texts("#constants li") == ["disk /var 71 all the time"], page.texts("#constants li")
@@ -273,6 +276,74 @@ def attention(url):
             await_equal(text, names, page.names)
         page.browser.find_element(By.LINK_TEXT, "leak").click()
         await_equal("the host", "leak", lambda: page.text("#host-title"))
+
+
+def columns(url):
+    """Columns are chosen and are in the address; hosts are grouped, filtered and sorted by any of them; keys do it all."""
+    for host, load in [("web-1", 1), ("web-2", 2.5), ("db-1", 0.5), ("db-2", 9)]:
+        post(url, host, {"cpu": 10 * load, "mem": 50, "disk": 20, "disk:/var": 20 + 8 * load, "load1": load, "temp:a": 40, "temp:b": 45})
+    key = lambda keys: page.browser.switch_to.active_element.send_keys(keys)
+    with page_of(url, width=1440) as page:
+        page.open("#columns=disk,load,temp&sort=load")
+        await_equal("the columns", ["State", "Host", "Disk", "Load", "Temperature", "Last report"], lambda: page.texts("thead button"))
+        await_equal("by load", ["db-2", "web-2", "web-1", "db-1"], page.names)
+        assert page.texts("#rows .disk .value") == ["92.0", "40.0", "28.0", "24.0"], "the fullest file system counts"
+        assert page.texts("#rows .temp .value") == ["45 °C"] * 4
+        assert page.texts("#attention li") == ["db-2 disk /var 92.0 %"]
+        page.find(".choices summary").click()
+        page.find("#columns input[value=cpu]").click()
+        await_equal("one more", ["State", "Host", "CPU", "Disk", "Load", "Temperature", "Last report"], lambda: page.texts("thead button"))
+        assert page.browser.current_url.endswith("#sort=load&columns=cpu%2Cdisk%2Cload%2Ctemp")
+        await_true("its values", lambda: page.texts("#rows .cpu .value")[0] == "90.0")
+        page.run("choose({ filter: 'load>2' })")
+        await_equal("the filter", ["db-2", "web-2"], page.names)
+        page.run("choose({ filter: '', sort: 'problems' })")
+
+        # The list is one tab stop, in which keys move.
+        page.run("$('columns').parentElement.open = false; document.activeElement.blur()")
+        assert page.run("return document.querySelectorAll('#rows [tabindex=\"0\"]').length") == 1
+        key("j")
+        focused = lambda: page.run("return document.activeElement.textContent")
+        assert focused() == "db-2", focused()
+        key("jj")
+        assert focused() == "web-1", focused()
+        key("k")
+        assert focused() == "db-1", focused()
+        key("g")
+        await_equal("groups", ["db", "web"], lambda: page.texts("#rows .group button"))
+        assert page.texts("#rows .facts") == ["2 hosts · up · 1 problem · CPU 47.5 % · Disk 58.0 %", "2 hosts · up · CPU 17.5 % · Disk 34.0 %"]
+        page.find("#rows .group button").click()
+        await_equal("one is closed", ["web-1", "web-2"], page.names)
+        page.find("#rows .group button").click()
+        key("g")
+        await_equal("no groups", ["db-2", "db-1", "web-1", "web-2"], page.names)
+        key("!")
+        await_equal("problems only", ["db-2"], page.names)
+        key("!")
+        key("s")
+        await_equal("by name", ["db-1", "db-2", "web-1", "web-2"], page.names)
+        key("S")
+        await_equal("the other way round", ["web-2", "web-1", "db-2", "db-1"], page.names)
+        key("/")
+        key("db")
+        await_equal("a filter", ["db-2", "db-1"], page.names)
+        key(Keys.ESCAPE)
+        await_true("no filter", lambda: len(page.names()) == 4)
+        key("?")
+        assert page.find("#keys").is_displayed()
+        key(Keys.ESCAPE)
+        key("p")
+        await_true("the pause", lambda: page.text("#live-text").startswith("Paused"))
+        key("p")
+        key("j" + Keys.ENTER)
+        await_true("a host", lambda: page.texts(".card"))
+        key("r")
+        await_true("the day", lambda: page.browser.current_url.endswith("&range=day"))
+        key(Keys.ESCAPE)
+        await_true("the list", page.names)
+        page.run("$('skip').focus()")
+        key(Keys.ENTER)
+        assert page.run("return document.activeElement.closest('#rows') !== null"), "the skip link leads into the list"
 
 
 def away(url):
@@ -389,11 +460,12 @@ def subpath(url):
     post(url, "jarvis", {"cpu": 4.98})
     with page_of(base, width=390, phone=True, dark=True) as page:
         page.open()
-        await_equal("the list", ["jarvis"], page.names)
+        await_true("the last hour", lambda: page.run("return isHourKnown"))
         page.find("#rows a").click()
         await_equal("the host", ["CPU"], lambda: page.texts(".card h2"))
         assert page.run("return document.documentElement.scrollWidth") == 390, "a phone need not scroll sideways"
-        assert page.settle() == [f"{base}/", f"{base}/api/hosts?series=cpu,mem,disk", f"{base}/api/hosts?host=jarvis"]
+        assert page.settle() == [f"{base}/", f"{base}/api/hosts?latest=cpu,mem,disk,{LATEST}&labels=none",
+                                 f"{base}/api/hosts?series=cpu,mem,disk&latest={LATEST}", f"{base}/api/hosts?host=jarvis"]
 
 
 def forget(url, secured, operator):
@@ -434,5 +506,5 @@ def forget(url, secured, operator):
 
 
 if __name__ == "__main__":
-    scenes = {scene.__name__: scene for scene in [live, states, attention, away, hostile, subpath, forget]}
+    scenes = {scene.__name__: scene for scene in [live, states, attention, columns, away, hostile, subpath, forget]}
     scenes[sys.argv[1]](*sys.argv[2:])

@@ -57,6 +57,41 @@ fn every_refusal_has_its_status_and_a_sentence() {
 }
 
 #[test]
+fn long_answers_are_compressed_for_clients_that_take_it() {
+    for receiver in on_each_server() {
+        let labels: Vec<String> = (0..200).map(|n| format!("\"a label of some length {n}\":1")).collect();
+        assert_eq!(receiver.post(&format!("/api/perf/h/{}", now()), &format!("{{{}}}", labels.join(","))).0, 200);
+        for (target, coding, is_compressed) in [
+            ("/", "gzip, deflate, br", true),
+            ("/api/hosts", "gzip", true),
+            ("/api/perf/h", "*", true),
+            ("/metrics", "gzip;q=0.5", true),
+            ("/metrics", "gzip;q=0", false),
+            ("/api/hosts", "br", false),
+            ("/api/hosts?labels=none", "gzip", false),
+        ] {
+            let mut stream = receiver.connect();
+            let head =
+                format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept-Encoding: {coding}\r\n\r\n");
+            stream.write_all(head.as_bytes()).unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).unwrap();
+            let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
+            let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+            assert!(head.starts_with("HTTP/1.1 200") && head.contains("\r\nVary: Accept-Encoding\r\n"), "{head}");
+            assert_eq!(head.contains("\r\nContent-Encoding: gzip\r\n"), is_compressed, "{target} {coding}: {head}");
+            assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", answer.len() - end)), "{head}");
+            let mut text = String::new();
+            match is_compressed {
+                true => flate2::read::GzDecoder::new(&answer[end..]).read_to_string(&mut text).unwrap(),
+                false => (&answer[end..]).read_to_string(&mut text).unwrap(),
+            };
+            assert!(text.len() > 100, "{target}");
+        }
+    }
+}
+
+#[test]
 fn a_connection_is_kept_and_head_is_get_without_its_body() {
     for receiver in on_each_server() {
         let mut stream = receiver.connect();

@@ -154,7 +154,7 @@ impl HostKeys {
 
     /// `HMGET` of the newest minutes of some labels, as many as an answer lists. For each hash the number of the interval
     /// and the place of the label of each field, and the command.
-    pub(super) fn recent(&self, labels: &[&str], now: u64) -> Vec<(Vec<(u64, usize)>, Command)> {
+    pub(super) fn recent(&self, labels: &[SmolStr], now: u64) -> Vec<(Vec<(u64, usize)>, Command)> {
         let (first, last) = (recent_start(now) / RECENT.interval_sec, RECENT.number(now));
         let commands = self.hashes(RECENT, first, last).map(|(start, key)| {
             let numbers = first.max(start)..=last.min(start + RECENT.intervals() - 1);
