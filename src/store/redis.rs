@@ -317,7 +317,7 @@ impl Redis {
     /// The labels of each of some hosts that `recent` names. Only where beginnings are among them Redis is asked.
     fn wanted_labels(&self, hosts: &[SmolStr], recent: &[&str], now: u64) -> Result<Vec<Vec<SmolStr>>, StoreError> {
         let exact = recent.iter().filter(|wanted| !wanted.ends_with('*'));
-        let exact: Vec<SmolStr> = exact.map(|label| SmolStr::new(label)).collect();
+        let exact: Vec<SmolStr> = exact.map(SmolStr::new).collect();
         let mut wanted = vec![exact; hosts.len()];
         let beginnings: Vec<&&str> = recent.iter().filter(|wanted| wanted.ends_with('*')).collect();
         if beginnings.is_empty() {
