@@ -68,13 +68,13 @@ fn strip(source: &str) -> String {
 /// What the browser may do. The hashes are those of the script and the style in the page; a test compares them.
 const POLICY: &str = "default-src 'none'; \
     script-src 'sha256-oH/vMS3twROjf+WaiijVgsC8+w2ub7RndZmA+c9g6PA='; \
-    style-src 'sha256-togJJn0ZnBLzN8efXU0OJ5BIfGUuZyh5ybXFmrQSHLc='; \
+    style-src 'sha256-0qPMOB6mFCoa3Pv6KK5/sUJBC2/CtF57SYqT71nQ2Ww='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// The entity tag of the page: a browser that has this page need not fetch it again. It is weak, for it is that of both
 /// forms, compressed and not.
-const ETAG: &str = "W/\"Kj0+cdWf3CO9ZXTF\"";
+const ETAG: &str = "W/\"yvLDU00kcRM3nOmA\"";
 
 const HEADERS: [(&str, &str); 7] = [
     ("Content-Type", "text/html; charset=utf-8"),

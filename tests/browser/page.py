@@ -346,6 +346,54 @@ def columns(url):
         assert page.run("return document.activeElement.closest('#rows') !== null"), "the skip link leads into the list"
 
 
+def accessible(url, axe):
+    """axe-core finds nothing to complain of in any view: light, dark and in forced colours, wide and narrow."""
+    with open(axe, encoding="utf-8") as file:
+        script = file.read()
+    now = int(time.time())
+    for minute in range(20):
+        values = {"cpu": 20 + minute, "cpu-user": 10, "cpu-system": minute, "mem": 40 + minute, "disk": 80 + minute, "disk:/var": 50, "net-in": minute * 1000,
+                  "net-out": minute, "load1": minute / 10, "uptime": 1e5 + minute}
+        post(url, "web-1", values, now - (19 - minute) * 60)
+        post(url, "web-2", {**values, "disk": 30}, now - (19 - minute) * 60)
+    post(url, "gone", {"cpu": 5, "mem": 10}, now - 1800)
+    forced = [{"name": "forced-colors", "value": "active"}]
+    for how in [{"width": 1440}, {"width": 1440, "dark": True}, {"width": 390, "phone": True}, {"width": 1440, "forced": True}]:
+        is_forced = how.pop("forced", False)
+        with page_of(url, **how) as page:
+            if is_forced:
+                page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": forced})
+
+            def check(view):
+                run = "const done = arguments[0]; axe.run(document).then(found => done(found.violations.map(v => [v.id, v.help, v.nodes.slice(0, 3).map(n => n.html + ' ' + n.failureSummary)])))"
+                page.run(script)
+                found = page.browser.execute_async_script(run)
+                assert not found, (view, how, is_forced, json.dumps(found, indent=1))
+
+            page.open()
+            await_true("the list", lambda: page.run("return isHourKnown"))
+            check("the list")
+            page.run("choose({ group: 'name' })")
+            check("groups")
+            page.run("choose({ group: '', filter: 'nobody' })")
+            check("no match")
+            page.run("choose({ filter: '' }); $('columns').parentElement.open = true")
+            check("the choice of columns")
+            page.run("$('columns').parentElement.open = false; $('keys').showModal()")
+            check("the keys")
+            page.run("$('keys').close()")
+            page.open("#host=web-1")
+            await_true("the charts", lambda: len(page.texts(".card")) > 3)
+            plots(page)[0].send_keys(Keys.HOME)
+            check("a host")
+            page.run("askToForget()")
+            check("forgetting")
+            page.run("$('forget-dialog').close()")
+            page.open("#host=nobody")
+            await_equal("a host that is gone", "This host is not known here", lambda: page.text("#host-blank h2"))
+            check("an unknown host")
+
+
 def away(url):
     """While the receiver is away the last picture stays with a notice; when it is back the page goes on.
 
@@ -506,5 +554,5 @@ def forget(url, secured, operator):
 
 
 if __name__ == "__main__":
-    scenes = {scene.__name__: scene for scene in [live, states, attention, columns, away, hostile, subpath, forget]}
+    scenes = {scene.__name__: scene for scene in [live, states, attention, columns, accessible, away, hostile, subpath, forget]}
     scenes[sys.argv[1]](*sys.argv[2:])
