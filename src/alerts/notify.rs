@@ -47,6 +47,8 @@ struct Shared {
 struct State {
     /// `None` while this process does not tell.
     outbox: Option<Outbox>,
+    /// How often the outbox has become another.
+    term: u64,
     targets: BTreeMap<SmolStr, Arc<Target>>,
     /// Which threads go on: those of an older generation end.
     generation: u64,
@@ -57,8 +59,14 @@ struct State {
 impl Notifier {
     /// A notifier without targets. `wake` is called when there are [`Notifier::changes`] for the store; it must not wait.
     pub fn new(client: Client, clock: Arc<ReceiverClock>, wake: impl Fn() + Send + Sync + 'static) -> Self {
-        let state =
-            State { outbox: None, targets: BTreeMap::new(), generation: 0, is_stopping: false, judged_at: None };
+        let state = State {
+            outbox: None,
+            term: 0,
+            targets: BTreeMap::new(),
+            generation: 0,
+            is_stopping: false,
+            judged_at: None,
+        };
         let shared = Shared { state: Mutex::new(state), changed: Condvar::new(), clock, client, wake: Box::new(wake) };
         Self { shared: Arc::new(shared) }
     }
@@ -89,6 +97,7 @@ impl Notifier {
         let mut state = self.shared.lock();
         let (manners, now_ms) = (state.manners(), self.shared.clock.now_ms());
         state.outbox = Some(Outbox::restore(manners, places, RandomState::new().hash_one(0), now_ms));
+        state.term += 1;
         drop(state);
         self.shared.changed.notify_all();
         (self.shared.wake)();
@@ -96,7 +105,10 @@ impl Notifier {
 
     /// Tells no more: another receiver does. What waits is in the store.
     pub fn end(&self) {
-        self.shared.lock().outbox = None;
+        let mut state = self.shared.lock();
+        state.outbox = None;
+        state.term += 1;
+        drop(state);
         self.shared.changed.notify_all();
     }
 
@@ -160,6 +172,11 @@ impl Notifier {
 }
 
 impl State {
+    /// The outbox, if it is still that of `term`.
+    fn outbox_of(&mut self, term: u64) -> Option<&mut Outbox> {
+        self.outbox.as_mut().filter(|_| self.term == term)
+    }
+
     /// The manners of the targets that are told alerts.
     fn manners(&self) -> Vec<(SmolStr, Manner)> {
         let manner = |(name, target): (&SmolStr, &Arc<Target>)| Some((name.clone(), target.manner()?));
@@ -212,33 +229,40 @@ impl Shared {
                     continue;
                 }
             };
-            let Some(open) = self.await_stored(open, batch.serial) else { return };
+            let term = open.term;
+            let open = self.await_stored(open, batch.serial);
+            if open.is_stopping {
+                return;
+            }
+            if open.term != term {
+                state = Some(open);
+                continue;
+            }
             drop(open);
             let outcome = target.send(&self.client, &batch, self.clock.now_ms());
             log_outcome(target, &batch, &outcome);
             let now_ms = self.clock.now_ms();
             let mut open = self.lock();
-            let Some(outbox) = &mut open.outbox else {
-                state = Some(open);
-                continue;
-            };
-            outbox.done(&batch, &outcome, now_ms);
-            let serial = outbox.serial();
-            self.changed.notify_all();
-            let Some(open) = self.await_stored(open, serial) else { return };
+            if let Some(outbox) = open.outbox_of(term) {
+                outbox.done(&batch, &outcome, now_ms);
+                let serial = outbox.serial();
+                open = self.await_stored(open, serial);
+            }
             state = Some(open);
         }
     }
 
-    /// Waits until the store has the changes up to `serial`, or this process tells no more. `None` when it stops.
-    fn await_stored<'a>(&'a self, state: MutexGuard<'a, State>, serial: u64) -> Option<MutexGuard<'a, State>> {
+    /// Waits until the store has the changes up to `serial`, this process tells no more, or it stops.
+    fn await_stored<'a>(&'a self, state: MutexGuard<'a, State>, serial: u64) -> MutexGuard<'a, State> {
+        let term = state.term;
         drop(state);
+        self.changed.notify_all();
         (self.wake)();
         let is_waiting = |state: &mut State| {
-            !state.is_stopping && state.outbox.as_ref().is_some_and(|outbox| !outbox.is_stored(serial))
+            let is_stored = state.outbox.as_ref().is_none_or(|outbox| outbox.is_stored(serial));
+            !state.is_stopping && state.term == term && !is_stored
         };
-        let state = self.changed.wait_while(self.lock(), is_waiting).unwrap_or_else(PoisonError::into_inner);
-        (!state.is_stopping).then_some(state)
+        self.changed.wait_while(self.lock(), is_waiting).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks a dead man's switch each minute while the rules are judged.
@@ -268,5 +292,161 @@ fn log_outcome(target: &Target, batch: &Batch, outcome: &Outcome) {
         Outcome::Delivered => log::info!("Target {name} was told {count} alerts"),
         Outcome::Later { why, .. } => log::warn!("Target {name} is tried again: {why}"),
         Outcome::Refused(why) => log::error!("Target {name} has refused {count} alerts: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener};
+    use std::sync::mpsc::{self, Receiver};
+    use std::thread;
+
+    use super::super::event::{Resolution, Severity};
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A server that answers 200 to each request once it may, and what it hears.
+    fn play(answers: bool) -> (SocketAddr, Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, heard) = mpsc::channel();
+        thread::spawn(move || {
+            let mut open = Vec::new();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let (mut request, mut buffer) = (String::new(), [0; 4096]);
+                while !request.contains("\"version\"") {
+                    let read = stream.read(&mut buffer).unwrap();
+                    request += std::str::from_utf8(&buffer[..read]).unwrap();
+                }
+                let _ = sender.send(request);
+                if answers {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                } else {
+                    open.push(stream);
+                }
+            }
+        });
+        (address, heard)
+    }
+
+    fn event(number: u64) -> Event {
+        Event {
+            key: AlertKey { name: "disk".into(), host: "a".into(), series: "disk:/".into() },
+            severity: Severity::Warning,
+            resolution: None,
+            value: None,
+            test: None,
+            rule: String::new(),
+            text: None,
+            fired_at: 1,
+            resolved_at: None,
+            number,
+        }
+    }
+
+    /// A notifier whose store is a map, and what wakes it.
+    struct Stored {
+        notifier: Notifier,
+        woken: Receiver<()>,
+        places: BTreeMap<(SmolStr, AlertKey), Place>,
+    }
+
+    impl Stored {
+        fn new(targets: &[(&str, SocketAddr)]) -> Self {
+            let (wake, woken) = mpsc::channel();
+            let clock = Arc::new(ReceiverClock::default());
+            let notifier = Notifier::new(Client::new(None).unwrap(), clock, move || _ = wake.send(()));
+            let target = |(name, address): &(&str, SocketAddr)| {
+                Target::new(name, "webhook", &[format!("http://{address}/")]).unwrap()
+            };
+            notifier.set_targets(targets.iter().map(target));
+            Self { notifier, woken, places: BTreeMap::new() }
+        }
+
+        /// Enqueues as if it had been ten seconds ago, so that it is sent at once.
+        fn begin(&mut self, event: &Event) {
+            let now_ms = u64::try_from(crate::clock::unix_now().as_millis()).unwrap() - 10_000;
+            let manners = self.notifier.shared.lock().manners();
+            let mut outbox = Outbox::restore(manners, self.places.values().cloned(), 1, now_ms);
+            outbox.enqueue(event, ["good", "hangs"], now_ms);
+            self.take(outbox.changes().unwrap());
+            self.notifier.begin(self.places.values().cloned());
+        }
+
+        fn take(&mut self, changes: Changes) {
+            for (target, key, place) in changes.places {
+                match place {
+                    Some(place) => drop(self.places.insert((target, key), place)),
+                    None => drop(self.places.remove(&(target, key))),
+                }
+            }
+        }
+
+        /// Keeps what changes until `is_done`.
+        fn keep_until(&mut self, is_done: impl Fn(&Self) -> bool) {
+            let deadline = Instant::now() + PATIENCE;
+            while !is_done(self) {
+                assert!(Instant::now() < deadline, "{:?}", self.places);
+                let _ = self.woken.recv_timeout(Duration::from_millis(100));
+                if let Some(changes) = self.notifier.changes() {
+                    let serial = changes.serial;
+                    self.take(changes);
+                    self.notifier.stored(serial);
+                }
+            }
+        }
+
+        fn place(&self, target: &str) -> Option<&Place> {
+            self.places.get(&(target.into(), event(0).key))
+        }
+    }
+
+    #[test]
+    fn a_target_that_hangs_delays_no_other_and_what_was_told_is_kept() {
+        let ((hangs, of_hangs), (good, of_good)) = (play(false), play(true));
+        let mut stored = Stored::new(&[("hangs", hangs), ("good", good)]);
+        stored.begin(&event(1));
+        stored.keep_until(|stored| stored.place("good").is_some_and(|place| place.told.is_some()));
+        assert!(of_good.recv_timeout(PATIENCE).unwrap().contains("firing"));
+        assert!(of_hangs.recv_timeout(PATIENCE).unwrap().contains("firing"));
+        let sending = stored.place("hangs").and_then(|place| place.sending.clone());
+        assert_eq!(sending.map(|item| item.event.number), Some(1), "that it is being sent was kept before");
+        let deliveries = stored.notifier.deliveries(&event(0).key);
+        assert_eq!(deliveries.iter().map(|told| told.delivered_at.is_some()).collect::<Vec<_>>(), [true, false]);
+        // Another term begins while a message is under way: it goes on from what is kept.
+        stored.notifier.end();
+        assert!(stored.notifier.changes().is_none() && stored.notifier.counts().is_empty());
+        let resolved = Event { resolution: Some(Resolution::Good), resolved_at: Some(2), ..event(2) };
+        stored.begin(&resolved);
+        stored.keep_until(|stored| stored.place("good").is_none());
+        assert!(of_good.recv_timeout(PATIENCE).unwrap().contains("resolved"));
+        assert!(stored.place("hangs").is_some());
+        stored.notifier.stop();
+    }
+
+    #[test]
+    fn nothing_is_sent_that_is_not_kept() {
+        let (good, heard) = play(true);
+        let mut stored = Stored::new(&[("good", good)]);
+        stored.begin(&event(1));
+        // The store does not take it: the thread waits, until another receiver tells.
+        let deadline = Instant::now() + PATIENCE;
+        let changes = loop {
+            assert!(Instant::now() < deadline);
+            let _ = stored.woken.recv_timeout(Duration::from_millis(100));
+            if let Some(changes) = stored.notifier.changes() {
+                break changes;
+            }
+        };
+        stored.notifier.not_stored(changes);
+        stored.notifier.end();
+        assert!(heard.try_recv().is_err());
+        stored.begin(&event(2));
+        stored.keep_until(|stored| stored.place("good").is_some_and(|place| place.told.is_some()));
+        assert_eq!(stored.place("good").map(|place| place.event.number), Some(2));
+        stored.notifier.stop();
     }
 }
