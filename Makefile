@@ -22,7 +22,7 @@ DEPLOY_TOOLS = buildah debootstrap docker-compose iproute2 nginx openssl procps 
 # How long `make soak` posts, and each target of `make fuzz` runs.
 SOAK_MINUTES ?= 60
 FUZZ_SEC ?= 900
-FUZZ_TARGETS = alert_rules json_bodies lines paths tokens https_heads store_records
+FUZZ_TARGETS = alert_rules json_bodies lines paths tokens https_heads store_records kernel_files
 
 .PHONY: build static static-zeromq test soak kills hostile fuzz deny bench screenshots bench-page deploy-check \
   release-check tools lint

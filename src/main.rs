@@ -101,16 +101,19 @@ fn run(command: &Command) -> Result<(), String> {
     }
 }
 
-/// Prints what the probes measure within a second, and on standard error what they lack.
+/// Prints what the probes measure within a second, and on standard error what they lack. Waits for what answers slowly.
 fn once(options: &probe::Options, is_json: bool) -> Result<(), String> {
     let mut probes = Probes::new(options).map_err(|error| error.to_string())?;
     let start = Instant::now();
     let _ = probes.read(start.elapsed());
-    thread::sleep(Duration::from_secs(1));
-    while probes.is_pending() && start.elapsed() <= options.exec.timeout {
-        thread::sleep(Duration::from_millis(50));
-    }
-    let Reading { values, problems, left_out } = probes.read(start.elapsed());
+    let reading = loop {
+        thread::sleep(Duration::from_secs(1));
+        let reading = probes.read(start.elapsed());
+        if !probes.is_pending() || start.elapsed() > options.exec.timeout {
+            break reading;
+        }
+    };
+    let Reading { values, problems, left_out } = reading;
     problems.iter().chain(&left_out).for_each(|why| complain(why));
     let text = if is_json {
         let sample: BTreeMap<_, _> = values.into_iter().collect();

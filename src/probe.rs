@@ -190,7 +190,7 @@ impl Memory {
 /// A probe of the selection, with all of the paths or devices that it was selected for.
 trait Probe: Send {
     /// Starts the calls on other threads whose answers [`Self::read`] takes.
-    fn ask(&mut self) {}
+    fn ask(&mut self, _at: Duration) {}
 
     /// Measures, and adds values and problems to the reading.
     fn read(&mut self, tick: &mut Tick<'_>);
@@ -285,10 +285,10 @@ impl Probes {
         Ok(Self { probes, files: ProcFiles::new(options.procfs.clone()), filesystems, processes })
     }
 
-    /// Whether the first answers of programs are still to come.
+    /// Whether the first answers of what is slow, as programs are, were still to come when this host was read last.
     #[must_use]
     pub fn is_pending(&self) -> bool {
-        self.probes.iter().any(|(_, probe)| probe.is_pending())
+        self.processes.is_pending() || self.probes.iter().any(|(_, probe)| probe.is_pending())
     }
 
     /// Measures this host now. `at` is the time on a clock that only rises. Rates are between this call and the one
@@ -299,7 +299,7 @@ impl Probes {
         self.files.begin_tick();
         self.filesystems.ask();
         self.processes.ask(at);
-        self.probes.iter_mut().for_each(|(_, probe)| probe.ask());
+        self.probes.iter_mut().for_each(|(_, probe)| probe.ask(at));
         let until = Instant::now() + ANSWER_WITHIN;
         for (name, probe) in &mut self.probes {
             let (files, filesystems, processes) = (&mut self.files, &mut self.filesystems, &mut self.processes);

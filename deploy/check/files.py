@@ -154,8 +154,9 @@ def check_install_monitor(binary, root, work):
     run("mknod", "-m", "666", machine / "dev/null", "c", "1", "3")
     given = machine / "given"
     given.mkdir()
-    for file in (binary, DEPLOY / "install-monitor.sh", DEPLOY / "systemd/lizm-monitor.service"):
-        shutil.copy(file, given / file.name)
+    shutil.copy(binary, given / "lizm")
+    shutil.copy(DEPLOY / "install-monitor.sh", given)
+    shutil.copy(DEPLOY / "systemd/lizm-monitor.service", given)
     environment = {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     install = ("chroot", machine, "/given/install-monitor.sh")
     run(*install, "http://receiver:8080", "a-secret", env=environment)

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::background::BackgroundCall;
 use super::{About, Label, Probe, Target, Tick, one_decimal};
@@ -33,9 +33,13 @@ pub(super) const ABOUT: About = About {
     new: |setup| {
         let options = setup.options;
         let mut scanner = Scanner::new(options.sysfs(), options.procfs.clone(), options.rootfs.clone());
-        let started = Instant::now();
-        let call = BackgroundCall::start("containers", move || scanner.pass(started.elapsed()).map(Arc::new))?;
-        Ok(Box::new(Containers { call }))
+        let at = Arc::new(Mutex::new(Duration::ZERO));
+        let asked_at = at.clone();
+        let call = BackgroundCall::start("containers", move || {
+            let at = *asked_at.lock().unwrap_or_else(PoisonError::into_inner);
+            scanner.pass(at).map(Arc::new)
+        })?;
+        Ok(Box::new(Containers { at, call }))
     },
 };
 
@@ -51,6 +55,8 @@ const ID_DIGITS: usize = 64;
 const SHORT_DIGITS: usize = 12;
 
 struct Containers {
+    /// Time of the tick that asks.
+    at: Arc<Mutex<Duration>>,
     call: BackgroundCall<Result<Arc<Pass>, String>>,
 }
 
@@ -63,7 +69,8 @@ struct Pass {
 }
 
 impl Probe for Containers {
-    fn ask(&mut self) {
+    fn ask(&mut self, at: Duration) {
+        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = at;
         self.call.ask();
     }
 

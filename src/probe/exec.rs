@@ -541,6 +541,20 @@ mod tests {
         assert!(ended("q", "", 1).problem.is_some());
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_printed_gives_labels_and_numbers_or_a_problem(
+            text in "[ -~\n\t|=';é]{0,200}|(OK \\|( ?'?[a-c=']{1,3}'?=[-+0-9.,eU]{0,6}[%sKMB]{0,2}(;[0-9]*){0,4}){0,4})",
+            code in 0..256,
+        ) {
+            let outcome = ended("x", &text, code);
+            for (label, value) in &outcome.values {
+                proptest::prop_assert!(check_label(label).is_ok() && value.is_finite(), "{} {}", label, value);
+            }
+            proptest::prop_assert!(outcome.values.len() <= VALUES_MAX);
+        }
+    }
+
     /// A directory of scripts by their names.
     fn programs(scripts: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();

@@ -62,7 +62,7 @@ struct Gpu {
 }
 
 impl Probe for Gpu {
-    fn ask(&mut self) {
+    fn ask(&mut self, _at: Duration) {
         self.call.ask();
     }
 

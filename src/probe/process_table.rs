@@ -4,7 +4,8 @@
 //! `/proc/PID/stat` has the processor time of a process, and that of its children that ended and were waited for. What
 //! of it the last pass had not seen of them was used since, and counts for the command that ended, or else for the one
 //! that waited: a build's thousand short compilers are seen this way. Children of one who ignores `SIGCHLD` leave
-//! nothing. Format: `proc_pid_stat(5)`.
+//! nothing. Format: `proc_pid_stat(5)`,
+//! `proc_pid_statm(5)`.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -98,6 +99,12 @@ impl ProcessTable {
             call.ask();
             (self.asked_at, self.is_awaited) = (Some(at), true);
         }
+    }
+
+    /// Whether there are no rates yet.
+    pub(super) fn is_pending(&self) -> bool {
+        let has_rates = |last: &Result<Arc<Pass>, String>| last.as_ref().map_or(true, |pass| pass.all_ticks.is_some());
+        self.call.is_some() && !self.last.as_ref().is_some_and(has_rates)
     }
 
     /// What the last pass has found; `None` where no pass has ended yet.
@@ -206,6 +213,11 @@ impl Scanner {
         self.buffer.clear();
         File::open(directory.join("stat"))?.take(COMMAND_LINE_BYTES_MAX).read_to_end(&mut self.buffer)?;
         let Some(mut process) = parse(&String::from_utf8_lossy(&self.buffer)) else { return Ok(None) };
+        // The number of `stat` lags behind by some pages a processor.
+        self.buffer.clear();
+        let statm = File::open(directory.join("statm")).and_then(|mut file| file.read_to_end(&mut self.buffer));
+        let resident = || std::str::from_utf8(&self.buffer).ok()?.split(' ').nth(1)?.parse().ok();
+        process.pages = statm.ok().and_then(|_| resident()).unwrap_or(process.pages);
         let known = self.before.get(&pid).filter(|known| known.start == process.start && known.name == process.name);
         process.is_like = match known {
             Some(known) => known.is_like,

@@ -80,7 +80,8 @@ fn read_sensors(sysfs: &Path, chips: &[Option<String>]) -> Vec<Sensor> {
     let directories = |class: &str| {
         let entries = fs::read_dir(sysfs.join(class)).into_iter().flatten().flatten();
         let mut directories: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-        directories.sort_unstable();
+        // In the order of their numbers.
+        directories.sort_unstable_by(|a, b| a.as_os_str().len().cmp(&b.as_os_str().len()).then_with(|| a.cmp(b)));
         directories
     };
     let mut sensors = Vec::new();

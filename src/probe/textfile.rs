@@ -91,7 +91,7 @@ fn start(path: &Path, hung: &[(String, Weak<Progress>)]) -> io::Result<(Backgrou
 }
 
 impl Probe for Textfiles {
-    fn ask(&mut self) {
+    fn ask(&mut self, _at: Duration) {
         self.call.ask();
     }
 

@@ -8,6 +8,7 @@ mod alert_rules;
 mod asked;
 mod https_heads;
 mod json_bodies;
+mod kernel_files;
 mod lines;
 mod paths;
 mod requests;
@@ -35,6 +36,12 @@ fn alert_rules_again() {
 #[test]
 fn json_bodies_again() {
     replay("json_bodies", json_bodies::run);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn kernel_files_again() {
+    replay("kernel_files", kernel_files::run);
 }
 
 #[test]

@@ -27,15 +27,22 @@ fn copy(from: &Path, to: &Path, root: &Path) {
     }
 }
 
-/// What the probes measure in a tree, as text, and its file `expected`.
-fn measure(tree: &str, probes: &str, scope: Scope) -> (String, String) {
-    let (from, root) = (Path::new(TREES).join(tree), tempfile::tempdir().unwrap());
+/// A copy of a tree, with `proc` and `sys` as a machine has them.
+fn machine(tree: &str) -> (tempfile::TempDir, PathBuf) {
+    let root = tempfile::tempdir().unwrap();
     let procfs = root.path().join("proc");
     fs::create_dir(&procfs).unwrap();
-    copy(&from, &procfs, &procfs);
+    copy(&Path::new(TREES).join(tree), &procfs, &procfs);
     if procfs.join("sysfs").exists() {
         fs::rename(procfs.join("sysfs"), root.path().join("sys")).unwrap();
     }
+    (root, procfs)
+}
+
+/// What the probes measure in a tree, as text, and its file `expected`.
+fn measure(tree: &str, probes: &str, scope: Scope) -> (String, String) {
+    let from = Path::new(TREES).join(tree);
+    let (_root, procfs) = machine(tree);
     let options = Options { probes: probes.parse().unwrap(), scope, procfs: procfs.clone(), ..Options::default() };
     let mut probes = Probes::new(&options).unwrap();
     let _ = probes.read(Duration::from_secs(100));
@@ -61,6 +68,148 @@ fn trees_of_several_systems_give_the_expected_values() {
         let (measured, expected) = measure(tree, probes, scope);
         assert_eq!(measured, expected, "{tree}");
     }
+}
+
+#[test]
+fn sensors_processors_and_mounts_of_several_machines_give_the_expected_values() {
+    for tree in ["desktop", "raspberry-pi", "server"] {
+        let (_root, procfs) = machine(tree);
+        let probes = "temp,cores,readonly".parse().unwrap();
+        let mut probes = Probes::new(&Options { probes, procfs: procfs.clone(), ..Options::default() }).unwrap();
+        // The sensors are read by a thread of their own.
+        await_some("the sensors", || {
+            probes.read(Duration::from_secs(100)).values.iter().any(|(label, _)| label == "temp").then_some(())
+        });
+        copy(&Path::new(TREES).join(tree).join("later"), &procfs, &procfs);
+        let Reading { values, problems, .. } = probes.read(Duration::from_secs(110));
+        assert_eq!(problems, [""; 0], "{tree}");
+        let values: String = values.into_iter().map(|(label, value)| format!("{label} {value}\n")).collect();
+        assert_eq!(values, fs::read_to_string(procfs.join("expected")).unwrap(), "{tree}");
+    }
+}
+
+/// The files of a machine at one moment of its day: what was plugged in since the start has counters from then on.
+struct Moment {
+    /// Seconds since the last start, and since the hour began.
+    sec: u64,
+    since_hour: u64,
+    hour: u64,
+}
+
+impl Moment {
+    /// Whether what comes and goes by the hour is there.
+    fn is_plugged(&self) -> bool {
+        self.hour % 2 == 1
+    }
+
+    /// The id of the container of this hour.
+    fn container(&self) -> String {
+        format!("{:012x}{}", self.hour, "0".repeat(52))
+    }
+
+    fn write(&self, root: &Path) {
+        let Self { sec, since_hour, .. } = *self;
+        let mut stat = format!("cpu  {} 0 0 {}\ncpu0 {} 0 0 {}\n", 2 * sec, 198 * sec, sec, 99 * sec);
+        let mut disks = format!("8 0 sda {sec} 0 {} 0 0 0 {} 0 0 0 0\n", 8 * sec, 8 * sec);
+        let mut net = format!("a\nb\n  eth0: {} 0 0 0 0 0 0 0 {} 0\n", 100 * sec, 200 * sec);
+        if self.is_plugged() {
+            stat += &format!("cpu1 {since_hour} 0 0 {}\n", 99 * since_hour);
+            disks += &format!("8 16 sdb 1 0 {since_hour} 0 0 0 {since_hour} 0 0 0 0\n");
+            net += &format!("  eth1: {since_hour} 0 0 0 0 0 0 0 {since_hour} 0\n");
+        }
+        replace(&root.join("proc/stat"), &stat);
+        replace(&root.join("proc/diskstats"), &disks);
+        replace(&root.join("proc/net/dev"), &net);
+        let pressure = format!("some avg10=0.00 avg60=0.00 avg300=0.00 total={}\n", 1000 * sec);
+        replace(&root.join("proc/pressure/cpu"), &pressure);
+        let cgroup = root.join("sys/fs/cgroup/docker").join(self.container());
+        if !cgroup.exists() {
+            let _ = fs::remove_dir_all(root.join("sys/fs/cgroup/docker"));
+            fs::create_dir_all(&cgroup).unwrap();
+            fs::write(cgroup.join("memory.current"), "4096\n").unwrap();
+        }
+        replace(&cgroup.join("cpu.stat"), &format!("usage_usec {}\n", 10_000 * since_hour));
+        // A process of this hour, and one that is always there.
+        for (pid, name, ticks) in [(1, "init", sec), (1000 + self.hour, "job", since_hour)] {
+            let directory = root.join(format!("proc/{pid}"));
+            fs::create_dir_all(&directory).unwrap();
+            let line = format!("{pid} ({name}) S 0 1 1 0 -1 0 1 2 3 4 {ticks} 0 0 0 20 0 1 0 {pid} 9999 25 1");
+            replace(&directory.join("stat"), &line);
+            replace(&directory.join("cmdline"), name);
+        }
+        let _ = fs::remove_dir_all(root.join(format!("proc/{}", 1000_u64.wrapping_add(self.hour.wrapping_sub(1)))));
+    }
+}
+
+#[test]
+fn a_day_of_hotplug_leaves_no_series_behind_and_no_rate_below_zero() {
+    let root = tempfile::tempdir().unwrap();
+    for directory in ["proc/net", "proc/pressure", "sys/fs/cgroup"] {
+        fs::create_dir_all(root.path().join(directory)).unwrap();
+    }
+    fs::write(root.path().join("sys/fs/cgroup/cgroup.controllers"), "cpu memory\n").unwrap();
+    let list = "cpu,io,io:sdb,net,net:eth1,cores,pressure,containers,procs:job,top";
+    let options = Options { probes: list.parse().unwrap(), procfs: root.path().join("proc"), ..Options::default() };
+    Moment { sec: 0, since_hour: 0, hour: 0 }.write(root.path());
+    let mut probes = Probes::new(&options).unwrap();
+    let mut at = 0;
+    let mut tick = |moment: &Moment| {
+        moment.write(root.path());
+        at += 60;
+        let reading = probes.read(Duration::from_secs(at));
+        for (label, value) in &reading.values {
+            assert!((0.0..1e15).contains(value), "{label} {value} in hour {}", moment.hour);
+        }
+        assert!(reading.values.len() < 40, "{reading:?}");
+        reading
+    };
+    let mut sec = 0;
+    for hour in 0..24 {
+        // The machine starts again at noon: all counters go back.
+        sec = if hour == 12 { 60 } else { sec };
+        let mut since_hour = 0;
+        let mut next = || {
+            (sec, since_hour) = (sec + 60, since_hour + 60);
+            let moment = Moment { sec, since_hour, hour };
+            (tick(&moment), moment)
+        };
+        (0..60).for_each(|_| drop(next()));
+        // Some are read by threads, which answer a tick later on a busy machine.
+        await_some("what is there, and nothing else", || {
+            let (reading, moment) = next();
+            let has = |label: &str| reading.values.iter().any(|(known, _)| known == label);
+            let containers: Vec<&str> =
+                reading.values.iter().filter_map(|(label, _)| label.strip_prefix("container-cpu:")).collect();
+            let is_right = has("cpu:1") == moment.is_plugged()
+                && has("disk-read:sdb") == moment.is_plugged()
+                && has("net-in:eth1") == moment.is_plugged()
+                && has("cpu:0")
+                && has("top-mem:job")
+                && containers == [&moment.container()[..12]];
+            is_right.then_some(())
+        });
+    }
+}
+
+#[test]
+#[ignore = "needs procps"]
+fn the_busiest_commands_are_those_that_ps_has() {
+    let mut child = Command::new("sh").args(["-c", "exec sleep 100"]).spawn().unwrap();
+    let probes = "procs:sleep,top".parse().unwrap();
+    let mut probes = Probes::new(&Options { probes, ..Options::default() }).unwrap();
+    let mut sec = 0;
+    await_some("as many processes as ps has, and as much memory", || {
+        sec += 1;
+        let reading = probes.read(Duration::from_secs(sec));
+        let ps = || words("ps", &["-C", "sleep", "-o", "rss="]);
+        let ps: Vec<f64> = ps().iter().map(|kilobytes| kilobytes.parse::<f64>().unwrap() * 1024.0).collect();
+        let get = |label: &str| reading.values.iter().find(|(known, _)| known == label).map(|(_, value)| *value);
+        let has_top = reading.values.iter().filter(|(label, _)| label.starts_with("top-mem:")).count() >= 5;
+        let mem = get("procs-mem:sleep")? - ps.iter().sum::<f64>();
+        (get("procs:sleep") == Some(ps.len() as f64) && mem.abs() < 1e6 && has_top).then_some(())
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]
@@ -300,6 +449,30 @@ fn file_systems_and_textfiles_that_hang_hold_up_nothing() {
     drop((disk, file));
     let reading = await_some("both to answer", || Some(read()).filter(|reading| reading.problems.is_empty()));
     assert_eq!((reading.values.len(), value(&reading, "queue")), (5, 7.0), "{reading:?}");
+}
+
+#[test]
+fn a_sensor_that_hangs_holds_up_nothing() {
+    let (root, procfs) = machine("server");
+    let fifo = root.path().join("sys/class/hwmon/hwmon0/temp1_input");
+    fs::remove_file(&fifo).unwrap();
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let probes = "cores,temp".parse().unwrap();
+    let mut probes = Probes::new(&Options { probes, procfs: procfs.clone(), ..Options::default() }).unwrap();
+    let _ = probes.read(Duration::ZERO);
+    for sec in 1..=200 {
+        // Each second one processor has been busy for one of a hundred ticks more.
+        replace(&procfs.join("stat"), &format!("cpu  {sec} 0 0 {0}\ncpu0 {sec} 0 0 {0}\n", 99 * sec));
+        let Reading { values, problems, .. } = probes.read(Duration::from_secs(sec));
+        assert_eq!(values.len(), usize::from(sec > 1), "{values:?}");
+        assert_eq!(problems.is_empty(), sec < 120, "{problems:?} in second {sec}");
+    }
+    // The sensor answers.
+    let answer = std::thread::spawn(move || fs::write(fifo, "61250\n").unwrap());
+    let reading =
+        await_some("the sensors", || Some(probes.read(Duration::from_secs(201))).filter(|r| r.values.len() > 1));
+    assert_eq!(value(&reading, "temp"), 61.3);
+    answer.join().unwrap();
 }
 
 #[test]
