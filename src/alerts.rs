@@ -7,4 +7,7 @@ pub mod globs;
 mod judge;
 pub mod notify;
 pub mod rules;
+mod service;
 pub mod zone;
+
+pub use service::{Alerts, Options};

@@ -3,6 +3,7 @@
 //! A server first asks for the [`Route`] of a head, before it reads the body, and then for the reply to both. A request
 //! that lacks a token or a password is refused by its head alone.
 
+mod alerts;
 mod browser;
 mod dashboard;
 mod form;
@@ -21,6 +22,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::alerts::Alerts;
 #[cfg(feature = "tls")]
 use crate::auth::Identity;
 use crate::auth::{Authorizer, Principal, ReadAccess, ReadError, bearer};
@@ -45,6 +47,7 @@ pub struct Api {
     metrics: metrics::Options,
     role: Role,
     trusted_proxies: Vec<IpAddr>,
+    alerts: Option<Arc<Alerts>>,
 }
 
 impl Api {
@@ -53,7 +56,7 @@ impl Api {
     pub fn new(ingest: Arc<Ingest>, read_access: ReadAccess) -> Self {
         let browser_guard = BrowserGuard::new(&[], false);
         let (metrics, role, trusted_proxies) = (metrics::Options::default(), Role::All, Vec::new());
-        Self { ingest, read_access, browser_guard, metrics, role, trusted_proxies }
+        Self { ingest, read_access, browser_guard, metrics, role, trusted_proxies, alerts: None }
     }
 
     /// The same, which browsers may reach under the names `allowed` too.
@@ -79,6 +82,12 @@ impl Api {
     #[must_use]
     pub fn serving(self, role: Role) -> Self {
         Self { role, ..self }
+    }
+
+    /// The same with the alerts that are judged here.
+    #[must_use]
+    pub fn with_alerts(self, alerts: Option<Arc<Alerts>>) -> Self {
+        Self { alerts, ..self }
     }
 
     /// The same with `options` for `/metrics`.
@@ -132,6 +141,13 @@ impl Api {
             Action::Remove { host } => {
                 let principal = self.authenticate(head, now)?;
                 self.ingest.authorize_removal(&principal, host, now).map_err(|error| Reply::from(&error))?;
+                principal
+            }
+            Action::Silence => {
+                let principal = self.authenticate(head, now)?;
+                self.ingest
+                    .authorize_removal(&principal, alerts::ANY_HOST, now)
+                    .map_err(|error| Reply::from(&error))?;
                 principal
             }
             Action::Write(_) => self.authenticate(head, now)?,
@@ -255,8 +271,13 @@ impl Api {
             },
             Action::Write(write) => write.reply(&self.ingest, &route.principal, body, now),
             Action::Token => self.issue_token(&route.principal, now),
-            Action::Metrics => Reply::new(200, metrics::write(&self.ingest, self.metrics, now))
-                .with("Content-Type", metrics::CONTENT_TYPE),
+            Action::Metrics => {
+                let mut text = metrics::write(&self.ingest, self.metrics, now);
+                text.extend(self.alerts.iter().flat_map(|alerts| alerts.metrics().into_bytes()));
+                Reply::new(200, text).with("Content-Type", metrics::CONTENT_TYPE)
+            }
+            Action::Alerts { is_history } => alerts::list(self.alerts.as_deref(), *is_history),
+            Action::Silence => alerts::silence(self.alerts.as_deref(), body, now),
             Action::Ping => influx::ping(),
             Action::Query { statement } => influx::query(statement.as_deref(), body),
         }

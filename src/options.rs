@@ -17,7 +17,7 @@ use lizm::monitor::{self, Destination};
 use lizm::store::RedisAddress;
 use lizm::store::{Limits, Location};
 use lizm::url::{Url, redact};
-use lizm::{client, listeners, metrics, probe, receiver, sample, watch};
+use lizm::{alerts, client, listeners, metrics, probe, receiver, sample, watch};
 use log::LevelFilter;
 use pico_args::Arguments;
 
@@ -151,7 +151,18 @@ impl Options {
                 _ => Role::All,
             },
             listeners: self.listeners()?,
+            alerts: self.alert_rules()?,
         };
+        if !options.alerts.is_empty() && options.store.is_shared() {
+            return Err(
+                "option --alerts: alerts are not judged on a store in Redis yet; give it to a receiver with a --store \
+                        of its own"
+                    .to_owned(),
+            );
+        }
+        if options.alerts.is_empty() && options.alerts.notify_ca.is_some() {
+            return Err("option --notify-ca: goes with --alerts alone".to_owned());
+        }
         if options.role != Role::All && !options.store.is_shared() {
             let why = "another receiver would not know what this one keeps; give both the same --store redis://…";
             return Err(format!("option --serve: {why}"));
@@ -193,6 +204,14 @@ impl Options {
             }
         }
         Ok(listeners::Options { udp, zmq })
+    }
+
+    fn alert_rules(&mut self) -> Result<alerts::Options, String> {
+        Ok(alerts::Options {
+            file: self.path("--alerts")?,
+            rules: self.lines("--alert")?,
+            notify_ca: self.path("--notify-ca")?,
+        })
     }
 
     fn monitor(&mut self) -> Result<Command, String> {
@@ -339,6 +358,7 @@ impl Options {
             metrics_hosts_max: metrics::HOSTS_MAX,
             role: Role::All,
             listeners: listeners::Options::default(),
+            alerts: alerts::Options::default(),
         };
         let monitor = monitor::Options {
             host,

@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::alerts::{self, Alerts};
 use crate::api::{Api, Role};
 use crate::auth::{self, Authorizer, ReadAccess};
 use crate::clock::ReceiverClock;
@@ -58,6 +59,8 @@ pub struct Options {
     pub role: Role,
     /// The UDP and ZeroMQ listeners.
     pub listeners: listeners::Options,
+    /// The rules of alerts.
+    pub alerts: alerts::Options,
 }
 
 /// A server that can serve HTTP without TLS.
@@ -80,6 +83,7 @@ pub struct Receiver {
     api: Arc<Api>,
     store: Arc<Store>,
     stats: Arc<Stats>,
+    alerts: Option<(Arc<Alerts>, JoinHandle<()>)>,
     stop_maintenance: mpsc::Sender<()>,
     maintenance: JoinHandle<()>,
 }
@@ -110,7 +114,10 @@ impl Receiver {
         // Of receivers that share a store, those that serve summaries have the hosts' values in /metrics.
         let hosts_max = if options.role == Role::Intake { 0 } else { options.metrics_hosts_max };
         let metrics = metrics::Options { hosts_max, store_kind: options.store.kind() };
+        let judges = !options.alerts.is_empty();
+        let alerts = judges.then(|| Alerts::start(&options.alerts, store.clone(), clock.clone())).transpose()?;
         let api = Api::new(ingest.clone(), read_access)
+            .with_alerts(alerts.as_ref().map(|(alerts, _)| alerts.clone()))
             .allowing_hosts(&options.auth.allowed_hosts)
             .trusting_proxies(&options.trusted_proxies)
             .with_metrics(metrics)
@@ -138,6 +145,7 @@ impl Receiver {
         }
         listeners.descriptions().iter().for_each(|socket| log::info!("Receiver is listening on {socket}"));
         log::info!("{}", store.description());
+        alerts.iter().for_each(|(alerts, _)| log::info!("{}", alerts.description()));
         ingest.authorizer().note().iter().for_each(|note| log::info!("{note}"));
         exposure.iter().for_each(|warning| log::warn!("{warning}"));
         let (stop_maintenance, stopped) = mpsc::channel();
@@ -152,6 +160,7 @@ impl Receiver {
             api,
             store,
             stats,
+            alerts,
             stop_maintenance,
             maintenance,
         })
@@ -184,6 +193,10 @@ impl Receiver {
         let closed = self.builtin.is_none_or(|server| server.close(STOP_WITHIN)) && closed;
         if !closed {
             log::warn!("Some requests were not answered within {} seconds", STOP_WITHIN.as_secs());
+        }
+        if let Some((alerts, thread)) = self.alerts {
+            alerts.stop();
+            drop(thread.join());
         }
         drop(self.stop_maintenance);
         drop(self.maintenance.join());

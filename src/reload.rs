@@ -55,6 +55,11 @@ impl<T> Reloaded<T> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Why the files cannot be read since they have changed, if so.
+    pub(crate) fn error(&self) -> Option<String> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner).failed.clone()
+    }
+
     fn check(&self, checked: &mut MutexGuard<'_, Checked>) {
         checked.at = Instant::now();
         let stamps = stamps(&self.files);

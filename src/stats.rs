@@ -62,8 +62,21 @@ impl Histogram {
 }
 
 /// The routes that durations are counted by.
-pub const ROUTES: [&str; 12] =
-    ["submit", "write", "token", "page", "summaries", "hosts", "remove", "health", "metrics", "ping", "query", "other"];
+pub const ROUTES: [&str; 13] = [
+    "submit",
+    "write",
+    "token",
+    "page",
+    "summaries",
+    "hosts",
+    "alerts",
+    "remove",
+    "health",
+    "metrics",
+    "ping",
+    "query",
+    "other",
+];
 
 /// The statuses that answers are counted by. The last, 0, stands for any other.
 pub const STATUSES: [u16; 20] =

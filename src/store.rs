@@ -11,13 +11,14 @@ mod memory;
 mod redis;
 mod series_table;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use smol_str::SmolStr;
 
 use crate::sample::{IdempotencyKey, SampleRef};
-use crate::summary::{Bucket, KeyFilter, Series};
+use crate::summary::{Bucket, KeyFilter, Series, Tail};
 #[cfg(feature = "disk")]
 use disk::DiskStore;
 use memory::MemoryStore;
@@ -227,6 +228,26 @@ impl Status {
         }
     }
 }
+
+/// The signs of life of a host, by which alerts find what has changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pulse {
+    /// Its name.
+    pub host: SmolStr,
+    /// Its newest epoch, by its own clock.
+    pub last_epoch: u64,
+    /// When its newest sample came, by the receiver's clock; 0 if that was before the receiver's start.
+    pub heard_at: u64,
+    /// Seconds between its samples, if known.
+    pub interval_sec: Option<u64>,
+    /// Seconds that its clock is ahead, if known.
+    pub skew_sec: Option<i64>,
+    /// Changes with each sample of a minute that was closed.
+    pub late_samples: u32,
+}
+
+/// Records of alerts by their keys; `None` is one that is removed.
+pub type AlertRecords = BTreeMap<String, Option<Vec<u8>>>;
 
 /// A page of the labels of a host.
 #[derive(Debug, Clone, Copy)]
@@ -501,6 +522,51 @@ impl Store {
         }
     }
 
+    /// Whether what it has taken is there after a restart.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        !matches!(self.kind, Kind::Memory(_))
+    }
+
+    /// The signs of life of all hosts, sorted by name.
+    ///
+    /// # Errors
+    /// When the store is not one that alerts are judged on.
+    pub fn pulses(&self) -> Result<Vec<Pulse>, StoreError> {
+        let memory = self.memory().ok_or_else(|| StoreError::new("alerts are not judged on a store in Redis"))?;
+        Ok(memory.pulses())
+    }
+
+    /// Copies about as many of the newest minutes and hours as are asked for, of each series of a host, sorted by label.
+    #[must_use]
+    pub fn tails(&self, host: &str, intervals: [u64; 2]) -> Vec<(SmolStr, [Tail; 2])> {
+        self.memory().map_or_else(Vec::new, |memory| memory.tails(host, intervals))
+    }
+
+    /// What was kept of alerts before.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn alert_records(&self) -> Result<AlertRecords, StoreError> {
+        match &self.kind {
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => disk.alert_records(),
+            _ => Ok(AlertRecords::new()),
+        }
+    }
+
+    /// Keeps records of alerts, all or none. A store in memory keeps nothing.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn write_alert_records(&self, records: &AlertRecords) -> Result<(), StoreError> {
+        match &self.kind {
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => disk.write_alert_records(records),
+            _ => Ok(()),
+        }
+    }
+
     /// How many series it holds, where a host that has none left counts as one; where it is shared, about how many.
     #[must_use]
     pub fn series_count(&self) -> usize {
@@ -549,11 +615,14 @@ impl Store {
         }
     }
 
-    #[cfg(feature = "disk")]
+    /// The hosts, where this process holds them.
     fn memory(&self) -> Option<&MemoryStore> {
         match &self.kind {
             Kind::Memory(memory) => Some(memory),
-            _ => None,
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => Some(disk.memory()),
+            #[cfg(feature = "redis")]
+            Kind::Redis(_) => None,
         }
     }
 }

@@ -33,6 +33,9 @@ pub const WINDOWS: [Window; 2] = [
 /// The window that [`Series::recent`] shows.
 pub const RECENT: &Window = &WINDOWS[0];
 
+/// How far past an interval the newest sample of a host is when the interval is closed: the others of its second have come.
+pub const CLOSED_AFTER_SEC: u64 = 5;
+
 /// Most intervals in an answer. An hour that does not begin on a minute overlaps 61; as lizmon does, an answer has the
 /// newest 60.
 pub const ANSWER_INTERVALS_MAX: usize = 60;

@@ -14,6 +14,7 @@ use smol_str::SmolStr;
 use super::event::{AlertKey, Comparison, Event, Resolution, Severity};
 use super::judge::{Verdict, closed, judge};
 use super::rules::{Rule, Rules, Silence, Test};
+use crate::store::Pulse;
 use crate::summary::{Bucket, Tail};
 
 const MINUTE_SEC: u64 = 60;
@@ -38,23 +39,6 @@ pub const CLOCK_SKEW: &str = "clock-skew";
 const NUMBER_BITS: u32 = 20;
 /// Minutes that are kept of series that the receiver offers itself.
 const OWN_MINUTES: usize = 61;
-
-/// What each look is told of every host.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Pulse {
-    /// Its name.
-    pub host: SmolStr,
-    /// Its newest epoch, by its own clock.
-    pub last_epoch: u64,
-    /// When its newest sample came, by the receiver's clock; 0 if that was before the receiver's start.
-    pub heard_at: u64,
-    /// Seconds between its samples, if known.
-    pub interval_sec: Option<u64>,
-    /// Seconds that its clock is ahead, if known.
-    pub skew_sec: Option<i64>,
-    /// Changes with each sample of a minute that was closed.
-    pub late_samples: u32,
-}
 
 /// The series of a host that is judged, by label in ascending order: the minutes and the hours of each.
 pub type Kept = Vec<(SmolStr, [Tail; 2])>;
@@ -126,6 +110,24 @@ impl Alert {
         self.firing.last().copied()
     }
 
+    /// Whether it is one for people to see: it fires, or is about to.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        self.pending.is_some() || !self.firing.is_empty()
+    }
+
+    /// As people are shown it.
+    #[must_use]
+    pub fn shown(&self) -> Shown {
+        let (pending, since) = self.pending.unwrap_or_default();
+        let (state, severity, since) = match self.severity() {
+            Some(severity) if self.is_suppressed => ("suppressed", severity, self.fired_at),
+            Some(severity) => ("firing", severity, self.fired_at),
+            None => ("pending", pending, since),
+        };
+        Shown { state, severity, since, fired_at: (!self.firing.is_empty()).then_some(self.fired_at) }
+    }
+
     /// Whether it is to be stored.
     fn is_durable(&self) -> bool {
         !self.firing.is_empty() || self.told_severity.is_some()
@@ -145,6 +147,19 @@ impl Alert {
             number,
         }
     }
+}
+
+/// What people are shown of an alert.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shown {
+    /// `pending`, `firing` or `suppressed`.
+    pub state: &'static str,
+    /// Its highest level.
+    pub severity: Severity,
+    /// Since when it is in this state.
+    pub since: u64,
+    /// When it fired.
+    pub fired_at: Option<u64>,
 }
 
 /// What is to be told, and to whom.

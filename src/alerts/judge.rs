@@ -4,11 +4,9 @@
 
 use super::event::Comparison;
 use super::rules::{Function, Rule, Test};
-use crate::summary::{Bucket, Tail};
+use crate::summary::{Bucket, CLOSED_AFTER_SEC, Tail};
 
 const MINUTE_SEC: u64 = 60;
-/// How far past a minute the newest sample of its host is when that minute is closed.
-const CLOSED_AFTER_SEC: u64 = 5;
 /// Intervals with samples from which a series' own rhythm is learned: enough that one odd one does not matter, and few, so
 /// that a new rhythm holds after some minutes.
 const LEARNED_FROM: usize = 9;

@@ -11,7 +11,7 @@ use super::event::{Comparison, Severity};
 use super::globs::Globs;
 use super::notify::Target;
 use super::zone::Zone;
-pub use parser::parse;
+pub use parser::{parse, parse_span};
 
 /// Most rules, targets and silences each: more than anyone writes, and a bound for what each look costs.
 pub const RULES_MAX: usize = 10_000;

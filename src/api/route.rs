@@ -34,6 +34,8 @@ pub(super) enum Action {
     Remove { host: SmolStr },
     Hosts(HostsQuery),
     Dashboard { is_cached: bool },
+    Alerts { is_history: bool },
+    Silence,
     Health,
     Write(influx::Write),
     Token,
@@ -51,6 +53,7 @@ impl Route {
             Action::Remove { .. } => "remove",
             Action::Hosts(_) => "hosts",
             Action::Dashboard { .. } => "page",
+            Action::Alerts { .. } | Action::Silence => "alerts",
             Action::Health => "health",
             Action::Metrics => "metrics",
             Action::Write(_) => "write",
@@ -91,7 +94,7 @@ impl Route {
     /// Whether the route needs a body of a declared length.
     #[must_use]
     pub fn needs_length(&self) -> bool {
-        matches!(self.action, Action::Submit { .. } | Action::Write(_))
+        matches!(self.action, Action::Submit { .. } | Action::Write(_) | Action::Silence)
     }
 }
 
@@ -111,6 +114,11 @@ impl Action {
                 allow(head.method, "GET, HEAD")?;
                 HostsQuery::parse(query).map(Self::Hosts)
             }
+            "/api/alerts" => {
+                allow(head.method, "GET, HEAD")?;
+                Ok(Self::Alerts { is_history: pairs(query).any(|(name, value)| name == "history" && value == "1") })
+            }
+            "/api/silences" => allow(head.method, "POST").map(|()| Self::Silence),
             "/health" => allow(head.method, "GET, HEAD").map(|()| Self::Health),
             "/metrics" => allow(head.method, "GET, HEAD").map(|()| Self::Metrics),
             "/write" => {
@@ -163,7 +171,9 @@ impl Action {
     /// Refuses what a receiver of this role leaves to another.
     pub(super) fn check_role(&self, role: Role) -> Result<(), Reply> {
         let other = match (role, self) {
-            (Role::Intake, Self::Summaries { .. } | Self::Hosts(_) | Self::Dashboard { .. }) => "summaries",
+            (Role::Intake, Self::Summaries { .. } | Self::Hosts(_) | Self::Alerts { .. } | Self::Dashboard { .. }) => {
+                "summaries"
+            }
             (
                 Role::Summaries,
                 Self::Submit { .. } | Self::Remove { .. } | Self::Write(_) | Self::Ping | Self::Query { .. },

@@ -134,6 +134,15 @@ impl Options {
         Ok(listed.split_whitespace().map(str::to_owned).collect())
     }
 
+    /// The values of an option that may be repeated and hold spaces. In the environment there is one a line.
+    pub(super) fn lines(&mut self, option: &'static str) -> Result<Vec<String>, String> {
+        let given = self.occurrences(option)?;
+        if !given.is_empty() {
+            return Ok(given);
+        }
+        Ok(env_value(&variable(option))?.unwrap_or_default().lines().map(str::to_owned).collect())
+    }
+
     /// The values of an option on the command line.
     pub(super) fn occurrences(&mut self, option: &'static str) -> Result<Vec<String>, String> {
         std::iter::from_fn(|| self.argument(option).transpose()).collect()

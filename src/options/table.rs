@@ -138,6 +138,12 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
                 "most labels of one host; values of further ones are refused"),
             option("--forget-hosts", "TIME", Span(DAY_SEC, 3650 * DAY_SEC), "31d",
                 "how long a host that is down stays in the list after its last sample; never: until it is removed"),
+            option("--alerts", "FILE", File, "",
+                "judge the rules of this file and tell its targets, see docs/alerts.md; read again when it changes"),
+            option("--alert", "RULE", Text, "",
+                "a line of such a file; may be repeated. In the environment LIZM_ALERT has one a line"),
+            option("--notify-ca", "FILE", File, "",
+                "authorities of the certificates of targets, as PEM; without it those of the web"),
             option("--workers", "N", Number(1, 1024), "16", "threads that answer requests"),
             option("--metrics-hosts", "N", Number(0, 1_000_000), "1000",
                 "most hosts whose values /metrics has, the first by name"),
@@ -152,6 +158,8 @@ What it serves:
   POST   /write                 lines of line protocol: perf,host=HOST cpu=4.98,mem=35.1 EPOCH; gzip and chunks too
   GET    /ping, /query          what clients of InfluxDB 1.x ask before they write
   POST   /api/token             over HTTPS with a client certificate: a token for the hosts that it names
+  GET    /api/alerts            what fires and what is pending; ?history=1 the last 1,000 transitions
+  POST   /api/silences          {\"alerts\": \"disk\", \"on\": \"db-*\", \"for\": \"2h\"}: tell nothing of these for a while
   GET    /health                200 while it is healthy
   GET    /metrics               what Prometheus reads: of this process, and the running minute of each host
 

@@ -28,10 +28,10 @@ use std::time::{Duration, Instant};
 use smol_str::SmolStr;
 
 use super::memory::MemoryStore;
-use super::{BatchOutcome, Limits, RecordOutcome, StoreError};
+use super::{AlertRecords, BatchOutcome, Limits, RecordOutcome, StoreError};
 use crate::sample::{IdempotencyKey, SampleRef};
 use crate::summary::{SampleTime, is_chunk_expired};
-use format::{Chunk, put_sample};
+use format::{ALERT_PREFIX, Chunk, put_sample};
 use journal::{Journal, read_note};
 use keyspaces::Keyspaces;
 use lock::DirectoryLock;
@@ -215,6 +215,30 @@ impl DiskStore {
             self.ask(MAINTENANCE_WITHIN, move |journal| journal.remove_records(&hosts))?;
         }
         Ok(())
+    }
+
+    /// What was kept of alerts.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub(super) fn alert_records(&self) -> Result<AlertRecords, StoreError> {
+        let keyspaces = self.ask(MAINTENANCE_WITHIN, Journal::keyspaces)?;
+        let mut records = AlertRecords::new();
+        for guard in keyspaces.state.prefix(ALERT_PREFIX) {
+            let (key, value) = guard.into_inner().map_err(|error| self.fail(&error))?;
+            let key = String::from_utf8_lossy(&key[ALERT_PREFIX.len()..]).into_owned();
+            records.insert(key, Some(value.to_vec()));
+        }
+        Ok(records)
+    }
+
+    /// Writes records of alerts in one batch, as durable as samples are.
+    ///
+    /// # Errors
+    /// When the disk cannot be written.
+    pub(super) fn write_alert_records(&self, records: &AlertRecords) -> Result<(), StoreError> {
+        let records = records.clone();
+        self.ask(MAINTENANCE_WITHIN, move |journal| journal.write_alert_records(&records))
     }
 
     /// Has the journal's thread do something, and waits for it.

@@ -3,10 +3,13 @@
 use std::borrow::Cow;
 use std::num::NonZeroU32;
 
+use smol_str::SmolStr;
+
+use super::Pulse;
 use super::series_table::SeriesTable;
 use super::{MATCHES_MAX, is_wanted};
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey};
-use crate::summary::{SampleTime, Series, WINDOWS, hour_end};
+use crate::summary::{CLOSED_AFTER_SEC, RECENT, SampleTime, Series, WINDOWS, hour_end};
 
 /// Sources remembered for one host, however long they are silent: more than ever publish for one at a time. Beyond them
 /// a new source takes the place of the one that has been silent the longest, if that is [`SOURCE_SILENT_SEC`] or more.
@@ -68,6 +71,10 @@ pub(super) struct Host {
     pub(super) last_epoch: u64,
     pub(super) gaps_sec: [u32; GAPS],
     pub(super) skew: Option<Skew>,
+    /// The receiver's clock at its newest sample; 0 if that came before a restart.
+    pub(super) heard_at: u64,
+    /// How many samples came for a minute that was closed.
+    pub(super) late_samples: u32,
     /// Whether anything of it changed since it was last written to disk.
     pub(super) changed: bool,
 }
@@ -87,6 +94,10 @@ impl Host {
     /// Notes that a sample was recorded: its epoch, what it says of the host's clock, and its key.
     pub(super) fn note_sample(&mut self, time: &SampleTime, key: Option<IdempotencyKey<'_>>) {
         let (epoch, now) = (time.epoch(), time.now());
+        if epoch.next_multiple_of(RECENT.interval_sec) + CLOSED_AFTER_SEC < self.last_epoch {
+            self.late_samples = self.late_samples.wrapping_add(1);
+        }
+        self.heard_at = now;
         self.learn_interval(epoch, now);
         let skew = Skew::of(epoch, now);
         if self.skew.is_none_or(|known| skew.replaces(known)) {
@@ -151,6 +162,18 @@ impl Host {
         }
         let all = self.series.iter().map(|(label, series)| (label.as_str(), series));
         all.filter(|(label, _)| is_wanted(wanted, label)).take(MATCHES_MAX).map(minutes).collect()
+    }
+
+    /// Its signs of life.
+    pub(super) fn pulse(&self, name: &SmolStr) -> Pulse {
+        Pulse {
+            host: name.clone(),
+            last_epoch: self.last_epoch,
+            heard_at: self.heard_at,
+            interval_sec: self.interval_sec(),
+            skew_sec: self.skew.map(|skew| skew.ahead_sec.into()),
+            late_samples: self.late_samples,
+        }
     }
 
     /// Seconds between its samples; `None` until there are two.

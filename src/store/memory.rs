@@ -15,9 +15,9 @@ use indexmap::map::raw_entry_v1::RawEntryApiV1;
 use smol_str::SmolStr;
 
 use super::host::Host;
-use super::{BatchOutcome, LabelPage, Limit, Limits, RecordOutcome, Status};
+use super::{BatchOutcome, LabelPage, Limit, Limits, Pulse, RecordOutcome, Status};
 use crate::sample::{IdempotencyKey, SampleRef};
-use crate::summary::{Bucket, SampleTime, Series};
+use crate::summary::{Bucket, SampleTime, Series, Tail};
 
 /// Locks that hosts are spread over, up to 256: few posts meet at one, and the sweep holds each for a moment only.
 const SHARDS: usize = 128;
@@ -306,6 +306,27 @@ impl MemoryStore {
         drop(shard);
         status.labels.sort_unstable();
         Some(status)
+    }
+
+    /// The signs of life of all hosts, sorted by name.
+    pub(super) fn pulses(&self) -> Vec<Pulse> {
+        let mut pulses = Vec::new();
+        for shard in &self.shards {
+            pulses.extend(locked(shard).iter().map(|(name, host)| host.pulse(name)));
+        }
+        pulses.sort_unstable_by(|a, b| a.host.cmp(&b.host));
+        pulses
+    }
+
+    /// Copies the newest intervals of each series of a host, sorted by label.
+    pub(super) fn tails(&self, host: &str, intervals: [u64; 2]) -> Vec<(SmolStr, [Tail; 2])> {
+        let shard = self.shard(host);
+        let Some(host) = shard.get(host) else { return Vec::new() };
+        let tails = host.series.iter().map(|(label, series)| (label.clone(), series.tails(intervals)));
+        let mut tails: Vec<_> = tails.collect();
+        drop(shard);
+        tails.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        tails
     }
 
     /// Removes a host, and returns whether it was known.

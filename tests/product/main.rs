@@ -6,6 +6,7 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod alerting;
 mod browsers;
 #[cfg(feature = "builtin")]
 mod builtin;

@@ -90,6 +90,13 @@ pub fn parse(
     if mistakes.is_empty() { Ok(rules) } else { Err(mistakes) }
 }
 
+/// Reads a time such as `5m`, in seconds.
+#[must_use]
+pub fn parse_span(text: &str) -> Option<u64> {
+    let mut scanner = Scanner { text, at: 0 };
+    scanner.span().ok().filter(|_| scanner.rest().is_empty())
+}
+
 /// A line of a file.
 #[derive(Clone, Copy)]
 struct Place<'a> {

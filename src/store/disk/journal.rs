@@ -21,14 +21,14 @@ use fjall::PersistMode;
 use foldhash::HashSet;
 use smol_str::SmolStr;
 
-use super::format::{Entry, Fields, host_key, put_removal, put_sample};
+use super::format::{ALERT_PREFIX, Entry, Fields, host_key, put_removal, put_sample};
 use super::keyspaces::{Keyspaces, begin_journal, remove_journal, replace_journals_before};
 use super::lock::DirectoryLock;
 use super::queue::{Queue, Request, Samples};
 use super::restore::{Restored, write_format};
 use crate::sample::{IdempotencyKey, SampleRef};
 use crate::store::memory::{MemoryStore, Plan};
-use crate::store::{BatchOutcome, RecordOutcome, StoreError};
+use crate::store::{AlertRecords, BatchOutcome, RecordOutcome, StoreError};
 use crate::summary::SampleTime;
 
 /// Longest time until the device has what was written.
@@ -283,6 +283,22 @@ impl Journal {
             self.durable = newest;
         }
         Ok(())
+    }
+
+    /// Writes records of alerts in one batch.
+    pub(super) fn write_alert_records(&mut self, records: &AlertRecords) -> Result<(), StoreError> {
+        let keyspaces = self.keyspaces()?;
+        let mut batch = keyspaces.db.batch();
+        for (key, record) in records {
+            let key = [ALERT_PREFIX, key.as_bytes()].concat();
+            match record {
+                Some(record) => batch.insert(&keyspaces.state, key, record.as_slice()),
+                None => batch.remove(&keyspaces.state, key),
+            }
+        }
+        let mode = if self.fsync_always { PersistMode::SyncAll } else { PersistMode::Buffer };
+        let written = batch.commit().and_then(|()| keyspaces.db.persist(mode));
+        written.map_err(|error| self.fail(&format!("cannot be written: {error}"), true))
     }
 
     /// The database, if it can be written and its directory is still there.
