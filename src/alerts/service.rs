@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::evaluate::{Alert, Evaluator, Outcome, Transition};
 use super::event::{AlertKey, Event};
-use super::notify::{Client, Notifier, Place, Reason, Target};
+use super::notify::{Client, Notifier, Place, Reason};
 use super::rules::{Kept, Rules, Silence, parse, parse_span};
 use crate::clock::ReceiverClock;
 use crate::reload::Reloaded;
@@ -220,15 +220,12 @@ impl Alerts {
         let mut state = self.state();
         state.evaluator.set_config_error(self.rules.error());
         let Some(mut rules) = taken else { return };
+        rules.default_notify = rules.own_targets();
         let targets = mem::take(&mut rules.targets);
         state.rules = Arc::new(rules);
         let rules = state.rules.clone();
         state.evaluator.set_rules(rules);
         drop(state);
-        let targets = targets.into_iter().filter_map(|target| {
-            let made = Target::new(&target.name, target.kind.name(), &target.arguments);
-            made.inspect_err(|error| log::error!("Alerts: target {}: {error}", target.name)).ok()
-        });
         self.notifier.set_targets(targets);
     }
 
