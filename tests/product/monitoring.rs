@@ -60,6 +60,39 @@ fn a_root_that_cannot_be_read_is_said_once_and_does_not_stop_the_rest() {
 }
 
 #[test]
+fn a_log_of_changes_has_the_start_and_trouble_once_and_no_program_outlives_the_monitor() {
+    let (receiver, root) = (Served::start(&[]), tempfile::tempdir().unwrap());
+    let programs = root.path().join("programs");
+    std::fs::create_dir(&programs).unwrap();
+    let pid = root.path().join("pid");
+    let script = format!("#!/bin/sh\necho $$ > {0}.new; mv {0}.new {0}; exec sleep 1000\n", pid.display());
+    std::fs::write(programs.join("slow.sh"), script).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(programs.join("slow.sh"), mode).unwrap();
+    // Nobody listens on a port that was given and taken back.
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead = format!("http://{dead}");
+    let (url, programs) = (receiver.url(""), programs.to_str().unwrap().to_owned());
+    let options = ["--log-publish", "changes", "--probes", "load", "--exec", &programs, "--exec-timeout", "1h"];
+    let monitor = monitor(&[&options[..], &["--publish", &url, &dead]].concat());
+    let line = monitor.line();
+    let destinations = format!("{url}/api/perf, {dead}/api/perf");
+    assert_eq!(line, format!("INFO: Host jarvis is measured every 1 s by load, and published to {destinations}"));
+    await_some("three samples", || (receiver.samples("jarvis", "load1") >= 3).then_some(()));
+    let pid = await_some("the program", || std::fs::read_to_string(&pid).ok());
+    let (status, lines) = monitor.stop(Signal::SIGTERM);
+    assert!(status.success() && !lines.iter().any(|line| line.contains("successful")), "{lines:?}");
+    let mut failures = lines.iter().filter(|line| line.contains("Publish failed"));
+    assert!(failures.next().is_some_and(|line| !line.ends_with(" samples wait")), "{lines:?}");
+    assert!(failures.all(|line| line.ends_with(" samples wait")), "one a minute: {lines:?}");
+    let stat = format!("/proc/{}/stat", pid.trim());
+    await_some("the end of the program", || {
+        // Whoever is given the orphan may not have waited for it yet.
+        std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z ")).then_some(())
+    });
+}
+
+#[test]
 fn epochs_and_keys_rise() {
     let (sender, heard) = mpsc::channel();
     let address = play_receiver(move |request| {
