@@ -61,7 +61,7 @@ fn fill(store: &Store, host: &str, labels: &[&str]) {
     let hours = (0..25).rev().map(|hour| NOW - 3600 * hour);
     let minutes = (0..61).rev().map(|minute| NOW - 60 * minute);
     for (seq, epoch) in (0..).zip(hours.chain(minutes)) {
-        let key = IdempotencyKey { source: "0123456789abcdef", seq };
+        let key = IdempotencyKey::new("0123456789abcdef", seq);
         assert_eq!(stored(store, &sample(host, epoch, labels), Some(key)), labels.len());
     }
 }
@@ -209,7 +209,7 @@ fn disk_use_under_churn() {
     for second in 0..3600 {
         let now = NOW + second;
         for host in &hosts {
-            let key = IdempotencyKey { source: "0123456789abcdef", seq: second };
+            let key = IdempotencyKey::new("0123456789abcdef", second);
             assert!(
                 store.record(sample(host, now, &["cpu", "mem"]).view(), Some(key), now).is_ok_and(|r| r.stored == 2)
             );

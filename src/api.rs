@@ -130,7 +130,7 @@ impl Api {
         if is_head || head.method == "GET" {
             self.check_read_access(head, now)?;
         }
-        let action = Action::find(head)?;
+        let action = Action::find(head, head.client(&self.trusted_proxies))?;
         action.check_role(self.role)?;
         let principal = match &action {
             Action::Submit { host, .. } => {
@@ -517,6 +517,23 @@ mod tests {
         assert_eq!(keyed("s-1"), (200, json!({"stored": 0, "duplicate": true})));
         assert_eq!(ask(&api, "DELETE", "/api/perf/h", ""), (200, json!({"removed": true})));
         assert_eq!(ask(&api, "GET", "/api/perf/h", ""), (200, json!({})));
+    }
+
+    #[test]
+    fn machines_under_one_name_are_listed_as_a_conflict() {
+        let api = api(10);
+        for now in (NOW - 200..=NOW).step_by(10) {
+            for source in ["a", "b"] {
+                let sample = Sample { host: "h".into(), epoch: now, values: vec![("cpu".into(), 1.0)] };
+                let key = Some(IdempotencyKey::new(source, now));
+                assert_eq!(api.ingest().submit(&Principal::Anyone, &sample, key, now).unwrap().stored, 1);
+            }
+        }
+        assert_eq!(ask(&api, "GET", "/api/hosts", "").1["hosts"][0]["state"], "conflict");
+        let metrics = String::from_utf8(metrics::write(api.ingest(), metrics::Options::default(), NOW)).unwrap();
+        for line in ["lizm_host_up{host=\"h\"} 1", "lizm_host_conflict{host=\"h\"} 1"] {
+            assert!(metrics.lines().any(|written| written == line), "{metrics}");
+        }
     }
 
     #[test]

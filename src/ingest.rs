@@ -9,7 +9,7 @@ use crate::clock::ReceiverClock;
 use crate::sample::line::{Decoder, LineHead, Precision};
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey, Sample, SampleRef};
 use crate::stats::Stats;
-use crate::store::{BatchOutcome, Limit, Limits, RecordOutcome, Store, StoreError};
+use crate::store::{BatchOutcome, Conflict, Limit, Limits, RecordOutcome, Store, StoreError};
 
 /// Lines that are decoded before they are recorded, and values after which a run ends. Both bound the memory of a run, and
 /// how long the store is locked.
@@ -186,7 +186,7 @@ impl Ingest {
         self.authorize(principal, sample.host, now).map_err(IngestError::Untrusted)?;
         self.check_epoch(sample.host, sample.epoch, now)?;
         let recorded = self.store.record(sample, key, now).map_err(IngestError::Store)?;
-        self.count(&recorded);
+        self.count(sample.host, &recorded);
         self.check_cap(recorded)
     }
 
@@ -259,7 +259,7 @@ impl Ingest {
                 match &recorded {
                     Ok(recorded) => {
                         counts.stored += recorded.stored;
-                        self.count(recorded);
+                        self.count(&head.host, recorded);
                         self.stats.lines_refused.add(usize::from(is_capped(recorded)));
                     }
                     Err(_) => strings -= head.strings,
@@ -294,11 +294,20 @@ impl Ingest {
         Ok(())
     }
 
-    fn count(&self, recorded: &RecordOutcome) {
+    /// Counts what became of a sample, and logs a conflict that it has shown.
+    fn count(&self, host: &str, recorded: &RecordOutcome) {
         self.stats.stored.add(recorded.stored);
         self.stats.expired.add(recorded.expired);
         self.stats.refused.add(recorded.refused);
         self.stats.duplicates.add(usize::from(recorded.duplicate));
+        if let Some(Conflict { addresses }) = recorded.conflict {
+            let [one, other] =
+                addresses.map(|address| address.map_or("an unknown address".to_owned(), |address| address.to_string()));
+            log::warn!(
+                "Two sources publish as {host:?}, from {one} and from {other}, and the averages mix them: give each machine a \
+                 --host of its own"
+            );
+        }
     }
 
     /// Turns a sample of which the cap has refused every value into an error.

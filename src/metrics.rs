@@ -161,12 +161,24 @@ fn write_hosts(text: &mut Text, store: &Store, hosts_max: usize, now: u64) {
     let listed = &names[..names.len().min(hosts_max)];
     text.gauge("lizm_hosts", "Hosts that are known.", names.len());
     let name = "lizm_host_up";
-    text.family(name, "gauge", "1 while the host reports; 0 when it is late or down.");
+    text.family(
+        name,
+        "gauge",
+        "1 while the host reports, under its own name or in conflict; 0 when it is late or down.",
+    );
     let statuses = store.statuses(listed, &[], now).unwrap_or_default();
     let known = || listed.iter().zip(&statuses).filter_map(|(host, status)| Some((host, status.as_ref()?)));
     for (host, status) in known() {
         if text.0.len() <= BYTES_MAX {
-            text.sample(name, &[("host", host)], u8::from(status.state(now) == HostState::Up));
+            let is_up = matches!(status.state(now), HostState::Up | HostState::Conflict);
+            text.sample(name, &[("host", host)], u8::from(is_up));
+        }
+    }
+    let name = "lizm_host_conflict";
+    text.family(name, "gauge", "1 while two sources publish under the name of the host.");
+    for (host, status) in known() {
+        if text.0.len() <= BYTES_MAX {
+            text.sample(name, &[("host", host)], u8::from(status.state(now) == HostState::Conflict));
         }
     }
     let name = "lizm_host_clock_skew_seconds";

@@ -7,6 +7,7 @@ pub mod line;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
@@ -72,6 +73,16 @@ pub struct IdempotencyKey<'a> {
     pub source: &'a str,
     /// Sequence number, which rises with each request of the source.
     pub seq: u64,
+    /// The address that it came from, where that is known. It names the source in the log, and tells nothing apart.
+    pub address: Option<IpAddr>,
+}
+
+impl<'a> IdempotencyKey<'a> {
+    /// A key from an address that is not known.
+    #[must_use]
+    pub fn new(source: &'a str, seq: u64) -> Self {
+        Self { source, seq, address: None }
+    }
 }
 
 /// Checks the name of a host: 1 to 255 bytes, no `/` and no control characters.
@@ -153,7 +164,7 @@ pub fn parse_key(text: &str) -> Result<IdempotencyKey<'_>, String> {
     if !source_is_good || seq.is_empty() || !seq.bytes().all(|b| b.is_ascii_digit()) {
         return Err(wrong());
     }
-    Ok(IdempotencyKey { source, seq: seq.parse().map_err(|_| wrong())? })
+    Ok(IdempotencyKey::new(source, seq.parse().map_err(|_| wrong())?))
 }
 
 /// Parses the JSON body of a submission: one object of labels and numbers. A numeric string counts as its number.
@@ -358,7 +369,7 @@ mod tests {
         for bad in ["", "-1", "+1", "1.5", " 1", "1465001847000", "١"] {
             assert!(parse_epoch(bad).is_err(), "{bad:?}");
         }
-        assert_eq!(parse_key("a9Z-18446744073709551615"), Ok(IdempotencyKey { source: "a9Z", seq: u64::MAX }));
+        assert_eq!(parse_key("a9Z-18446744073709551615"), Ok(IdempotencyKey::new("a9Z", u64::MAX)));
         let long = format!("{}-1", "s".repeat(65));
         for bad in ["", "-", "a-", "-1", "a1", "a-b", "a-+1", "a-1-2", "a_b-1", "a-18446744073709551616", &long] {
             assert!(parse_key(bad).is_err(), "{bad:?}");

@@ -13,6 +13,7 @@ mod series_table;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use smol_str::SmolStr;
@@ -125,6 +126,13 @@ impl Limit {
     }
 }
 
+/// Two sources that publish one host side by side, and mostly are two machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conflict {
+    /// The addresses that their newest samples came from, where those are known.
+    pub addresses: [Option<IpAddr>; 2],
+}
+
 /// The outcome of recording one sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RecordOutcome {
@@ -138,6 +146,8 @@ pub struct RecordOutcome {
     pub refused_by: Option<Limit>,
     /// The sample is a retry of one that was counted before; nothing was stored.
     pub duplicate: bool,
+    /// A conflict of sources that has begun with it.
+    pub conflict: Option<Conflict>,
 }
 
 /// The outcome of recording many samples.
@@ -153,7 +163,9 @@ impl BatchOutcome {
     /// Adds the outcome of the sample at a place.
     fn add(&mut self, place: usize, outcome: Result<RecordOutcome, StoreError>) {
         match outcome {
-            Ok(RecordOutcome { stored, duplicate: false, expired: 0, refused: 0, .. }) => self.stored += stored,
+            Ok(RecordOutcome { stored, duplicate: false, expired: 0, refused: 0, conflict: None, .. }) => {
+                self.stored += stored
+            }
             other => self.others.push((place, other)),
         }
     }
@@ -168,6 +180,8 @@ pub enum HostState {
     Late,
     /// It has sent nothing for a minute and for ten of its intervals.
     Down,
+    /// Two sources publish it side by side, and mix their values.
+    Conflict,
 }
 
 impl HostState {
@@ -178,6 +192,7 @@ impl HostState {
             Self::Up => "up",
             Self::Late => "late",
             Self::Down => "down",
+            Self::Conflict => "conflict",
         }
     }
 }
@@ -201,6 +216,8 @@ pub struct Status {
     /// Seconds that its clock is ahead of the receiver's, below 0 behind: the greatest difference among the samples of
     /// the last minute. If all of them came late, its clock looks behind by as much.
     pub clock_skew_sec: Option<i32>,
+    /// Whether two sources publish it side by side.
+    pub is_in_conflict: bool,
     /// Its labels, sorted.
     pub labels: Vec<String>,
     /// Means of the last hour by minute of the requested labels that it has, as [`Series::recent`] gives them.
@@ -221,6 +238,8 @@ impl Status {
         let interval_sec = self.interval_sec.unwrap_or(DOWN_SEC / 10);
         if age_sec > DOWN_SEC.max(10 * interval_sec) {
             HostState::Down
+        } else if self.is_in_conflict {
+            HostState::Conflict
         } else if self.interval_sec.is_some() && age_sec > 3 * interval_sec {
             HostState::Late
         } else {

@@ -134,7 +134,7 @@ impl Trial<'_> {
     fn record(&mut self) {
         let sample = self.sample();
         self.seq += 1;
-        let key = Some(IdempotencyKey { source: "monitor", seq: self.seq });
+        let key = Some(IdempotencyKey::new("monitor", self.seq));
         let became = self.store().record(sample.view(), key, self.now).unwrap();
         self.keep(&sample, became);
         if self.random.one_in(10) {

@@ -68,13 +68,13 @@ fn strip(source: &str) -> String {
 /// What the browser may do. The hashes are those of the script and the style in the page; a test compares them.
 const POLICY: &str = "default-src 'none'; \
     script-src 'sha256-oH/vMS3twROjf+WaiijVgsC8+w2ub7RndZmA+c9g6PA='; \
-    style-src 'sha256-0qPMOB6mFCoa3Pv6KK5/sUJBC2/CtF57SYqT71nQ2Ww='; \
+    style-src 'sha256-yfNPJXHOJBFgXz0rlbEZ62ALeEgesDoC9n/EEuiceeo='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// The entity tag of the page: a browser that has this page need not fetch it again. It is weak, for it is that of both
 /// forms, compressed and not.
-const ETAG: &str = "W/\"yvLDU00kcRM3nOmA\"";
+const ETAG: &str = "W/\"E+VDJycnTwgAit6i\"";
 
 const HEADERS: [(&str, &str); 7] = [
     ("Content-Type", "text/html; charset=utf-8"),

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::Serialize;
 use serde_json::json;
@@ -63,7 +64,7 @@ impl Write {
 
     /// Reads the head of a write. What else InfluxDB knows in a query, such as the name of a database, means nothing
     /// here and is passed over.
-    pub(super) fn parse(head: &RequestHead<'_>, query: &str) -> Result<Self, Reply> {
+    pub(super) fn parse(head: &RequestHead<'_>, query: &str, client: Option<IpAddr>) -> Result<Self, Reply> {
         let bad = |sentence: String| Reply::error(400, &sentence);
         let precision = pairs(query).find(|(name, _)| *name == "precision").map_or("", |(_, value)| value);
         let is_gzip = match head.content_encoding {
@@ -74,7 +75,7 @@ impl Write {
         };
         Ok(Self {
             precision: Precision::parse(&decode_form("precision", precision)?).map_err(bad)?,
-            key: head.key().map_err(bad)?,
+            key: head.key(client).map_err(bad)?,
             is_gzip,
         })
     }

@@ -83,12 +83,12 @@ impl<'a> RequestHead<'a> {
         last.and_then(|address| address.trim().parse().ok()).or(Some(peer))
     }
 
-    /// The key that marks a retry, if there is one.
+    /// The key that marks a retry, if there is one, with the address of the client.
     ///
     /// # Errors
     /// A sentence that names the header and its grammar.
-    pub(super) fn key(&self) -> Result<Option<OwnedKey>, String> {
-        let owned = |key: IdempotencyKey<'_>| OwnedKey { source: key.source.into(), seq: key.seq };
+    pub(super) fn key(&self, address: Option<IpAddr>) -> Result<Option<OwnedKey>, String> {
+        let owned = |key: IdempotencyKey<'_>| OwnedKey { source: key.source.into(), seq: key.seq, address };
         self.idempotency_key.map(|text| sample::parse_key(text).map(owned)).transpose()
     }
 }
@@ -108,11 +108,12 @@ pub enum ClientTransport<'a> {
 pub(super) struct OwnedKey {
     source: SmolStr,
     seq: u64,
+    address: Option<IpAddr>,
 }
 
 impl OwnedKey {
     pub(super) fn borrowed(&self) -> IdempotencyKey<'_> {
-        IdempotencyKey { source: &self.source, seq: self.seq }
+        IdempotencyKey { source: &self.source, seq: self.seq, address: self.address }
     }
 }
 

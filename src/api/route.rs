@@ -1,5 +1,7 @@
 //! What a request asks for, found by its head alone.
 
+use std::net::IpAddr;
+
 use smol_str::SmolStr;
 
 use super::form::{decode, decode_form, pairs};
@@ -99,11 +101,11 @@ impl Route {
 }
 
 impl Action {
-    /// Finds what a request asks for.
+    /// Finds what a request of a client asks for.
     ///
     /// # Errors
     /// The reply to a request that asks for nothing there is.
-    pub(super) fn find(head: &RequestHead<'_>) -> Result<Self, Reply> {
+    pub(super) fn find(head: &RequestHead<'_>, client: Option<IpAddr>) -> Result<Self, Reply> {
         let (path, query) = split_target(head.target);
         match path {
             "/" => {
@@ -123,7 +125,7 @@ impl Action {
             "/metrics" => allow(head.method, "GET, HEAD").map(|()| Self::Metrics),
             "/write" => {
                 allow(head.method, "POST")?;
-                influx::Write::parse(head, query).map(Self::Write)
+                influx::Write::parse(head, query, client).map(Self::Write)
             }
             "/api/token" => allow(head.method, "POST").map(|()| Self::Token),
             "/ping" => allow(head.method, "GET, HEAD").map(|()| Self::Ping),
@@ -132,14 +134,14 @@ impl Action {
                 influx::statement(query).map(|statement| Self::Query { statement })
             }
             _ => match path.strip_prefix("/api/perf/") {
-                Some(rest) if !rest.is_empty() => Self::find_perf(head, rest, query),
+                Some(rest) if !rest.is_empty() => Self::find_perf(head, rest, query, client),
                 _ => Err(Reply::error(404, "path: nothing is served here; /api/hosts lists the hosts")),
             },
         }
     }
 
     /// Finds what follows `/api/perf/`: a host, and after a slash an epoch or a label.
-    fn find_perf(head: &RequestHead<'_>, rest: &str, query: &str) -> Result<Self, Reply> {
+    fn find_perf(head: &RequestHead<'_>, rest: &str, query: &str, client: Option<IpAddr>) -> Result<Self, Reply> {
         let bad = |sentence: String| Reply::error(400, &sentence);
         let (host, rest) = rest.split_once('/').unwrap_or((rest, ""));
         let allowed = match rest {
@@ -157,7 +159,7 @@ impl Action {
         match head.method {
             "POST" => {
                 let epoch = sample::parse_epoch(&decode("epoch", rest)?).map_err(bad)?;
-                Ok(Self::Submit { host, epoch, key: head.key().map_err(bad)? })
+                Ok(Self::Submit { host, epoch, key: head.key(client).map_err(bad)? })
             }
             "DELETE" => Ok(Self::Remove { host }),
             _ => {

@@ -19,6 +19,7 @@ mod read_only;
 mod restore;
 
 use std::fs;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -122,7 +123,8 @@ impl DiskStore {
     ) -> Result<RecordOutcome, StoreError> {
         let mut entries = Vec::new();
         put_sample(&mut entries, sample, key, now);
-        let BatchOutcome { stored, mut others } = self.write(entries)?;
+        let address = key.and_then(|key| key.address);
+        let BatchOutcome { stored, mut others } = self.write(entries, address)?;
         others.pop().map_or(Ok(RecordOutcome { stored, ..RecordOutcome::default() }), |(_, outcome)| outcome)
     }
 
@@ -135,7 +137,7 @@ impl DiskStore {
     ) -> BatchOutcome {
         let mut entries = Vec::new();
         (0..count).for_each(|place| put_sample(&mut entries, sample(place), None, now));
-        self.write(entries).unwrap_or_else(|error| {
+        self.write(entries, None).unwrap_or_else(|error| {
             // What can be said of them without the disk is said.
             let outcome = |place| match SampleTime::new(sample(place).epoch, now).is_expired() {
                 true => Ok(RecordOutcome { expired: sample(place).values.len(), ..RecordOutcome::default() }),
@@ -145,9 +147,9 @@ impl DiskStore {
         })
     }
 
-    fn write(&self, entries: Vec<u8>) -> Result<BatchOutcome, StoreError> {
+    fn write(&self, entries: Vec<u8>, address: Option<IpAddr>) -> Result<BatchOutcome, StoreError> {
         let reply = Reply::new();
-        self.queue.push_samples(Samples { entries, reply: reply.clone() })?;
+        self.queue.push_samples(Samples { entries, address, reply: reply.clone() })?;
         reply.wait(POST_WITHIN)
     }
 
@@ -340,7 +342,7 @@ mod tests {
     ) -> RecordOutcome {
         let values = values.iter().map(|(label, value)| (Cow::Borrowed(*label), *value)).collect();
         store
-            .record(Sample { host: host.into(), epoch, values }.view(), Some(IdempotencyKey { source: "s", seq }), now)
+            .record(Sample { host: host.into(), epoch, values }.view(), Some(IdempotencyKey::new("s", seq)), now)
             .unwrap()
     }
 
@@ -395,7 +397,7 @@ mod tests {
         assert_eq!((&hour["min"], &hour["max"]), (&json!(4.5), &json!(8.25)));
         assert_eq!(jarvis["summary:by-hour:load"]["averages"][0]["avg"], 0.12);
         assert_eq!(answer(&store, "b c", now)["summary:by-hour:disk /var"]["averages"][0]["avg"], -1e300);
-        let again = IdempotencyKey { source: "abc", seq: 5 };
+        let again = IdempotencyKey::new("abc", 5);
         let sample = Sample { host: "jarvis".into(), epoch: now, values: vec![("cpu".into(), 1.0)] };
         assert!(store.record(sample.view(), Some(again), now).unwrap().duplicate);
     }
@@ -409,7 +411,7 @@ mod tests {
         assert_eq!(jarvis["summary:by-hour:load"]["averages"][0]["mean"], 0.125);
         assert_eq!(answer(&store, "b c", now)["summary:by-minute:disk /var"]["averages"][0]["mean"], -1e300);
         assert!(put(&store, "jarvis", now, &[("cpu", 1.0)], 5, now).stored == 1, "another source");
-        let again = IdempotencyKey { source: "abc", seq: 5 };
+        let again = IdempotencyKey::new("abc", 5);
         let sample = Sample { host: "jarvis".into(), epoch: now, values: vec![("cpu".into(), 1.0)] };
         assert!(store.record(sample.view(), Some(again), now).unwrap().duplicate);
     }
@@ -512,7 +514,7 @@ mod tests {
     fn record(store: &DiskStore, host: &str, labels: usize, seq: u64) -> Result<RecordOutcome, StoreError> {
         let values = (0..labels).map(|label| (format!("label-{label}").into(), 1.0)).collect();
         let sample = Sample { host: host.into(), epoch: NOW, values };
-        store.record(sample.view(), Some(IdempotencyKey { source: "s", seq }), NOW)
+        store.record(sample.view(), Some(IdempotencyKey::new("s", seq)), NOW)
     }
 
     /// How many samples of each label are in the hour that runs.
@@ -628,8 +630,8 @@ mod tests {
                 let mut entries = Vec::new();
                 let values: Vec<_> = (0..labels).map(|label| (format!("label-{label}").into(), 1.0)).collect();
                 let sample = SampleRef { host: "h", epoch: NOW, values: &values };
-                put_sample(&mut entries, sample, Some(IdempotencyKey { source: "s", seq: 4 }), NOW);
-                between.push_samples(Samples { entries, reply: Reply::new() }).unwrap();
+                put_sample(&mut entries, sample, Some(IdempotencyKey::new("s", 4)), NOW);
+                between.push_samples(Samples { entries, address: None, reply: Reply::new() }).unwrap();
                 between.push_task(move |_| copy(&from, &to));
             });
             journal.checkpoint().map(drop)

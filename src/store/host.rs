@@ -1,13 +1,13 @@
 //! One host: its series, the epoch of its newest sample, the skew of its clock, and the sequence numbers of its sources.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use smol_str::SmolStr;
 
-use super::Pulse;
 use super::series_table::SeriesTable;
-use super::{MATCHES_MAX, is_wanted};
+use super::{Conflict, MATCHES_MAX, Pulse, is_wanted};
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey};
 use crate::summary::{CLOSED_AFTER_SEC, RECENT, SampleTime, Series, WINDOWS, hour_end};
 
@@ -61,7 +61,29 @@ pub(super) struct Source {
     pub(super) name: Box<str>,
     pub(super) seq: u64,
     pub(super) heard_sec: u64,
+    /// Since when it is heard without a pause of [`overlap_sec`]; not kept over a restart, which begins anew.
+    pub(super) since_sec: u64,
+    /// Hash of the first label of its newest sample.
+    pub(super) label: u32,
+    pub(super) address: Option<IpAddr>,
 }
+
+impl Source {
+    /// A source as a record has it.
+    #[cfg(feature = "disk")]
+    pub(super) fn restored(name: Box<str>, seq: u64, heard_sec: u64) -> Self {
+        Self { name, seq, heard_sec, since_sec: u64::MAX, label: 0, address: None }
+    }
+}
+
+/// How long two sources publish side by side until their host is in conflict, and longest pause of a source within that
+/// time: a monitor that takes over from another, after a restart or in a rolling update, overlaps it for less.
+pub(super) fn overlap_sec(interval_sec: Option<u64>) -> u64 {
+    OVERLAP_SEC.max(3 * interval_sec.unwrap_or(0))
+}
+
+/// The least of [`overlap_sec`].
+pub(super) const OVERLAP_SEC: u64 = 60;
 
 /// Everything kept of one host.
 #[derive(Debug, Default)]
@@ -75,24 +97,38 @@ pub(super) struct Host {
     pub(super) heard_at: u64,
     /// How many samples came for a minute that was closed.
     pub(super) late_samples: u32,
+    /// When two sources that publish side by side were last noticed; 0 if never.
+    pub(super) conflict_sec: u64,
     /// Whether anything of it changed since it was last written to disk.
     pub(super) changed: bool,
 }
 
 impl Host {
-    /// Records the values of a sample. The caller has checked the limits on series.
-    pub(super) fn apply(&mut self, time: &SampleTime, values: &[(Cow<'_, str>, f64)], key: Option<IdempotencyKey<'_>>) {
+    /// Records the values of a sample. The caller has checked the limits on series. What it returns, see
+    /// [`Host::note_sample`].
+    pub(super) fn apply(
+        &mut self,
+        time: &SampleTime,
+        values: &[(Cow<'_, str>, f64)],
+        key: Option<IdempotencyKey<'_>>,
+    ) -> Option<Conflict> {
         let mut hint = 0;
         for (label, value) in values {
             let (place, series) = self.series.get_or_make(label, hint);
             series.record(time, *value);
             hint = place + 1;
         }
-        self.note_sample(time, key);
+        self.note_sample(time, values, key)
     }
 
-    /// Notes that a sample was recorded: its epoch, what it says of the host's clock, and its key.
-    pub(super) fn note_sample(&mut self, time: &SampleTime, key: Option<IdempotencyKey<'_>>) {
+    /// Notes that a sample was recorded: its epoch, what it says of the host's clock, and its key. Returns a conflict of
+    /// sources that has begun with it.
+    pub(super) fn note_sample(
+        &mut self,
+        time: &SampleTime,
+        values: &[(Cow<'_, str>, f64)],
+        key: Option<IdempotencyKey<'_>>,
+    ) -> Option<Conflict> {
         let (epoch, now) = (time.epoch(), time.now());
         if epoch.next_multiple_of(RECENT.interval_sec) + CLOSED_AFTER_SEC < self.last_epoch {
             self.late_samples = self.late_samples.wrapping_add(1);
@@ -103,10 +139,9 @@ impl Host {
         if self.skew.is_none_or(|known| skew.replaces(known)) {
             self.skew = Some(skew);
         }
-        if let Some(key) = key {
-            self.remember(key, now);
-        }
         self.changed = true;
+        let (key, (label, _)) = key.zip(values.first())?;
+        self.remember(key, label_hash(label), now)
     }
 
     /// Whether a sample of the same source, with this sequence number or a later one, was recorded before.
@@ -114,11 +149,16 @@ impl Host {
         self.sources.iter().any(|source| *source.name == *key.source && source.seq >= key.seq)
     }
 
-    fn remember(&mut self, key: IdempotencyKey<'_>, now: u64) {
-        if let Some(source) = self.sources.iter_mut().find(|source| *source.name == *key.source) {
-            source.seq = key.seq;
-            source.heard_sec = now;
-            return;
+    fn remember(&mut self, key: IdempotencyKey<'_>, label: u32, now: u64) -> Option<Conflict> {
+        if let Some(place) = self.sources.iter().position(|source| *source.name == *key.source) {
+            let overlap_sec = overlap_sec(self.interval_sec());
+            let source = &mut self.sources[place];
+            if source.since_sec == u64::MAX || now.saturating_sub(source.heard_sec) > overlap_sec {
+                source.since_sec = now;
+            }
+            let is_looked_at = now / OVERLAP_SEC != source.heard_sec / OVERLAP_SEC;
+            (source.seq, source.heard_sec, source.label, source.address) = (key.seq, now, label, key.address);
+            return if is_looked_at { self.find_conflict(place, overlap_sec) } else { None };
         }
         if self.sources.len() >= SOURCES_PER_HOST {
             let oldest = self.sources.iter().enumerate().min_by_key(|(_, source)| source.heard_sec);
@@ -129,7 +169,38 @@ impl Host {
             }
         }
         self.sources.reserve_exact(1);
-        self.sources.push(Source { name: key.source.into(), seq: key.seq, heard_sec: now });
+        let Self { sources, .. } = self;
+        let IdempotencyKey { source, seq, address } = key;
+        sources.push(Source { name: source.into(), seq, heard_sec: now, since_sec: now, label, address });
+        None
+    }
+
+    /// Looks for a source that publishes beside the one at a place, which was heard just now. Returns it if it is news.
+    ///
+    /// A source is a monitor's process, or its spool: the random name in its keys. Neither its address nor its principal
+    /// tells it from others: a laptop moves, a dual-stack host has two addresses, all machines behind a NAT have one, and
+    /// a certificate is renewed. What has no key, such as Telegraf or a cron job by curl, is not told apart, and neither
+    /// are sources of other labels: the label that a sample begins with stands for all of its labels.
+    fn find_conflict(&mut self, place: usize, overlap_sec: u64) -> Option<Conflict> {
+        let source = &self.sources[place];
+        let now = source.heard_sec;
+        let is_beside = |other: &&Source| {
+            other.name != source.name
+                && other.label == source.label
+                && now.saturating_sub(other.heard_sec) <= overlap_sec
+                && other.heard_sec.saturating_sub(other.since_sec.max(source.since_sec)) >= overlap_sec
+        };
+        let beside = self.sources.iter().filter(is_beside);
+        let other = beside.max_by(|a, b| (a.heard_sec, &a.name).cmp(&(b.heard_sec, &b.name)))?;
+        let conflict = Conflict { addresses: [other.address, source.address] };
+        let was_known = self.is_in_conflict(now);
+        self.conflict_sec = now;
+        (!was_known).then_some(conflict)
+    }
+
+    /// Whether two sources publish side by side, or did so a moment ago.
+    pub(super) fn is_in_conflict(&self, now: u64) -> bool {
+        is_in_conflict(self.conflict_sec, self.interval_sec(), now)
     }
 
     /// Makes the next checkpoint write all of the host.
@@ -211,6 +282,16 @@ pub(super) fn forgotten_from(last_epoch: u64, forget_sec: u64) -> u64 {
     hour_end(last_epoch).saturating_add(forget_sec)
 }
 
+/// Whether a conflict that was last noticed at `conflict_sec` lasts: its sources are looked at once a minute each.
+pub(super) fn is_in_conflict(conflict_sec: u64, interval_sec: Option<u64>, now: u64) -> bool {
+    conflict_sec > 0 && now.saturating_sub(conflict_sec) <= 2 * overlap_sec(interval_sec)
+}
+
+/// The hash of a label that is kept of a source (FNV-1a).
+fn label_hash(label: &str) -> u32 {
+    label.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
 /// Seconds that a source is remembered after its newest sample: as long as a retry of that sample could be stored.
 pub(super) fn source_kept_sec() -> u64 {
     let longest = WINDOWS.iter().map(|window| window.span_sec + window.interval_sec).max().unwrap_or(0);
@@ -227,7 +308,7 @@ mod tests {
     fn skew_after(samples: &[(u64, i64)]) -> i32 {
         let mut host = Host::default();
         samples.iter().for_each(|(now, late_sec)| {
-            host.note_sample(&SampleTime::new(now.saturating_sub_signed(*late_sec), *now), None)
+            host.note_sample(&SampleTime::new(now.saturating_sub_signed(*late_sec), *now), &[], None);
         });
         host.skew.unwrap().ahead_sec
     }

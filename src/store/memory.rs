@@ -14,6 +14,8 @@ use indexmap::IndexMap;
 use indexmap::map::raw_entry_v1::RawEntryApiV1;
 use smol_str::SmolStr;
 
+#[cfg(feature = "disk")]
+use super::Conflict;
 use super::host::Host;
 use super::{BatchOutcome, LabelPage, Limit, Limits, Pulse, RecordOutcome, Status};
 use crate::sample::{IdempotencyKey, SampleRef};
@@ -122,16 +124,16 @@ impl MemoryStore {
             for (series, (_, value)) in host.series.series_from(place).zip(sample.values) {
                 series.record(time, *value);
             }
-            host.note_sample(time, key);
-            return RecordOutcome { stored: sample.values.len(), ..RecordOutcome::default() };
+            let conflict = host.note_sample(time, sample.values, key);
+            return RecordOutcome { stored: sample.values.len(), conflict, ..RecordOutcome::default() };
         }
-        let (values, outcome, _) = self.admit(known.as_deref(), sample.values, |new| self.reserve_series(new));
+        let (values, mut outcome, _) = self.admit(known.as_deref(), sample.values, |new| self.reserve_series(new));
         if !values.is_empty() {
             let host = match known {
                 Some(host) => host,
                 None => shard.entry(sample.host.into()).or_default(),
             };
-            host.apply(time, &values, key);
+            outcome.conflict = host.apply(time, &values, key);
         }
         outcome
     }
@@ -202,7 +204,8 @@ impl MemoryStore {
         Plan { values, outcome, has_new_labels: new > 0 }
     }
 
-    /// Records values that [`MemoryStore::plan`] has admitted, or that were stored before a restart.
+    /// Records values that [`MemoryStore::plan`] has admitted, or that were stored before a restart. Returns a conflict of
+    /// sources that has begun with them.
     #[cfg(feature = "disk")]
     pub(super) fn apply(
         &self,
@@ -210,8 +213,8 @@ impl MemoryStore {
         time: &SampleTime,
         values: &[(Cow<'_, str>, f64)],
         key: Option<IdempotencyKey<'_>>,
-    ) {
-        self.change_series(host, |host| host.apply(time, values, key));
+    ) -> Option<Conflict> {
+        self.change_series(host, |host| host.apply(time, values, key))
     }
 
     /// Changes a host, which is made if it is not known, and counts the series it has got or lost.
@@ -300,6 +303,7 @@ impl MemoryStore {
             last_epoch: host.last_epoch,
             interval_sec: host.interval_sec(),
             clock_skew_sec: host.skew.map(|skew| skew.ahead_sec),
+            is_in_conflict: host.is_in_conflict(now),
             labels: host.series.iter().map(|(label, _)| label.to_string()).collect(),
             recent: recent.iter().flat_map(|wanted| host.recent(wanted, now)).collect(),
         };
@@ -438,7 +442,7 @@ mod tests {
     }
 
     fn key(source: &str, seq: u64) -> Option<IdempotencyKey<'_>> {
-        Some(IdempotencyKey { source, seq })
+        Some(IdempotencyKey::new(source, seq))
     }
 
     fn stored(n: usize) -> RecordOutcome {

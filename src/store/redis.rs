@@ -19,7 +19,7 @@ use std::time::Instant;
 use ::redis::Value;
 use smol_str::SmolStr;
 
-use super::host::forgotten_from;
+use super::host::{forgotten_from, is_in_conflict};
 use super::{BatchOutcome, LabelPage, Limit, Limits, MATCHES_MAX, RecordOutcome, Status, StoreError, is_wanted};
 use crate::sample::{IdempotencyKey, SampleRef};
 use crate::summary::{self, ANSWER_INTERVALS_MAX, Bucket, RECENT, Series, round2};
@@ -386,7 +386,8 @@ fn status(
     let mut labels: Vec<String> =
         layout::pairs(labels).filter_map(|(label, hour)| layout::read_label(label, hour, now)).collect();
     labels.sort_unstable();
-    let (last_epoch, gaps_sec, clock_skew_sec) = layout::read_about(about)?;
+    let (last_epoch, gaps_sec, clock_skew_sec, conflict_sec) = layout::read_about(about)?;
+    let interval_sec = gaps_sec.into_iter().filter(|gap_sec| *gap_sec > 0).min();
     let first = summary::recent_start(now) / RECENT.interval_sec;
     let mut by_label: Vec<Vec<Option<f64>>> = vec![vec![None; ANSWER_INTERVALS_MAX]; recent.len()];
     for (fields, buckets) in means {
@@ -401,8 +402,9 @@ fn status(
     let recent = recent.iter().zip(by_label).filter(|(label, _)| labels.iter().any(|known| *known == **label));
     Some(Status {
         last_epoch,
-        interval_sec: gaps_sec.into_iter().filter(|gap_sec| *gap_sec > 0).min(),
+        interval_sec,
         clock_skew_sec,
+        is_in_conflict: is_in_conflict(conflict_sec, interval_sec, now),
         recent: recent.map(|(label, means)| (label.to_string(), means)).collect(),
         labels,
     })

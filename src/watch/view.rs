@@ -302,7 +302,7 @@ impl View {
 /// How many hosts there are in each state.
 fn counts(hosts: &HostList) -> String {
     let of = |state: &str| hosts.rows.iter().filter(|row| row.state == state).count();
-    let states = ["up", "late", "down"].map(|state| (state, of(state)));
+    let states = ["up", "late", "conflict", "down"].map(|state| (state, of(state)));
     let states = states.iter().filter(|(_, count)| *count > 0).map(|(state, count)| format!("{count} {state} "));
     states.collect()
 }

@@ -1,6 +1,8 @@
 //! One suite for every store: in memory, in a directory, in Redis, in a Redis Cluster. They give the same answers.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use lizm::sample::{IdempotencyKey, Sample, decode_values};
 use lizm::store::{BatchOutcome, HostState, LabelPage, Limit, Limits, Location, RecordOutcome, Store};
@@ -22,7 +24,7 @@ fn pass(open: OpenLimited<'_>) {
     labels_of_a_host_are_bounded(open);
 }
 
-const CASES: [fn(Open<'_>); 11] = [
+const CASES: [fn(Open<'_>); 12] = [
     golden_vectors_of_the_reference,
     a_retry_does_not_count_twice,
     sources_of_a_host_are_bounded_and_the_longest_unheard_gives_way,
@@ -33,6 +35,7 @@ const CASES: [fn(Open<'_>); 11] = [
     series_and_hosts_are_sorted_whatever_their_names,
     what_has_left_its_windows_is_gone,
     a_host_that_is_down_stays_until_it_is_forgotten,
+    machines_under_one_name_are_a_conflict,
     whatever_comes_in_any_order_is_answered_as_by_memory,
 ];
 
@@ -126,7 +129,7 @@ fn put(store: &Store, sample: &Sample<'_>, key: Option<IdempotencyKey<'_>>, now:
 }
 
 fn key(source: &str, seq: u64) -> Option<IdempotencyKey<'_>> {
-    Some(IdempotencyKey { source, seq })
+    Some(IdempotencyKey::new(source, seq))
 }
 
 fn stored(n: usize) -> RecordOutcome {
@@ -392,6 +395,48 @@ fn a_host_that_is_down_stays_until_it_is_forgotten(open: Open<'_>) {
     assert!(status(&store, "a", end).is_none() && store.series_count() == 2);
     assert!(store.remove("b", end).unwrap() && !store.remove("b", end).unwrap());
     assert_eq!((store.hosts(end).unwrap(), store.series_count()), (vec!["c".into()], 1));
+}
+
+fn machines_under_one_name_are_a_conflict(open: Open<'_>) {
+    let store = open(100);
+    let address = |last: u8| Some(IpAddr::from([192, 0, 2, last]));
+    // Posts each source every ten seconds of its time, and returns the conflicts with their seconds.
+    let run = |host: &str, sources: &[(&str, &str, RangeInclusive<u64>)]| {
+        let mut found = Vec::new();
+        for after in (0..=400).step_by(10) {
+            for (place, (source, label, _)) in (1..).zip(sources).filter(|(_, (_, _, when))| when.contains(&after)) {
+                let key = IdempotencyKey { source, seq: after + 1, address: address(place) };
+                let key = Some(key).filter(|_| !source.is_empty());
+                let now = NOW + after;
+                let outcome = put(&store, &sample(host, now, &[label, "mem"]), key, now);
+                assert_eq!(outcome, RecordOutcome { conflict: outcome.conflict, ..stored(2) });
+                found.extend(outcome.conflict.map(|conflict| (after, conflict.addresses)));
+            }
+        }
+        found
+    };
+    let state = |host: &str, after| status(&store, host, NOW + after).unwrap().state(NOW + after);
+    // They are looked at once a minute, and reported once.
+    let found = run("both", &[("a", "cpu", 0..=400), ("b", "cpu", 0..=120)]);
+    assert_eq!(found, [(70, [address(2), address(1)])]);
+    assert_eq!(run("always", &[("a", "cpu", 0..=400), ("b", "cpu", 0..=400)]).len(), 1);
+    assert_eq!((state("both", 400), state("always", 400)), (HostState::Up, HostState::Conflict));
+    assert_eq!(state("always", 501), HostState::Down);
+    for (host, sources) in [
+        ("restarted", [("a", "cpu", 0..=150), ("b", "cpu", 160..=400)]),
+        ("replaced by another that was started before it ended", [("a", "cpu", 0..=150), ("b", "cpu", 120..=400)]),
+        ("a monitor and a job", [("a", "cpu", 0..=400), ("b", "queue", 0..=400)]),
+        ("without keys", [("", "cpu", 0..=400), ("", "cpu", 0..=400)]),
+        ("a monitor and curl", [("a", "cpu", 0..=400), ("", "cpu", 0..=400)]),
+    ] {
+        assert_eq!(run(host, &sources), [], "{host}");
+        assert_eq!(state(host, 400), HostState::Up, "{host}");
+    }
+    // One takes over while the other is silent, and the other comes back.
+    let turns = [("a", "cpu", 0..=100), ("b", "cpu", 110..=200), ("a", "cpu", 210..=400)];
+    assert_eq!(run("in turns", &turns), []);
+    // A monitor that moves, or has two addresses, is one source.
+    assert_eq!(run("on the move", &[("a", "cpu", 0..=90), ("a", "cpu", 100..=400)]), []);
 }
 
 /// A sequence that looks random and is the same each time (Knuth's MMIX constants).

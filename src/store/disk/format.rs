@@ -116,7 +116,7 @@ impl<'a> Entry<'a> {
             SAMPLE => {
                 let (now, epoch, host) = (fields.number()?, fields.number()?, fields.text()?);
                 let (source, seq) = (fields.text()?, fields.number()?);
-                let key = (!source.is_empty()).then_some(IdempotencyKey { source, seq });
+                let key = (!source.is_empty()).then_some(IdempotencyKey::new(source, seq));
                 for _ in 0..fields.count()? {
                     values.push((Cow::Borrowed(fields.text()?), f64::from_bits(fields.number()?)));
                 }

@@ -195,7 +195,8 @@ impl Journal {
         let (mut group, mut values) = (Group::default(), Vec::new());
         for (request, samples) in requests.iter().enumerate() {
             let (mut fields, mut place) = (Fields(&samples.entries), 0);
-            while let Some((sample, entry)) = parse_sample(&mut fields, &mut values) {
+            while let Some((mut sample, entry)) = parse_sample(&mut fields, &mut values) {
+                sample.key = sample.key.map(|key| IdempotencyKey { address: samples.address, ..key });
                 let mut plan = self.memory.plan(sample.host, &values, sample.key, &sample.time);
                 if group.must_precede(&sample, &plan) {
                     self.write_group(&mut group, &mut outcomes);
@@ -235,9 +236,9 @@ impl Journal {
     fn write_group(&mut self, group: &mut Group<'_>, outcomes: &mut [BatchOutcome]) {
         let Group { samples, values, entries, sources } = group;
         let written = if entries.is_empty() { Ok(()) } else { self.write_batch(entries) };
-        for Planned { request, place, sample, values: range, outcome } in samples.drain(..) {
+        for Planned { request, place, sample, values: range, mut outcome } in samples.drain(..) {
             if written.is_ok() && !range.is_empty() {
-                self.memory.apply(sample.host, &sample.time, &values[range], sample.key);
+                outcome.conflict = self.memory.apply(sample.host, &sample.time, &values[range], sample.key);
             }
             outcomes[request].add(place, written.clone().map(|()| outcome));
         }

@@ -2,6 +2,7 @@
 //!
 //! Its locks are held for a moment each, never while the disk is read or written.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ pub(super) enum Request<T> {
 pub(super) struct Samples {
     /// Their entries, as the log has them.
     pub(super) entries: Vec<u8>,
+    /// The address that they came from, which entries do not have.
+    pub(super) address: Option<IpAddr>,
     pub(super) reply: Arc<Reply<BatchOutcome>>,
 }
 

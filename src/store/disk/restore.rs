@@ -176,8 +176,8 @@ fn parse_host_record(record: &[u8]) -> Option<(u64, Host)> {
     let gaps_sec = [fields.short()?, fields.short()?, fields.short()?];
     let count = fields.count()?;
     let sources = (0..count).map(|_| {
-        let name = fields.text()?.into();
-        Some(Source { name, seq: fields.number()?, heard_sec: fields.number()? })
+        let name: Box<str> = fields.text()?.into();
+        Some(Source::restored(name, fields.number()?, fields.number()?))
     });
     let sources = sources.collect::<Option<Vec<_>>>()?;
     let skew = fields.short().zip(fields.short().and_then(NonZeroU32::new));

@@ -8,8 +8,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use redis::{Cmd, Script, Value};
 use smol_str::SmolStr;
 
-use super::super::host::{SKEW_KEPT_SEC, SOURCE_SILENT_SEC, SOURCES_PER_HOST, SOURCES_PER_HOST_MAX, source_kept_sec};
-use super::super::{Limit, Limits, RecordOutcome};
+use super::super::host::{
+    OVERLAP_SEC, SKEW_KEPT_SEC, SOURCE_SILENT_SEC, SOURCES_PER_HOST, SOURCES_PER_HOST_MAX, source_kept_sec,
+};
+use super::super::{Conflict, Limit, Limits, RecordOutcome};
 use super::nodes::{Command, slot_of};
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey, SampleRef};
 use crate::summary::{Bucket, RECENT, WINDOWS, Window, recent_start};
@@ -41,7 +43,7 @@ impl Scripts {
         let constants = format!(
             "local SOURCES_MAX, SOURCE_KEPT_SEC, AHEAD_SEC_MAX = {SOURCES_PER_HOST_MAX}, {}, {AHEAD_SEC_MAX}\n\
              local SOURCES_KEPT, SOURCE_SILENT_SEC = {SOURCES_PER_HOST}, {SOURCE_SILENT_SEC}\n\
-             local SKEW_KEPT_SEC = {SKEW_KEPT_SEC}\n\
+             local SKEW_KEPT_SEC, OVERLAP_SEC = {SKEW_KEPT_SEC}, {OVERLAP_SEC}\n\
              local LISTED_INTERVAL_SEC, LISTED_SPAN_SEC, FLOAT_MAX = {}, {}, {:e}\n\
              local FORGET_SEC, LABELS_MAX = {forget_sec}, {}\n",
             source_kept_sec(),
@@ -171,9 +173,13 @@ impl HostKeys {
         commands.collect()
     }
 
-    /// `HMGET` of when the host was heard and how far its clock is ahead, and [`HostKeys::labels`].
+    /// `HMGET` of when the host was heard, how far its clock is ahead and when it was last seen in conflict, and
+    /// [`HostKeys::labels`].
     pub(super) fn about(&self) -> [Command; 2] {
-        [self.command(redis::cmd("HMGET").arg(self.named("host")).arg(&["heard", "skew"]), false), self.labels()]
+        [
+            self.command(redis::cmd("HMGET").arg(self.named("host")).arg(&["heard", "skew", "conflict"]), false),
+            self.labels(),
+        ]
     }
 
     pub(super) fn remove(&self, scripts: &Scripts, now: u64) -> Command {
@@ -209,6 +215,7 @@ impl HostKeys {
         let kept_sec = listed_until(hour).saturating_sub(now) + SPARE_SEC;
         command.arg(now).arg(epoch).arg(hour).arg(kept_sec);
         command.arg(key.map_or("", |key| key.source)).arg(key.map_or(0, |key| key.seq)).arg(index.argument());
+        command.arg(key.and_then(|key| key.address).map_or("-".to_owned(), |address| address.to_string()));
         for (window, number) in &windows {
             let ends_listed = (number / window.intervals() + 2) * window.span_sec;
             command.arg(number % window.intervals()).arg(ends_listed.saturating_sub(now) + SPARE_SEC);
@@ -361,6 +368,10 @@ pub(super) fn read_recorded(reply: &Value) -> Option<ScriptReply> {
                 (refused, over) if over < refused => Some(Limit::Series),
                 _ => Some(Limit::LabelsPerHost),
             },
+            conflict: (reply.len() > 5).then(|| {
+                let address = |at: usize| text(&reply[at]).and_then(|address| address.parse().ok());
+                Conflict { addresses: [address(4), address(5)] }
+            }),
             ..RecordOutcome::default()
         })),
         "unlisted" => Some(ScriptReply::Unlisted {
@@ -402,12 +413,14 @@ pub(super) fn read_bucket(bucket: &Value) -> Option<Bucket> {
     Some(Bucket { count, sum: number()?, min: number()?, max: number()? })
 }
 
-/// Reads the newest epoch of a host, the gaps before it in seconds, and the seconds that its clock is ahead.
-pub(super) fn read_about(about: &Value) -> Option<(u64, Vec<u64>, Option<i32>)> {
+/// Reads the newest epoch of a host, the gaps before it in seconds, the seconds that its clock is ahead, and when it was last
+/// seen in conflict.
+pub(super) fn read_about(about: &Value) -> Option<(u64, Vec<u64>, Option<i32>, u64)> {
     let Value::Array(about) = about else { return None };
     let skew = about.get(1).and_then(text).and_then(|skew| skew.split(' ').next()?.parse().ok());
     let mut numbers = text(about.first()?)?.split(' ').map_while(|number| number.parse().ok());
-    Some((numbers.next()?, numbers.collect(), skew))
+    let conflict_sec = about.get(2).and_then(text).and_then(|sec| sec.parse().ok());
+    Some((numbers.next()?, numbers.collect(), skew, conflict_sec.unwrap_or(0)))
 }
 
 /// Reads a label of a host; `None` where the newest hour that it has samples in is not listed any more.

@@ -3,17 +3,18 @@
 -- KEYS: the host, its labels, its sources, and for each window the hash that holds the sample's interval. The last hash
 -- is that of the longest window, which every sample is in.
 -- ARGV: now, epoch, hour of the sample, seconds to keep the host, source or '', sequence number, what is known of the
--- index; for each window the place of the interval in its hash, and seconds to keep the hash; then labels and values in
+-- index, address of the source or '-'; for each window the place of the interval in its hash, and seconds to keep the hash; then labels and values in
 -- turns. Of the index: '' nothing; ' 1 3 ' it has the host, and the labels of the values 1 and 3 may be new; 'away 1 3 '
 -- the same, but it could not be written.
 --
--- Returns {'stored', values, refused, refused because the host has too many labels} or {'duplicate'}. Where the index must
+-- Returns {'stored', values, refused, refused because the host has too many labels, addresses of two sources of which a
+-- conflict has begun…} or {'duplicate'}. Where the index must
 -- be written first it stores nothing and returns {'unlisted', number of labels, hour listed for, values whose labels the
 -- host has no room for, places of the values whose labels would be new and for which it has room…}.
 local now, epoch, hour, kept_sec = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local source, seq, granted = ARGV[5], ARGV[6], ARGV[7]
 local host_key, labels_key, sources_key, windows = KEYS[1], KEYS[2], KEYS[3], #KEYS - 3
-local first = 8 + 2 * windows
+local first = 9 + 2 * windows
 local count = (#ARGV - first + 1) / 2
 
 -- Numbers up to 2^64 in digits: longer ones, and of the same length those that sort later, are greater.
@@ -48,10 +49,11 @@ local function with(bucket, value)
   return string.format('%d %s %s %s', samples + 1, exact(total), min, max)
 end
 
-local known = source ~= '' and redis.call('HGET', sources_key, source)
+local known, last_heard, since = source ~= '' and redis.call('HGET', sources_key, source), 0, now
 if known then
-  local newest, heard = string.match(known, '^(%d+) (%d+)$')
-  if tonumber(heard) + SOURCE_KEPT_SEC > now and not is_above(seq, newest) then
+  local newest, heard, known_since = string.match(known, '^(%d+) (%d+) (%d+)')
+  last_heard, since = tonumber(heard), tonumber(known_since)
+  if last_heard + SOURCE_KEPT_SEC > now and not is_above(seq, newest) then
     return {'duplicate'}
   end
 end
@@ -63,7 +65,7 @@ end
 -- The buckets of the sample's intervals.
 local fields, buckets = {}, {}
 for window = 1, windows do
-  local place = ARGV[6 + 2 * window] .. ' '
+  local place = ARGV[7 + 2 * window] .. ' '
   fields[window] = {}
   for i = 1, count do
     fields[window][i] = place .. ARGV[first + 2 * i - 2]
@@ -132,7 +134,7 @@ for window = 1, windows do
   end
   redis.call('HSET', KEYS[3 + window], unpack(changed))
   if is_new then
-    keep(KEYS[3 + window], tonumber(ARGV[7 + 2 * window]))
+    keep(KEYS[3 + window], tonumber(ARGV[8 + 2 * window]))
   end
 end
 
@@ -162,13 +164,41 @@ if #about > 0 then
   redis.call('HSET', host_key, unpack(about))
 end
 
+local conflict = {}
 if source ~= '' then
+  local label, address = ARGV[first], ARGV[8]
+  -- Once a minute: whether another source publishes the same beside it, as in src/store/host.rs.
+  if known and math.floor(now / OVERLAP_SEC) ~= math.floor(last_heard / OVERLAP_SEC) then
+    local overlap_sec = math.huge
+    for _, between in ipairs({tonumber(gap), tonumber(gap2), tonumber(gap3)}) do
+      overlap_sec = between > 0 and math.min(overlap_sec, 3 * between) or overlap_sec
+    end
+    overlap_sec = overlap_sec < math.huge and math.max(OVERLAP_SEC, overlap_sec) or OVERLAP_SEC
+    since = now - last_heard > overlap_sec and now or since
+    local sources, other, other_heard, other_address = redis.call('HGETALL', sources_key), nil, -1, nil
+    for i = 1, #sources, 2 do
+      local heard, since_other, from, begins_with = string.match(sources[i + 1], '^%d+ (%d+) (%d+) (%S+) (.*)$')
+      heard = tonumber(heard)
+      if sources[i] ~= source and begins_with == label and now - heard <= overlap_sec
+        and heard - math.max(tonumber(since_other), since) >= overlap_sec
+        and (heard > other_heard or heard == other_heard and sources[i] > other) then
+        other, other_heard, other_address = sources[i], heard, from
+      end
+    end
+    if other then
+      local noticed = tonumber(redis.call('HGET', host_key, 'conflict') or 0)
+      redis.call('HSET', host_key, 'conflict', ARGV[1])
+      if noticed == 0 or now - noticed > 2 * overlap_sec then
+        conflict = {other_address, address}
+      end
+    end
+  end
   local sources_count = known and 0 or redis.call('HLEN', sources_key)
   if sources_count >= SOURCES_KEPT then
     -- The source that was heard least recently is replaced, unless there is room and it was heard lately.
     local sources, oldest, oldest_heard = redis.call('HGETALL', sources_key), nil, math.huge
     for i = 1, #sources, 2 do
-      local source_heard = tonumber(string.match(sources[i + 1], ' (%d+)$'))
+      local source_heard = tonumber(string.match(sources[i + 1], '^%d+ (%d+)'))
       if source_heard < oldest_heard then
         oldest, oldest_heard = sources[i], source_heard
       end
@@ -177,7 +207,7 @@ if source ~= '' then
       redis.call('HDEL', sources_key, oldest)
     end
   end
-  redis.call('HSET', sources_key, source, seq .. ' ' .. ARGV[1])
+  redis.call('HSET', sources_key, source, seq .. ' ' .. ARGV[1] .. string.format(' %.0f ', since) .. address .. ' ' .. label)
   redis.call('EXPIRE', sources_key, SOURCE_KEPT_SEC)
 end
-return {'stored', count - refused_count, refused_count, over_count}
+return {'stored', count - refused_count, refused_count, over_count, unpack(conflict)}
