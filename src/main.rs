@@ -14,15 +14,19 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "tls")]
+use lizm::auth;
+#[cfg(any(feature = "tls", feature = "disk"))]
+use lizm::clock::unix_now_sec;
 use lizm::monitor::{self, Destination, Monitor};
 use lizm::probe::{self, Probes, Reading};
 use lizm::receiver::{self, Receiver};
 use lizm::sanitize::{self, MESSAGE_CHARS_MAX, visible};
 use lizm::sd_notify;
+#[cfg(feature = "disk")]
+use lizm::store;
 use lizm::units::unit_of;
 use lizm::watch;
-#[cfg(feature = "tls")]
-use lizm::{auth, clock::unix_now_sec};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
@@ -79,6 +83,11 @@ fn run(command: &Command) -> Result<(), String> {
             mistakes.iter().for_each(|mistake| complain(mistake));
             last
         }),
+        #[cfg(feature = "disk")]
+        Command::Backup(directory, target) => {
+            let result = store::backup(directory, target, unix_now_sec())?;
+            writeln!(io::stdout(), "{result}").map_err(io_failed)
+        }
         #[cfg(feature = "tls")]
         Command::Token(options) => token(options),
         Command::Watch(options) => watch::run(options),

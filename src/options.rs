@@ -48,6 +48,9 @@ pub(crate) enum Command {
     Check(CheckOptions),
     Forget(ForgetOptions),
     Alerts(Alerting),
+    /// Copy the store in a directory to another.
+    #[cfg(feature = "disk")]
+    Backup(PathBuf, PathBuf),
     Watch(watch::Options),
     #[cfg(feature = "tls")]
     Token(TokenOptions),
@@ -103,6 +106,12 @@ pub(crate) fn parse() -> Result<Parsed, String> {
         "check" => options.check()?,
         "forget" => options.forget()?,
         "alerts" => options.alerts()?,
+        #[cfg(feature = "disk")]
+        "backup" => options.backup()?,
+        #[cfg(not(feature = "disk"))]
+        "backup" => {
+            return Err("this lizm was built without the feature disk, which keeps a store in a directory".to_owned());
+        }
         "watch" => options.watch()?,
         #[cfg(feature = "tls")]
         "token" => options.token()?,
@@ -303,6 +312,14 @@ impl Options {
         Ok(Command::Watch(watch::Options { receiver: self.client()?, host, label, once }))
     }
 
+    #[cfg(feature = "disk")]
+    fn backup(&mut self) -> Result<Command, String> {
+        match self.free_arguments()?.as_slice() {
+            [directory, target] => Ok(Command::Backup(directory.into(), target.into())),
+            _ => Err("backup: takes the directory of a store and a directory for the copy".to_owned()),
+        }
+    }
+
     /// The options of a client, and the one argument that is left: the URL of a receiver.
     fn client(&mut self) -> Result<client::Options, String> {
         let [ca, password_file] = self.client_files()?;
@@ -458,6 +475,8 @@ mod tests {
         assert!(options("forget", &["http://r", "h"]).forget().is_ok());
         assert!(options("alerts", &["test", "ops", "--alerts", "rules"]).alerts().is_ok());
         assert!(options("demo", &["-p", "0"]).demo().is_ok());
+        #[cfg(feature = "disk")]
+        assert!(options("backup", &["a", "b"]).backup().is_ok());
         #[cfg(feature = "tls")]
         assert!(options("token", &["--host", "h", "--token-key", "key"]).token().is_ok());
         for command in ["receiver", "monitor", "demo"] {

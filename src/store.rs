@@ -318,6 +318,16 @@ impl From<usize> for Limits {
     }
 }
 
+/// Copies the store in a directory to `target` while a receiver may write to it, and reads the copy back at `now`. What was
+/// stored before this began is in it. Returns what it holds, as a sentence.
+///
+/// # Errors
+/// When there is no store, the copy cannot be written, or it is not whole. There is no `target` then.
+#[cfg(feature = "disk")]
+pub fn backup(directory: &Path, target: &Path, now: u64) -> Result<String, String> {
+    disk::backup(directory, target, now)
+}
+
 /// The hosts of one receiver, or of all that share a store.
 pub struct Store {
     kind: Kind,

@@ -294,6 +294,17 @@ lizm alerts test ops --alerts alerts.conf
 ",
     },
     CommandSpec {
+        name: "backup",
+        summary: "copy the directory of a receiver's --store, while the receiver runs",
+        usage: "DIR TARGET",
+        options: &[],
+        notes: "\
+DIR is the directory of --store, and TARGET one that does not exist. What the receiver answered with 200 before this began
+is in the copy. The copy is read back, as a restart does, before the command says that it is there.
+",
+        examples: "lizm backup /var/lib/lizm /backup/lizm-$(date +%F)\n",
+    },
+    CommandSpec {
         name: "token",
         summary: "print a token for a host without a certificate, or for an operator",
         usage: "--host NAME|--operator --token-key FILE [--valid TIME]",

@@ -8,6 +8,7 @@
 //! One thread writes ([`journal`]). Callers queue and wait for it, a post for a second at most, so that a disk that
 //! stalls holds nobody else up. Readers only ever use memory.
 
+mod backup;
 mod checkpoint;
 mod checksums;
 mod format;
@@ -32,6 +33,7 @@ use super::memory::MemoryStore;
 use super::{AlertRecords, BatchOutcome, Limits, RecordOutcome, StoreError};
 use crate::sample::{IdempotencyKey, SampleRef};
 use crate::summary::{SampleTime, is_chunk_expired};
+pub(super) use backup::backup;
 use format::{ALERT_PREFIX, Chunk, put_sample};
 use journal::{Journal, read_note};
 use keyspaces::Keyspaces;

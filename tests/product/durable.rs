@@ -14,7 +14,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Process, Served, await_some, lizm, now};
+use crate::harness::{Process, Served, agent, answer, await_some, lizm, now};
 
 fn store_in(path: &Path) -> Served {
     Served::start(&["--store", path.to_str().unwrap()])
@@ -80,6 +80,57 @@ fn a_restart_keeps_everything() {
         assert_eq!(before.as_object().unwrap().len(), 2);
         let _ = receiver.process.stop(ending);
     }
+}
+
+#[test]
+fn a_backup_that_is_taken_under_load_is_restored_without_a_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, target) = (dir.path().join("store"), dir.path().join("backup"));
+    let [from, to] = [&path, &target].map(|path| path.to_str().unwrap());
+    let (receiver, at) = (store_in(&path), now() / 60 * 60 - 60);
+    let post = |address: SocketAddr, client: usize, seq: u64| {
+        let request = agent().post(format!("http://{address}/api/perf/h{client}/{at}"));
+        let answer = answer(request.header("Idempotency-Key", format!("c{client}-{seq}")).send("{\"cpu\":1}"));
+        assert_eq!(answer.0, 200, "{answer:?}");
+        answer.1["stored"].as_u64().unwrap()
+    };
+    // The ledger: how many samples of each client were answered with 200.
+    let ledger: [AtomicU64; 4] = Default::default();
+    let sent = || ledger.iter().map(|sent| sent.load(Ordering::SeqCst)).collect::<Vec<_>>();
+    let is_done = AtomicBool::new(false);
+    let before = thread::scope(|scope| {
+        for (client, sent) in ledger.iter().enumerate() {
+            let (address, is_done) = (receiver.address, &is_done);
+            scope.spawn(move || {
+                while !is_done.load(Ordering::SeqCst) {
+                    let seq = sent.load(Ordering::SeqCst) + 1;
+                    assert_eq!(post(address, client, seq), 1);
+                    sent.store(seq, Ordering::SeqCst);
+                }
+            });
+        }
+        await_some("some samples of each client", || sent().iter().all(|sent| *sent >= 50).then_some(()));
+        let before = sent();
+        let output = lizm(&["backup", from, to]).output().unwrap();
+        is_done.store(true, Ordering::SeqCst);
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(output.status.success() && said.contains("4 hosts and 4 series, up to batch "), "{said}");
+        before
+    });
+    receiver.process.kill();
+    let after = sent();
+    let restored = store_in(&target);
+    for client in 0..ledger.len() {
+        let held = restored.samples(&format!("h{client}"), "cpu");
+        assert!((before[client]..=after[client]).contains(&held), "{held} of {} to {}", before[client], after[client]);
+        // All of the ledger once more: what the backup has is known, and nothing else is.
+        let stored: u64 = (1..=after[client]).map(|seq| post(restored.address, client, seq)).sum();
+        assert_eq!(held + stored, after[client]);
+        assert_eq!(restored.samples(&format!("h{client}"), "cpu"), after[client]);
+    }
+    // A target that is there is left alone.
+    let output = lizm(&["backup", from, to]).output().unwrap();
+    assert!(output.status.code() == Some(1) && String::from_utf8_lossy(&output.stderr).contains("exists already"));
 }
 
 #[test]

@@ -41,6 +41,9 @@ const GROUP_BYTES: usize = 1 << 20;
 /// each batch, that is up to twice as much memory.
 pub(super) const CLEARED_BYTES_MAX: u64 = 8 << 20;
 
+/// The file beside the database with the number of the newest batch that the device has.
+pub(super) const DURABLE_NOTE: &str = "durable";
+
 /// The state of the journal's thread.
 pub(super) struct Journal {
     path: PathBuf,
@@ -437,10 +440,10 @@ fn parse_sample<'r>(fields: &mut Fields<'r>, values: &mut Vec<(Cow<'r, str>, f64
 /// Notes beside the database which batch is the newest that the device has.
 fn write_note(path: &Path, number: u64) -> io::Result<()> {
     fs::write(path.join("durable.new"), format!("{number}\n"))?;
-    fs::rename(path.join("durable.new"), path.join("durable"))
+    fs::rename(path.join("durable.new"), path.join(DURABLE_NOTE))
 }
 
 /// The number of the newest batch that the device had.
 pub(super) fn read_note(path: &Path) -> u64 {
-    fs::read_to_string(path.join("durable")).ok().and_then(|note| note.trim().parse().ok()).unwrap_or(0)
+    fs::read_to_string(path.join(DURABLE_NOTE)).ok().and_then(|note| note.trim().parse().ok()).unwrap_or(0)
 }

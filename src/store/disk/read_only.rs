@@ -67,14 +67,24 @@ fn copy_database(from: &Path, to: &Path) -> io::Result<()> {
             copy_database(&entry.path(), &target)?;
         } else if from.ends_with("tables") {
             symlink(entry.path(), target)?;
-        } else if entry.path().extension().is_some_and(|extension| extension == "jnl") {
-            // A journal has up to 64 MiB of zeros at its end. fjall reads only whole batches, which end with a mark.
-            let content = fs::read(entry.path())?;
-            let end = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-            fs::write(target, &content[..end])?;
+        } else if is_journal(&entry.path()) {
+            copy_journal(&entry.path(), &target)?;
         } else {
             fs::copy(entry.path(), target)?;
         }
     }
     Ok(())
+}
+
+/// Whether a file is one of fjall's journals.
+pub(super) fn is_journal(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "jnl")
+}
+
+/// Copies a journal without the up to 64 MiB of zeros at its end. fjall reads only whole batches, which end with a mark.
+pub(super) fn copy_journal(from: &Path, to: &Path) -> io::Result<()> {
+    const PAGE: usize = 4096;
+    let content = fs::read(from)?;
+    let pages = content.chunks(PAGE).rposition(|page| page != &[0; PAGE][..page.len()]).map_or(0, |last| last + 1);
+    fs::write(to, &content[..content.len().min(pages * PAGE)])
 }
