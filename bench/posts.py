@@ -24,6 +24,16 @@ def rate_row(job, server, rounds):
     return Row(job, rates(rounds), "a second", cpu_sec=[cpu for _, cpu in rounds], memory_mb=memory_mb(server[0].pid))
 
 
+def cpu_us(rounds):
+    """Microseconds of CPU that each round took for a post."""
+    return [cpu * 1e6 / (per_sec * LOAD_SEC) for per_sec, cpu in rounds]
+
+
+def beyond(rounds, others):
+    """What a post took more of CPU in each round than in the round of another that was beside it."""
+    return [ours - theirs for ours, theirs in zip(cpu_us(rounds), cpu_us(others))]
+
+
 def post_rows():
     """lizm beside victoria-metrics and nginx, at each number of connections."""
     rows = []
@@ -103,6 +113,7 @@ def store_rows():
             rate_row("posts of two labels for 1,000 hosts, 32 connections, store in memory", memory, in_memory),
             rate_row("the same with `--store DIR`", disk, on_disk),
             Row("ratio, `--store DIR` to memory", ratios(rates(on_disk), rates(in_memory)), "×", least=0.7),
+            Row("CPU of a post with `--store DIR` beyond that with memory", beyond(on_disk, in_memory), "µs", most=5),
         ]
 
 

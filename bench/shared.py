@@ -7,8 +7,8 @@ from functools import partial
 
 from figures import Row, in_turns, ratios
 from load import lines_request, posts_per_sec, send_lines
-from posts import rate_row, rates
-from servers import receiver, redis
+from posts import beyond, cpu_us, rate_row, rates
+from servers import cpu_sec, receiver, redis
 
 
 def redis_memory_bytes(port):
@@ -43,9 +43,31 @@ def summary_ms(port):
     return times
 
 
+def posts_through(process, server, connections):
+    """Posts a second, and the seconds of CPU that the server and Redis have each spent on all of them."""
+    before = cpu_sec(process.pid)
+    per_sec, cpu = posts_per_sec(server, connections)
+    return per_sec, cpu, cpu_sec(process.pid) - before
+
+
+def crowd_rows(process, memory, shared):
+    """256 connections, whose commands gather to pipelines."""
+    in_memory, in_redis = in_turns(
+        partial(posts_per_sec, memory, 256), partial(posts_through, process, shared, 256)
+    )
+    of_receiver = [(per_sec, cpu) for per_sec, cpu, _ in in_redis]
+    of_redis = [(per_sec, cpu) for per_sec, _, cpu in in_redis]
+    job = "posts of two labels for 1,000 hosts with `--store redis://`, 256 connections"
+    return [
+        Row(job, rates(of_receiver), "a second", least=25_000),
+        Row(f"{job}: CPU of the receiver a post beyond that with memory", beyond(of_receiver, in_memory), "µs", most=25),
+        Row(f"{job}: CPU of Redis a post", cpu_us(of_redis), "µs", most=25),
+    ]
+
+
 def redis_rows():
     """A receiver on Redis beside one in memory, in turns; and a host of full windows in a Redis of its own."""
-    with redis() as (_, redis_port), receiver() as memory, receiver("--store", f"redis://127.0.0.1:{redis_port}") as shared:
+    with redis() as (process, redis_port), receiver() as memory, receiver("--store", f"redis://127.0.0.1:{redis_port}") as shared:
         servers = [memory, shared]
         for server in servers:
             posts_per_sec(server)  # warm, and every series there is exists
@@ -54,6 +76,7 @@ def redis_rows():
             rate_row("posts of two labels for 1,000 hosts, 32 connections, store in memory", memory, in_memory),
             rate_row("the same with `--store redis://`; CPU and memory without those of Redis", shared, in_redis),
         ]
+        crowd = crowd_rows(process, memory, shared)
     with redis() as (_, redis_port), receiver("--store", f"redis://127.0.0.1:{redis_port}") as (_, port):
         fill_windows(port, 1, 10)
         times = summary_ms(port)
@@ -65,6 +88,7 @@ def redis_rows():
     return [
         *posts,
         Row("ratio, `--store redis://`, Redis included, to memory", ratios(rates(in_redis), rates(in_memory)), "×", least=0.3),
+        *crowd,
         Row("`GET /api/perf/HOST` of 10 labels with full windows, through Redis", times, "ms", most=5),
         Row("memory of Redis for a host of two labels, windows full", [per_host], "B"),
     ]
