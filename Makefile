@@ -12,12 +12,15 @@ STATIC_FLAGS = -C target-feature=+crt-static -C link-arg=-Tlayout.ld -C link-arg
 
 # What the tests that are `#[ignore = "needs …"]` need, and the benchmarks: Debian packages, of which some have a command
 # of the same name. The feature zeromq is built by g++.
-TEST_TOOLS = collectd-core curl chromium-driver e2fsprogs g++ influxdb mount msmtp nginx-full openssl procps prometheus \
+TEST_TOOLS = collectd-core curl chromium-driver e2fsprogs g++ influxdb mount msmtp nginx-full npm openssl procps prometheus \
   prometheus-alertmanager python3 python3-h11 python3-httpx python3-influxdb python3-requests python3-selenium python3-zmq redis-server \
   sysstat tmux victoria-metrics wget
 BENCH_TOOLS = python3 e2fsprogs mount openssl wrk redis-server nginx victoria-metrics collectd-core prometheus-node-exporter g++
-PAGE_TOOLS = python3 chromium-driver python3-selenium fonts-inter
+PAGE_TOOLS = python3 chromium-driver python3-selenium fonts-inter pngquant
 DEPLOY_TOOLS = buildah debootstrap docker-compose iproute2 nginx openssl procps python3-venv shellcheck systemd
+
+# What looks at the page for the tests, from npm.
+AXE = target/axe/node_modules/axe-core/axe.min.js
 
 # How long `make soak` posts, and each target of `make fuzz` runs.
 SOAK_MINUTES ?= 60
@@ -40,8 +43,11 @@ static-zeromq:
 	@ls -l $(STATIC_ZEROMQ)
 
 test: TOOLS = $(TEST_TOOLS)
-test: tools
+test: tools $(AXE)
 	cargo test --all-features -- --include-ignored
+
+$(AXE): | tools
+	npm install --silent --no-fund --no-audit --prefix target/axe axe-core@4.14.1
 
 # 1,000 posts a second with a fault every 30 seconds; as root, for it mounts a small disk to fill and to freeze.
 soak: TOOLS = python3 redis-server mount e2fsprogs faketime strace
@@ -78,7 +84,7 @@ bench: TOOLS = $(BENCH_TOOLS)
 bench: tools static static-zeromq
 	python3 -B bench/run.py $(STATIC) $(STATIC_ZEROMQ)
 
-# Takes pictures of the dashboard, on a phone and a desktop, light and dark, into docs/; the README shows one.
+# Takes pictures of the dashboard, on a phone and a desktop, light and dark, into docs/pictures; the README shows one.
 screenshots: TOOLS = $(PAGE_TOOLS)
 screenshots: tools build
 	/usr/bin/python3 -B tests/browser/screenshots.py target/release/lizm docs

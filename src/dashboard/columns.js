@@ -88,7 +88,7 @@ function drawCells(row) {
   const isDown = row.entry.state === "down";
   for (const name of columnsShown) {
     const cell = row.cells[name], value = row.values[name], label = COLUMNS[name].labels[0];
-    const text = value === null ? "–" : isPercent(label) ? value.toFixed(1) : numberOf(label, value);
+    const text = value === null ? "–" : isPercent(label) ? value.toFixed(1) : numberOf(label, value, true);
     setText(cell.value, text);
     const isHigh = value !== null && isPercent(label) && value >= HIGH && !isDown;
     setClass(cell.value, value === null ? "value none" : isHigh ? "value high" : isPercent(label) ? "value percent" : "value");

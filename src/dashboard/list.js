@@ -7,6 +7,8 @@ const LISTED = ["cpu", "mem", "disk"];
 const SPARK_HEIGHT = 30, SPARK_TOP = 2, SPARK_BOTTOM = 28, SPARK_STEP = 2;
 /** Percent from which on a number stands out, and from which on its host needs attention. */
 const HIGH = 90, ATTENTION = { disk: 90, mem: 95 };
+/** Hosts in the strip up to which its cells are wide: more are to fit two lines. */
+const STRIP_WIDE_MAX = 250;
 /** Lines of what needs attention that are shown. */
 const ATTENTION_SHOWN = 8;
 /** The longest time to a full disk that is worth a word, in minutes. */
@@ -157,6 +159,7 @@ function drawStrip() {
     if (cell.title !== row.link.title) cell.title = row.link.title;
   });
   const bad = ordered.filter(row => severity(row) > 1).length;
+  strip.classList.toggle("many", ordered.length > STRIP_WIDE_MAX);
   setAttribute(strip, "aria-label", `${count(ordered.length, "host", "hosts")}, ${bad} of them with a problem`);
   strip.hidden = ordered.length < 2;
 }

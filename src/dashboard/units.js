@@ -22,14 +22,14 @@ function unitOf(label) {
 
 const isPercent = label => unitOf(label) === "%";
 
-/** A number and its prefix of thousands, in three significant digits. */
-function significant(value) {
+/** A number and its prefix of thousands, in three significant digits; fixed ones keep their zeros, as columns need it. */
+function significant(value, isFixed) {
   const size = Math.abs(value);
   if (size >= 999.5e18) return [value.toExponential(2), ""];
   let power = 0;
   while (size >= 999.5 * 1000 ** power && power < PREFIXES.length - 1) power += 1;
   const scaled = value / 1000 ** power;
-  const text = size > 0 && size < 0.001 ? scaled.toExponential(1) : String(Number(scaled.toPrecision(3)));
+  const text = size > 0 && size < 0.001 ? scaled.toExponential(1) : isFixed ? scaled.toPrecision(3) : String(Number(scaled.toPrecision(3)));
   return [text, PREFIXES[power]];
 }
 
@@ -47,11 +47,12 @@ function tickOf(label, value) {
 }
 
 /** A value of a label as people read it. */
-function numberOf(label, value) {
+function numberOf(label, value, isFixed = false) {
   const unit = unitOf(label);
   if (unit === "time") return uptime(Math.max(0, value));
   if (unit === "%" && Math.abs(value) < 1e5 && (value === 0 || Math.abs(value) >= 0.05)) return `${value.toFixed(1)} %`;
-  const [number, prefix] = significant(value);
+  if (isFixed && unit === "" && Math.abs(value) < 1000) return value.toFixed(2);
+  const [number, prefix] = significant(value, isFixed);
   const after = prefix + unit;
   return after ? `${number} ${after}` : number;
 }

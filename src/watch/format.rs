@@ -32,6 +32,26 @@ pub(super) fn fit(text: &str, columns: usize) -> String {
     cut + &" ".repeat(columns - used)
 }
 
+/// The text in exactly so many columns. What is too long is cut in the middle: names and labels differ at both ends.
+pub(super) fn fit_middle(text: &str, columns: usize) -> String {
+    let text = visible(text);
+    if text.width() <= columns || columns < 5 {
+        return fit(&text, columns);
+    }
+    let end_columns = (columns - 1) / 2;
+    let mut end = text.len();
+    for (place, _) in text.char_indices().rev() {
+        if text[place..].width() > end_columns {
+            break;
+        }
+        end = place;
+    }
+    let begin_columns = columns - text[end..].width();
+    // `fit` puts the ellipsis and, before a wide character that has no room, a space.
+    let begin = fit(&text, begin_columns);
+    begin + &text[end..]
+}
+
 /// A line for a locale without UTF-8, in as many columns: marks of ours become ones of ASCII, all other characters `?`.
 pub(super) fn ascii(line: &str) -> String {
     let mut ascii = String::with_capacity(line.len());
@@ -51,11 +71,26 @@ pub(super) fn ascii(line: &str) -> String {
             '°' => '\'',
             '↑' => '^',
             '↓' => 'v',
+            '│' => '|',
+            '└' => '+',
+            '─' => '-',
+            dots @ '\u{2800}'..='\u{28ff}' => ascii_dots(dots),
             _ => '?',
         };
         ascii.extend(std::iter::repeat_n(replacement, character.width().unwrap_or(1)));
     }
     ascii
+}
+
+/// A character of braille by where its dots are: above, below or both.
+fn ascii_dots(dots: char) -> char {
+    let bits = dots as u32 & 0xff;
+    match (bits & 0b0001_1011 > 0, bits & 0b1110_0100 > 0) {
+        (false, false) => ' ',
+        (true, false) => '\'',
+        (false, true) => '.',
+        (true, true) => ':',
+    }
 }
 
 /// Whether the values of a label are percentages. They are shown against 100, with a bar.
@@ -122,25 +157,117 @@ pub(super) fn bar(percent: Option<f64>, columns: usize) -> String {
     bar + &" ".repeat(columns - filled)
 }
 
-/// The newest values as bars of one column each, the newest at the right. Percentages are drawn against 100, others
-/// against the range of the values and 0.
+/// The values in so many columns, each the mean of those that fall into it. Fewer values than columns stay as they are.
+pub(super) fn resample(values: &[Option<f64>], columns: usize) -> Vec<Option<f64>> {
+    if values.len() <= columns {
+        return values.to_vec();
+    }
+    let mean = |column: usize| {
+        let part = &values[column * values.len() / columns..(column + 1) * values.len() / columns];
+        let known = part.iter().flatten();
+        #[expect(clippy::cast_precision_loss, reason = "a few values")]
+        let count = known.clone().count() as f64;
+        (count > 0.0).then(|| known.map(|value| value / count).sum())
+    };
+    (0..columns).map(mean).collect()
+}
+
+/// The least and the greatest value of a scale: percentages are drawn against 100, others against their range and 0.
+fn bounds(label: &str, values: &[Option<f64>]) -> (f64, f64) {
+    let known = || values.iter().flatten().copied();
+    if is_percent(label) {
+        return (0.0, known().fold(100.0, f64::max));
+    }
+    (known().fold(0.0, f64::min), known().fold(0.0, f64::max))
+}
+
+/// Where a value stands between two bounds, from 0 to 1.
+fn share(value: f64, (low, high): (f64, f64)) -> f64 {
+    let share = ((value / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0)).clamp(0.0, 1.0);
+    if share.is_nan() { 0.0 } else { share }
+}
+
+/// All values as bars of one column each, the newest at the right.
 pub(super) fn sparkline(label: &str, values: &[Option<f64>], columns: usize) -> String {
-    let shown = &values[values.len().saturating_sub(columns)..];
-    let known = || shown.iter().flatten().copied();
-    let (low, high) =
-        if is_percent(label) { (0.0, 100.0) } else { (known().fold(0.0, f64::min), known().fold(0.0, f64::max)) };
+    let shown = resample(values, columns);
+    let bounds = bounds(label, &shown);
     let spark = |value: f64| {
-        let share = ((value / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0)).clamp(0.0, 1.0);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 7")]
-        SPARKS[if share.is_nan() { 0 } else { (share * 7.0).round() as usize }]
+        SPARKS[(share(value, bounds) * 7.0).round() as usize]
     };
     let line: String = shown.iter().map(|value| value.map_or(' ', spark)).collect();
     " ".repeat(columns - shown.len()) + &line
 }
 
+/// Values as a line of braille dots, two across and four down in each character, with an axis to the left and one below
+/// that begins with `oldest`. All of it has `rows` rows of `columns` columns.
+pub(super) fn graph(label: &str, values: &[Option<f64>], oldest: &str, columns: usize, rows: usize) -> Vec<String> {
+    let (height, width) = (rows.saturating_sub(2).max(1), columns.saturating_sub(NUMBER_COLUMNS + 2).max(1));
+    let bounds = bounds(label, values);
+    let mut dots = vec![vec![0_u32; width]; height];
+    // The bits of a character of braille, by row and column (Unicode, block Braille Patterns).
+    let bits = [[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]];
+    let mut before = None;
+    for place in 0..2 * width {
+        let value = values.get(place * values.len() / (2 * width)).copied().flatten();
+        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let row = value.map(|value| ((1.0 - share(value, bounds)) * (4 * height - 1) as f64).round() as usize);
+        // A step is a line from one row to the other.
+        if let Some(row) = row {
+            let from = before.unwrap_or(row);
+            for row in from.min(row)..=from.max(row) {
+                dots[row / 4][place / 2] |= bits[row % 4][place % 2];
+            }
+        }
+        before = row;
+    }
+    let mut lines = Vec::with_capacity(rows);
+    for (row, characters) in dots.iter().enumerate() {
+        let at = match row {
+            0 => number(label, Some(bounds.1)),
+            _ if row + 1 == height => number(label, Some(bounds.0)),
+            _ if row == height / 2 && height > 4 => number(label, Some(bounds.0 / 2.0 + bounds.1 / 2.0)),
+            _ => String::new(),
+        };
+        let line: String = characters.iter().filter_map(|bits| char::from_u32(0x2800 + bits)).collect();
+        lines.push(format!("{at:>NUMBER_COLUMNS$} │{line}"));
+    }
+    lines.push(format!("{:>NUMBER_COLUMNS$} └{}", "", "─".repeat(width)));
+    let gap = width.saturating_sub(oldest.width() + 3).max(1);
+    lines.push(fit(&format!("{:>NUMBER_COLUMNS$}  {oldest}{}now", "", " ".repeat(gap)), columns));
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_names_are_cut_in_the_middle() {
+        assert_eq!(fit_middle("disk:/var/lib/docker", 13), "disk:/…docker");
+        assert_eq!((fit_middle("short", 8), fit_middle("a longer one", 4)), ("short   ".into(), "a l…".into()));
+        for columns in 5..20 {
+            assert_eq!(fit_middle("漢字 and more of it 漢字", columns).width(), columns);
+        }
+    }
+
+    #[test]
+    fn an_hour_is_shown_whole_in_few_columns() {
+        let hour: Vec<Option<f64>> = (0..60).map(|n| Some(f64::from(n / 30) * 100.0)).collect();
+        assert_eq!(sparkline("cpu", &hour, 8), "▁▁▁▁████");
+        assert_eq!(resample(&[None, None, Some(1.0), Some(3.0), None, Some(5.0)], 3), [None, Some(2.0), Some(5.0)]);
+    }
+
+    #[test]
+    fn a_graph_has_its_size_and_its_axes() {
+        let values: Vec<Option<f64>> = (0..60).map(|n| (n != 30).then(|| f64::from(n))).collect();
+        let lines = graph("cpu", &values, "1 h ago", 40, 10);
+        assert!(lines.len() == 10 && lines.iter().all(|line| line.width() == 40), "{lines:#?}");
+        assert!(lines[0].starts_with(" 100.0% │") && lines[7].starts_with("   0.0% │"), "{lines:#?}");
+        assert!(lines[9].contains("1 h ago") && lines[9].ends_with("now"), "{lines:#?}");
+        let ascii = ascii(&lines.join("\n"));
+        assert!(ascii.is_ascii() && !ascii.contains('?') && ascii.contains('.'), "{ascii}");
+    }
 
     #[test]
     fn texts_fit_their_columns_whatever_their_characters() {
@@ -199,7 +326,7 @@ mod tests {
         );
         assert_eq!(bar(Some(56.25), 2), "█▏");
         assert_eq!(sparkline("cpu", &[Some(100.0), None, Some(0.0), Some(50.0)], 6), "  █ ▁▅");
-        assert_eq!(sparkline("load1", &[Some(9.0), Some(1.0), Some(2.0), Some(4.0)], 3), "▃▅█");
+        assert_eq!(sparkline("load1", &[Some(9.0), Some(1.0), Some(2.0), Some(4.0)], 3), "█▂▃");
         assert_eq!(sparkline("load1", &[Some(0.0), Some(0.0)], 2), "▁▁");
         assert_eq!(sparkline("x", &[Some(-1e300), Some(1e300)], 2), "▁█");
     }

@@ -2,8 +2,8 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use super::format::{age, bar, fit, is_percent, number, sparkline};
-use super::snapshot::{HostDetail, HostList, HostRow, LabelRow, Snapshot};
+use super::format::{age, bar, fit, fit_middle, is_percent, number, sparkline};
+use super::snapshot::{HostDetail, HostList, HostRow, LabelRow, Severity, Snapshot};
 use crate::sanitize::visible;
 
 /// Columns of a value, of a bar, and of the gap between cells.
@@ -45,6 +45,11 @@ pub(super) enum Tone {
 }
 
 impl Style {
+    /// The same for what no colour is to stand out in: the numbers of a host that is down are old.
+    pub(super) fn without_colour(self) -> Self {
+        if self == Self::Colour { Self::Uncoloured } else { self }
+    }
+
     /// The text in a tone. The caller has made the text [`visible`].
     pub(super) fn paint(self, tone: Tone, text: &str) -> String {
         let code = match tone {
@@ -72,7 +77,10 @@ pub(super) fn table(snapshot: &Snapshot, columns: usize, style: Style) -> Vec<St
         }
         Snapshot::Host(host) => {
             let layout = HostLayout::new(host, columns);
-            [layout.heading(style)].into_iter().chain(host.rows.iter().map(|row| layout.row(row, style))).collect()
+            [layout.heading(style)]
+                .into_iter()
+                .chain(host.rows.iter().map(|row| layout.row(row, style, Tone::Plain)))
+                .collect()
         }
     };
     lines.iter().map(|line| line.trim_end().to_owned()).collect()
@@ -117,14 +125,17 @@ impl<'a> HostsLayout<'a> {
     /// The row of a host, its name in a tone.
     pub(super) fn row(&self, row: &HostRow, style: Style, name: Tone) -> String {
         let gap = " ".repeat(GAP);
-        let tone = match row.state.as_str() {
-            "up" => Tone::Good,
-            "late" => Tone::Warning,
-            _ => Tone::Bad,
+        // What is wrong with a host that is up stands in the place of its state.
+        let (tone, state) = match row.severity() {
+            Severity::Well => (Tone::Good, &*row.state),
+            Severity::Late => (Tone::Warning, &*row.state),
+            Severity::Memory => (Tone::Bad, "mem!"),
+            Severity::Disk => (Tone::Bad, "dsk!"),
+            Severity::Down => (Tone::Bad, &*row.state),
         };
-        let mut line = style.paint(name, &fit(&row.host, self.name));
+        let mut line = style.paint(name, &fit_middle(&row.host, self.name));
         line += &gap;
-        line += &style.paint(tone, &fit(&row.state, STATE));
+        line += &style.paint(tone, &fit(state, STATE));
         if self.has_age {
             line += &gap;
             line += &style.paint(Tone::Faint, &format!("{:>AGE$}", age(row.age_sec)));
@@ -132,16 +143,15 @@ impl<'a> HostsLayout<'a> {
         for label in self.labels {
             let series = row.series.get(label).map_or(&[][..], Vec::as_slice);
             line += &gap;
-            line += &cell(label, series, self.cell, style);
+            let style = if row.state == "down" { style.without_colour() } else { style };
+            line += &cell(label, row.value(label), series, self.cell, style);
         }
         line
     }
 }
 
 /// A value, with a bar and a sparkline where they fit.
-fn cell(label: &str, series: &[Option<f64>], columns: usize, style: Style) -> String {
-    // A minute that has just begun may have no sample yet.
-    let latest = series.iter().rev().take(2).find_map(|value| *value);
+fn cell(label: &str, latest: Option<f64>, series: &[Option<f64>], columns: usize, style: Style) -> String {
     let tone = tone_of(label, latest);
     let mut cell = style.paint(tone, &format!("{:>VALUE$}", number(label, latest)));
     let mut left = columns - VALUE;
@@ -203,10 +213,11 @@ impl HostLayout {
         style.paint(Tone::Bold, &line)
     }
 
-    pub(super) fn row(&self, row: &LabelRow, style: Style) -> String {
+    /// The row of a label, its name in a tone.
+    pub(super) fn row(&self, row: &LabelRow, style: Style, name: Tone) -> String {
         let gap = " ".repeat(GAP);
         let latest = row.minutes.iter().rev().take(2).find_map(|value| *value);
-        let mut line = fit(&row.label, self.label);
+        let mut line = style.paint(name, &fit_middle(&row.label, self.label));
         line += &gap;
         line += &style.paint(tone_of(&row.label, latest), &format!("{:>VALUE$}", number(&row.label, latest)));
         if self.has_figures {
@@ -226,6 +237,8 @@ impl HostLayout {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn hosts() -> Snapshot {
@@ -235,6 +248,7 @@ mod tests {
             age_sec,
             series: [("cpu".to_owned(), cpu.to_vec())].into(),
             start_sec: 0,
+            latest: BTreeMap::new(),
         };
         let rows = vec![
             row("jarvis", "up", 0, &[Some(10.0), Some(50.0), None]),
@@ -265,7 +279,7 @@ mod tests {
             min: None,
             max: Some(1e300),
         };
-        let host = Snapshot::Host(HostDetail { name: "h".into(), rows: vec![row] });
+        let host = Snapshot::Host(HostDetail { name: "h".into(), state: "up".into(), age_sec: 0, rows: vec![row] });
         for columns in 20..250 {
             for snapshot in [&hosts(), &host] {
                 assert!(table(snapshot, columns, Style::Plain).iter().all(|line| line.width() <= columns), "{columns}");

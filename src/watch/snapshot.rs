@@ -12,6 +12,9 @@ use crate::url::encode;
 /// Most hosts in one answer, and most answers that are put together: those of 20,000 hosts, or of 10,000 labels.
 const PAGE_HOSTS: usize = 1000;
 const PAGES_MAX: usize = 20;
+/// Percent from which a disk or memory needs attention, as on the page.
+const DISK_ATTENTION: f64 = 90.0;
+const MEMORY_ATTENTION: f64 = 95.0;
 /// Intervals of an hour by minute and of a day by hour.
 const MINUTES: usize = 60;
 const HOURS: usize = 24;
@@ -23,7 +26,7 @@ pub(super) enum Snapshot {
     Host(HostDetail),
 }
 
-/// The list of hosts.
+/// The list of hosts, those with problems first.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct HostList {
     /// The labels whose series each host has.
@@ -43,12 +46,50 @@ pub(super) struct HostRow {
     /// Means of the last hour by minute for each label, the running minute last.
     #[serde(default)]
     pub(super) series: BTreeMap<String, Vec<Option<f64>>>,
+    /// The newest values of all file systems.
+    #[serde(default)]
+    pub(super) latest: BTreeMap<String, f64>,
     /// When the first of these minutes begins, in seconds since the Unix epoch.
     #[serde(skip)]
     pub(super) start_sec: u64,
 }
 
+/// What is wrong with a host, the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Severity {
+    Well,
+    /// It reports late, or two monitors report under its name.
+    Late,
+    /// Memory runs out.
+    Memory,
+    /// A disk fills.
+    Disk,
+    Down,
+}
+
 impl HostRow {
+    /// What is wrong with it now: the thresholds of the page.
+    pub(super) fn severity(&self) -> Severity {
+        let memory = self.value("mem");
+        match self.state.as_str() {
+            "down" => Severity::Down,
+            _ if self.value("disk").is_some_and(|percent| percent >= DISK_ATTENTION) => Severity::Disk,
+            _ if memory.is_some_and(|percent| percent >= MEMORY_ATTENTION) => Severity::Memory,
+            "up" => Severity::Well,
+            _ => Severity::Late,
+        }
+    }
+
+    /// The newest value of a label within two minutes: one that has just begun may have no sample yet. Of `disk` it is
+    /// that of the fullest file system.
+    pub(super) fn value(&self, label: &str) -> Option<f64> {
+        let newest = self.series.get(label).and_then(|minutes| minutes.iter().rev().take(2).find_map(|value| *value));
+        if label != "disk" {
+            return newest;
+        }
+        self.latest.values().copied().chain(newest).reduce(f64::max)
+    }
+
     /// Puts the minutes of an earlier answer before those of this one, as many as make an hour.
     fn extend(&mut self, earlier: &Self) {
         let added = MINUTES.saturating_sub(self.series.values().map(Vec::len).max().unwrap_or(MINUTES)) as u64;
@@ -67,6 +108,8 @@ impl HostRow {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct HostDetail {
     pub(super) name: String,
+    pub(super) state: String,
+    pub(super) age_sec: u64,
     pub(super) rows: Vec<LabelRow>,
 }
 
@@ -95,7 +138,10 @@ struct HostsAnswer<T> {
 
 /// The summaries of one host in the answer of `/api/hosts?host=NAME`.
 #[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct HostSummaries {
+    state: String,
+    age_sec: u64,
     summaries: BTreeMap<String, Summary>,
 }
 
@@ -112,9 +158,17 @@ struct Summary {
 struct Average {
     start_sec: u64,
     num_samples: u32,
+    /// The mean, of which older receivers have `avg` alone, which is rounded.
+    mean: Option<f64>,
     avg: f64,
     min: f64,
     max: f64,
+}
+
+impl Average {
+    fn mean(&self) -> f64 {
+        self.mean.unwrap_or(self.avg)
+    }
 }
 
 /// Asks a receiver, and keeps the last list of hosts, so that it asks for an hour of minutes once only.
@@ -157,6 +211,7 @@ impl Fetcher {
                 }
             }
         }
+        list.rows.sort_by_key(|row| std::cmp::Reverse(row.severity()));
         // A host that was not in the last list may have an hour behind it: all is asked for again.
         self.last = is_whole.then(|| (list.clone(), began));
         Ok(list)
@@ -167,7 +222,7 @@ impl Fetcher {
 fn hosts(client: &Client, labels: &[String], minutes: u64) -> Result<HostList, String> {
     let series = labels.iter().map(|label| encode(label)).collect::<Vec<_>>().join(",");
     let mut list = HostList { labels: labels.to_vec(), rows: Vec::new(), count: 0 };
-    let first = format!("series={series}&minutes={minutes}&labels=none&limit={PAGE_HOSTS}");
+    let first = format!("series={series}&latest=disk,disk:*&minutes={minutes}&labels=none&limit={PAGE_HOSTS}");
     let mut query = first.clone();
     for _ in 0..PAGES_MAX {
         let mut page: HostsAnswer<HostRow> = client.get("/api/hosts", Some(&query))?;
@@ -183,14 +238,16 @@ fn hosts(client: &Client, labels: &[String], minutes: u64) -> Result<HostList, S
 
 fn host(client: &Client, name: &str, text: &str) -> Result<HostDetail, String> {
     let (mut summaries, mut query) = (BTreeMap::new(), format!("host={}", encode(name)));
+    let (mut state, mut age_sec) = (String::new(), 0);
     for _ in 0..PAGES_MAX {
         let page: HostsAnswer<HostSummaries> = client.get("/api/hosts", Some(&query))?;
         let host = page.hosts.into_iter().next().ok_or_else(|| format!("host {name} is not known there"))?;
+        (state, age_sec) = (host.state, host.age_sec);
         summaries.extend(host.summaries);
         let Some(next) = page.next_label_after else { break };
         query = format!("host={}&label-after={}", encode(name), encode(&next));
     }
-    Ok(HostDetail { name: name.to_owned(), rows: rows(&summaries, text) })
+    Ok(HostDetail { name: name.to_owned(), state, age_sec, rows: rows(&summaries, text) })
 }
 
 /// A row for each label that contains `text`; case is ignored.
@@ -211,7 +268,7 @@ fn rows(summaries: &BTreeMap<String, Summary>, text: &str) -> Vec<LabelRow> {
                 row.min = of(|average| average.min).reduce(f64::min);
                 row.max = of(|average| average.max).reduce(f64::max);
                 let samples: f64 = of(|average| f64::from(average.num_samples)).sum();
-                let sum: f64 = of(|average| average.avg * f64::from(average.num_samples)).sum();
+                let sum: f64 = of(|average| average.mean() * f64::from(average.num_samples)).sum();
                 row.mean = (samples > 0.0).then(|| sum / samples);
             }
             "by-hour" => row.hours = slots(summary, HOURS),
@@ -230,7 +287,7 @@ fn slots(summary: &Summary, count: usize) -> Vec<Option<f64>> {
     for average in &summary.averages {
         let age = running.checked_sub(average.start_sec / interval_sec).and_then(|age| usize::try_from(age).ok());
         if let Some(slot) = age.and_then(|age| count.checked_sub(age + 1)).and_then(|index| slots.get_mut(index)) {
-            *slot = Some(average.avg);
+            *slot = Some(average.mean());
         }
     }
     slots
@@ -269,6 +326,7 @@ mod tests {
             age_sec: 0,
             series: [("cpu".into(), minutes.iter().copied().map(Some).collect())].into(),
             start_sec,
+            latest: BTreeMap::new(),
         };
         let hour: Vec<f64> = (0..60).map(f64::from).collect();
         // One minute has passed: the last two minutes of the answer take the place of one, and add one.
@@ -286,7 +344,7 @@ mod tests {
 
     #[test]
     fn intervals_outside_the_window_have_no_place() {
-        let average = |start_sec| Average { start_sec, num_samples: 1, avg: 1.0, min: 1.0, max: 1.0 };
+        let average = |start_sec| Average { start_sec, num_samples: 1, mean: None, avg: 1.0, min: 1.0, max: 1.0 };
         let summary =
             Summary { end: 7200, timeslice_size_sec: 60, averages: vec![average(0), average(7140), average(999_999)] };
         let slots = slots(&summary, MINUTES);

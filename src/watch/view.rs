@@ -4,17 +4,52 @@ use std::time::Instant;
 
 use unicode_width::UnicodeWidthStr;
 
-use super::format::{age, fit};
+use super::format::{age, fit, fit_middle, graph, number};
 use super::render::{HostLayout, HostsLayout, Style, Tone};
-use super::snapshot::{HostList, HostRow, LabelRow, Snapshot};
+use super::snapshot::{HostDetail, HostList, HostRow, LabelRow, Severity, Snapshot};
 use super::terminal::Key;
 use super::{DEFAULT_LABELS, Options, Query};
 use crate::sanitize::visible;
 
 /// Lines of the screen that are no rows of the table: title, notice, heading, help.
 const FRAME_ROWS: usize = 4;
+/// Most problems in one line.
+const PROBLEMS_MAX: usize = 20;
 /// Most characters of a filter: as long as a host's name can be.
 const FILTER_MAX: usize = 255;
+
+/// The keys, which are those of the page.
+const HELP: [&str; 13] = [
+    "/      filter: parts of names, is:down, is:problem",
+    "j k    down and up, as the arrows",
+    "Enter  open a host; of a label, its graph",
+    "Esc    back",
+    "s S    sort by the next, and the other way round",
+    "g      group by the first word of names",
+    "!      problems only",
+    "r      another range of a graph",
+    "p      pause",
+    "Space  a screen down; Home, End",
+    "q      quit",
+    "",
+    "Any key closes this.",
+];
+
+/// What the hosts are sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Problems,
+    Name,
+    /// The label of this index, the largest value first.
+    Label(usize),
+}
+
+/// A line of the list of hosts.
+enum Line<'a> {
+    /// The head of a group.
+    Group(String),
+    Host(&'a HostRow),
+}
 
 /// What a key leads to.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,10 +72,18 @@ pub(super) struct View {
     hosts_filter: String,
     labels_filter: String,
     is_typing: bool,
-    /// The index of the label that the hosts are sorted by, the largest value first; `None` sorts by name.
-    sorted_by: Option<usize>,
+    order: Order,
+    is_reversed: bool,
+    has_problems_only: bool,
+    is_grouped: bool,
+    is_paused: bool,
+    shows_help: bool,
     /// The selected host. It stays selected when its row moves.
     selected: Option<String>,
+    /// The selected label of the host that is shown, and whether its graph is shown, by hour instead of by minute.
+    label: Option<String>,
+    shows_graph: bool,
+    is_by_hour: bool,
     /// The index of the first row on the screen.
     top: usize,
 }
@@ -61,8 +104,16 @@ impl View {
             hosts_filter: String::new(),
             labels_filter: String::new(),
             is_typing: false,
-            sorted_by: None,
+            order: Order::Problems,
+            is_reversed: false,
+            has_problems_only: false,
+            is_grouped: false,
+            is_paused: false,
+            shows_help: false,
             selected: None,
+            label: None,
+            shows_graph: false,
+            is_by_hour: false,
             top: 0,
         }
     }
@@ -76,7 +127,7 @@ impl View {
                     (Query::Host { name, .. }, Snapshot::Host(host)) => *name == host.name,
                     _ => false,
                 };
-                if is_current {
+                if is_current && !(self.is_paused && self.snapshot.is_some()) {
                     (self.snapshot, self.error) = (Some(snapshot), None);
                 }
             }
@@ -94,13 +145,21 @@ impl View {
             Key::Interrupt => return Action::Quit,
             key if self.is_typing => self.type_filter(key),
             Key::Character('q') => return Action::Quit,
-            Key::Character('/') => self.is_typing = true,
-            Key::Character('s') => self.sort_by_next_label(),
+            _ if self.shows_help => self.shows_help = false,
+            Key::Character('?') => self.shows_help = true,
+            Key::Character('p') => self.is_paused = !self.is_paused,
+            Key::Character('r') => self.is_by_hour = !self.is_by_hour,
+            Key::Escape | Key::Backspace | Key::Enter if self.shows_graph => self.shows_graph = false,
+            Key::Character('/') => self.is_typing = !self.shows_graph,
+            Key::Character('s') => self.sort_by_next(),
+            Key::Character('S') => self.is_reversed = !self.is_reversed,
+            Key::Character('!') => self.has_problems_only = !self.has_problems_only,
+            Key::Character('g') => self.is_grouped = !self.is_grouped,
             Key::Up | Key::Character('k') => self.move_by(-1),
             Key::Down | Key::Character('j') => self.move_by(1),
             Key::PageUp => self.move_by(-page),
             Key::PageDown | Key::Character(' ') => self.move_by(page),
-            Key::Home | Key::Character('g') => self.move_by(isize::MIN),
+            Key::Home => self.move_by(isize::MIN),
             Key::End | Key::Character('G') => self.move_by(isize::MAX),
             Key::Enter => return self.open(),
             Key::Escape | Key::Backspace => return self.back(),
@@ -130,26 +189,59 @@ impl View {
         self.top = 0;
     }
 
-    fn sort_by_next_label(&mut self) {
-        let next = self.sorted_by.map_or(0, |index| index + 1);
-        self.sorted_by = (next < self.labels.len()).then_some(next);
-        self.top = 0;
+    fn sort_by_next(&mut self) {
+        self.order = match self.order {
+            Order::Problems => Order::Name,
+            Order::Name => Order::Label(0),
+            Order::Label(index) => Order::Label(index + 1),
+        };
+        if matches!(self.order, Order::Label(index) if index >= self.labels.len()) {
+            self.order = Order::Problems;
+        }
+        (self.is_reversed, self.top) = (false, 0);
     }
 
-    /// Moves the selection by a number of rows; in a host, scrolls.
+    /// Moves the selection by a number of rows.
     fn move_by(&mut self, by: isize) {
-        let last = self.row_count().saturating_sub(1);
-        let index = self.selected_index().unwrap_or(self.top);
-        let next = index.saturating_add_signed(by.max(-index.cast_signed())).min(last);
-        match self.shown_hosts().get(next).map(|row| row.host.clone()) {
-            Some(host) => self.selected = Some(host),
-            None => self.top = next,
+        let names = self.names();
+        let index = self.selected_place(&names).unwrap_or(0);
+        let next = index.saturating_add_signed(by.max(-index.cast_signed())).min(names.len().saturating_sub(1));
+        let name = names.get(next).map(|name| (*name).to_owned());
+        *self.selection() = name;
+    }
+
+    /// What can be selected, in the order of the screen: hosts, or labels.
+    fn names(&self) -> Vec<&str> {
+        match self.query {
+            Query::Hosts { .. } => self.shown_hosts().iter().map(|row| &*row.host).collect(),
+            Query::Host { .. } => self.shown_labels().iter().map(|row| &*row.label).collect(),
         }
     }
 
+    fn selection(&mut self) -> &mut Option<String> {
+        match self.query {
+            Query::Hosts { .. } => &mut self.selected,
+            Query::Host { .. } => &mut self.label,
+        }
+    }
+
+    fn selected_place(&self, names: &[&str]) -> Option<usize> {
+        let selected = match self.query {
+            Query::Hosts { .. } => self.selected.as_deref(),
+            Query::Host { .. } => self.label.as_deref(),
+        };
+        names.iter().position(|name| Some(*name) == selected)
+    }
+
     fn open(&mut self) -> Action {
-        let selected = self.selected_index();
-        let Some(row) = self.shown_hosts().get(selected.unwrap_or(0)).copied() else { return Action::None };
+        let names = self.names();
+        let selected = self.selected_place(&names).unwrap_or(0);
+        if let Query::Host { .. } = self.query {
+            let label = names.get(selected).map(|name| (*name).to_owned());
+            (self.shows_graph, self.label) = (label.is_some(), label);
+            return Action::None;
+        }
+        let Some(row) = self.shown_hosts().get(selected).copied() else { return Action::None };
         let name = row.host.clone();
         self.selected = Some(name.clone());
         self.change_query(Query::Host { name, text: String::new() })
@@ -172,6 +264,7 @@ impl View {
 
     fn change_query(&mut self, query: Query) -> Action {
         (self.snapshot, self.error, self.top) = (None, None, 0);
+        (self.label, self.shows_graph) = (None, false);
         self.labels_filter.clear();
         self.query = query.clone();
         Action::Ask(query)
@@ -181,16 +274,58 @@ impl View {
     fn shown_hosts(&self) -> Vec<&HostRow> {
         let Some(Snapshot::Hosts(hosts)) = &self.snapshot else { return Vec::new() };
         let filter = self.hosts_filter.to_lowercase();
-        let mut shown: Vec<&HostRow> =
-            hosts.rows.iter().filter(|row| row.host.to_lowercase().contains(&filter)).collect();
-        if let Some(label) = self.sorted_by.and_then(|index| hosts.labels.get(index)) {
-            let load = |row: &HostRow| {
-                let series = row.series.get(label).map_or(&[][..], Vec::as_slice);
-                series.iter().rev().take(2).find_map(|value| *value).unwrap_or(f64::NEG_INFINITY)
-            };
-            shown.sort_by(|a, b| load(b).total_cmp(&load(a)));
+        let is_shown = |row: &&HostRow| {
+            let is_problem = row.severity() > Severity::Late;
+            (is_problem || !self.has_problems_only) && filter.split_whitespace().all(|word| is_like(row, word))
+        };
+        let mut shown: Vec<&HostRow> = hosts.rows.iter().filter(is_shown).collect();
+        match self.order {
+            // They come so.
+            Order::Problems => {}
+            Order::Name => shown.sort_by(|a, b| a.host.cmp(&b.host)),
+            Order::Label(index) => {
+                let label = hosts.labels.get(index).map_or("", String::as_str);
+                let load = |row: &HostRow| row.value(label).unwrap_or(f64::NEG_INFINITY);
+                shown.sort_by(|a, b| load(b).total_cmp(&load(a)));
+            }
+        }
+        if self.is_reversed {
+            shown.reverse();
+        }
+        if self.is_grouped {
+            shown.sort_by_key(|row| group(&row.host));
         }
         shown
+    }
+
+    /// The list of hosts, with the heads of groups where there are some.
+    fn lines(&self) -> Vec<Line<'_>> {
+        let shown = self.shown_hosts();
+        if !self.is_grouped {
+            return shown.into_iter().map(Line::Host).collect();
+        }
+        let groups = shown.chunk_by(|a, b| group(&a.host) == group(&b.host));
+        let with_head = groups.flat_map(|members| {
+            let hosts = members.iter().copied().map(Line::Host);
+            [Line::Group(self.group_head(members))].into_iter().chain(hosts)
+        });
+        with_head.collect()
+    }
+
+    /// The name of a group, how many hosts it has, the worst state and the means.
+    fn group_head(&self, members: &[&HostRow]) -> String {
+        let name = members.first().map_or("", |row| group(&row.host));
+        let worst = members.iter().max_by_key(|row| row.severity()).map_or("", |row| &row.state);
+        let mut head = format!("{}  {} hosts, {worst}", visible(name), members.len());
+        for label in &self.labels {
+            let values: Vec<f64> = members.iter().filter_map(|row| row.value(label)).collect();
+            if !values.is_empty() {
+                #[expect(clippy::cast_precision_loss, reason = "a count of hosts")]
+                let mean = values.iter().sum::<f64>() / values.len() as f64;
+                head += &format!(", {} {}", visible(label), number(label, Some(mean)));
+            }
+        }
+        head
     }
 
     /// The labels that match the filter.
@@ -200,25 +335,32 @@ impl View {
         host.rows.iter().filter(|row| row.label.to_lowercase().contains(&filter)).collect()
     }
 
-    fn row_count(&self) -> usize {
+    /// The place of the selection among all lines of the screen's table.
+    fn selected_line(&self) -> Option<usize> {
         match self.query {
-            Query::Hosts { .. } => self.shown_hosts().len(),
-            Query::Host { .. } => self.shown_labels().len(),
+            Query::Hosts { .. } => {
+                let is_it =
+                    |line: &Line<'_>| matches!(line, Line::Host(row) if Some(&row.host) == self.selected.as_ref());
+                self.lines().iter().position(is_it)
+            }
+            Query::Host { .. } => self.selected_place(&self.names()),
         }
     }
 
-    fn selected_index(&self) -> Option<usize> {
-        let selected = self.selected.as_ref()?;
-        self.shown_hosts().iter().position(|row| row.host == *selected)
+    fn line_count(&self) -> usize {
+        match self.query {
+            Query::Hosts { .. } => self.lines().len(),
+            Query::Host { .. } => self.shown_labels().len(),
+        }
     }
 
     /// The whole screen, as at most `rows` lines.
     pub(super) fn draw(&mut self, columns: usize, rows: usize, style: Style) -> Vec<String> {
         let body = rows.saturating_sub(FRAME_ROWS);
-        if let Some(index) = self.selected_index() {
+        if let Some(index) = self.selected_line() {
             self.top = self.top.clamp((index + 1).saturating_sub(body.max(1)), index);
         }
-        self.top = self.top.min(self.row_count().saturating_sub(body));
+        self.top = self.top.min(self.line_count().saturating_sub(body));
         let mut lines =
             vec![style.paint(Tone::Selected, &fit(&self.title(columns), columns)), self.notice(columns, style)];
         lines.extend(self.table(columns, body, style));
@@ -230,35 +372,70 @@ impl View {
 
     fn table(&self, columns: usize, body: usize, style: Style) -> Vec<String> {
         let mut lines = Vec::with_capacity(body + 1);
+        if self.shows_help {
+            lines.extend(HELP.iter().take(body + 1).map(|line| fit(line, columns)));
+            return lines;
+        }
         match &self.snapshot {
             None => lines.push(format!("Asking {} …", self.url)),
             Some(Snapshot::Hosts(hosts)) => {
                 let layout = HostsLayout::new(hosts, columns);
                 lines.push(layout.heading(style));
-                let shown = self.shown_hosts();
-                let selected = self.selected_index();
-                for (index, row) in shown.iter().enumerate().skip(self.top).take(body) {
-                    let tone = if selected == Some(index) { Tone::Selected } else { Tone::Plain };
-                    lines.push(layout.row(row, style, tone));
+                for line in self.lines().iter().skip(self.top).take(body) {
+                    lines.push(match line {
+                        Line::Group(head) => style.paint(Tone::Bold, &fit(head, columns)),
+                        Line::Host(row) => {
+                            let is_selected = self.selected.as_ref() == Some(&row.host);
+                            layout.row(row, style, if is_selected { Tone::Selected } else { Tone::Plain })
+                        }
+                    });
                 }
             }
+            Some(Snapshot::Host(host)) if self.shows_graph => lines.extend(self.graph(host, columns, body + 1, style)),
             Some(Snapshot::Host(host)) => {
                 let layout = HostLayout::new(host, columns);
                 lines.push(layout.heading(style));
                 let shown = self.shown_labels();
-                lines.extend(shown.iter().skip(self.top).take(body).map(|row| layout.row(row, style)));
+                lines.extend(shown.iter().skip(self.top).take(body).map(|row| {
+                    let is_selected = self.label.as_ref() == Some(&row.label);
+                    layout.row(row, style, if is_selected { Tone::Selected } else { Tone::Plain })
+                }));
             }
         }
         lines
     }
 
+    /// The graph of the selected label, with its figures above.
+    fn graph(&self, host: &HostDetail, columns: usize, rows: usize, style: Style) -> Vec<String> {
+        let Some(row) = host.rows.iter().find(|row| Some(&row.label) == self.label.as_ref()) else {
+            return vec![fit("It is not reported any more.", columns)];
+        };
+        let (values, oldest) = if self.is_by_hour { (&row.hours, "24 h ago") } else { (&row.minutes, "60 min ago") };
+        let newest = values.iter().rev().find_map(|value| *value);
+        let known = || values.iter().flatten().copied();
+        let figures = [("now", newest), ("least", known().reduce(f64::min)), ("most", known().reduce(f64::max))];
+        let figures = figures.map(|(name, value)| format!("  {name} {}", number(&row.label, value))).concat();
+        let label = visible(&row.label);
+        let head =
+            format!("{}{figures}", fit_middle(&label, label.width().min(columns.saturating_sub(figures.width()))));
+        let head = style.paint(Tone::Bold, &fit(&head, columns));
+        [head].into_iter().chain(graph(&row.label, values, oldest, columns, rows.saturating_sub(1))).collect()
+    }
+
     /// What is shown, and at the right where it is from or how many there are.
     fn title(&self, columns: usize) -> String {
         let (left, right) = match (&self.query, &self.snapshot) {
+            (Query::Host { name, .. }, Some(Snapshot::Host(host))) => {
+                (format!(" {}  {}, {} ago", visible(name), host.state, age(host.age_sec)), format!("{} ", self.url))
+            }
             (Query::Host { name, .. }, _) => (format!(" {}", visible(name)), format!("{} ", self.url)),
             (_, Some(Snapshot::Hosts(hosts))) => (format!(" lizm {}", self.url), counts(hosts)),
             _ => (format!(" lizm {}", self.url), String::new()),
         };
+        // What is counted is worth more than where it is from.
+        let is_list = matches!(self.query, Query::Hosts { .. });
+        let room = if is_list { columns.saturating_sub(right.width() + 1).max(1) } else { columns };
+        let left = if left.width() > room { fit_middle(&left, room) } else { left };
         let gap = columns.saturating_sub(left.width() + right.width()).max(1);
         left + &" ".repeat(gap) + &right
     }
@@ -275,7 +452,12 @@ impl View {
             Some(Snapshot::Hosts(hosts)) if hosts.rows.len() < hosts.count => {
                 fit(&format!("The first {} of {} hosts.", hosts.rows.len(), hosts.count), columns)
             }
-            Some(_) if self.row_count() == 0 => "No name matches the filter.".to_owned(),
+            Some(Snapshot::Hosts(_)) if self.line_count() == 0 && self.has_problems_only => {
+                "No host has a problem.".to_owned()
+            }
+            Some(_) if self.line_count() == 0 => "No name matches the filter.".to_owned(),
+            Some(_) if self.is_paused => "Paused: p goes on.".to_owned(),
+            Some(Snapshot::Hosts(hosts)) => style.paint(Tone::Bad, fit(&problems(hosts), columns).trim_end()),
             _ => String::new(),
         }
     }
@@ -291,12 +473,49 @@ impl View {
         let filtered = if filter.is_empty() { "/ filter".to_owned() } else { format!("/ filter: {filter}") };
         match self.query {
             Query::Hosts { .. } => {
-                let order = self.sorted_by.and_then(|index| self.labels.get(index)).map_or("name", String::as_str);
-                format!("q quit   {filtered}   s sorted by {order}   ↑↓ Enter open a host")
+                let order = match self.order {
+                    Order::Problems => "problems",
+                    Order::Name => "name",
+                    Order::Label(index) => self.labels.get(index).map_or("", String::as_str),
+                };
+                format!("q quit   ? help   {filtered}   s sorted by {order}   Enter open a host")
             }
-            Query::Host { .. } => format!("q quit   {filtered}   ↑↓ scroll   Esc back to the hosts"),
+            Query::Host { .. } if self.shows_graph => {
+                "q quit   ? help   r hour or day   Esc back to the labels".to_owned()
+            }
+            Query::Host { .. } => format!("q quit   ? help   {filtered}   Enter a graph   Esc back to the hosts"),
         }
     }
+}
+
+/// Whether a word of the filter, in lower case, fits a host.
+fn is_like(row: &HostRow, word: &str) -> bool {
+    match word.strip_prefix("is:") {
+        Some("problem") => row.severity() > Severity::Late,
+        Some(state) => row.state == state,
+        None => row.host.to_lowercase().contains(word),
+    }
+}
+
+/// The group of a host: its name up to a digit, a dot or a dash.
+fn group(host: &str) -> &str {
+    let end = host.find(|c: char| c.is_ascii_digit() || "._-".contains(c)).filter(|end| *end > 0);
+    &host[..end.unwrap_or(host.len())]
+}
+
+/// What needs attention, the worst first, as far as a line can have it.
+fn problems(hosts: &HostList) -> String {
+    let value = |row: &HostRow, label| number(label, row.value(label));
+    let problems = hosts.rows.iter().take(PROBLEMS_MAX).filter_map(|row| {
+        let what = match row.severity() {
+            Severity::Down => format!("down for {}", age(row.age_sec)),
+            Severity::Disk => format!("disk {}", value(row, "disk")),
+            Severity::Memory => format!("mem {}", value(row, "mem")),
+            Severity::Late | Severity::Well => return None,
+        };
+        Some(format!("{} {what}", visible(&row.host)))
+    });
+    problems.collect::<Vec<_>>().join("  ")
 }
 
 /// How many hosts there are in each state.
@@ -309,6 +528,8 @@ fn counts(hosts: &HostList) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::client;
     use crate::url::Url;
@@ -325,6 +546,7 @@ mod tests {
             age_sec: 0,
             series: [("cpu".to_owned(), vec![Some(f64::from(n * 7 % 30))])].into(),
             start_sec: 0,
+            latest: BTreeMap::new(),
         };
         let hosts = HostList { labels: options_labels(), rows: (0..30).map(row).collect(), count: 30 };
         view.update(Ok(Snapshot::Hosts(hosts)), Instant::now());
@@ -368,11 +590,11 @@ mod tests {
         let mut view = view();
         press(&mut view, "jjj");
         assert_eq!(view.selected.as_deref(), Some("host03"));
-        press(&mut view, "s");
+        press(&mut view, "ss");
         let shown = screen(&mut view);
         assert!(shown.contains("sorted by cpu") && shown.contains("host03"), "{shown}");
-        press(&mut view, "s");
-        press(&mut view, "s");
+        press(&mut view, "ss");
+        assert!(screen(&mut view).contains("sorted by problems"));
         view.handle_key(Key::End, 14);
         assert!(screen(&mut view).contains("host29") && !screen(&mut view).contains("host10"));
         view.handle_key(Key::PageUp, 14);
@@ -391,10 +613,52 @@ mod tests {
         view.update(Ok(Snapshot::Hosts(late)), Instant::now());
         assert!(screen(&mut view).contains("Asking http://r"), "the answer was to another query");
         let row = LabelRow { label: "cpu".to_owned(), minutes: vec![Some(12.5)], ..LabelRow::default() };
-        view.update(Ok(Snapshot::Host(HostDetail { name: "host01".to_owned(), rows: vec![row] })), Instant::now());
-        assert!(screen(&mut view).contains("12.5%"));
+        view.update(
+            Ok(Snapshot::Host(HostDetail {
+                name: "host01".to_owned(),
+                state: "late".to_owned(),
+                age_sec: 75,
+                rows: vec![row],
+            })),
+            Instant::now(),
+        );
+        let shown = screen(&mut view);
+        assert!(shown.starts_with(" host01  late, 75 s ago ") && shown.contains("12.5%"), "{shown}");
         view.handle_key(Key::Down, 14);
+        view.handle_key(Key::Enter, 14);
+        let shown = screen(&mut view);
+        assert!(
+            shown.contains("cpu  now 12.5%") && shown.contains(" 100.0% │") && shown.contains("60 min ago"),
+            "{shown}"
+        );
+        press(&mut view, "r");
+        assert!(screen(&mut view).contains("24 h ago"));
+        assert_eq!(view.handle_key(Key::Escape, 14), Action::None);
         assert_eq!(view.handle_key(Key::Escape, 14), Action::Ask(Query::Hosts { labels: options_labels() }));
+    }
+
+    #[test]
+    fn problems_come_first_and_may_be_alone() {
+        let mut view = view();
+        let Some(Snapshot::Hosts(hosts)) = &mut view.snapshot else { unreachable!("the list is shown") };
+        hosts.rows[7].state = "down".to_owned();
+        hosts.rows[9].latest = [("disk:/var".to_owned(), 93.0)].into();
+        hosts.rows.sort_by_key(|row| std::cmp::Reverse(row.severity()));
+        let names = |view: &View| view.shown_hosts().iter().map(|row| row.host.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&view)[..3], ["host07", "host09", "host00"]);
+        press(&mut view, "!");
+        assert_eq!(names(&view), ["host07", "host09"]);
+        assert!(screen(&mut view).contains("host09  dsk!"));
+        press(&mut view, "!/is:down host");
+        assert_eq!(names(&view), ["host07"]);
+        view.handle_key(Key::Escape, 14);
+        press(&mut view, "gS");
+        let shown = screen(&mut view);
+        assert!(shown.contains("host  30 hosts, down, cpu "), "{shown}");
+        press(&mut view, "?");
+        assert!(screen(&mut view).contains("another range"));
+        press(&mut view, "x");
+        assert!(!screen(&mut view).contains("another range"));
     }
 
     #[test]

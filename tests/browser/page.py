@@ -129,7 +129,7 @@ def live(url):
                 means = [mean for mean in entry["series"].get(label, []) if mean is not None]
                 value = row.find_element(By.CSS_SELECTOR, f".{label} .value").text
                 assert value == (f"{means[-1]:.1f}" if means else "–"), (entry["host"], value)
-        assert page.texts("#rows .row:nth-child(3) .in .value") == ["2.5 MB/s"], "jarvis has its network beside"
+        assert page.texts("#rows .row:nth-child(3) .in .value") == ["2.50 MB/s"], "jarvis has its network beside"
         await_equal("the labels of a host without the columns", ["temperature"], lambda: [text for text in page.texts("#rows small") if text])
 
         # Sorting, the whole thing by keyboard: a load is sorted from the highest down.
@@ -288,7 +288,7 @@ def columns(url):
         await_equal("the columns", ["State", "Host", "Disk", "Load", "Temperature", "Last report"], lambda: page.texts("thead button"))
         await_equal("by load", ["db-2", "web-2", "web-1", "db-1"], page.names)
         assert page.texts("#rows .disk .value") == ["92.0", "40.0", "28.0", "24.0"], "the fullest file system counts"
-        assert page.texts("#rows .temp .value") == ["45 °C"] * 4
+        assert page.texts("#rows .temp .value") == ["45.0 °C"] * 4
         assert page.texts("#attention li") == ["db-2 disk /var 92.0 %"]
         page.find(".choices summary").click()
         page.find("#columns input[value=cpu]").click()

@@ -66,6 +66,16 @@ fn columns_groups_and_keys_do_what_they_say() {
 }
 
 #[test]
+#[ignore = "needs chromium-driver, python3-selenium and axe-core"]
+fn axe_finds_nothing_in_any_view() {
+    let axe = "target/axe/node_modules/axe-core/axe.min.js";
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(axe);
+    assert!(path.exists(), "axe-core is missing: `make {axe} TOOLS=npm` gets it from npm, as `make test` does");
+    let receiver = Served::start(&[]);
+    assert_ended_well(scene("accessible", &receiver, &[path.to_str().unwrap()]));
+}
+
+#[test]
 #[ignore = "needs chromium-driver and python3-selenium"]
 fn where_there_is_nothing_to_see_the_page_says_so() {
     play("states");

@@ -187,6 +187,46 @@ fn hosts_are_shown_opened_and_filtered_in_a_wide_terminal() {
 
 #[test]
 #[ignore = "needs tmux"]
+fn five_hundred_hosts_are_usable_in_any_terminal() {
+    let receiver = Served::start(&[]);
+    let line = |n: usize, ago: u64| {
+        let (disk, at) = (if n == 320 { 97 } else { 40 }, now() - ago - if n == 250 { 900 } else { 0 });
+        format!("perf,host=web-{n:03} cpu={},mem=50,disk={disk}.5 {at}\n", n % 80)
+    };
+    let lines: String = (0..500).flat_map(|n| [line(n, 120), line(n, 60), line(n, 0)]).collect();
+    let body = format!("POST /write?precision=s HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{lines}", lines.len());
+    assert_eq!(receiver.raw(body.as_bytes()).status, 204);
+    for (columns, rows, environment) in
+        [(40, 12, ""), (80, 24, "LC_ALL=C"), (120, 40, "NO_COLOR=1"), (200, 50, "LC_ALL=C.UTF-8")]
+    {
+        let terminal = Terminal::start(columns, rows, environment, &format!("watch {}", receiver.url("")));
+        let is_ascii = environment == "LC_ALL=C";
+        let check = |screen: &str| {
+            assert!(screen.lines().all(|line| line.chars().count() <= columns), "{columns}: {screen}");
+            assert!(screen.lines().count() <= rows && (!is_ascii || screen.is_ascii()), "{columns}: {screen}");
+        };
+        let screen = terminal.await_screen(&["web-250", "web-320", "1 down"]);
+        check(&screen);
+        let place = |name: &str| screen.lines().skip(2).position(|line| line.starts_with(name)).unwrap();
+        assert_eq!((place("web-250"), place("web-320"), place("web-000")), (1, 2, 3), "problems come first: {screen}");
+        assert!(screen.contains("dsk!"), "{screen}");
+        terminal.keys(&["!", "j", "j", "Enter"]);
+        check(&terminal.await_screen(&["web-320  up, ", "LABEL", "disk"]));
+        terminal.keys(&["j", "Enter"]);
+        let screen = terminal.await_screen(&["disk  now 97.5%", "60 min ago", "100.0%"]);
+        check(&screen);
+        terminal.tmux(&["resize-window", "-x", "60", "-y", "15"]);
+        let screen = terminal.await_screen(&["60 min ago", "r hour or day"]);
+        assert!(screen.lines().all(|line| line.chars().count() <= 60), "{screen}");
+        terminal.keys(&["r"]);
+        terminal.await_screen(&["24 h ago"]);
+        terminal.keys(&["q"]);
+        terminal.await_screen(&["ended with 0"]);
+    }
+}
+
+#[test]
+#[ignore = "needs tmux"]
 fn a_narrow_terminal_shows_less_and_a_resize_is_followed() {
     let receiver = receiver();
     let terminal = Terminal::start(40, 8, "NO_COLOR=1", &format!("watch {}", receiver.url("")));
