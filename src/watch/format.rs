@@ -210,7 +210,12 @@ pub(super) fn graph(label: &str, values: &[Option<f64>], oldest: &str, columns: 
     let mut before = None;
     for place in 0..2 * width {
         let value = values.get(place * values.len() / (2 * width)).copied().flatten();
-        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "within the rows"
+        )]
         let row = value.map(|value| ((1.0 - share(value, bounds)) * (4 * height - 1) as f64).round() as usize);
         // A step is a line from one row to the other.
         if let Some(row) = row {
