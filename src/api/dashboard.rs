@@ -68,13 +68,13 @@ fn strip(source: &str) -> String {
 /// What the browser may do. The hashes are those of the script and the style in the page; a test compares them.
 const POLICY: &str = "default-src 'none'; \
     script-src 'sha256-PGecqHGIH+yH6TA6BNFy1KHog6KVhDKddiu2FezB0rQ='; \
-    style-src 'sha256-JlJel+3JttoRljlXUtGy2tmQz2jEVDjyttviyBlaOFo='; \
+    style-src 'sha256-GQemBdivPgXq475/ARvT4QTWW71J9L6rYIjv9m6hHO8='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// The entity tag of the page: a browser that has this page need not fetch it again. It is weak, for it is that of both
 /// forms, compressed and not.
-const ETAG: &str = "W/\"0BqfUhEk5Zwct6HP\"";
+const ETAG: &str = "W/\"QadPLR0DsWXj0aaq\"";
 
 const HEADERS: [(&str, &str); 7] = [
     ("Content-Type", "text/html; charset=utf-8"),
