@@ -28,6 +28,10 @@ use crate::logging::Logging;
 use arguments::{Options, check_directory, env_value, environment_warnings, parsed, suggestion};
 use table::COMMANDS;
 
+/// The rules of `lizm demo --alerts`: the first fires after a minute under load.
+const DEMO_RULES: &[&str] =
+    &["busy: cpu > 50 until < 30", "memory: mem > 95 for 5m", "disk: disk,disk:* > 95 for 10m", "silent: host down"];
+
 /// A command line.
 #[derive(Debug)]
 pub(crate) struct Parsed {
@@ -292,8 +296,13 @@ impl Options {
 
     fn alerts(&mut self) -> Result<Command, String> {
         let (file, ca) = (self.path("--alerts")?, self.path("--notify-ca")?);
+        let [receiver_ca, password_file] = self.client_files()?;
         let free = self.free_arguments()?;
         match &*free.iter().map(String::as_str).collect::<Vec<_>>() {
+            [url] if url.contains("://") => {
+                let receiver = client::Options { url: self.receiver_url(url)?, ca: receiver_ca, password_file };
+                Ok(Command::Alerts(Alerting::List(receiver)))
+            }
             ["check", file] => Ok(Command::Alerts(Alerting::Check(file.into()))),
             ["test", target] => {
                 let file = file.ok_or("alerts test: the file of the target is missing; --alerts FILE names it")?;
@@ -355,6 +364,7 @@ impl Options {
     /// A receiver and a monitor on loopback: what they show is for this machine alone.
     fn demo(&mut self) -> Result<Command, String> {
         let port = self.number("--port")?;
+        let rules = if self.flag("--alerts")? { DEMO_RULES } else { &[] };
         self.no_more()?;
         let host = system_host().filter(|host| sample::check_host(host).is_ok());
         let host = host.unwrap_or_else(|| "localhost".to_owned());
@@ -375,7 +385,10 @@ impl Options {
             metrics_hosts_max: metrics::HOSTS_MAX,
             role: Role::All,
             listeners: listeners::Options::default(),
-            alerts: alerts::Options::default(),
+            alerts: alerts::Options {
+                rules: rules.iter().map(|rule| (*rule).to_owned()).collect(),
+                ..Default::default()
+            },
         };
         let monitor = monitor::Options {
             host,

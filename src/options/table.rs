@@ -277,18 +277,21 @@ Exits 0 when all is well and 1 when not, with the reason on standard error.
     },
     CommandSpec {
         name: "alerts",
-        summary: "check a file of alert rules, or try out a target of it",
-        usage: "check FILE | test TARGET --alerts FILE [options]",
+        summary: "list what fires at a receiver, check a file of alert rules, or try out a target of it",
+        usage: "URL | check FILE | test TARGET --alerts FILE [options]",
         options: &[&[
             option("--alerts", "FILE", File, "", "the file of rules that names the target"),
             option("--notify-ca", "FILE", File, "",
                 "authorities of the certificates of targets, as PEM; without it those of the web"),
-        ]],
+        ], CLIENT],
         notes: "\
+URL is the receiver, such as http://localhost:8080. It prints a line for each alert that fires or is pending, with tabs
+between: state, severity, name, host, series, value, since when in seconds since 1970, rule.
 'check FILE' exits 0 when FILE has no mistake, and else names each with its line.
 'test TARGET' sends a message that fires and one that is resolved, and prints what the server has answered to each.
 ",
         examples: "\
+lizm alerts http://localhost:8080
 lizm alerts check alerts.conf
 lizm alerts test ops --alerts alerts.conf
 ",
@@ -321,9 +324,10 @@ is in the copy. The copy is read back, as a restart does, before the command say
     CommandSpec {
         name: "demo",
         summary: "a receiver and a monitor of this machine in one process",
-        usage: "[--port PORT]",
+        usage: "[--port PORT] [--alerts]",
         options: &[&[option("-p, --port", "PORT", Number(0, 65_535), "8080",
-            "port to listen on, on loopback; another where it is taken; 0 picks a free one")], LOGGING],
+            "port to listen on, on loopback; another where it is taken; 0 picks a free one"),
+            option("--alerts", "", Flag, "", "judge a few rules too, and tell the log: keep the processor busy for a minute")], LOGGING],
         notes: "",
         examples: "lizm demo\n",
     },

@@ -49,6 +49,9 @@ fn a_rule_fires_and_resolves() {
     let metrics = receiver.raw(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let line = r#"ALERTS{alertname="a",host="h",series="x",alertstate="firing",severity="warning"} 1"#;
     assert!(metrics.body.contains(line), "{}", metrics.body);
+    let listed = lizm(&["alerts", &receiver.url("")]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.starts_with("firing\twarning\ta\th\tx\t95.00\t"), "{listed}");
     // A clock may be up to five minutes ahead, so that the test need not wait for minutes to pass.
     put_minutes(&receiver, "h", now() + 240, 3, 10.0);
     await_some("resolved", || alert(&receiver, "a").is_none().then_some(()));
