@@ -285,10 +285,11 @@ impl Shared {
     }
 }
 
-/// Logs what failed. What is tried again is logged at its first try alone.
+/// Logs what came of a message. That an Alertmanager was told again what still fires is no news.
 fn log_outcome(target: &Target, batch: &Batch, outcome: &Outcome) {
     let (name, count) = (target.name(), batch.items.len());
     match outcome {
+        Outcome::Delivered if count == 0 => {}
         Outcome::Delivered => log::info!("Target {name} was told {count} alerts"),
         Outcome::Later { why, .. } => log::warn!("Target {name} is tried again: {why}"),
         Outcome::Refused(why) => log::error!("Target {name} has refused {count} alerts: {why}"),

@@ -4,12 +4,17 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::harness::{Heard, PATIENCE, Treatment, lizm, play_receiver};
+use crate::alerting::{await_state, put_minutes};
+use crate::harness::{Heard, PATIENCE, Served, Treatment, await_some, lizm, now, play_receiver};
 
 /// Tries out a target of this line: exit code, standard output, standard error.
 fn try_out(line: &str, more: &[&str]) -> (Option<i32>, String, String) {
@@ -241,7 +246,7 @@ impl Alertmanager {
             .unwrap();
         let url = format!("http://{address}");
         let alertmanager = Self { child, url, _directory: directory };
-        crate::harness::await_some("the Alertmanager", || {
+        await_some("the Alertmanager", || {
             let ready = ureq::get(format!("{}/-/ready", alertmanager.url)).call();
             ready.is_ok().then_some(())
         });
@@ -283,4 +288,142 @@ fn the_real_alertmanager_takes_what_it_is_told() {
     }
     assert!(alertmanager.metric("alertmanager_alerts_invalid_total{version=\"v2\"} 0"));
     assert_eq!(alertmanager.alerts(), Vec::<Value>::new(), "it is resolved");
+}
+
+/// A receiver with these lines of rules.
+fn judge(lines: &[String], more: &[&str]) -> Served {
+    let lines = lines.join("\n");
+    Served::start(&[&["--alert", &lines], more].concat())
+}
+
+fn metrics(receiver: &Served) -> String {
+    receiver.raw(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").body
+}
+
+/// The next message that a webhook is told: its status, and the summary of its first alert.
+fn next(heard: &Receiver<Heard>) -> (String, String) {
+    let body = heard.recv_timeout(2 * PATIENCE).expect("a message").body;
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    (text(&body["status"]), text(&body["alerts"][0]["annotations"]["summary"]))
+}
+
+#[test]
+fn a_target_that_hangs_and_one_that_is_limited_delay_no_other() {
+    // One that accepts and never answers, one that answers at once, and one that takes nothing until it may.
+    let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (good, of_good) = play("200 OK", "");
+    let is_open = Arc::new(AtomicBool::new(false));
+    let (sender, of_limited) = mpsc::channel();
+    let is_open_there = is_open.clone();
+    let limited = play_receiver(move |heard| {
+        if !is_open_there.load(Ordering::SeqCst) {
+            return Treatment::Whole("429 Too Many Requests\r\nRetry-After: 1", "{}");
+        }
+        let _ = sender.send(heard.clone());
+        Treatment::Answer("200 OK")
+    });
+    let receiver = judge(
+        &[
+            format!("target hanging: webhook http://{}", hanging.local_addr().unwrap()),
+            format!("target good: webhook http://{good}"),
+            format!("target limited: webhook http://{limited}"),
+            "a: x > 90; notify hanging,good,limited".to_owned(),
+        ],
+        &[],
+    );
+    put_minutes(&receiver, "h", now(), 3, 95.0);
+    await_state(&receiver, "a", "firing");
+    let (status, summary) = next(&of_good);
+    assert!(
+        status == "firing" && summary.starts_with("FIRING warning: a on h: x is 95, above 90, since "),
+        "{summary}"
+    );
+    let failed = |target: &str, reason: &str| {
+        let line = format!("lizm_notifications_failed_total{{target=\"{target}\",reason=\"{reason}\"}} ");
+        let text = metrics(&receiver);
+        text.lines().find_map(|other| other.strip_prefix(&line)?.parse::<u64>().ok()).unwrap_or_default()
+    };
+    await_some("three answers of 429", || (failed("limited", "busy") >= 3).then_some(()));
+    let told = await_state(&receiver, "a", "firing")["told"].clone();
+    let of = |target: &str| told.as_array().unwrap().iter().find(|told| told["target"] == target).unwrap().clone();
+    assert!(of("good")["delivered-at"].is_u64() && of("hanging")["delivered-at"].is_null(), "{told}");
+    assert!(of("limited")["last-error"].as_str().unwrap().starts_with("HTTP 429"), "{told}");
+    // It is over before the limited one could be told: it is told that late, and as one.
+    put_minutes(&receiver, "h", now() + 240, 3, 10.0);
+    assert_eq!(next(&of_good).0, "resolved");
+    is_open.store(true, Ordering::SeqCst);
+    let (status, summary) = next(&of_limited);
+    assert!(
+        status == "resolved" && summary.starts_with("WAS FIRING ") && summary.contains(", told late: a on h"),
+        "{summary}"
+    );
+    assert!(of_good.try_recv().is_err() && of_limited.try_recv().is_err());
+}
+
+#[cfg(feature = "disk")]
+#[test]
+fn a_kill_between_the_answer_and_its_note_tells_once_by_the_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("store");
+    let (sender, heard) = mpsc::channel();
+    let (victims, of_victims) = mpsc::channel::<Option<Pid>>();
+    let hook = play_receiver(move |request| {
+        // The target has the message, and the process is gone before it can know.
+        if let Ok(Some(pid)) = of_victims.recv() {
+            kill(pid, Signal::SIGKILL).unwrap();
+        }
+        let _ = sender.send(request.clone());
+        Treatment::Answer("200 OK")
+    });
+    let lines = [format!("target hook: webhook http://{hook}"), "a: x > 90; notify hook".to_owned()];
+    let start = || judge(&lines, &["--store", store.to_str().unwrap()]);
+    let mut receiver = start();
+    put_minutes(&receiver, "h", now(), 3, 95.0);
+    let mut keys = Vec::new();
+    for _ in 0..4 {
+        victims.send(Some(receiver.process.pid())).unwrap();
+        keys.push(heard.recv_timeout(2 * PATIENCE).expect("a message").key);
+        let (status, _) = receiver.process.end();
+        assert_eq!(status.code(), None, "it was killed");
+        receiver = start();
+    }
+    victims.send(None).unwrap();
+    keys.push(heard.recv_timeout(2 * PATIENCE).expect("a message").key);
+    assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+    await_some("the note", || await_state(&receiver, "a", "firing")["told"][0]["delivered-at"].as_u64());
+    // What is told is told no more, and the end of it once.
+    receiver.process.kill();
+    receiver = start();
+    await_state(&receiver, "a", "firing");
+    victims.send(None).unwrap();
+    put_minutes(&receiver, "h", now() + 240, 3, 10.0);
+    assert_eq!(next(&heard).0, "resolved");
+    assert!(heard.try_recv().is_err());
+}
+
+#[test]
+#[ignore = "needs prometheus-alertmanager"]
+fn amtool_lists_what_fires() {
+    let alertmanager = Alertmanager::start();
+    let (hook, heard) = play("200 OK", "");
+    let receiver = judge(
+        &[
+            format!("target am: alertmanager {}", alertmanager.url),
+            format!("target hook: webhook http://{hook}"),
+            "a: x > 90; severity critical; notify am,hook".to_owned(),
+        ],
+        &[],
+    );
+    put_minutes(&receiver, "h", now(), 3, 95.0);
+    await_state(&receiver, "a", "firing");
+    let alert = await_some("amtool", || alertmanager.alerts().pop());
+    assert_eq!(alert["labels"], json!({ "alertname": "a", "host": "h", "series": "x", "severity": "critical" }));
+    let told = heard.recv_timeout(2 * PATIENCE).unwrap().body;
+    assert_eq!(
+        (&told["alerts"][0]["labels"], &told["alerts"][0]["fingerprint"]),
+        (&alert["labels"], &alert["fingerprint"])
+    );
+    put_minutes(&receiver, "h", now() + 240, 3, 10.0);
+    assert_eq!(next(&heard).0, "resolved");
+    await_some("the end of it", || alertmanager.alerts().is_empty().then_some(()));
 }
