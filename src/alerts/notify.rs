@@ -1,7 +1,8 @@
 //! Telling: the targets, a thread for each, and what they are still to be told.
 //!
 //! The [`Outbox`] is the pure part. A [`Notifier`] runs it: one thread a target, so that one that hangs delays no other.
-//! Nothing is sent before the store has it, and what was answered is noted in the store before the next message.
+//! Nothing is sent before the store has it, or its owner says that it cannot; what was answered is noted in the store before
+//! the next message.
 
 mod body;
 mod exec;

@@ -1,7 +1,7 @@
 //! The thread that judges: it reads the rules again when they change, looks every ten seconds, and keeps what fires and what
 //! is to be told in the store.
 //!
-//! Transitions and their messages are written in one batch, and a message is sent only once the store has it.
+//! Transitions and their messages are written in one batch, and a message is sent once the store has it, or cannot take it.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -276,7 +276,7 @@ impl Alerts {
         }
         let written = self.store.write_alert_records(&records);
         if let (Err(error), false) = (&written, state.has_failed) {
-            log::error!("Alerts are not told while what was told cannot be kept: {error}");
+            log::error!("Alerts: what is told cannot be kept, and may be told again after a restart: {error}");
         }
         state.has_failed = written.is_err();
         match (written, changes) {
@@ -287,7 +287,10 @@ impl Alerts {
             }
             (Err(_), Some(changes)) => {
                 drop(state);
+                // A full disk is what people are to hear of: it is told all the same, and kept when there is room.
+                let serial = changes.serial;
                 self.notifier.not_stored(changes);
+                self.notifier.stored(serial);
             }
             (Err(_), None) => {}
         }

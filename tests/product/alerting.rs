@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::{Served, await_some, lizm, now, replace};
 
 /// Puts samples of `x` into the minutes before the epoch `end`, and one at it.
-fn put_minutes(receiver: &Served, host: &str, end: u64, minutes: u64, value: f64) {
+pub(crate) fn put_minutes(receiver: &Served, host: &str, end: u64, minutes: u64, value: f64) {
     for epoch in (end - 60 * minutes..=end).step_by(10) {
         let (status, answer) = receiver.post(&format!("/api/perf/{host}/{epoch}"), &format!(r#"{{"x": {value}}}"#));
         assert_eq!(status, 200, "{answer}");
@@ -25,7 +25,7 @@ fn alert(receiver: &Served, name: &str) -> Option<Value> {
     alerts(receiver, name).pop()
 }
 
-fn await_state(receiver: &Served, name: &str, state: &str) -> Value {
+pub(crate) fn await_state(receiver: &Served, name: &str, state: &str) -> Value {
     let in_state = || alerts(receiver, name).into_iter().find(|alert| alert["state"] == state);
     await_some(&format!("{name} {state}"), in_state)
 }

@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::alerting::{await_state, put_minutes};
@@ -363,6 +361,8 @@ fn a_target_that_hangs_and_one_that_is_limited_delay_no_other() {
 #[cfg(feature = "disk")]
 #[test]
 fn a_kill_between_the_answer_and_its_note_tells_once_by_the_key() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
     let directory = tempfile::tempdir().unwrap();
     let store = directory.path().join("store");
     let (sender, heard) = mpsc::channel();
