@@ -11,8 +11,8 @@ WORKDIR /lizm
 COPY . .
 RUN target=$(rustc -vV | sed -n 's/^host: //p') \
  && RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Tlayout.ld -C link-arg=-Wl,-z,pack-relative-relocs' \
-    cargo build --release --locked --target "$target" \
- && install -D "target/$target/release/lizm" /image/lizm \
+    cargo build --profile dist --locked --target "$target" \
+ && install -D "target/$target/dist/lizm" /image/lizm \
  && install -d -o 65532 -g 65532 /image/var/lib/lizm
 
 FROM scratch

@@ -2,9 +2,9 @@
 
 # The static binary is built for this machine, or for TARGET=aarch64-unknown-linux-gnu and the like.
 TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
-STATIC = target/$(TARGET)/release/lizm
+STATIC = target/$(TARGET)/dist/lizm
 # Another with ZeroMQ in it, in a directory of its own, so that neither takes the other's place.
-STATIC_ZEROMQ = target/zeromq/$(TARGET)/release/lizm
+STATIC_ZEROMQ = target/zeromq/$(TARGET)/dist/lizm
 
 # Everything in one file, with its code in the order of layout.ld. What moves with the addresses of a program is listed
 # in the short form that glibc reads since 2.36.
@@ -34,11 +34,11 @@ build:
 	cargo build --release
 
 static:
-	RUSTFLAGS='$(STATIC_FLAGS)' cargo build --release --target $(TARGET)
+	RUSTFLAGS='$(STATIC_FLAGS)' cargo build --profile dist --target $(TARGET)
 	@ls -l $(STATIC)
 
 static-zeromq:
-	RUSTFLAGS='$(STATIC_FLAGS)' cargo build --release --target $(TARGET) --features zeromq \
+	RUSTFLAGS='$(STATIC_FLAGS)' cargo build --profile dist --target $(TARGET) --features zeromq \
 	  --target-dir target/zeromq
 	@ls -l $(STATIC_ZEROMQ)
 

@@ -70,7 +70,7 @@ install_monitor() {
     http://?* | https://?* | udp://?* | zmq://?*) ;;
     *) fail "URL: \"$url\" is not one such as http://receiver:8080" 2 ;;
     esac
-    binary=${LIZM_BINARY:-$(first_of "$here/lizm" "$here/../target/$(uname -m)-unknown-linux-gnu/release/lizm" \
+    binary=${LIZM_BINARY:-$(first_of "$here/lizm" "$here/../target/$(uname -m)-unknown-linux-gnu/dist/lizm" \
         "$here/../target/release/lizm" "$bin")}
     [ -n "$binary" ] || fail "there is no lizm beside this script; LIZM_BINARY names one"
     source=$(first_of "$here/lizm-monitor.service" "$here/systemd/lizm-monitor.service")
