@@ -490,7 +490,8 @@ impl Evaluator {
         self.hosts.retain(|host, _| is_known(host));
         for alert in self.alerts.values_mut() {
             let key = &alert.key;
-            if [CLOCK_ALERT, CONFIG_ALERT].contains(&key.name.as_str()) {
+            let is_own = [CLOCK_ALERT, CONFIG_ALERT].contains(&key.name.as_str());
+            if is_own && (key.host.is_empty() || is_known(&key.host)) {
                 continue;
             }
             let asks = |rule: &&Rule| {
@@ -507,6 +508,7 @@ impl Evaluator {
                 !matches!(rule.test, Test::Series { .. }) && rule.hosts.literals().any(|host| host == key.host)
             });
             let why = match asking.is_empty() {
+                true if is_own => Resolution::HostRemoved,
                 true => Resolution::RuleRemoved,
                 false if !is_known(&key.host) && !is_expected => Resolution::HostRemoved,
                 false => {
@@ -1065,6 +1067,9 @@ mod tests {
         }
         let names: Vec<_> = said(&world.told).into_iter().map(|(name, ..)| name).collect();
         assert_eq!(names, ["a", "lizm-clock"]);
+        world.pulses.clear();
+        let gone = said(&world.look(START + 5000));
+        assert_eq!(gone.iter().map(|(_, _, why)| *why).collect::<Vec<_>>(), [Some(Resolution::HostRemoved); 2]);
     }
 
     #[test]
