@@ -262,7 +262,9 @@ impl Api {
                 Err(error) => Reply::from(&error),
             },
             Action::Hosts(query) => {
-                query.reply(self.ingest.store(), now).unwrap_or_else(|error| Reply::error(503, &error.to_string()))
+                let firing = self.alerts.as_deref().map(Alerts::firing);
+                let reply = query.reply(self.ingest.store(), firing, now);
+                reply.unwrap_or_else(|error| Reply::error(503, &error.to_string()))
             }
             Action::Dashboard { is_cached } => dashboard::reply(*is_cached, route.takes_gzip),
             Action::Health => match self.health_error() {

@@ -318,6 +318,14 @@ impl Alerts {
         Ok(now + sec)
     }
 
+    /// How many alerts fire.
+    #[must_use]
+    pub fn firing(&self) -> usize {
+        let is_firing = |alert: &&Alert| alert.is_shown() && alert.shown().state == "firing";
+        let firing = self.state().evaluator.alerts().filter(is_firing).count();
+        firing + self.notifier.problems().len()
+    }
+
     /// What `GET /api/alerts` answers.
     #[must_use]
     pub fn list(&self) -> Value {

@@ -17,6 +17,7 @@ macro_rules! script {
         concat!(
             include_str!("../dashboard/text.js"),
             include_str!("../dashboard/units.js"),
+            include_str!("../dashboard/alerts.js"),
             include_str!("../dashboard/columns.js"),
             include_str!("../dashboard/groups.js"),
             include_str!("../dashboard/list.js"),
@@ -67,14 +68,14 @@ fn strip(source: &str) -> String {
 
 /// What the browser may do. The hashes are those of the script and the style in the page; a test compares them.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-PGecqHGIH+yH6TA6BNFy1KHog6KVhDKddiu2FezB0rQ='; \
-    style-src 'sha256-GQemBdivPgXq475/ARvT4QTWW71J9L6rYIjv9m6hHO8='; \
+    script-src 'sha256-azNTZ+6Rvc44hwydqkStoRckufaUPaKy6wCI2OOmEpA='; \
+    style-src 'sha256-7grIKT8KLRDd6iRXlR1FxlB25Jr9i/y+Nmblzo06+H0='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// The entity tag of the page: a browser that has this page need not fetch it again. It is weak, for it is that of both
 /// forms, compressed and not.
-const ETAG: &str = "W/\"QadPLR0DsWXj0aaq\"";
+const ETAG: &str = "W/\"RfDhn+Fd0XSoZgnX\"";
 
 const HEADERS: [(&str, &str); 7] = [
     ("Content-Type", "text/html; charset=utf-8"),

@@ -82,15 +82,15 @@ impl HostsQuery {
     }
 
     /// The hosts that are asked for, in the order of their names.
-    pub(super) fn reply(&self, store: &Store, now: u64) -> Result<Reply, StoreError> {
+    pub(super) fn reply(&self, store: &Store, firing: Option<usize>, now: u64) -> Result<Reply, StoreError> {
         match &self.host {
-            Some(host) => self.reply_one(store, host, now),
-            None => self.reply_page(store, now),
+            Some(host) => self.reply_one(store, host, firing, now),
+            None => self.reply_page(store, firing, now),
         }
     }
 
     /// One host, with the summaries of a page of its labels.
-    fn reply_one(&self, store: &Store, host: &str, now: u64) -> Result<Reply, StoreError> {
+    fn reply_one(&self, store: &Store, host: &str, firing: Option<usize>, now: u64) -> Result<Reply, StoreError> {
         let all = KeyFilter::containing("");
         let status = store.statuses(&[host.into()], &self.recent(), now)?.pop().flatten();
         let mut answer = self.answer(Vec::new(), 0, now);
@@ -105,11 +105,12 @@ impl HostsQuery {
             answer = self.answer(vec![entry], 1, now);
             answer.next_label_after = page.last_label().filter(|_| page.has_more);
         }
+        answer.firing = firing;
         Ok(Reply::json(200, &answer))
     }
 
     /// A page of all hosts. It ends early where the answer would become too long.
-    fn reply_page(&self, store: &Store, now: u64) -> Result<Reply, StoreError> {
+    fn reply_page(&self, store: &Store, firing: Option<usize>, now: u64) -> Result<Reply, StoreError> {
         let names = store.hosts(now)?;
         let after = self.after.as_deref();
         let rest = &names[after.map_or(0, |after| names.partition_point(|name| **name <= *after))..];
@@ -128,6 +129,7 @@ impl HostsQuery {
         }
         let mut answer = self.answer(hosts, names.len(), now);
         answer.next_after = next;
+        answer.firing = firing;
         Ok(Reply::json(200, &answer))
     }
 
@@ -176,6 +178,7 @@ impl HostsQuery {
             count,
             next_after: None,
             next_label_after: None,
+            firing: None,
             series_start_sec: has_series
                 .then(|| summary::recent_start(now) + self.skipped() as u64 * summary::RECENT.interval_sec),
             series_interval_sec: has_series.then_some(summary::RECENT.interval_sec),
@@ -196,6 +199,9 @@ struct HostsAnswer<'a> {
     /// Where there are more labels of the host: their next page is behind this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_label_after: Option<&'a str>,
+    /// How many alerts fire, where rules are judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    firing: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     series_start_sec: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -49,7 +49,7 @@ class Chart {
     this.legend = node.querySelector(".legend");
     this.more = node.querySelector(".more");
     this.fit = node.querySelector(".fit");
-    this.series = [];
+    [this.series, this.alerts] = [[], []];
     [this.isFitted, this.isWhole, this.pointed] = [false, false, null];
     /** Size in pixels. A chart that was never scrolled to has none and is not drawn. */
     [this.width, this.height] = [0, 0];
@@ -141,6 +141,12 @@ class Chart {
     const picture = document.createDocumentFragment();
     for (const [from, to] of this.away) {
       draw("rect", { class: "away", x: this.x(from), width: Math.max(1, this.x(to) - this.x(from)), y: TOP, height: bottom - TOP }, picture);
+    }
+    for (const { threshold, "fired-at": firedAt } of this.alerts) {
+      const from = Math.max(start, firedAt ?? end);
+      if (from < this.range.now) draw("rect", { class: "fired", x: this.x(from), width: this.x(this.range.now) - this.x(from), y: TOP, height: bottom - TOP }, picture);
+      const y = this.y(threshold ?? NaN);
+      if (y >= TOP && y <= bottom) draw("line", { class: "threshold", x1: LEFT, x2: right, y1: y, y2: y }, picture);
     }
     this.drawValues(picture, values, right);
     this.drawTimes(picture, bottom, right);

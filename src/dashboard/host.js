@@ -141,6 +141,7 @@ function openHost(host) {
   $("tiles").replaceChildren();
   $("constants").replaceChildren();
   $("host-blank").hidden = true;
+  $("host-alerts").hidden = true;
   $("label-filter").value = "";
   for (const id of ["label-filter", "ranges", "forget"]) $(id).hidden = true;
   setText($("host-title"), visible(host));
@@ -156,6 +157,7 @@ function drawHost(answer) {
   if (entry) drawFacts(entry, summaries);
   else $("host-facts").replaceChildren();
   drawHostBlank(entry, labels);
+  drawAlerts(view.host);
   drawTiles(summaries, labels, entry?.["age-sec"] ?? 0);
   drawCharts(entry, summaries, labels);
   for (const button of $("ranges").children) setAttribute(button, "aria-pressed", button.dataset.range === view.range);
@@ -188,6 +190,7 @@ function drawCharts(entry, summaries, labels) {
     const card = cards.get(family.key);
     card.family = card.chart.family = family;
     if ($("cards").children[i] !== card.node) $("cards").insertBefore(card.node, $("cards").children[i] ?? null);
+    card.chart.alerts = alertsOf(view.host).filter(alert => family.labels.includes(alert.series));
     card.chart.show(family.labels.map(label => ({ label, name: visible(label), averages: averagesOf(label) })), range, gapSec, away);
   });
   const lines = constants.map(label => {
@@ -209,20 +212,35 @@ function drawHostBlank(entry, labels) {
     : "It was removed or forgotten, or it has never reported. It is shown as soon as it reports.");
 }
 
-/** Asks whether a host is to be forgotten. The receiver says whether that needs a token. */
 function askToForget() {
-  setText($("forget-title"), `Forget ${visible(view.host)}?`);
+  const host = view.host;
+  askToChange({
+    title: `Forget ${visible(host)}?`,
+    sentence: "All that is kept of it is removed. If it still reports, it comes back with its next sample.",
+    verb: "Forget",
+    request: options => fetch(`api/perf/${encodeURIComponent(host)}`, { method: "DELETE", ...options }),
+    done: () => { if (view.host === host) location.hash = listAddress(); },
+  });
+}
+
+/** What is asked about in the dialog: how it is requested, and what follows. */
+let change = null;
+
+/** Asks whether something is to be changed. The receiver says whether that needs a token. */
+function askToChange(asked) {
+  change = asked;
+  setText($("forget-title"), asked.title);
+  setText($("forget-sentence"), asked.sentence);
+  setText($("forget-yes"), asked.verb);
   setText($("forget-trouble"), "");
   $("forget-token-label").hidden = true;
-  $("forget-dialog").dataset.host = view.host;
   $("forget-dialog").showModal();
 }
 
 async function forget() {
-  const host = $("forget-dialog").dataset.host, token = $("forget-token").value.trim();
+  const asked = change, token = $("forget-token").value.trim();
   $("forget-yes").disabled = true;
-  const response = await fetch(`api/perf/${encodeURIComponent(host)}`, {
-    method: "DELETE",
+  const response = await asked.request({
     signal: AbortSignal.timeout(ANSWER_MSEC_MAX),
     ...(token && { headers: { Authorization: `Bearer ${token}` } }),
   }).catch(() => null);
@@ -230,13 +248,12 @@ async function forget() {
   $("forget-yes").disabled = false;
   if (response?.ok) {
     $("forget-dialog").close();
-    if (view.host === host) location.hash = listAddress();
-    return;
+    return asked.done();
   }
   const isAsked = response?.status === 401 && $("forget-token-label").hidden;
   if (response?.status === 401) $("forget-token-label").hidden = false;
   if (isAsked) $("forget-token").focus();
-  else setText($("forget-trouble"), response ? `It was not removed: ${visible(said?.error ?? response.status)}` : "The receiver has not answered.");
+  else setText($("forget-trouble"), response ? `It was not done: ${visible(said?.error ?? response.status)}` : "The receiver has not answered.");
 }
 
 function filterCards() {

@@ -108,11 +108,14 @@ function minutesToFull(values) {
 /** What is wrong with a host, the worst first, each as a sentence without the name. */
 function troublesOf(row) {
   const { entry, latest } = row;
-  if (entry.state === "down") return [`down for ${duration(entry["age-sec"])}`];
-  const troubles = entry.state === "conflict" ? ["reported by two monitors at once"] : [];
+  const alerts = alertsOf(row.host).map(alertText);
+  if (entry.state === "down") return [`down for ${duration(entry["age-sec"])}`, ...alerts];
+  const troubles = [...alerts];
+  const ruled = new Set(alertsOf(row.host).map(alert => alert.series));
+  if (entry.state === "conflict") troubles.push("reported by two monitors at once");
   for (const label of Object.keys(latest).sort((a, b) => latest[b] - latest[a])) {
     const stem = stemOf(label);
-    if (!Object.hasOwn(ATTENTION, stem) || latest[label] < ATTENTION[stem]) continue;
+    if (ruled.has(label) || !Object.hasOwn(ATTENTION, stem) || latest[label] < ATTENTION[stem]) continue;
     const minutes = stem === "disk" ? minutesToFull(row.minutes[label] ?? []) : null;
     const soon = minutes === null ? "" : `, full in about ${duration(minutes * 60)}`;
     troubles.push(`${label === "mem" ? "memory" : visible(label.replace(":", " "))} ${numberOf(label, latest[label])}${soon}`);
@@ -172,8 +175,18 @@ function drawRow(row, entry) {
   setText(row.age, ago(entry["age-sec"]));
   row.troubles = troublesOf(row);
   const shows = columnsShown.some(name => row.values[name] !== null);
-  setText(row.note, shows ? "" : row.labels.slice(0, 4).map(visible).join(", ") + (row.labels.length > 4 ? ", …" : ""));
+  const firing = alertsOf(row.host).map(alert => visible(alert.name)).join(", ");
+  setText(row.note, firing || shows ? firing : row.labels.slice(0, 4).map(visible).join(", ") + (row.labels.length > 4 ? ", …" : ""));
   drawCells(row);
+}
+
+/** What is said of hosts while the receiver is away: their ages go on, and what they are is not known. */
+function drawUnknown() {
+  for (const row of rows.values()) {
+    setText(row.state, "unknown");
+    setClass(row.dot, "dot");
+    if (listedAt) setText(row.age, ago(row.entry["age-sec"] + Math.round((performance.now() - listedAt) / 1000)));
+  }
 }
 
 /** Takes an answer over into the rows. */

@@ -103,6 +103,7 @@ async function ask(signal) {
   const answer = await response.json().catch(() => {
     throw new Error("The answer of the receiver was cut short");
   });
+  await askAlerts(answer?.firing ?? 0, signal);
   if (!Array.isArray(answer?.hosts)) throw new Error("What answers here is not a receiver");
   return { answer, date: response.headers.get("Date") };
 }
@@ -145,6 +146,7 @@ function tellLife(trouble) {
   setClass($("live"), `live ${life}`);
   setText($("live-text"), trouble ? `Away${answered && `, as of ${answered}`}` : isPaused ? `Paused at ${answered}` : `Live, ${answered}`);
   document.body.classList.toggle("is-old", Boolean(trouble));
+  if (trouble) drawUnknown();
   const picture = answered ? `What you see is as of ${answered}.` : "There is nothing to show yet.";
   const next = isPaused ? "" : ` It is asked again every ${REFRESH_MSEC / 1000} seconds.`;
   setText($("notice"), trouble ? `${trouble}. ${picture}${next}` : "");

@@ -278,6 +278,27 @@ def attention(url):
         await_equal("the host", "leak", lambda: page.text("#host-title"))
 
 
+def alerts(url):
+    """What fires by a rule is said first, and in the row; a host lists it with its threshold, and it can be silenced."""
+    now = int(time.time())
+    for ago in range(600, -1, -30):
+        post(url, "web-1", {"queue": 50 + ago / 100, "cpu": 5}, now - ago)
+        post(url, "web-2", {"queue": 5, "cpu": 5}, now - ago)
+    await_true("the alert", lambda: get(url, "/api/hosts")["firing"])
+    with page_of(url, width=1440) as page:
+        page.open()
+        await_true("what fires", lambda: (page.text("#attention li") or "").startswith("web-1 queue: queue 5"))
+        assert page.names() == ["web-1", "web-2"] and page.texts("#rows small") == ["queue"], page.texts("#rows small")
+        page.browser.find_element(By.LINK_TEXT, "web-1").click()
+        await_true("the alert", lambda: page.texts("#host-alerts li"))
+        assert "(> 20), since " in page.text("#host-alerts li"), page.text("#host-alerts li")
+        await_true("its threshold", lambda: len(page.browser.find_elements(By.CSS_SELECTOR, ".threshold")) == 1)
+        page.find("#host-alerts button").click()
+        assert page.text("#forget-title") == "Silence queue on web-1?"
+        page.find("#forget-yes").click()
+        await_true("silence", lambda: not page.find("#host-alerts").is_displayed())
+
+
 def columns(url):
     """Columns are chosen and are in the address; hosts are grouped, filtered and sorted by any of them; keys do it all."""
     for host, load in [("web-1", 1), ("web-2", 2.5), ("db-1", 0.5), ("db-2", 9)]:
@@ -413,6 +434,7 @@ def away(url):
         ask_for("stop")
         await_true("the notice", lambda: (page.text("#notice") or "").startswith("The receiver cannot be reached. What you see is as of "))
         assert page.names() == ["jarvis"] and page.text("#rows .cpu .value") == "5.0"
+        assert page.texts("#rows .state span") == ["unknown"]
         page.browser.find_element(By.LINK_TEXT, "jarvis").click()
         await_equal("the host", "jarvis", lambda: page.text("#host-title"))
         ask_for("start")
@@ -554,5 +576,5 @@ def forget(url, secured, operator):
 
 
 if __name__ == "__main__":
-    scenes = {scene.__name__: scene for scene in [live, states, attention, columns, accessible, away, hostile, subpath, forget]}
+    scenes = {scene.__name__: scene for scene in [live, states, attention, alerts, columns, accessible, away, hostile, subpath, forget]}
     scenes[sys.argv[1]](*sys.argv[2:])

@@ -24,6 +24,15 @@ Response.prototype.json = async function () {
 """
 
 
+SLOW = {"offline": False, "latency": 300, "downloadThroughput": 200_000, "uploadThroughput": 200_000}
+# Milliseconds from the begin of the navigation until rows are seen.
+FIRST_ROWS = """
+const done = arguments[0];
+const look = () => document.querySelector("#rows .row") ? done(performance.now()) : requestAnimationFrame(look);
+look();
+"""
+
+
 def median(numbers):
     return sorted(numbers)[len(numbers) // 2]
 
@@ -35,7 +44,7 @@ def main():
         report = lambda at, n: [f"perf,host=host-{host:04} cpu={(host * 7 + n * 13) % 997 / 10},mem={(host + n) % 1000 / 10} {at}" for host in range(hosts)]
         for minute in range(60, -1, -1):
             receiver.write(report(now - minute * 60, minute))
-        path = "/api/hosts?series=cpu,mem"
+        path = "/api/hosts?series=cpu,mem,disk&minutes=2&latest=disk:*,load1,net-in,net-out&labels=none"
         answer, took, cpu = receiver.get(path), [], receiver.cpu_sec()
         for _ in range(REFRESHES):
             start = time.monotonic()
@@ -46,7 +55,12 @@ def main():
               f"{median(took):.1f} ms until it is here, {cpu:.1f} ms of the receiver's CPU")
         browser = open_browser()
         try:
+            browser.execute_cdp_cmd("Network.enable", {})
+            browser.execute_cdp_cmd("Network.emulateNetworkConditions", SLOW)
             browser.get(receiver.url)
+            took = browser.execute_async_script(FIRST_ROWS)
+            print(f"first rows over 1.6 Mbit/s and 300 ms: {took:.0f} ms")
+            browser.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1})
             browser.execute_script(WATCH)
             for sort in ["name", "cpu"]:
                 browser.execute_script("choose({ sort: arguments[0], isReversed: false }); refreshes.length = 0", sort)

@@ -77,6 +77,13 @@ fn axe_finds_nothing_in_any_view() {
 
 #[test]
 #[ignore = "needs chromium-driver and python3-selenium"]
+fn what_fires_is_seen_and_silenced() {
+    let receiver = Served::start(&["--alert", "queue: queue > 20"]);
+    assert_ended_well(scene("alerts", &receiver, &[]));
+}
+
+#[test]
+#[ignore = "needs chromium-driver and python3-selenium"]
 fn where_there_is_nothing_to_see_the_page_says_so() {
     play("states");
 }
