@@ -39,7 +39,7 @@ pub(super) const ABOUT: About = About {
             let at = *asked_at.lock().unwrap_or_else(PoisonError::into_inner);
             scanner.pass(at).map(Arc::new)
         })?;
-        Ok(Box::new(Containers { at, call }))
+        Ok(Box::new(Containers { at, call, asked_at: None, last: None }))
     },
 };
 
@@ -47,6 +47,8 @@ pub(super) const ABOUT: About = About {
 const CONTAINERS_MAX: usize = 50;
 /// How often the cgroups are listed, and the busiest chosen.
 const LISTED_EVERY: Duration = Duration::from_secs(10);
+/// How long a pass may take before its values are left out.
+const PASS_WITHIN: Duration = Duration::from_secs(15);
 /// How deep, and how many cgroups are looked at.
 const DEPTH_MAX: u32 = 8;
 const CGROUPS_MAX: u32 = 20_000;
@@ -58,6 +60,10 @@ struct Containers {
     /// Time of the tick that asks.
     at: Arc<Mutex<Duration>>,
     call: BackgroundCall<Result<Arc<Pass>, String>>,
+    /// When the pass began that is under way.
+    asked_at: Option<Duration>,
+    /// What the last pass has found. It holds while one takes longer than a tick, as on hosts of many containers.
+    last: Option<Result<Arc<Pass>, String>>,
 }
 
 /// What a pass has found.
@@ -70,17 +76,24 @@ struct Pass {
 
 impl Probe for Containers {
     fn ask(&mut self, at: Duration) {
-        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = at;
-        self.call.ask();
+        if let Some(pass) = self.call.poll() {
+            (self.last, self.asked_at) = (Some(pass), None);
+        }
+        if self.asked_at.is_none() {
+            *self.at.lock().unwrap_or_else(PoisonError::into_inner) = at;
+            self.call.ask();
+            self.asked_at = Some(at);
+        }
     }
 
     fn read(&mut self, tick: &mut Tick<'_>) {
-        let Some(pass) = self.call.answer(tick.until) else {
-            if self.call.hangs() {
-                tick.report(None, "the files of the cgroups do not answer");
-            }
-            return;
-        };
+        if let Some(pass) = self.call.answer(tick.until) {
+            (self.last, self.asked_at) = (Some(pass), None);
+        }
+        if self.asked_at.is_some_and(|asked| tick.at.saturating_sub(asked) >= PASS_WITHIN) {
+            return tick.report(None, "the files of the cgroups do not answer");
+        }
+        let Some(pass) = self.last.clone() else { return };
         let Some(pass) = tick.ok(pass) else { return };
         if pass.count > CONTAINERS_MAX {
             tick.leave_out(&format!("but for the {CONTAINERS_MAX} busiest, containers have no label"));
