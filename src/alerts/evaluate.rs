@@ -285,7 +285,7 @@ impl Evaluator {
         let before: BTreeMap<AlertKey, Alert> = self.durable();
         self.known.clear();
         self.alerts.keys().for_each(|key| self.known.entry(key.host.clone()).or_default().push(key.clone()));
-        let has_absence = rules.rules.iter().any(|rule| matches!(rule.test, Test::Absent(_)));
+        let absences: Vec<&Rule> = rules.rules.iter().filter(|rule| matches!(rule.test, Test::Absent(_))).collect();
         let offers_skew = rules.rules.iter().any(|rule| rule.test.names(CLOCK_SKEW));
         for pulse in pulses {
             let tags = tags(&pulse.host);
@@ -296,7 +296,7 @@ impl Evaluator {
             host.is_backlogged = host.is_behind(pulse, heard_at);
             host.before = Some((pulse.last_epoch, heard_at));
             let needs_series = !host.is_backlogged && host.judged.as_ref() != Some(&judged);
-            if needs_series || has_absence {
+            if needs_series || absences.iter().any(|rule| rule.hosts.matches_host(&pulse.host, tags)) {
                 let mut series = kept(&pulse.host);
                 if let Some(minute) = judged.minute.filter(|_| offers_skew) {
                     host.add_skew(&mut series, pulse, minute);

@@ -1,7 +1,6 @@
 //! Alerts: rules over real samples, told to a program, over restarts and kills.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -109,7 +108,7 @@ fn a_silence_holds_until_it_ends() {
 }
 
 #[cfg(feature = "disk")]
-fn told(log: &Path) -> Vec<String> {
+fn told(log: &std::path::Path) -> Vec<String> {
     let text = fs::read_to_string(log).unwrap_or_default();
     let statuses = text.split("\"status\":").skip(1).map(|rest| rest.trim_start().chars().take(9).collect::<String>());
     statuses.collect()
