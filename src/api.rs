@@ -37,7 +37,6 @@ pub use reply::Reply;
 pub use request::{ClientTransport, HEAD_BYTES_MAX, RequestHead, Role};
 use route::Action;
 pub use route::Route;
-use summaries::SummaryPage;
 
 /// The answers of one receiver.
 pub struct Api {
@@ -250,11 +249,9 @@ impl Api {
                     sample::decode_values(body).map(|values| Sample { host: (**host).into(), epoch: *epoch, values });
                 self.submit(&route.principal, sample, key.as_ref().map(request::OwnedKey::borrowed), now)
             }
-            Action::Summaries { host, filter, after } => {
-                match SummaryPage::read(self.ingest.store(), host, filter, after, now) {
-                    Ok(page) => page.reply(filter, now),
-                    Err(error) => Reply::error(503, &error.to_string()),
-                }
+            Action::Summaries { host, filter, query } => {
+                let reply = query.reply(self.ingest.store(), host, filter, now);
+                reply.unwrap_or_else(|error| Reply::error(503, &error.to_string()))
             }
             Action::Remove { host } => match self.ingest.remove(&route.principal, host, now) {
                 Ok(true) => Reply::json(200, &json!({ "removed": true })),

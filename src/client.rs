@@ -1,4 +1,4 @@
-//! A small HTTP client of one receiver, for `lizm check`, `lizm watch` and `lizm forget`.
+//! A small HTTP client of one receiver, for `lizm check`, `lizm export`, `lizm watch` and `lizm forget`.
 
 use std::fmt::Write;
 use std::io::{self, BufReader, Read};
@@ -74,10 +74,34 @@ impl Client {
     /// # Errors
     /// Why there is none: a sentence that begins with the URL, without its secrets.
     pub fn get<T: DeserializeOwned>(&self, path: &str, query: Option<&str>) -> Result<T, String> {
+        self.read(path, query, |head, body| self.parse(head, body))
+    }
+
+    /// Asks for the text at a path of the receiver, within five seconds. The text comes with the query of the next page,
+    /// if there is one.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn get_page(&self, path: &str, query: &str) -> Result<(String, Option<String>), String> {
+        self.read(path, Some(query), |head, body| {
+            let next = head.headers.get("Link").and_then(|link| link.to_str().ok());
+            let next = next.and_then(|link| Some(link.strip_prefix("<?")?.split_once('>')?.0.to_owned()));
+            let text = io::read_to_string(reader(head, body, ANSWER_BYTES_MAX));
+            text.map(|text| (text, next)).map_err(|error| Failure::Other(agent::explain(&self.agent, &error.into())))
+        })
+    }
+
+    fn read<T>(
+        &self,
+        path: &str,
+        query: Option<&str>,
+        read: impl FnOnce(&Parts, Body) -> Result<T, Failure>,
+    ) -> Result<T, String> {
         let path = format!("{}{path}", self.url.path().trim_end_matches('/'));
         let request = self.agent.get(self.url.with_target(path.clone(), query).to_request());
         let request = request.header("Accept-Encoding", "gzip");
-        let answer = self.answer(request, self.authorization.as_deref()).map_err(|why| match why {
+        let answer = self.answer(request, self.authorization.as_deref()).and_then(|(head, body)| read(&head, body));
+        let answer = answer.map_err(|why| match why {
             Failure::Unauthorized(_) if self.authorization.is_none() => {
                 "a password is needed to read here; --password-file names the file that has it".to_owned()
             }
@@ -85,6 +109,17 @@ impl Client {
             Failure::Other(why) => why,
         });
         answer.map_err(|why| format!("{}: {why}", self.url.with_target(path, None)))
+    }
+
+    /// Reads the JSON of an answer.
+    fn parse<T: DeserializeOwned>(&self, head: &Parts, body: Body) -> Result<T, Failure> {
+        let body = reader(head, body, ANSWER_BYTES_MAX);
+        serde_json::from_reader(BufReader::new(body)).map_err(|error| {
+            Failure::Other(match error.is_io() {
+                true => agent::explain(&self.agent, &io::Error::from(error).into()),
+                false => format!("not the answer of a receiver: {error}"),
+            })
+        })
     }
 
     /// Removes what is at a path of the receiver, with a token where one is needed, and gives what it answers.
@@ -96,7 +131,8 @@ impl Client {
         let url = self.url.with_target(path, None);
         let token = token.map(|token| format!("Bearer {token}"));
         let authorization = token.as_deref().or(self.authorization.as_deref());
-        let answer = self.answer(self.agent.delete(url.to_request()), authorization).map_err(|why| match why {
+        let answer = self.answer(self.agent.delete(url.to_request()), authorization);
+        let answer = answer.and_then(|(head, body)| self.parse(&head, body)).map_err(|why| match why {
             Failure::Unauthorized(_) if token.is_none() => {
                 "a token is needed to remove here; --token-file names the file that has it".to_owned()
             }
@@ -105,25 +141,19 @@ impl Client {
         answer.map_err(|why| format!("{url}: {why}"))
     }
 
-    /// Sends a request, and reads the answer.
-    fn answer<T: DeserializeOwned>(
+    /// Sends a request, and gives the answer with status 200.
+    fn answer(
         &self,
         mut request: RequestBuilder<WithoutBody>,
         authorization: Option<&str>,
-    ) -> Result<T, Failure> {
+    ) -> Result<(Parts, Body), Failure> {
         if let Some(authorization) = authorization {
             request = request.header("Authorization", authorization);
         }
         let explain = |error: &ureq::Error| Failure::Other(agent::explain(&self.agent, error));
         let (head, body) = request.call().map_err(|error| explain(&error))?.into_parts();
         match head.status {
-            StatusCode::OK => {
-                let body = reader(&head, body, ANSWER_BYTES_MAX);
-                serde_json::from_reader(BufReader::new(body)).map_err(|error| match error.is_io() {
-                    true => explain(&io::Error::from(error).into()),
-                    false => Failure::Other(format!("not the answer of a receiver: {error}")),
-                })
-            }
+            StatusCode::OK => Ok((head, body)),
             status => {
                 let body = reader(&head, body, ERROR_BYTES_MAX);
                 let mut why = format!("HTTP {status}");

@@ -4,6 +4,7 @@ mod alerting;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod allocator;
 mod check;
+mod export;
 mod forget;
 mod logging;
 mod options;
@@ -91,6 +92,7 @@ fn run(command: &Command) -> Result<(), String> {
         #[cfg(feature = "tls")]
         Command::Token(options) => token(options),
         Command::Watch(options) => watch::run(options),
+        Command::Export(options) => export::export(options, &mut io::stdout().lock()),
         Command::Receiver(options) => {
             let signals = block_signals()?;
             let receiver = Receiver::start(options).map_err(io_failed)?;

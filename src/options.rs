@@ -15,7 +15,8 @@ use lizm::api::Role;
 use lizm::monitor::{self, Destination};
 #[cfg(feature = "redis")]
 use lizm::store::RedisAddress;
-use lizm::store::{Limits, Location};
+use lizm::store::{KeepOptions, Limits, Location};
+use lizm::summary::Keep;
 use lizm::url::{Url, redact};
 use lizm::{alerts, client, listeners, metrics, probe, receiver, sample, watch};
 use log::LevelFilter;
@@ -23,6 +24,7 @@ use pico_args::Arguments;
 
 use crate::alerting::Alerting;
 use crate::check::CheckOptions;
+use crate::export::ExportOptions;
 use crate::forget::ForgetOptions;
 use crate::logging::Logging;
 use arguments::{Options, check_directory, env_value, environment_warnings, parsed, suggestion};
@@ -56,6 +58,7 @@ pub(crate) enum Command {
     #[cfg(feature = "disk")]
     Backup(PathBuf, PathBuf),
     Watch(watch::Options),
+    Export(ExportOptions),
     #[cfg(feature = "tls")]
     Token(TokenOptions),
     Demo(Box<(receiver::Options, monitor::Options)>),
@@ -117,6 +120,7 @@ pub(crate) fn parse() -> Result<Parsed, String> {
             return Err("this lizm was built without the feature disk, which keeps a store in a directory".to_owned());
         }
         "watch" => options.watch()?,
+        "export" => options.export()?,
         #[cfg(feature = "tls")]
         "token" => options.token()?,
         #[cfg(not(feature = "tls"))]
@@ -157,6 +161,7 @@ impl Options {
                 forget_hosts_sec: self.span_or("--forget-hosts", "never")?.map_or(u64::MAX, |span| span.as_secs()),
             },
             store: self.store()?,
+            keep: self.keep()?,
             metrics_hosts_max: self.number("--metrics-hosts")?,
             role: match self.word("--serve")? {
                 "intake" => Role::Intake,
@@ -176,6 +181,11 @@ impl Options {
         if options.alerts.is_empty() && options.alerts.notify_ca.is_some() {
             return Err("option --notify-ca: goes with --alerts alone".to_owned());
         }
+        if options.keep.asked.is_some_and(|keep| keep.windows() != Keep::default().windows())
+            && options.store.is_shared()
+        {
+            return Err(format!("option --keep: a Redis keeps {} alone; a directory keeps more", Keep::default()));
+        }
         if options.role != Role::All && !options.store.is_shared() {
             let why = "another receiver would not know what this one keeps; give both the same --store redis://…";
             return Err(format!("option --serve: {why}"));
@@ -190,6 +200,16 @@ impl Options {
         self.refuse_builtin()?;
         self.no_more()?;
         Ok(Command::Receiver(Box::new(options)))
+    }
+
+    fn keep(&mut self) -> Result<KeepOptions, String> {
+        let asked = self.text("--keep")?.map(|keep| keep.parse());
+        let asked = asked.transpose().map_err(|why: String| format!("option --keep: {why}"))?;
+        let (may_drop, retry_horizon_sec) = (self.flag("--keep-change")?, self.span("--retry-horizon")?.as_secs());
+        if may_drop && asked.is_none() {
+            return Err("option --keep-change: goes with --keep, which says what is to be kept".to_owned());
+        }
+        Ok(KeepOptions { asked, may_drop, retry_horizon_sec })
     }
 
     fn listeners(&mut self) -> Result<listeners::Options, String> {
@@ -321,6 +341,14 @@ impl Options {
         Ok(Command::Watch(watch::Options { receiver: self.client()?, host, label, once }))
     }
 
+    fn export(&mut self) -> Result<Command, String> {
+        let (host, label) = (self.text("--host")?, self.text("--label")?);
+        let (from, to) = (self.text_or_default("--from")?, self.text("--to")?);
+        let by = self.text("--by")?.map(|by| self.one_of("--by", &by)).transpose()?;
+        let is_json = self.word("--format")? == "json";
+        Ok(Command::Export(ExportOptions { receiver: self.client()?, host, label, from, to, by, is_json }))
+    }
+
     #[cfg(feature = "disk")]
     fn backup(&mut self) -> Result<Command, String> {
         match self.free_arguments()?.as_slice() {
@@ -382,6 +410,7 @@ impl Options {
             workers: 4,
             limits: Limits::from(1000),
             store: Location::Memory,
+            keep: KeepOptions::default(),
             metrics_hosts_max: metrics::HOSTS_MAX,
             role: Role::All,
             listeners: listeners::Options::default(),
@@ -487,6 +516,7 @@ mod tests {
         assert!(options("check", &["http://r"]).check().is_ok());
         assert!(options("forget", &["http://r", "h"]).forget().is_ok());
         assert!(options("alerts", &["test", "ops", "--alerts", "rules"]).alerts().is_ok());
+        assert!(options("export", &["http://r", "--by", "hour"]).export().is_ok());
         assert!(options("demo", &["-p", "0"]).demo().is_ok());
         #[cfg(feature = "disk")]
         assert!(options("backup", &["a", "b"]).backup().is_ok());

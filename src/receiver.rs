@@ -20,7 +20,7 @@ use crate::listeners::{self, MessageListeners};
 use crate::metrics;
 use crate::server::Server;
 use crate::stats::Stats;
-use crate::store::{Limits, Location, Store};
+use crate::store::{KeepOptions, Limits, Location, Store};
 use maintenance::Maintenance;
 
 /// Longest time that a stop waits for open requests.
@@ -53,6 +53,8 @@ pub struct Options {
     pub limits: Limits,
     /// Where the store keeps its data.
     pub store: Location,
+    /// What it keeps.
+    pub keep: KeepOptions,
     /// Most hosts with values in `/metrics`.
     pub metrics_hosts_max: usize,
     /// The routes to serve.
@@ -96,7 +98,8 @@ impl Receiver {
     pub fn start(options: &Options) -> io::Result<Self> {
         let directory = options.store.directory().map(ToOwned::to_owned);
         let clock = Arc::new(ReceiverClock::start(directory.as_deref()));
-        let store = Store::open(&options.store, options.limits, clock.now_sec()).map_err(io::Error::other)?;
+        let store = Store::open_to_keep(&options.store, options.limits, &options.keep, clock.now_sec());
+        let store = store.map_err(io::Error::other)?;
         if options.store.is_shared() {
             clock.await_follow();
         } else if store.series_count() == 0 {

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use smol_str::SmolStr;
 
 use crate::sample::{IdempotencyKey, SampleRef};
-use crate::summary::{Bucket, KeyFilter, Series, Tail};
+use crate::summary::{Bucket, IntervalRange, Intervals, Keep, KeyFilter, Series, Tail};
 #[cfg(feature = "disk")]
 use disk::DiskStore;
 use memory::MemoryStore;
@@ -328,10 +328,44 @@ pub fn backup(directory: &Path, target: &Path, now: u64) -> Result<String, Strin
     disk::backup(directory, target, now)
 }
 
+/// What is to be kept of each series, as the command line has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepOptions {
+    /// `--keep`; without it a directory keeps what it has kept before.
+    pub asked: Option<Keep>,
+    /// `--keep-change`: whether less than before may be kept.
+    pub may_drop: bool,
+    /// `--retry-horizon`, in seconds.
+    pub retry_horizon_sec: u64,
+}
+
+impl Default for KeepOptions {
+    fn default() -> Self {
+        Self { asked: None, may_drop: false, retry_horizon_sec: Keep::default().retry_horizon_sec }
+    }
+}
+
+impl KeepOptions {
+    /// What a store keeps from now on that has kept `kept`.
+    ///
+    /// # Errors
+    /// When that is less, and may not be.
+    fn following(&self, kept: Option<&Keep>) -> Result<Keep, String> {
+        let asked = self.asked.or(kept.copied()).unwrap_or_default();
+        match kept.and_then(|kept| Some((kept, asked.drops(kept)?))) {
+            Some((kept, dropped)) if !self.may_drop => Err(format!(
+                "it keeps {kept}, and with --keep {asked} this start would remove {dropped}; with --keep-change it does"
+            )),
+            _ => Ok(asked.with_retry_horizon(self.retry_horizon_sec)),
+        }
+    }
+}
+
 /// The hosts of one receiver, or of all that share a store.
 pub struct Store {
     kind: Kind,
     limits: Limits,
+    keep: Keep,
 }
 
 enum Kind {
@@ -344,25 +378,39 @@ enum Kind {
 
 #[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "only what Redis lists depends on the time"))]
 impl Store {
-    /// An empty store in memory.
+    /// An empty store in memory that keeps the default.
     #[must_use]
     pub fn new(limits: impl Into<Limits>) -> Self {
-        let limits = limits.into();
-        Self { kind: Kind::Memory(MemoryStore::new(limits)), limits }
+        let (limits, keep) = (limits.into(), Keep::default());
+        Self { kind: Kind::Memory(MemoryStore::new(limits, keep)), limits, keep }
+    }
+
+    /// Opens the store at `location` with all that it holds, at `now`. It keeps what it kept before.
+    ///
+    /// # Errors
+    /// As [`Store::open_to_keep`].
+    pub fn open(location: &Location, limits: impl Into<Limits>, now: u64) -> Result<Self, String> {
+        Self::open_to_keep(location, limits, &KeepOptions::default(), now)
     }
 
     /// Opens the store at `location` with all that it holds, at `now`.
     ///
     /// # Errors
-    /// When it is held by another process, of a newer format, damaged, or cannot be read. A Redis that does not answer
-    /// is no error: it may come later than this process.
-    pub fn open(location: &Location, limits: impl Into<Limits>, now: u64) -> Result<Self, String> {
+    /// When it is held by another process, of a newer format, damaged, or cannot be read; or when it would keep less than
+    /// before. A Redis that does not answer is no error: it may come later than this process.
+    pub fn open_to_keep(
+        location: &Location,
+        limits: impl Into<Limits>,
+        options: &KeepOptions,
+        now: u64,
+    ) -> Result<Self, String> {
         let limits = limits.into();
+        let asked = options.following(None)?;
         let kind = match location {
-            Location::Memory => Kind::Memory(MemoryStore::new(limits)),
+            Location::Memory => Kind::Memory(MemoryStore::new(limits, asked)),
             #[cfg(feature = "disk")]
             Location::Directory { path, fsync_always } => {
-                Kind::Disk(DiskStore::open(path, *fsync_always, limits, now)?)
+                Kind::Disk(DiskStore::open(path, *fsync_always, limits, options, now)?)
             }
             #[cfg(not(feature = "disk"))]
             Location::Directory { path, .. } => {
@@ -372,9 +420,19 @@ impl Store {
                 ));
             }
             #[cfg(feature = "redis")]
-            Location::Redis(address) => Kind::Redis(Box::new(Redis::open(address, limits)?)),
+            Location::Redis(address) => {
+                if asked.windows() != Keep::default().windows() {
+                    return Err(format!("store {address}: a Redis keeps {} alone", Keep::default()));
+                }
+                Kind::Redis(Box::new(Redis::open(address, limits, asked)?))
+            }
         };
-        Ok(Self { kind, limits })
+        let keep = match &kind {
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => *disk.memory().keep(),
+            _ => asked,
+        };
+        Ok(Self { kind, limits, keep })
     }
 
     /// Restores one record of a directory into a store in memory, as opening that directory would: by its key in the
@@ -391,7 +449,12 @@ impl Store {
     #[must_use]
     pub fn description(&self) -> String {
         match &self.kind {
-            Kind::Memory(_) => "Store is memory: what was received is gone when the receiver stops".to_owned(),
+            Kind::Memory(_) => format!(
+                "Store is memory, which keeps {} in {} bytes a full series: what was received is gone when the receiver \
+                 stops",
+                self.keep,
+                self.keep.full_series_bytes()
+            ),
             #[cfg(feature = "disk")]
             Kind::Disk(disk) => disk.description(),
             #[cfg(feature = "redis")]
@@ -409,6 +472,12 @@ impl Store {
     #[must_use]
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// What it keeps of each series.
+    #[must_use]
+    pub fn keep(&self) -> &Keep {
+        &self.keep
     }
 
     /// Why it cannot take samples now, if so. Its data may be read all the same. It never waits for a disk.
@@ -455,17 +524,41 @@ impl Store {
         }
     }
 
-    /// Copies the series of a page of the labels of `host`, sorted by label. A host that is not known has none.
+    /// Copies what an answer without a range lists of a page of the labels of `host`, sorted by label. A host that is not
+    /// known has none.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn series(&self, host: &str, page: &LabelPage<'_>, now: u64) -> Result<Vec<(SmolStr, Series)>, StoreError> {
         match &self.kind {
-            Kind::Memory(memory) => Ok(memory.series(host, page)),
+            Kind::Memory(memory) => Ok(memory.series(host, page, now)),
             #[cfg(feature = "disk")]
-            Kind::Disk(disk) => Ok(disk.memory().series(host, page)),
+            Kind::Disk(disk) => Ok(disk.memory().series(host, page, now)),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.series(host, page, now),
+        }
+    }
+
+    /// Copies a range of the intervals of a page of the labels of `host`, sorted by label.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn range(
+        &self,
+        host: &str,
+        page: &LabelPage<'_>,
+        range: IntervalRange,
+        now: u64,
+    ) -> Result<Vec<(SmolStr, Intervals)>, StoreError> {
+        match &self.kind {
+            Kind::Memory(memory) => Ok(memory.range(host, page, range)),
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => Ok(disk.memory().range(host, page, range)),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => {
+                let series = redis.series(host, page, now)?;
+                Ok(series.into_iter().map(|(label, series)| (label, series.range(range))).collect())
+            }
         }
     }
 

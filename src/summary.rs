@@ -1,4 +1,4 @@
-//! Averages by interval: by minute for the last hour, by hour for the last day.
+//! Averages by interval: by minute, by hour, and by what else a [`Keep`] says.
 //!
 //! The formula is lizmon's (`_summarize` in its `liz-receiver`): an interval of S seconds holds the samples with
 //! `start < epoch <= end`, both multiples of S, because a sample measures the second that ends at its epoch.
@@ -6,31 +6,17 @@
 //! This module touches no files, sockets, clocks or locks.
 
 mod json;
+mod keep;
 mod ring;
 
 use crate::sample::AHEAD_SEC_MAX;
-pub use json::{KeyFilter, Summaries, round2};
+pub use json::{KeyFilter, RangeSummaries, Summaries, csv, round2};
+use keep::WINDOWS_MAX;
+pub use keep::{Keep, WINDOWS, Window, parse_span};
 use ring::Ring;
 pub use ring::{Bucket, Tail};
 
-/// One kind of summary.
-#[derive(Debug)]
-pub struct Window {
-    /// The NAME of the key `summary:NAME:LABEL`.
-    pub name: &'static str,
-    /// Length of an interval in seconds.
-    pub interval_sec: u64,
-    /// Length of the window in seconds.
-    pub span_sec: u64,
-}
-
-/// All kinds of summaries.
-pub const WINDOWS: [Window; 2] = [
-    Window { name: "by-minute", interval_sec: 60, span_sec: 3600 },
-    Window { name: "by-hour", interval_sec: 3600, span_sec: 86_400 },
-];
-
-/// The window that [`Series::recent`] shows.
+/// The window that [`Series::recent`] shows. Its intervals are always kept, for an hour at most.
 pub const RECENT: &Window = &WINDOWS[0];
 
 /// How far past an interval the newest sample of a host is when the interval is closed: the others of its second have come.
@@ -49,22 +35,6 @@ const CHUNKS_END: u64 = 1 << 40;
 /// Bytes of an interval within a chunk: its index in the chunk, then its bucket.
 pub(crate) const CHUNK_ENTRY_BYTES: usize = 1 + 28;
 
-impl Window {
-    /// Number of the interval that holds `epoch`; interval `n` begins at `n * interval_sec`.
-    pub(crate) fn number(&self, epoch: u64) -> u64 {
-        epoch.saturating_sub(1) / self.interval_sec
-    }
-
-    /// Number of the oldest interval an answer given at `now` lists.
-    pub(crate) fn oldest(&self, now: u64) -> u64 {
-        now.saturating_sub(self.span_sec) / self.interval_sec
-    }
-
-    pub(crate) fn intervals(&self) -> u64 {
-        self.span_sec / self.interval_sec
-    }
-}
-
 /// The end of the hour that a sample of `epoch` is in, in seconds.
 pub(crate) fn hour_end(epoch: u64) -> u64 {
     (WINDOWS[1].number(epoch) + 1).saturating_mul(WINDOWS[1].interval_sec)
@@ -72,8 +42,8 @@ pub(crate) fn hour_end(epoch: u64) -> u64 {
 
 /// Whether a sample of `epoch` is too old for every window at `now`.
 #[must_use]
-pub fn is_expired(epoch: u64, now: u64) -> bool {
-    WINDOWS.iter().all(|window| window.number(epoch) < window.oldest(now))
+pub fn is_expired(keep: &Keep, epoch: u64, now: u64) -> bool {
+    keep.windows().iter().all(|window| window.number(epoch) < window.oldest(now))
 }
 
 /// The sample time: the epoch of a sample, the time of its arrival, and its interval in each window. It is computed once
@@ -82,20 +52,19 @@ pub fn is_expired(epoch: u64, now: u64) -> bool {
 pub struct SampleTime {
     epoch: u64,
     now: u64,
-    numbers: [u64; WINDOWS.len()],
+    numbers: [u64; WINDOWS_MAX],
     is_expired: bool,
+    is_past_retry: bool,
 }
 
 impl SampleTime {
     /// The sample time of a sample of `epoch` that arrives at `now`.
     #[must_use]
-    pub fn new(epoch: u64, now: u64) -> Self {
-        Self {
-            epoch,
-            now,
-            numbers: WINDOWS.each_ref().map(|window| window.number(epoch)),
-            is_expired: is_expired(epoch, now),
-        }
+    pub fn new(keep: &Keep, epoch: u64, now: u64) -> Self {
+        let mut numbers = [0; WINDOWS_MAX];
+        keep.windows().iter().zip(&mut numbers).for_each(|(window, number)| *number = window.number(epoch));
+        let (is_expired, is_past_retry) = (is_expired(keep, epoch, now), keep.is_past_retry(epoch, now));
+        Self { epoch, now, numbers, is_expired, is_past_retry }
     }
 
     /// Seconds since the Unix epoch at which the measured second ends.
@@ -110,52 +79,128 @@ impl SampleTime {
         self.now
     }
 
-    /// Whether the sample is too old for every window.
+    /// Whether the sample is too old for every window, or, if it has an idempotency key, for that to be remembered.
     #[must_use]
-    pub fn is_expired(&self) -> bool {
-        self.is_expired
+    pub fn is_expired(&self, has_key: bool) -> bool {
+        self.is_expired || (has_key && self.is_past_retry)
     }
 }
 
 /// The buckets of one label of one host.
 #[derive(Debug, Clone, Default)]
 pub struct Series {
-    rings: [Ring; WINDOWS.len()],
+    /// The rings of the first two windows.
+    rings: [Ring; 2],
+    /// Those of the others, which a series has that is kept in more.
+    more: Option<Box<[Ring; WINDOWS_MAX - 2]>>,
 }
+
+/// A range of intervals of one window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IntervalRange {
+    /// The window, by its place in the setting.
+    pub window: usize,
+    /// Number of the first interval.
+    pub first: u64,
+    /// Number of the last interval.
+    pub last: u64,
+}
+
+impl IntervalRange {
+    /// How many intervals it has.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        (self.last + 1).saturating_sub(self.first)
+    }
+}
+
+/// Number and bucket of the intervals of a range that have samples, the oldest first.
+pub type Intervals = Vec<(u64, Bucket)>;
 
 impl Series {
     /// Records a value. A window that the sample is too old for leaves it out.
-    pub fn record(&mut self, time: &SampleTime, value: f64) {
-        for ((window, ring), number) in WINDOWS.iter().zip(&mut self.rings).zip(time.numbers) {
+    pub fn record(&mut self, keep: &Keep, time: &SampleTime, value: f64) {
+        let windows = keep.windows();
+        for ((window, ring), number) in windows.iter().zip(&mut self.rings).zip(time.numbers) {
             ring.add(window, number, value, time.now);
         }
+        if windows.len() > self.rings.len() {
+            let first = self.rings.len();
+            for ((window, ring), number) in self.rings_mut(keep).zip(time.numbers).skip(first) {
+                ring.add(window, number, value, time.now);
+            }
+        }
+    }
+
+    fn rings(&self) -> impl Iterator<Item = &Ring> {
+        self.rings.iter().chain(self.more.iter().flat_map(|more| more.iter()))
+    }
+
+    /// The windows, each with its ring.
+    fn rings_mut<'a>(&'a mut self, keep: &'a Keep) -> impl Iterator<Item = (&'a Window, &'a mut Ring)> {
+        let more = if keep.windows().len() > self.rings.len() {
+            self.more.get_or_insert_default().as_mut_slice()
+        } else {
+            &mut []
+        };
+        keep.windows().iter().zip(self.rings.iter_mut().chain(more))
     }
 
     /// Number of samples in the newest intervals of all windows together.
     #[must_use]
     pub fn running_samples(&self) -> usize {
-        self.rings.iter().map(|ring| ring.running.count as usize).sum()
+        self.rings().map(|ring| ring.running.count as usize).sum()
     }
 
     /// Number of intervals that are kept, of all windows together.
     #[must_use]
     pub fn interval_count(&self) -> usize {
-        self.rings.iter().map(|ring| ring.held().count()).sum()
+        self.rings().map(|ring| ring.held().count()).sum()
     }
 
-    /// Adds the samples of one interval. `window` is an index into [`WINDOWS`]. An interval that no sample can be in at
+    /// A copy of the intervals that an answer without a range lists at `now`.
+    #[must_use]
+    pub fn listed(&self, keep: &Keep, now: u64) -> Self {
+        let mut listed = Self::default();
+        for ((window, to), from) in listed.rings_mut(keep).zip(self.rings()) {
+            *to = from.since(window.oldest_listed(now));
+        }
+        listed
+    }
+
+    /// The intervals of a range that have samples.
+    #[must_use]
+    pub fn range(&self, range: IntervalRange) -> Intervals {
+        self.rings().nth(range.window).map_or_else(Vec::new, |ring| ring.between(range.first, range.last).collect())
+    }
+
+    /// Fills the rings of windows that were not kept before from those of finer intervals.
+    pub fn fill(&mut self, keep: &Keep, is_new: impl Fn(&Window) -> bool, now: u64) {
+        for (place, window) in keep.windows().iter().enumerate().skip(1).filter(|(_, window)| is_new(window)) {
+            let Some(finer) = self.rings().nth(place - 1).cloned() else { continue };
+            let Some((_, ring)) = self.rings_mut(keep).nth(place) else { continue };
+            for (number, bucket) in finer.held() {
+                let finer_sec = keep.windows()[place - 1].interval_sec;
+                ring.merge(window, number * finer_sec / window.interval_sec, bucket, now);
+            }
+        }
+    }
+
+    /// Adds the samples of one interval. `window` is the place of its window. An interval that no sample can be in at
     /// `now` is left out.
-    pub fn add(&mut self, window: usize, number: u64, bucket: Bucket, now: u64) {
-        let Some((window, ring)) = WINDOWS.get(window).zip(self.rings.get_mut(window)) else { return };
+    pub fn add(&mut self, keep: &Keep, window: usize, number: u64, bucket: Bucket, now: u64) {
+        let Some((window, ring)) = self.rings_mut(keep).nth(window) else { return };
         if (window.oldest(now)..=window.number(now.saturating_add(AHEAD_SEC_MAX))).contains(&number) {
             ring.merge(window, number, bucket, now);
         }
     }
 
-    /// Copies about as many of the newest intervals of each window as are asked for.
+    /// Copies about as many of the newest minutes and hours as are asked for; no hours where none are kept.
     #[must_use]
-    pub fn tails(&self, intervals: [u64; 2]) -> [Tail; 2] {
-        [self.rings[0].tail(intervals[0]), self.rings[1].tail(intervals[1])]
+    pub fn tails(&self, keep: &Keep, intervals: [u64; 2]) -> [Tail; 2] {
+        let hours = keep.windows().iter().position(|window| window.interval_sec == WINDOWS[1].interval_sec);
+        let hours = hours.and_then(|place| self.rings().nth(place));
+        [self.rings[0].tail(intervals[0]), hours.map_or_else(Tail::default, |hours| hours.tail(intervals[1]))]
     }
 
     /// The bucket of the interval of [`RECENT`] that `now` is in, if it has samples.
@@ -166,8 +211,8 @@ impl Series {
     }
 
     /// Adds the buckets of another series of the same label.
-    pub fn merge(&mut self, other: &Self, now: u64) {
-        for ((window, ring), more) in WINDOWS.iter().zip(&mut self.rings).zip(&other.rings) {
+    pub fn merge(&mut self, keep: &Keep, other: &Self, now: u64) {
+        for ((window, ring), more) in self.rings_mut(keep).zip(other.rings()) {
             for (number, bucket) in more.held() {
                 ring.merge(window, number, bucket, now);
             }
@@ -177,8 +222,8 @@ impl Series {
     /// Encodes the chunks that have changed since the last call. `write` gets the window, the number of the chunk, and its
     /// bytes. A chunk has an entry for each interval with samples: index in the chunk (a byte), count (4), sum, min and
     /// max (8 each), all little-endian.
-    pub fn take_changes(&mut self, mut write: impl FnMut(&Window, u64, &[u8])) {
-        for (window, ring) in WINDOWS.iter().zip(&mut self.rings) {
+    pub fn take_changes(&mut self, keep: &Keep, mut write: impl FnMut(&Window, u64, &[u8])) {
+        for (window, ring) in self.rings_mut(keep) {
             let from = std::mem::replace(&mut ring.changed_from, u64::MAX).max(ring.first());
             if ring.is_empty() || from > ring.newest {
                 continue;
@@ -207,6 +252,7 @@ impl Series {
     /// When the bytes are not a valid chunk.
     pub fn restore(
         &mut self,
+        keep: &Keep,
         name: &str,
         interval_sec: u64,
         chunk: u64,
@@ -221,7 +267,7 @@ impl Series {
         {
             return Err("not a chunk of intervals");
         }
-        let known = WINDOWS.iter().zip(&mut self.rings).find(|(w, _)| w.name == name && w.interval_sec == interval_sec);
+        let known = self.rings_mut(keep).find(|(w, _)| w.name == name && w.interval_sec == interval_sec);
         let Some((window, ring)) = known else { return Ok(()) };
         let newest_possible = window.number(now.saturating_add(AHEAD_SEC_MAX));
         for entry in bytes.chunks(CHUNK_ENTRY_BYTES) {
@@ -242,17 +288,17 @@ impl Series {
     }
 
     /// Makes the next [`Series::take_changes`] encode everything.
-    pub fn mark_all_changed(&mut self) {
-        self.rings.iter_mut().for_each(|ring| ring.changed_from = 0);
+    pub fn mark_all_changed(&mut self, keep: &Keep) {
+        self.rings_mut(keep).for_each(|(_, ring)| ring.changed_from = 0);
     }
 
     /// Removes the intervals that have left their windows at `now`, and those that no sample can be in yet: they were
     /// recorded while the clock was ahead. Returns whether nothing is left.
-    pub fn expire(&mut self, now: u64) -> bool {
-        for (window, ring) in WINDOWS.iter().zip(&mut self.rings) {
+    pub fn expire(&mut self, keep: &Keep, now: u64) -> bool {
+        for (window, ring) in self.rings_mut(keep) {
             ring.expire(window.oldest(now), window.number(now.saturating_add(AHEAD_SEC_MAX)));
         }
-        self.rings.iter().all(Ring::is_empty)
+        self.rings().all(Ring::is_empty)
     }
 
     /// Means of the newest [`ANSWER_INTERVALS_MAX`] intervals of [`RECENT`], rounded by [`round2`]. The first begins at
@@ -275,8 +321,8 @@ impl Series {
 /// Whether all intervals of a durable chunk have left their window at `now`, by one chunk or more. Chunks of an unknown
 /// window have expired.
 #[must_use]
-pub fn is_chunk_expired(name: &str, interval_sec: u64, chunk: u64, now: u64) -> bool {
-    let window = WINDOWS.iter().find(|window| window.name == name && window.interval_sec == interval_sec);
+pub fn is_chunk_expired(keep: &Keep, name: &str, interval_sec: u64, chunk: u64, now: u64) -> bool {
+    let window = keep.window(interval_sec).filter(|window| window.name == name);
     window.is_none_or(|window| chunk.saturating_add(2) <= window.oldest(now) / CHUNK_INTERVALS)
 }
 
@@ -294,14 +340,21 @@ mod tests {
 
     const NOW: u64 = 1_465_001_814;
 
+    fn keep() -> Keep {
+        Keep::default()
+    }
+
     fn answer(series: &Series, now: u64) -> Value {
         let series = [("cpu", series.clone())];
-        serde_json::to_value(Summaries { series: &series, filter: &KeyFilter::containing(""), now }).unwrap()
+        serde_json::to_value(Summaries { series: &series, filter: &KeyFilter::containing(""), keep: &keep(), now })
+            .unwrap()
     }
 
     fn recorded(samples: &[(u64, f64)], now: u64) -> Series {
         let mut series = Series::default();
-        samples.iter().for_each(|(epoch, value)| series.record(&SampleTime::new(*epoch, now), *value));
+        samples
+            .iter()
+            .for_each(|(epoch, value)| series.record(&keep(), &SampleTime::new(&keep(), *epoch, now), *value));
         series
     }
 
@@ -367,7 +420,7 @@ mod tests {
         fn merging_two_halves_is_recording_the_whole(samples in samples(), at in 0..300_usize) {
             let (a, b) = samples.split_at(at.min(samples.len()));
             let mut merged = recorded(a, NOW);
-            merged.merge(&recorded(b, NOW), NOW);
+            merged.merge(&keep(), &recorded(b, NOW), NOW);
             prop_assert_eq!(answer(&merged, NOW), answer(&recorded(&samples, NOW), NOW));
         }
 
@@ -378,18 +431,18 @@ mod tests {
             for step in steps {
                 now += step;
                 prop_assert_eq!(answer(&series, now), reference(&samples, now));
-                series.expire(now);
+                series.expire(&keep(), now);
                 prop_assert_eq!(answer(&series, now), reference(&samples, now));
             }
-            prop_assert!(series.expire(NOW + 2 * 86_400));
+            prop_assert!(series.expire(&keep(), NOW + 2 * 86_400));
         }
     }
 
     /// Adds the chunks of `series` to `into`.
     fn restored(series: &mut Series, into: Option<Series>, now: u64) -> Series {
         let mut restored = into.unwrap_or_default();
-        series.take_changes(|window, chunk, bytes| {
-            restored.restore(window.name, window.interval_sec, chunk, bytes, now).unwrap();
+        series.take_changes(&keep(), |window, chunk, bytes| {
+            restored.restore(&keep(), window.name, window.interval_sec, chunk, bytes, now).unwrap();
         });
         restored
     }
@@ -399,8 +452,8 @@ mod tests {
         fn chunks_restore_a_series(samples in samples()) {
             let mut series = recorded(&samples, NOW);
             prop_assert_eq!(answer(&restored(&mut series, None, NOW), NOW), answer(&series, NOW));
-            series.take_changes(|_, _, _| panic!("nothing has changed since"));
-            series.mark_all_changed();
+            series.take_changes(&keep(), |_, _, _| panic!("nothing has changed since"));
+            series.mark_all_changed(&keep());
             prop_assert_eq!(answer(&restored(&mut series, None, NOW), NOW), answer(&series, NOW));
         }
 
@@ -408,14 +461,14 @@ mod tests {
         fn the_newest_version_of_each_chunk_is_the_series(samples in samples(), every in 1..50_usize) {
             let (mut series, mut chunks) = (Series::default(), std::collections::BTreeMap::new());
             for batch in samples.chunks(every) {
-                batch.iter().for_each(|(epoch, value)| series.record(&SampleTime::new(*epoch, NOW), *value));
-                series.take_changes(|window, chunk, bytes| {
+                batch.iter().for_each(|(epoch, value)| series.record(&keep(), &SampleTime::new(&keep(), *epoch, NOW), *value));
+                series.take_changes(&keep(), |window, chunk, bytes| {
                     chunks.insert((window.name, window.interval_sec, chunk), bytes.to_vec());
                 });
             }
             let mut restored = Series::default();
             for ((name, interval_sec, chunk), bytes) in chunks {
-                restored.restore(name, interval_sec, chunk, &bytes, NOW).unwrap();
+                restored.restore(&keep(), name, interval_sec, chunk, &bytes, NOW).unwrap();
             }
             prop_assert_eq!(answer(&restored, NOW), answer(&series, NOW));
         }
@@ -423,7 +476,7 @@ mod tests {
         #[test]
         fn no_bytes_make_a_wrong_chunk_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120), chunk in any::<u64>()) {
             let mut series = Series::default();
-            let _ = series.restore("by-minute", 60, chunk, &bytes, NOW);
+            let _ = series.restore(&keep(), "by-minute", 60, chunk, &bytes, NOW);
         }
     }
 
@@ -441,12 +494,17 @@ mod tests {
     fn chunks_of_an_unknown_window_are_left_out_and_expire() {
         let mut series = recorded(&[(NOW, 1.0)], NOW);
         let mut other = Series::default();
-        series.take_changes(|_, chunk, bytes| other.restore("by-day", 86_400, chunk, bytes, NOW).unwrap());
+        series.take_changes(&keep(), |_, chunk, bytes| {
+            other.restore(&keep(), "by-day", 86_400, chunk, bytes, NOW).unwrap()
+        });
         assert!(answer(&other, NOW).as_object().unwrap().is_empty());
-        assert!(is_chunk_expired("by-day", 86_400, u64::MAX - 2, NOW) && is_chunk_expired("by-minute", 61, 0, NOW));
+        assert!(
+            is_chunk_expired(&keep(), "by-day", 86_400, u64::MAX - 2, NOW)
+                && is_chunk_expired(&keep(), "by-minute", 61, 0, NOW)
+        );
         let chunk = NOW / 60 / CHUNK_INTERVALS;
-        assert!(!is_chunk_expired("by-minute", 60, chunk, NOW + 3600));
-        assert!(is_chunk_expired("by-minute", 60, chunk, NOW + 3600 + 3 * 720));
+        assert!(!is_chunk_expired(&keep(), "by-minute", 60, chunk, NOW + 3600));
+        assert!(is_chunk_expired(&keep(), "by-minute", 60, chunk, NOW + 3600 + 3 * 720));
     }
 
     #[test]
@@ -461,12 +519,12 @@ mod tests {
                 for sample in vector["samples"].as_array().unwrap().iter().filter(|sample| sample[0] == **host) {
                     let body = sample[2].to_string();
                     for (label, value) in crate::sample::decode_values(body.as_bytes()).unwrap() {
-                        let time = SampleTime::new(sample[1].as_u64().unwrap(), now);
-                        labels.entry(label.into_owned()).or_default().record(&time, value);
+                        let time = SampleTime::new(&keep(), sample[1].as_u64().unwrap(), now);
+                        labels.entry(label.into_owned()).or_default().record(&keep(), &time, value);
                     }
                 }
                 let series: Vec<_> = labels.into_iter().collect();
-                let summaries = Summaries { series: &series, filter: &KeyFilter::containing(""), now };
+                let summaries = Summaries { series: &series, filter: &KeyFilter::containing(""), keep: &keep(), now };
                 let mut answer = serde_json::to_value(summaries).unwrap();
                 for average in
                     answer.as_object_mut().unwrap().values_mut().flat_map(|s| s["averages"].as_array_mut().unwrap())
@@ -487,8 +545,8 @@ mod tests {
         let minutes: Vec<(u64, f64)> = (0..61).map(|minute| (NOW - 60 * minute, 1.0)).collect();
         let mut series = recorded(&minutes, NOW);
         let before = answer(&series, NOW);
-        series.record(&SampleTime::new(NOW - 90, NOW + 86_400), 1.0);
-        series.record(&SampleTime::new(NOW + 1, NOW + 86_400), 1.0);
+        series.record(&keep(), &SampleTime::new(&keep(), NOW - 90, NOW + 86_400), 1.0);
+        series.record(&keep(), &SampleTime::new(&keep(), NOW + 1, NOW + 86_400), 1.0);
         let after = answer(&series, NOW);
         assert_eq!(after["summary:by-minute:cpu"]["average-count"], before["summary:by-minute:cpu"]["average-count"]);
     }
@@ -497,9 +555,11 @@ mod tests {
     fn what_comes_after_a_clock_was_set_back_is_kept() {
         for ahead in [600, 7200, 3 * 86_400] {
             let mut series = recorded(&[(NOW - 60, 5.0)], NOW - 60);
-            series.record(&SampleTime::new(NOW + ahead, NOW + ahead), 9.0);
+            series.record(&keep(), &SampleTime::new(&keep(), NOW + ahead, NOW + ahead), 9.0);
             let after: Vec<(u64, f64)> = (0..600).map(|second| (NOW + second, 1.0)).collect();
-            after.iter().for_each(|(epoch, value)| series.record(&SampleTime::new(*epoch, *epoch), *value));
+            after
+                .iter()
+                .for_each(|(epoch, value)| series.record(&keep(), &SampleTime::new(&keep(), *epoch, *epoch), *value));
             let averages = &answer(&series, NOW + 600)["summary:by-hour:cpu"]["averages"];
             let counted = averages.as_array().unwrap().iter().map(|average| average["num-samples"].as_u64().unwrap());
             assert!(counted.sum::<u64>() >= 600, "{ahead}: {averages}");
@@ -510,15 +570,15 @@ mod tests {
     fn what_was_recorded_ahead_of_a_clock_that_was_set_back_expires() {
         for ahead in [600, 7200, 3 * 86_400] {
             let mut series = recorded(&[(NOW + ahead, 9.0), (NOW + ahead + 60, 9.0)], NOW + ahead + 60);
-            assert!(series.expire(NOW - 3600), "{ahead}");
+            assert!(series.expire(&keep(), NOW - 3600), "{ahead}");
         }
         // What the ring still has of before stays.
         let mut series = recorded(&[(NOW, 5.0)], NOW);
-        series.record(&SampleTime::new(NOW + 7200, NOW + 7200), 9.0);
-        series.expire(NOW);
+        series.record(&keep(), &SampleTime::new(&keep(), NOW + 7200, NOW + 7200), 9.0);
+        series.expire(&keep(), NOW);
         assert_eq!(answer(&series, NOW)["summary:by-hour:cpu"]["averages"][0]["max"], 5.0);
         let mut series = recorded(&[(NOW + AHEAD_SEC_MAX, 1.0)], NOW);
-        assert!(!series.expire(NOW), "five minutes ahead are allowed");
+        assert!(!series.expire(&keep(), NOW), "five minutes ahead are allowed");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Random operations, up to a million, on a store in a directory, beside a plain model that keeps every sample: late, early and
-//! doubled samples of many hosts, steps of the clock, checkpoints, sweeps, hosts that are forgotten, and restarts.
+//! doubled samples of many hosts, steps of the clock, checkpoints, sweeps, hosts that are forgotten, and restarts, some of
+//! which change what is kept.
 //!
 //! The model is asked for what the store must say: the number of samples of each interval, the smallest and the largest
 //! are the same; a mean is as close as adding n numbers one by one can bring it, n·2⁻⁵² of the largest magnitude.
@@ -11,13 +12,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use lizm::sample::{IdempotencyKey, Sample};
-use lizm::store::{BatchOutcome, LabelPage, Location, RecordOutcome, Store};
-use lizm::summary::{CHUNK_INTERVALS, KeyFilter, Summaries, WINDOWS, Window};
+use lizm::store::{BatchOutcome, KeepOptions, LabelPage, Location, RecordOutcome, Store};
+use lizm::summary::{Bucket, IntervalRange, Keep, KeyFilter, Summaries, Window};
 use serde_json::Value;
 
 const BEGIN: u64 = 1_465_001_814;
 const HOSTS: u64 = 40;
 const LABELS: [&str; 5] = ["cpu", "mem", "disk /var", "net.rx,if=eth0", "ü"];
+/// What is kept by turns.
+const KEEPS: [&str; 4] = ["1m:1h,1h:1d", "1m:6h,10m:1d,1h:3d,1d:20d", "1m:1d,1d:90d", "1m:2h,1h:2d,1d:40d"];
 /// How far the clock is off at most, ahead and behind. With what samples are early it stays below the limit of 300
 /// seconds: past that a store forgets on purpose.
 const SKEW_SEC: u64 = 120;
@@ -62,11 +65,16 @@ struct Trial<'d> {
     now: u64,
     latest_now: u64,
     seq: u64,
+    keep: Keep,
+    /// Since when each window has all samples, by the length of its intervals: one that was not always kept is filled from
+    /// finer intervals.
+    whole_since: BTreeMap<u64, u64>,
 }
 
-fn open(directory: &Path, now: u64) -> Store {
+fn open(directory: &Path, asked: Option<Keep>, now: u64) -> Store {
     let location = Location::Directory { path: directory.to_owned(), fsync_always: false };
-    Store::open(&location, usize::MAX, now).unwrap()
+    let options = KeepOptions { asked, may_drop: true, ..KeepOptions::default() };
+    Store::open_to_keep(&location, usize::MAX, &options, now).unwrap()
 }
 
 impl Trial<'_> {
@@ -88,7 +96,8 @@ impl Trial<'_> {
         match self.random.below(20_000) {
             0 => {
                 self.store = None;
-                self.store = Some(open(self.directory, self.now));
+                let asked = self.random.one_in(2).then(|| self.change_keep());
+                self.store = Some(open(self.directory, asked, self.now));
                 self.compare_all();
             }
             1..=2 => self.store().checkpoint().unwrap(),
@@ -109,6 +118,31 @@ impl Trial<'_> {
         }
     }
 
+    /// Draws what is kept from now on, and notes what is known of it.
+    fn change_keep(&mut self) -> Keep {
+        let keep: Keep = KEEPS[self.random.below(KEEPS.len() as u64) as usize].parse().unwrap();
+        let before = std::mem::replace(&mut self.keep, keep);
+        let mut whole_since = BTreeMap::new();
+        let mut finer_since = 0;
+        for window in keep.windows() {
+            let since = match before.window(window.interval_sec) {
+                Some(kept) => oldest(kept, self.latest_now).max(oldest(window, self.latest_now)) * window.interval_sec,
+                None => finer_since,
+            };
+            finer_since = since.max(self.whole_since.get(&window.interval_sec).copied().unwrap_or(0));
+            whole_since.insert(window.interval_sec, finer_since);
+        }
+        self.whole_since = whole_since;
+        keep
+    }
+
+    /// Number of the oldest interval of a window that the store has all samples of.
+    fn sure(&self, window: &Window) -> u64 {
+        let since = self.whole_since.get(&window.interval_sec).copied().unwrap_or(0);
+        // While the clock was ahead, what looked old was removed.
+        oldest(window, self.latest_now).max(since.div_ceil(window.interval_sec))
+    }
+
     fn host(&mut self) -> String {
         format!("host-{}", self.random.below(HOSTS))
     }
@@ -118,7 +152,7 @@ impl Trial<'_> {
         match self.random.below(20) {
             0 => self.now + self.random.below(EARLY_SEC),
             1..=3 => self.now - self.random.below(4000),
-            4 => self.now - self.random.below(100_000),
+            4 => self.now - self.random.below(self.keep.windows().last().unwrap().span_sec + 100_000),
             _ => self.now - self.random.below(3),
         }
     }
@@ -136,7 +170,7 @@ impl Trial<'_> {
         self.seq += 1;
         let key = Some(IdempotencyKey::new("monitor", self.seq));
         let became = self.store().record(sample.view(), key, self.now).unwrap();
-        self.keep(&sample, became);
+        self.keep(&sample, became, true);
         if self.random.one_in(10) {
             let again = self.store().record(sample.view(), key, self.now).unwrap();
             assert_eq!(again.duplicate, became.stored > 0, "{sample:?}");
@@ -154,13 +188,15 @@ impl Trial<'_> {
             let whole = RecordOutcome { stored: sample.values.len(), ..RecordOutcome::default() };
             let became = others.next_if(|(other, _)| *other == place).map_or(Ok(whole), |(_, became)| became).unwrap();
             stored_whole += if became == whole { whole.stored } else { 0 };
-            self.keep(sample, became);
+            self.keep(sample, became, false);
         }
         assert_eq!(stored, stored_whole);
     }
 
-    fn keep(&mut self, sample: &Sample<'_>, became: RecordOutcome) {
-        let expired = WINDOWS.iter().all(|window| interval(window, sample.epoch) < oldest(window, self.now));
+    fn keep(&mut self, sample: &Sample<'_>, became: RecordOutcome, has_key: bool) {
+        let is_old = |window: &Window| interval(window, sample.epoch) < oldest(window, self.now);
+        let is_past_retry = sample.epoch + self.keep.retry_horizon_sec < self.now;
+        let expired = self.keep.windows().iter().all(is_old) || (has_key && is_past_retry);
         let (stored, expired) = if expired { (0, sample.values.len()) } else { (sample.values.len(), 0) };
         assert_eq!(became, RecordOutcome { stored, expired, ..RecordOutcome::default() }, "{sample:?} at {}", self.now);
         if stored > 0 {
@@ -184,14 +220,13 @@ impl Trial<'_> {
     fn compare(&self, host: &str) {
         let wanted = KeyFilter::containing("");
         let series = self.store().series(host, &LabelPage::all(&wanted), self.now).unwrap();
-        let answer = serde_json::to_value(Summaries { series: &series, filter: &wanted, now: self.now }).unwrap();
+        let answer =
+            serde_json::to_value(Summaries { series: &series, filter: &wanted, keep: &self.keep, now: self.now })
+                .unwrap();
         for label in LABELS {
             let samples = self.model.get(&(host.to_owned(), label));
-            let kept = series.iter().find(|(known, _)| known == label);
-            let sums = kept.map(|(_, series)| sums(series.clone())).unwrap_or_default();
-            for window in &WINDOWS {
-                // While the clock was ahead, what looked old was removed.
-                let sure = oldest(window, self.latest_now);
+            for (place, window) in self.keep.windows().iter().enumerate() {
+                let sure = self.sure(window);
                 let mut expected: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
                 for (epoch, values) in
                     samples.iter().flat_map(|samples| samples.range(sure * window.interval_sec + 1..))
@@ -210,26 +245,47 @@ impl Trial<'_> {
                     .filter(|(number, _)| *number >= sure)
                     .collect();
                 let about = format!("{host} {label} {} at {}", window.name, self.now);
-                // The newest sixty of what there is.
-                let expected: BTreeMap<_, _> = expected.into_iter().rev().take(60).collect();
+                let range = IntervalRange { window: place, first: sure, last: interval(window, self.now) };
+                let page = LabelPage::all(&wanted);
+                let ranges = self.store().range(host, &page, range, self.now).unwrap();
+                let kept = ranges.into_iter().find(|(known, _)| known == label);
+                let kept: BTreeMap<u64, Bucket> = kept.map(|(_, kept)| kept).unwrap_or_default().into_iter().collect();
+                assert!(expected.keys().eq(kept.keys()), "{about}: {:?}, {:?}", expected.keys(), kept.keys());
+                expected.iter().for_each(|(number, values)| compare_bucket(values, kept[number], &about));
+                // Listed are the newest sixty of the last hour, ten hours, day and sixty days.
+                let listed_sec = match window.interval_sec {
+                    60 => 3600,
+                    600 => 36_000,
+                    3600 => 86_400,
+                    _ => 60 * 86_400,
+                };
+                let first = (self.now - listed_sec.min(window.span_sec)) / window.interval_sec;
+                let expected: BTreeMap<_, _> =
+                    expected.into_iter().filter(|(number, _)| *number >= first).rev().take(60).collect();
                 assert!(expected.keys().eq(listed.keys()), "{about}: {:?}, {:?}", expected.keys(), listed.keys());
                 for (number, values) in expected {
-                    compare_interval(&values, listed[&number], sums[&(window.interval_sec, number)], &about);
+                    compare_interval(&values, listed[&number], kept[&number].sum, &about);
                 }
             }
         }
     }
 }
 
-fn compare_interval(values: &[f64], listed: &Value, sum: f64, about: &str) {
+fn compare_bucket(values: &[f64], kept: Bucket, about: &str) {
     let (min, max) = values.iter().fold((f64::MAX, f64::MIN), |(min, max), value| (min.min(*value), max.max(*value)));
-    assert_eq!(listed["num-samples"], values.len(), "{about}");
-    assert_eq!((listed["min"].as_f64(), listed["max"].as_f64()), (Some(min), Some(max)), "{about}");
+    let Bucket { count, sum, min: kept_min, max: kept_max } = kept;
+    assert_eq!((count as usize, kept_min, kept_max), (values.len(), min, max), "{about}");
     let n = values.len() as f64;
     let bound = n * 2_f64.powi(-52) * min.abs().max(max.abs());
     let error = sum / n - exact_sum(values) / n;
     assert!(error.abs() <= bound, "{about}: off by {error:e} of {n} samples, the bound is {bound:e}");
-    let rounded: f64 = format!("{:.2}", sum / n).parse().unwrap();
+}
+
+fn compare_interval(values: &[f64], listed: &Value, sum: f64, about: &str) {
+    let (min, max) = values.iter().fold((f64::MAX, f64::MIN), |(min, max), value| (min.min(*value), max.max(*value)));
+    assert_eq!(listed["num-samples"], values.len(), "{about}");
+    assert_eq!((listed["min"].as_f64(), listed["max"].as_f64()), (Some(min), Some(max)), "{about}");
+    let rounded: f64 = format!("{:.2}", sum / values.len() as f64).parse().unwrap();
     assert_eq!(listed["avg"].as_f64(), Some(rounded), "{about}");
 }
 
@@ -241,20 +297,6 @@ fn exact_sum(values: &[f64]) -> f64 {
         (next, lost + more)
     });
     sum + lost
-}
-
-/// The sums of a series before they are averaged and rounded, by length and number of the interval, as a checkpoint has
-/// them.
-fn sums(mut series: lizm::summary::Series) -> BTreeMap<(u64, u64), f64> {
-    let mut sums = BTreeMap::new();
-    series.mark_all_changed();
-    series.take_changes(|window, chunk, bytes| {
-        for entry in bytes.chunks(29) {
-            let number = chunk * CHUNK_INTERVALS + u64::from(entry[0]);
-            sums.insert((window.interval_sec, number), f64::from_le_bytes(entry[5..13].try_into().unwrap()));
-        }
-    });
-    sums
 }
 
 /// The interval of an epoch: it begins after its start, and ends with its end.
@@ -270,13 +312,15 @@ fn try_operations(count: usize, seed: u64) {
     let directory = tempfile::tempdir().unwrap();
     let mut trial = Trial {
         directory: directory.path(),
-        store: Some(open(directory.path(), BEGIN)),
+        store: Some(open(directory.path(), None, BEGIN)),
         model: Model::new(),
         random: Random(seed),
         true_sec: BEGIN,
         now: BEGIN,
         latest_now: BEGIN,
         seq: 0,
+        keep: Keep::default(),
+        whole_since: BTreeMap::new(),
     };
     (0..count).for_each(|_| trial.step());
     trial.compare_all();

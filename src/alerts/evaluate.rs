@@ -737,7 +737,7 @@ mod tests {
 
     use super::super::rules::{self, parse};
     use super::*;
-    use crate::summary::{SampleTime, Series};
+    use crate::summary::{Keep, SampleTime, Series};
 
     /// The first second of a minute and of an hour.
     const START: u64 = 1_795_964_400;
@@ -773,7 +773,7 @@ mod tests {
 
         fn put(&mut self, host: &str, label: &str, epoch: u64, value: f64, now: u64) {
             let series = self.series.entry(host.to_owned()).or_default().entry(label.to_owned()).or_default();
-            series.record(&SampleTime::new(epoch, now), value);
+            series.record(&Keep::default(), &SampleTime::new(&Keep::default(), epoch, now), value);
             let pulse = self.pulses.entry(host.to_owned()).or_insert_with(|| Pulse {
                 host: host.into(),
                 last_epoch: 0,
@@ -795,7 +795,7 @@ mod tests {
             let series = &self.series;
             let kept = |host: &str| {
                 let of_host = series.get(host).into_iter().flatten();
-                of_host.map(|(label, series)| (label.into(), series.tails([70, 26]))).collect()
+                of_host.map(|(label, series)| (label.into(), series.tails(&Keep::default(), [70, 26]))).collect()
             };
             let outcome = self.evaluator.look(now, &pulses, |_| &[], kept);
             for (key, alert) in outcome.changes {

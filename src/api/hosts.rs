@@ -7,9 +7,9 @@ use smol_str::SmolStr;
 
 use super::form::{decode_form, decode_list, pairs};
 use super::reply::Reply;
-use super::summaries::SummaryPage;
+use super::summaries::{Page, RangeQuery};
 use crate::store::{Status, Store, StoreError, is_wanted};
-use crate::summary::{self, KeyFilter, Summaries};
+use crate::summary::{self, Intervals, KeyFilter, RangeSummaries, Series, Summaries};
 
 /// Most labels in `?series=`, and in `?latest=`: what a page shows of a host at a glance.
 const LIST_SERIES_MAX: usize = 16;
@@ -34,11 +34,13 @@ pub(super) struct HostsQuery {
     limit: Option<usize>,
     /// With `host`: its labels up to this one are left out.
     label_after: String,
+    /// With `host`: the range of its summaries.
+    range: RangeQuery,
 }
 
 impl HostsQuery {
     pub(super) fn parse(query: &str) -> Result<Self, Reply> {
-        let mut parsed = Self::default();
+        let (mut parsed, mut limit_text) = (Self::default(), None);
         for (name, text) in pairs(query) {
             let value = || decode_form(name, text);
             match name {
@@ -56,15 +58,27 @@ impl HostsQuery {
                 },
                 "after" => parsed.after = Some(value()?),
                 "limit" => {
-                    let limit = value()?.parse().ok().filter(|limit| *limit > 0);
+                    let limit = value()?;
                     let wrong = || Reply::error(400, "limit: not a whole number above 0");
-                    parsed.limit = Some(limit.ok_or_else(wrong)?);
+                    parsed.limit = Some(limit.parse().ok().filter(|limit| *limit > 0).ok_or_else(wrong)?);
+                    limit_text = Some(limit);
                 }
                 "label-after" => parsed.label_after = value()?,
+                _ if parsed.range.take(name, &value()?)? => {}
                 _ => {
-                    let sentence = "query: only host, series, latest, minutes, labels, after, limit and label-after are known here";
+                    let sentence = "query: only host, series, latest, minutes, labels, after, limit, label-after, from, \
+                                    to and by are known here";
                     return Err(Reply::error(400, sentence));
                 }
+            }
+        }
+        if parsed.range.is_given() {
+            if parsed.host.is_none() {
+                return Err(Reply::error(400, "from: goes with host, and is of the summaries of one"));
+            }
+            if let Some(limit) = limit_text {
+                parsed.range.take("limit", &limit)?;
+                parsed.limit = None;
             }
         }
         if parsed.host.is_some() && (parsed.after.is_some() || parsed.limit.is_some()) {
@@ -94,17 +108,29 @@ impl HostsQuery {
         let all = KeyFilter::containing("");
         let status = store.statuses(&[host.into()], &self.recent(), now)?.pop().flatten();
         let mut answer = self.answer(Vec::new(), 0, now);
-        let page = match status {
-            Some(_) => SummaryPage::read(store, host, &all, &self.label_after, now)?,
-            None => SummaryPage::default(),
+        let range = match self.range.resolve(store.keep(), false, now) {
+            Ok(range) => range,
+            Err(reply) => return Ok(reply),
         };
-        if let Some(status) = status {
-            let labels = page.series.iter().map(|(label, _)| label.to_string()).collect();
-            let mut entry = self.entry(host, Status { labels, ..status }, now);
-            entry.summaries = Some(Summaries { series: &page.series, filter: &all, now });
-            answer = self.answer(vec![entry], 1, now);
-            answer.next_label_after = page.last_label().filter(|_| page.has_more);
-        }
+        let Some(status) = status else {
+            answer.firing = firing;
+            return Ok(Reply::json(200, &answer));
+        };
+        let (listed, ranged): (Page<Series>, Page<Intervals>);
+        let (summaries, next) = if let Some(range) = range {
+            ranged = Page::range(store, host, &all, &self.label_after, range.intervals, now)?;
+            let summaries = HostSummaries::Range(range.summaries(store.keep(), &ranged, &all));
+            (summaries, ranged.last_label().filter(|_| ranged.has_more))
+        } else {
+            listed = Page::listed(store, host, &all, &self.label_after, now)?;
+            let summaries = Summaries { series: &listed.series, filter: &all, keep: store.keep(), now };
+            (HostSummaries::Listed(summaries), listed.last_label().filter(|_| listed.has_more))
+        };
+        let labels = summaries.labels();
+        let mut entry = self.entry(host, Status { labels, ..status }, now);
+        entry.summaries = Some(summaries);
+        answer = self.answer(vec![entry], 1, now);
+        answer.next_label_after = next;
         answer.firing = firing;
         Ok(Reply::json(200, &answer))
     }
@@ -226,5 +252,22 @@ struct HostEntry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     series: Option<BTreeMap<String, Vec<Option<f64>>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    summaries: Option<Summaries<'a, SmolStr>>,
+    summaries: Option<HostSummaries<'a>>,
+}
+
+/// The summaries of a page of the labels of a host.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum HostSummaries<'a> {
+    Listed(Summaries<'a, SmolStr>),
+    Range(RangeSummaries<'a, SmolStr>),
+}
+
+impl HostSummaries<'_> {
+    fn labels(&self) -> Vec<String> {
+        match self {
+            Self::Listed(summaries) => summaries.series.iter().map(|(label, _)| label.to_string()).collect(),
+            Self::Range(summaries) => summaries.series.iter().map(|(label, _)| label.to_string()).collect(),
+        }
+    }
 }

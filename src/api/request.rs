@@ -23,6 +23,8 @@ pub struct RequestHead<'a> {
     pub peer: Option<IpAddr>,
     /// The header `Accept-Encoding`.
     pub accept_encoding: Option<&'a str>,
+    /// The header `Accept`.
+    pub accept: Option<&'a str>,
     /// The header `Authorization`.
     pub authorization: Option<&'a str>,
     /// The header `Content-Encoding`.
@@ -59,6 +61,7 @@ impl<'a> RequestHead<'a> {
             }
             let known = [
                 ("Accept-Encoding", &mut head.accept_encoding),
+                ("Accept", &mut head.accept),
                 ("Authorization", &mut head.authorization),
                 ("Content-Encoding", &mut head.content_encoding),
                 ("Host", &mut head.host),

@@ -8,6 +8,7 @@ use super::form::{decode, decode_form, pairs};
 use super::hosts::HostsQuery;
 use super::reply::Reply;
 use super::request::{OwnedKey, RequestHead, Role};
+use super::summaries::SummaryQuery;
 use super::{dashboard, influx};
 use crate::auth::Principal;
 use crate::sample::line::LINES_BYTES_MAX;
@@ -32,7 +33,7 @@ pub struct Route {
 #[derive(Debug)]
 pub(super) enum Action {
     Submit { host: SmolStr, epoch: u64, key: Option<OwnedKey> },
-    Summaries { host: SmolStr, filter: KeyFilter, after: String },
+    Summaries { host: SmolStr, filter: KeyFilter, query: SummaryQuery },
     Remove { host: SmolStr },
     Hosts(HostsQuery),
     Dashboard { is_cached: bool },
@@ -163,9 +164,8 @@ impl Action {
             }
             "DELETE" => Ok(Self::Remove { host }),
             _ => {
-                let after = pairs(query).find(|(name, _)| *name == "after").map_or("", |(_, value)| value);
-                let (label, after) = (decode("label", rest)?, decode_form("after", after)?);
-                Ok(Self::Summaries { host, filter: KeyFilter::containing(&label), after })
+                let label = decode("label", rest)?;
+                Ok(Self::Summaries { host, filter: KeyFilter::containing(&label), query: summary_query(head, query)? })
             }
         }
     }
@@ -185,6 +185,34 @@ impl Action {
         let sentence = format!("path: not served here; a receiver that was started with --serve {other} serves it");
         Err(Reply::error(404, &sentence))
     }
+}
+
+/// What the query of a request for the summaries of a host asks for.
+fn summary_query(head: &RequestHead<'_>, query: &str) -> Result<SummaryQuery, Reply> {
+    let is_csv = head.accept.is_some_and(|accept| accept.to_ascii_lowercase().contains("text/csv"));
+    let mut parsed = SummaryQuery { is_csv, ..SummaryQuery::default() };
+    let mut rest = Vec::new();
+    for (name, text) in pairs(query) {
+        let value = decode_form(name, text)?;
+        match name {
+            "after" => parsed.after = value,
+            "format" => match &*value {
+                "csv" => parsed.is_csv = true,
+                "json" => parsed.is_csv = false,
+                _ => return Err(Reply::error(400, "format: one of json and csv")),
+            },
+            _ => {
+                parsed.range.take(name, &value)?;
+            }
+        }
+        if name != "after" {
+            rest.push((name, text));
+        }
+    }
+    // A link leads to the next page by the query as it was sent.
+    let rest = rest.into_iter().filter(|_| parsed.range.is_given() || parsed.is_csv);
+    parsed.rest = rest.map(|(name, text)| format!("{name}={text}")).collect::<Vec<_>>().join("&");
+    Ok(parsed)
 }
 
 /// The path of a request target. Of an absolute one (RFC 9112, 3.2.2) the authority is left out.

@@ -44,8 +44,13 @@ impl Options {
     /// One of the words of the table; the case of letters is ignored.
     pub(super) fn word(&mut self, option: &'static str) -> Result<&'static str, String> {
         let text = self.text_or_default(option)?;
+        self.one_of(option, &text)
+    }
+
+    /// The word of the table that a text is.
+    pub(super) fn one_of(&self, option: &'static str, text: &str) -> Result<&'static str, String> {
         let Value::OneOf(words) = self.row(option).value else { return Ok("") };
-        let word = words.iter().copied().find(|word| word.eq_ignore_ascii_case(&text));
+        let word = words.iter().copied().find(|word| word.eq_ignore_ascii_case(text));
         word.ok_or_else(|| format!("option {option}: {text:?} is not one of {}", words.join(", ")))
     }
 

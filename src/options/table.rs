@@ -104,6 +104,13 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
                 "authorities of the certificate of a rediss:// store, as PEM; without it those of the system"),
             option("--fsync", "WHEN", OneOf(&["second", "always"]), "second",
                 "second: a power cut may cost the last second; always: it costs nothing that was answered with 200"),
+            option("--keep", "LIST", Text, "",
+                "which intervals to keep, each with how long: 1m, 10m, 1h, 1d, and m, h, d, w, mo or y; such as \
+                1m:1d,1h:90d,1d:2y. Without it what a directory has kept, else 1m:1h,1h:1d, which a Redis always keeps"),
+            option("--keep-change", "", Flag, "",
+                "let --keep remove what a directory has kept: what is older, at once"),
+            option("--retry-horizon", "TIME", Span(3600, 366 * DAY_SEC), "8d",
+                "how old a sample with an idempotency key may be; older ones count as expired"),
             option("--serve", "WHAT", OneOf(&["all", "intake", "summaries"]), "all",
                 "all; or one of two services that share a Redis: intake takes samples, summaries answers"),
             option("--udp", "ADDRESS", Text, "", "take line protocol in datagrams there too, such as 0.0.0.0:8089"),
@@ -151,7 +158,8 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         notes: "\
 What it serves:
   POST   /api/perf/HOST/EPOCH   {\"label\": number, …}, measured in the second that ends at EPOCH
-  GET    /api/perf/HOST         averages by minute for the last hour, by hour for the last day
+  GET    /api/perf/HOST         averages by minute for the last hour, by hour for the last day;
+                                ?from=-7d&to=-1d&by=hour of any range that is kept, &format=csv as CSV
   GET    /api/perf/HOST/TEXT    those whose key contains TEXT, such as by-minute:cpu
   DELETE /api/perf/HOST         forget a host
   GET    /api/hosts             all hosts and how they are; ?series=cpu,mem adds their last hour
@@ -306,6 +314,26 @@ DIR is the directory of --store, and TARGET one that does not exist. What the re
 is in the copy. The copy is read back, as a restart does, before the command says that it is there.
 ",
         examples: "lizm backup /var/lib/lizm /backup/lizm-$(date +%F)\n",
+    },
+    CommandSpec {
+        name: "export",
+        summary: "print what a receiver keeps, as CSV or JSON",
+        usage: "URL [--host NAME] [--label TEXT] [--from TIME] [--to TIME]",
+        options: &[&[
+            option("--host", "NAME", Text, "", "of this host; without it of all hosts"),
+            option("--label", "TEXT", Text, "", "of the labels that contain TEXT; without it of all labels"),
+            option("--from", "TIME", Text, "-1d", "from then on: seconds since 1970, or a time before now such as -2h or -90d"),
+            option("--to", "TIME", Text, "", "until then; without it until now"),
+            option("--by", "INTERVAL", OneOf(&["minute", "10-minutes", "hour", "day"]), "",
+                "by this interval; without it by the finest that is kept for all of the time, up to 11,000 intervals"),
+            option("--format", "FORMAT", OneOf(&["csv", "json"]), "csv",
+                "csv; or json, a line for each host or page of its labels"),
+        ], CLIENT],
+        notes: "\
+URL is the receiver, such as http://localhost:8080. The columns of CSV are host, label, start-sec, end-sec, num-samples,
+mean, sum, min and max. It has 5 seconds for each answer.
+",
+        examples: "lizm export http://localhost:8080 --host jarvis --label cpu --from -7d > jarvis.csv\n",
     },
     CommandSpec {
         name: "token",

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use smol_str::SmolStr;
 
 use super::memory::MemoryStore;
-use super::{AlertRecords, BatchOutcome, Limits, RecordOutcome, StoreError};
+use super::{AlertRecords, BatchOutcome, KeepOptions, Limits, RecordOutcome, StoreError};
 use crate::sample::{IdempotencyKey, SampleRef};
 use crate::summary::{SampleTime, is_chunk_expired};
 pub(super) use backup::backup;
@@ -65,18 +65,29 @@ impl DiskStore {
     ///
     /// # Errors
     /// When it is held by another process, of a newer format, damaged, or cannot be read.
-    pub(super) fn open(path: &Path, fsync_always: bool, limits: Limits, now: u64) -> Result<Self, String> {
+    pub(super) fn open(
+        path: &Path,
+        fsync_always: bool,
+        limits: Limits,
+        keep: &KeepOptions,
+        now: u64,
+    ) -> Result<Self, String> {
         let started = Instant::now();
         let name = path.display();
         let failed = |why: String| format!("store {name}: {why}");
         fs::create_dir_all(path).map_err(|error| failed(format!("cannot be made: {error}")))?;
         let lock = DirectoryLock::acquire(path).map_err(failed)?;
         let unwritable = unwritable(path).map(|error| format!("cannot be written: {error}"));
-        let read = catch_unwind(AssertUnwindSafe(|| read(path, unwritable.as_deref(), limits, now)));
+        let read = catch_unwind(AssertUnwindSafe(|| read(path, unwritable.as_deref(), limits, keep, now)));
         let read = read.unwrap_or_else(|_| Err("it is damaged".to_owned()));
         let (keyspaces, restored) = read.map_err(failed)?;
+        let keeps_anew = restored.kept.is_none_or(|kept| kept.windows() != restored.memory.keep().windows());
         let description = format!(
-            "Store is {name}: {} hosts and {} series were there, up to batch {}, read in {} ms",
+            "Store is {name}, which {}: {} hosts and {} series were there, up to batch {}, read in {} ms",
+            match restored.kept {
+                Some(kept) if keeps_anew => format!("kept {kept}, and keeps {} from now on", restored.memory.keep()),
+                _ => format!("keeps {}", restored.memory.keep()),
+            },
             restored.memory.hosts().len(),
             restored.memory.series_count(),
             restored.newest,
@@ -94,6 +105,11 @@ impl DiskStore {
         if is_damaged && store.unavailable().is_none() {
             // What is missing is reported once: from here on the numbers have no gap again.
             store.checkpoint().map_err(|error| error.to_string())?;
+        }
+        if keeps_anew && store.unavailable().is_none() {
+            // First what was filled from finer intervals, which the next start does not fill again.
+            let changed = store.checkpoint().and_then(|()| store.ask(MAINTENANCE_WITHIN, Journal::write_keep));
+            changed.and_then(|()| store.expire(now)).map_err(|error| error.to_string())?;
         }
         Ok(store)
     }
@@ -141,7 +157,8 @@ impl DiskStore {
         (0..count).for_each(|place| put_sample(&mut entries, sample(place), None, now));
         self.write(entries, None).unwrap_or_else(|error| {
             // What can be said of them without the disk is said.
-            let outcome = |place| match SampleTime::new(sample(place).epoch, now).is_expired() {
+            let outcome = |place| match SampleTime::new(self.memory.keep(), sample(place).epoch, now).is_expired(false)
+            {
                 true => Ok(RecordOutcome { expired: sample(place).values.len(), ..RecordOutcome::default() }),
                 false => Err(error.clone()),
             };
@@ -193,7 +210,9 @@ impl DiskStore {
     /// When the disk cannot be read or written.
     pub(super) fn expire(&self, now: u64) -> Result<(), StoreError> {
         let keyspaces = self.ask(MAINTENANCE_WITHIN, Journal::keyspaces)?;
-        let is_expired = |chunk: Chunk<'_>| is_chunk_expired(chunk.window, chunk.interval_sec, chunk.number, now);
+        let is_expired = |chunk: Chunk<'_>| {
+            is_chunk_expired(self.memory.keep(), chunk.window, chunk.interval_sec, chunk.number, now)
+        };
         let (mut expired, mut unknown) = (Vec::new(), Vec::<SmolStr>::new());
         for guard in keyspaces.state.prefix("b\0") {
             let key = guard.key().map_err(|error| self.fail(&error))?;
@@ -287,18 +306,19 @@ fn read(
     path: &Path,
     unwritable: Option<&str>,
     limits: Limits,
+    keep: &KeepOptions,
     now: u64,
 ) -> Result<(Option<Keyspaces>, Restored), String> {
     if let Some(unwritable) = unwritable {
-        let restored = restore_copy(path, limits, now).or_else(|why| {
+        let restored = restore_copy(path, limits, keep, now).or_else(|why| {
             // The directory for temporary files may be as full. fjall needs little room to open what is there.
             let keyspaces = Keyspaces::open(path).map_err(|_| format!("{unwritable}, and {why}"))?;
-            restore(&keyspaces, limits, now)
+            restore(&keyspaces, limits, keep, now)
         });
         return Ok((None, restored?));
     }
     let keyspaces = Keyspaces::open(path)?;
-    let restored = restore(&keyspaces, limits, now)?;
+    let restored = restore(&keyspaces, limits, keep, now)?;
     write_format(&keyspaces).map_err(|error| format!("cannot be written: {error}"))?;
     Ok((Some(keyspaces), restored))
 }
@@ -331,7 +351,7 @@ mod tests {
     const NOW: u64 = 1_465_001_814;
 
     fn open(path: &Path, now: u64) -> DiskStore {
-        DiskStore::open(path, false, 1000.into(), now).unwrap()
+        DiskStore::open(path, false, 1000.into(), &KeepOptions::default(), now).unwrap()
     }
 
     fn put(
@@ -350,8 +370,8 @@ mod tests {
 
     fn answer(store: &DiskStore, host: &str, now: u64) -> Value {
         let filter = KeyFilter::containing("");
-        let series = store.memory().series(host, &LabelPage::all(&filter));
-        serde_json::to_value(Summaries { series: &series, filter: &filter, now }).unwrap()
+        let series = store.memory().series(host, &LabelPage::all(&filter), now);
+        serde_json::to_value(Summaries { series: &series, filter: &filter, keep: store.memory().keep(), now }).unwrap()
     }
 
     fn copy(from: &Path, to: &Path) {
@@ -422,9 +442,9 @@ mod tests {
     fn a_newer_format_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         drop(open(dir.path(), NOW));
-        Keyspaces::open(dir.path()).unwrap().state.insert("f", "3").unwrap();
-        let refused = DiskStore::open(dir.path(), false, 1000.into(), NOW).err().unwrap();
-        assert!(refused.contains("format 3") && refused.contains("knows 2"), "{refused}");
+        Keyspaces::open(dir.path()).unwrap().state.insert("f", "4").unwrap();
+        let refused = DiskStore::open(dir.path(), false, 1000.into(), &KeepOptions::default(), NOW).err().unwrap();
+        assert!(refused.contains("format 4") && refused.contains("knows 3"), "{refused}");
     }
 
     #[test]

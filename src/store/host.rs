@@ -9,7 +9,7 @@ use smol_str::SmolStr;
 use super::series_table::SeriesTable;
 use super::{Conflict, MATCHES_MAX, Pulse, is_wanted};
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey};
-use crate::summary::{CLOSED_AFTER_SEC, RECENT, SampleTime, Series, WINDOWS, hour_end};
+use crate::summary::{CLOSED_AFTER_SEC, Keep, RECENT, SampleTime, Series, hour_end};
 
 /// Sources remembered for one host, however long they are silent: more than ever publish for one at a time. Beyond them
 /// a new source takes the place of the one that has been silent the longest, if that is [`SOURCE_SILENT_SEC`] or more.
@@ -108,6 +108,7 @@ impl Host {
     /// [`Host::note_sample`].
     pub(super) fn apply(
         &mut self,
+        keep: &Keep,
         time: &SampleTime,
         values: &[(Cow<'_, str>, f64)],
         key: Option<IdempotencyKey<'_>>,
@@ -115,7 +116,7 @@ impl Host {
         let mut hint = 0;
         for (label, value) in values {
             let (place, series) = self.series.get_or_make(label, hint);
-            series.record(time, *value);
+            series.record(keep, time, *value);
             hint = place + 1;
         }
         self.note_sample(time, values, key)
@@ -205,9 +206,9 @@ impl Host {
 
     /// Makes the next checkpoint write all of the host.
     #[cfg(feature = "disk")]
-    pub(super) fn mark_all_changed(&mut self) {
+    pub(super) fn mark_all_changed(&mut self, keep: &Keep) {
         self.changed = true;
-        self.series.iter_mut().for_each(|(_, series)| series.mark_all_changed());
+        self.series.iter_mut().for_each(|(_, series)| series.mark_all_changed(keep));
     }
 
     /// Learns the interval between samples from a sample that is newer than all before.
@@ -253,10 +254,10 @@ impl Host {
     }
 
     /// Removes series and sources that no answer and no retry needs any more.
-    pub(super) fn expire(&mut self, now: u64) {
-        self.series.retain(|series| !series.expire(now));
+    pub(super) fn expire(&mut self, keep: &Keep, now: u64) {
+        self.series.retain(|series| !series.expire(keep, now));
         // A retry whose sample has left every window is answered as expired: its key is not needed.
-        self.sources.retain(|source| now.saturating_sub(source.heard_sec) < source_kept_sec());
+        self.sources.retain(|source| now.saturating_sub(source.heard_sec) < source_kept_sec(keep));
         if self.sources.is_empty() {
             self.sources.shrink_to_fit();
         }
@@ -293,9 +294,9 @@ fn label_hash(label: &str) -> u32 {
 }
 
 /// Seconds that a source is remembered after its newest sample: as long as a retry of that sample could be stored.
-pub(super) fn source_kept_sec() -> u64 {
-    let longest = WINDOWS.iter().map(|window| window.span_sec + window.interval_sec).max().unwrap_or(0);
-    longest + AHEAD_SEC_MAX
+pub(super) fn source_kept_sec(keep: &Keep) -> u64 {
+    let longest = keep.longest().span_sec + keep.longest().interval_sec;
+    longest.min(keep.retry_horizon_sec) + AHEAD_SEC_MAX
 }
 
 #[cfg(test)]
@@ -308,7 +309,7 @@ mod tests {
     fn skew_after(samples: &[(u64, i64)]) -> i32 {
         let mut host = Host::default();
         samples.iter().for_each(|(now, late_sec)| {
-            host.note_sample(&SampleTime::new(now.saturating_sub_signed(*late_sec), *now), &[], None);
+            host.note_sample(&SampleTime::new(&Keep::default(), now.saturating_sub_signed(*late_sec), *now), &[], None);
         });
         host.skew.unwrap().ahead_sec
     }

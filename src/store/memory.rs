@@ -19,7 +19,9 @@ use super::Conflict;
 use super::host::Host;
 use super::{BatchOutcome, LabelPage, Limit, Limits, Pulse, RecordOutcome, Status};
 use crate::sample::{IdempotencyKey, SampleRef};
-use crate::summary::{Bucket, SampleTime, Series, Tail};
+#[cfg(feature = "disk")]
+use crate::summary::Window;
+use crate::summary::{Bucket, IntervalRange, Intervals, Keep, SampleTime, Series, Tail};
 
 /// Locks that hosts are spread over, up to 256: few posts meet at one, and the sweep holds each for a moment only.
 const SHARDS: usize = 128;
@@ -37,23 +39,30 @@ pub(super) struct MemoryStore {
     hasher: RandomState,
     series: AtomicUsize,
     limits: Limits,
+    keep: Keep,
 }
 
 impl MemoryStore {
     /// An empty store.
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, keep: Keep) -> Self {
         let hasher = RandomState::default();
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::with_hasher(hasher.clone()))).collect(),
             hasher,
             series: AtomicUsize::new(0),
             limits,
+            keep,
         }
+    }
+
+    /// What it keeps of each series.
+    pub(super) fn keep(&self) -> &Keep {
+        &self.keep
     }
 
     /// Records a sample, unless `key` says that it was recorded before.
     pub(super) fn record(&self, sample: SampleRef<'_>, key: Option<IdempotencyKey<'_>>, now: u64) -> RecordOutcome {
-        let time = SampleTime::new(sample.epoch, now);
+        let time = SampleTime::new(&self.keep, sample.epoch, now);
         let hash = self.hasher.hash_one(sample.host);
         let mut shard = locked(&self.shards[shard_of(hash)]);
         let place = place_of(&shard, hash, sample.host);
@@ -75,7 +84,7 @@ impl MemoryStore {
         (1..SHARDS).for_each(|place| ends[place] += ends[place - 1]);
         let mut order = vec![0; count];
         // Most samples of a batch have the same epoch.
-        let (mut starts, mut places, mut time) = (ends, Vec::new(), SampleTime::new(now, now));
+        let (mut starts, mut places, mut time) = (ends, Vec::new(), SampleTime::new(&self.keep, now, now));
         for (index, hash) in hashes.iter().enumerate().rev() {
             let start = &mut starts[shard_of(*hash)];
             *start -= 1;
@@ -92,7 +101,7 @@ impl MemoryStore {
             for (index, place) in order[start..end].iter().zip(&places) {
                 let sample = sample(*index);
                 if sample.epoch != time.epoch() {
-                    time = SampleTime::new(sample.epoch, now);
+                    time = SampleTime::new(&self.keep, sample.epoch, now);
                 }
                 outcome.add(*index, Ok(self.record_at(&mut shard, *place, sample, None, &time)));
             }
@@ -110,7 +119,7 @@ impl MemoryStore {
         key: Option<IdempotencyKey<'_>>,
         time: &SampleTime,
     ) -> RecordOutcome {
-        if time.is_expired() {
+        if time.is_expired(key.is_some()) {
             return RecordOutcome { expired: sample.values.len(), ..RecordOutcome::default() };
         }
         let place = place.or_else(|| shard.get_index_of(sample.host));
@@ -122,7 +131,7 @@ impl MemoryStore {
             && let Some(place) = host.series.run(sample.values)
         {
             for (series, (_, value)) in host.series.series_from(place).zip(sample.values) {
-                series.record(time, *value);
+                series.record(&self.keep, time, *value);
             }
             let conflict = host.note_sample(time, sample.values, key);
             return RecordOutcome { stored: sample.values.len(), conflict, ..RecordOutcome::default() };
@@ -133,7 +142,7 @@ impl MemoryStore {
                 Some(host) => host,
                 None => shard.entry(sample.host.into()).or_default(),
             };
-            outcome.conflict = host.apply(time, &values, key);
+            outcome.conflict = host.apply(&self.keep, time, &values, key);
         }
         outcome
     }
@@ -187,7 +196,7 @@ impl MemoryStore {
         key: Option<IdempotencyKey<'_>>,
         time: &SampleTime,
     ) -> Plan<'s, 'v> {
-        if time.is_expired() {
+        if time.is_expired(key.is_some()) {
             return Plan::nothing(RecordOutcome { expired: values.len(), ..RecordOutcome::default() });
         }
         let shard = self.shard(host);
@@ -214,7 +223,7 @@ impl MemoryStore {
         values: &[(Cow<'_, str>, f64)],
         key: Option<IdempotencyKey<'_>>,
     ) -> Option<Conflict> {
-        self.change_series(host, |host| host.apply(time, values, key))
+        self.change_series(host, |host| host.apply(&self.keep, time, values, key))
     }
 
     /// Changes a host, which is made if it is not known, and counts the series it has got or lost.
@@ -245,16 +254,37 @@ impl MemoryStore {
         })
     }
 
+    /// Fills windows that were not kept before from finer intervals.
+    #[cfg(feature = "disk")]
+    pub(super) fn fill(&self, is_new: impl Fn(&Window) -> bool, now: u64) {
+        for shard in &self.shards {
+            for host in locked(shard).values_mut() {
+                host.changed = true;
+                host.series.iter_mut().for_each(|(_, series)| series.fill(&self.keep, &is_new, now));
+            }
+        }
+    }
+
     /// Makes the next checkpoint write all hosts.
     #[cfg(feature = "disk")]
     pub(super) fn mark_all_changed(&self) {
         for shard in &self.shards {
-            locked(shard).values_mut().for_each(Host::mark_all_changed);
+            locked(shard).values_mut().for_each(|host| host.mark_all_changed(&self.keep));
         }
     }
 
-    /// Copies the series of a page of labels, sorted by label. No more than a page is copied while the shard is locked.
-    pub(super) fn series(&self, host: &str, page: &LabelPage<'_>) -> Vec<(SmolStr, Series)> {
+    /// Copies what an answer without a range lists of a page of labels, sorted by label. No more than a page is copied while
+    /// the shard is locked.
+    pub(super) fn series(&self, host: &str, page: &LabelPage<'_>, now: u64) -> Vec<(SmolStr, Series)> {
+        self.copy(host, page, |series| series.listed(&self.keep, now))
+    }
+
+    /// Copies a range of the intervals of a page of labels, sorted by label.
+    pub(super) fn range(&self, host: &str, page: &LabelPage<'_>, range: IntervalRange) -> Vec<(SmolStr, Intervals)> {
+        self.copy(host, page, |series| series.range(range))
+    }
+
+    fn copy<T>(&self, host: &str, page: &LabelPage<'_>, copy: impl Fn(&Series) -> T) -> Vec<(SmolStr, T)> {
         let shard = self.shard(host);
         let Some(host) = shard.get(host) else { return Vec::new() };
         let mut series: Vec<_> = host.series.iter().filter(|(label, _)| page.matches(label)).collect();
@@ -262,7 +292,7 @@ impl MemoryStore {
             series.select_nth_unstable_by(page.labels_max, |(a, _), (b, _)| a.cmp(b));
             series.truncate(page.labels_max);
         }
-        let mut series: Vec<_> = series.into_iter().cloned().collect();
+        let mut series: Vec<_> = series.into_iter().map(|(label, series)| (label.clone(), copy(series))).collect();
         drop(shard);
         series.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         series
@@ -326,7 +356,7 @@ impl MemoryStore {
     pub(super) fn tails(&self, host: &str, intervals: [u64; 2]) -> Vec<(SmolStr, [Tail; 2])> {
         let shard = self.shard(host);
         let Some(host) = shard.get(host) else { return Vec::new() };
-        let tails = host.series.iter().map(|(label, series)| (label.clone(), series.tails(intervals)));
+        let tails = host.series.iter().map(|(label, series)| (label.clone(), series.tails(&self.keep, intervals)));
         let mut tails: Vec<_> = tails.collect();
         drop(shard);
         tails.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
@@ -351,7 +381,7 @@ impl MemoryStore {
             let mut shard = locked(shard);
             shard.retain(|name, host| {
                 let before = host.counted_series();
-                host.expire(now);
+                host.expire(&self.keep, now);
                 let is_forgotten = host.is_forgotten(now, self.limits.forget_hosts_sec);
                 if is_forgotten {
                     forgotten.push(name.clone());
@@ -428,7 +458,7 @@ mod tests {
     use super::super::host::{SOURCE_SILENT_SEC, SOURCES_PER_HOST_MAX, source_kept_sec};
     use super::*;
     use crate::sample::Sample;
-    use crate::summary::KeyFilter;
+    use crate::summary::{Keep, KeyFilter};
 
     const NOW: u64 = 1_465_001_814;
 
@@ -456,7 +486,7 @@ mod tests {
 
     #[test]
     fn a_retry_does_not_count_twice() {
-        let store = MemoryStore::new(10.into());
+        let store = MemoryStore::new(10.into(), Keep::default());
         assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key("a", 5), NOW), stored(1));
         for seq in [5, 4] {
             let again = put(&store, &sample("h", NOW, &["cpu"]), key("a", seq), NOW);
@@ -470,7 +500,7 @@ mod tests {
 
     #[test]
     fn sources_of_a_host_are_bounded_and_the_longest_unheard_gives_way() {
-        let store = MemoryStore::new(10.into());
+        let store = MemoryStore::new(10.into(), Keep::default());
         for source in 0..=SOURCES_PER_HOST_MAX as u64 {
             let name = format!("s{source}");
             assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key(&name, 1), NOW + source), stored(1));
@@ -481,7 +511,7 @@ mod tests {
 
     #[test]
     fn a_source_that_was_heard_lately_is_not_forgotten() {
-        let store = MemoryStore::new(10.into());
+        let store = MemoryStore::new(10.into(), Keep::default());
         let put_at = |name: &str, at| put(&store, &sample("h", NOW, &["cpu"]), key(name, 1), at);
         (0..200).for_each(|source| assert_eq!(put_at(&format!("s{source}"), NOW), stored(1)));
         assert!(put_at("s0", NOW + SOURCE_SILENT_SEC - 1).duplicate);
@@ -492,7 +522,7 @@ mod tests {
 
     #[test]
     fn the_limit_on_series_refuses_new_ones_and_serves_the_others() {
-        let store = MemoryStore::new(2.into());
+        let store = MemoryStore::new(2.into(), Keep::default());
         assert_eq!(put(&store, &sample("a", NOW, &["cpu", "mem"]), None, NOW), stored(2));
         assert_eq!(
             put(&store, &sample("b", NOW, &["cpu"]), key("s", 1), NOW),
@@ -513,7 +543,7 @@ mod tests {
 
     #[test]
     fn what_is_too_old_or_empty_makes_no_host() {
-        let store = MemoryStore::new(2.into());
+        let store = MemoryStore::new(2.into(), Keep::default());
         let old = put(&store, &sample("a", NOW - 90_000, &["cpu", "mem"]), None, NOW);
         assert_eq!(old, RecordOutcome { expired: 2, ..RecordOutcome::default() });
         assert_eq!(put(&store, &sample("a", NOW, &[]), None, NOW), stored(0));
@@ -522,7 +552,7 @@ mod tests {
 
     #[test]
     fn the_sweep_removes_what_has_left_its_windows() {
-        let store = MemoryStore::new(10.into());
+        let store = MemoryStore::new(10.into(), Keep::default());
         assert_eq!(put(&store, &sample("a", NOW, &["cpu", "mem"]), key("s", 1), NOW), stored(2));
         assert_eq!(put(&store, &sample("b", NOW - 3600, &["cpu"]), None, NOW), stored(1));
         assert_eq!(put(&store, &sample("a", NOW + 7200, &["mem"]), None, NOW + 7200), stored(1));
@@ -532,7 +562,7 @@ mod tests {
         assert_eq!(store.status("a", &[], NOW).unwrap().labels, ["mem"]);
         assert_eq!(store.series_count(), 2, "of b none is left, and it counts as one");
         assert!(put(&store, &sample("a", NOW + 7200, &["mem"]), key("s", 1), NOW + 86_400).duplicate);
-        store.sweep(NOW + source_kept_sec());
+        store.sweep(NOW + source_kept_sec(&Keep::default()));
         assert_eq!(put(&store, &sample("a", NOW + 7200, &["mem"]), key("s", 1), NOW + 86_400), stored(1));
         assert!(store.sweep(NOW + 3 * 86_400).is_empty());
         assert_eq!((store.hosts(), store.series_count()), (vec!["a".into(), "b".into()], 2));
@@ -542,7 +572,7 @@ mod tests {
 
     #[test]
     fn states_follow_the_learned_interval() {
-        let store = MemoryStore::new(10.into());
+        let store = MemoryStore::new(10.into(), Keep::default());
         let state = |host: &str, now| store.status(host, &[], now).unwrap().state(now);
         assert_eq!(put(&store, &sample("once", NOW, &["cpu"]), None, NOW), stored(1));
         assert_eq!(store.status("once", &[], NOW).unwrap().interval_sec, None);
@@ -570,29 +600,29 @@ mod tests {
 
     #[test]
     fn series_are_copied_sorted_and_filtered_by_their_key() {
-        let store = MemoryStore::new(10.into());
+        let store = MemoryStore::new(10.into(), Keep::default());
         assert_eq!(put(&store, &sample("h", NOW, &["mem", "cpu", "CPU-idle"]), None, NOW), stored(3));
         let labels = |text| {
-            let series = store.series("h", &LabelPage::all(&KeyFilter::containing(text)));
+            let series = store.series("h", &LabelPage::all(&KeyFilter::containing(text)), NOW);
             series.into_iter().map(|(label, _)| label.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(labels(""), ["CPU-idle", "cpu", "mem"]);
         assert_eq!(labels("cPu"), ["CPU-idle", "cpu"]);
         assert_eq!(labels("by-minute:m"), ["mem"]);
         assert!(labels("disk").is_empty());
-        assert!(store.series("nobody", &LabelPage::all(&KeyFilter::containing(""))).is_empty());
+        assert!(store.series("nobody", &LabelPage::all(&KeyFilter::containing("")), NOW).is_empty());
         assert_eq!(means(&store, "h", "cpu", NOW), [1.0]);
         let all = KeyFilter::containing("");
         for (after, labels_max, expected) in [("", 2, &["CPU-idle", "cpu"][..]), ("cpu", 2, &["mem"]), ("mem", 2, &[])]
         {
-            let page = store.series("h", &LabelPage { filter: &all, after, labels_max });
+            let page = store.series("h", &LabelPage { filter: &all, after, labels_max }, NOW);
             assert!(page.iter().map(|(label, _)| label).eq(expected), "after {after}");
         }
     }
 
     #[test]
     fn many_threads_record_every_sample_once() {
-        let store = MemoryStore::new(1000.into());
+        let store = MemoryStore::new(1000.into(), Keep::default());
         std::thread::scope(|scope| {
             for thread in 0..4_u64 {
                 let store = &store;
@@ -609,10 +639,11 @@ mod tests {
         });
         let mut count = 0;
         for host in store.hosts() {
-            let series = store.series(&host, &LabelPage::all(&KeyFilter::containing("by-minute")));
+            let series = store.series(&host, &LabelPage::all(&KeyFilter::containing("by-minute")), NOW);
             let answer = serde_json::to_value(crate::summary::Summaries {
                 series: &series,
                 filter: &KeyFilter::containing("by-minute"),
+                keep: &Keep::default(),
                 now: NOW,
             });
             count += answer.unwrap()["summary:by-minute:cpu"]["averages"][0]["num-samples"].as_u64().unwrap();

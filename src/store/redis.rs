@@ -22,7 +22,7 @@ use smol_str::SmolStr;
 use super::host::{forgotten_from, is_in_conflict};
 use super::{BatchOutcome, LabelPage, Limit, Limits, MATCHES_MAX, RecordOutcome, Status, StoreError, is_wanted};
 use crate::sample::{IdempotencyKey, SampleRef};
-use crate::summary::{self, ANSWER_INTERVALS_MAX, Bucket, RECENT, Series, round2};
+use crate::summary::{self, ANSWER_INTERVALS_MAX, Bucket, Keep, RECENT, SampleTime, Series, round2};
 pub use address::Address;
 use layout::{HostKeys, INDEX_PARTS, Index, ScriptReply, Scripts};
 use nodes::{ANSWER_WITHIN, Command, Nodes};
@@ -44,6 +44,7 @@ pub(super) struct Redis {
     /// An estimate of how many series there are: what the last sweep counted, and what this receiver has added since.
     series: AtomicUsize,
     limits: Limits,
+    keep: Keep,
 }
 
 /// A host that must be written to the index before some of its samples are recorded.
@@ -64,10 +65,10 @@ struct Listing<'a> {
 
 impl Redis {
     /// Prepares connections to the Redis at an address. The first sweep counts what it holds.
-    pub(super) fn open(address: &Address, limits: Limits) -> Result<Self, String> {
-        let scripts = Scripts::new(limits);
+    pub(super) fn open(address: &Address, limits: Limits, keep: Keep) -> Result<Self, String> {
+        let scripts = Scripts::new(limits, &keep);
         let nodes = Nodes::open(address, scripts.loads.clone())?;
-        Ok(Self { address: address.clone(), nodes, scripts, series: AtomicUsize::new(0), limits })
+        Ok(Self { address: address.clone(), nodes, scripts, series: AtomicUsize::new(0), limits, keep })
     }
 
     pub(super) fn description(&self) -> String {
@@ -110,7 +111,8 @@ impl Redis {
         let expired =
             |sample: &SampleRef<'_>| Ok(RecordOutcome { expired: sample.values.len(), ..RecordOutcome::default() });
         let mut outcomes: Vec<Result<RecordOutcome, StoreError>> = samples.iter().map(expired).collect();
-        let places = (0..samples.len()).filter(|place| !summary::is_expired(samples[*place].epoch, now));
+        let time = |place: &usize| SampleTime::new(&self.keep, samples[*place].epoch, now);
+        let places = (0..samples.len()).filter(|place| !time(place).is_expired(key.is_some()));
         let (places, keys): (Vec<usize>, Vec<HostKeys>) =
             places.map(|place| (place, HostKeys::of(samples[place].host))).unzip();
         let commands = places
@@ -236,7 +238,7 @@ impl Redis {
             for (read, reply) in reads.iter().zip(replies) {
                 for (number, label, bucket) in read.buckets(&reply?) {
                     if let Some(series) = series.get_mut(&label) {
-                        series.add(read.window, number, bucket, now);
+                        series.add(&self.keep, read.window, number, bucket, now);
                     }
                 }
             }

@@ -1,9 +1,13 @@
 //! Summaries as JSON: keys, intervals, rounding.
 
+use std::borrow::Cow;
+use std::fmt::Write;
+
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-use super::{ANSWER_INTERVALS_MAX, Bucket, Ring, Series, WINDOWS, Window};
+use super::keep::names;
+use super::{ANSWER_INTERVALS_MAX, Bucket, IntervalRange, Intervals, Keep, Ring, Series, Window};
 
 /// Rounds to two decimals, half to even on the binary value, as Python's `round(x, 2)` does.
 ///
@@ -65,21 +69,28 @@ struct Summary {
 
 impl Series {
     fn summary(&self, window: &Window, ring: &Ring, now: u64) -> Option<Summary> {
-        let listed =
-            ring.held().filter(|(number, _)| *number >= window.oldest(now) && number * window.interval_sec < now);
+        let listed = ring
+            .held()
+            .filter(|(number, _)| *number >= window.oldest_listed(now) && number * window.interval_sec < now);
         let mut averages: Vec<Average> = listed
             .rev()
             .take(ANSWER_INTERVALS_MAX)
             .map(|(number, bucket)| Average::new(window, number, bucket))
             .collect();
         averages.reverse();
-        (!averages.is_empty()).then(|| Summary {
-            start: window.oldest(now) * window.interval_sec,
-            end: now,
+        (!averages.is_empty()).then(|| Summary::new(window, window.oldest_listed(now), now, averages))
+    }
+}
+
+impl Summary {
+    fn new(window: &Window, oldest: u64, end: u64, averages: Vec<Average>) -> Self {
+        Self {
+            start: oldest * window.interval_sec,
+            end,
             timeslice_size_sec: window.interval_sec,
             average_count: averages.len(),
             averages,
-        })
+        }
     }
 }
 
@@ -97,7 +108,7 @@ impl KeyFilter {
     /// Whether any summary of `label` is selected.
     #[must_use]
     pub fn matches_label(&self, label: &str) -> bool {
-        WINDOWS.iter().any(|window| self.matches_key(&key(window, label)))
+        self.0.is_empty() || names().any(|name| self.matches_key(&key(name, label)))
     }
 
     fn matches_key(&self, key: &str) -> bool {
@@ -105,8 +116,8 @@ impl KeyFilter {
     }
 }
 
-fn key(window: &Window, label: &str) -> String {
-    format!("summary:{}:{label}", window.name)
+fn key(name: &str, label: &str) -> String {
+    format!("summary:{name}:{label}")
 }
 
 /// The summaries of a host, which serialize as one JSON object of keys and summaries. A series without samples in a window
@@ -117,6 +128,8 @@ pub struct Summaries<'a, L> {
     pub series: &'a [(L, Series)],
     /// The summaries to write.
     pub filter: &'a KeyFilter,
+    /// What the store keeps.
+    pub keep: &'a Keep,
     /// The receiver's clock.
     pub now: u64,
 }
@@ -124,20 +137,82 @@ pub struct Summaries<'a, L> {
 impl<L: AsRef<str>> Serialize for Summaries<'_, L> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        for (index, window) in WINDOWS.iter().enumerate() {
+        for (index, window) in self.keep.windows().iter().enumerate() {
             for (label, series) in self.series {
-                let key = key(window, label.as_ref());
-                let summary = if self.filter.matches_key(&key) {
-                    series.summary(window, &series.rings[index], self.now)
-                } else {
-                    None
-                };
-                if let Some(summary) = summary {
+                let key = key(window.name, label.as_ref());
+                let ring = series.rings().nth(index).filter(|_| self.filter.matches_key(&key));
+                if let Some(summary) = ring.and_then(|ring| series.summary(window, ring, self.now)) {
                     map.serialize_entry(&key, &summary)?;
                 }
             }
         }
         map.end()
+    }
+}
+
+/// The summaries of a host over a range, which serialize as [`Summaries`] do. With them stands `kept-from`, in seconds
+/// since the Unix epoch, if the range begins before anything is kept.
+#[derive(Debug)]
+pub struct RangeSummaries<'a, L> {
+    /// Labels, and the intervals of each that have samples.
+    pub series: &'a [(L, Intervals)],
+    /// The summaries to write.
+    pub filter: &'a KeyFilter,
+    /// The window of the intervals.
+    pub window: &'a Window,
+    /// The range.
+    pub range: IntervalRange,
+    /// The end of the range in seconds since the Unix epoch.
+    pub end: u64,
+    /// Where what is kept begins, if that is in the range.
+    pub kept_from: Option<u64>,
+}
+
+impl<L: AsRef<str>> Serialize for RangeSummaries<'_, L> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(kept_from) = self.kept_from {
+            map.serialize_entry("kept-from", &kept_from)?;
+        }
+        for (label, intervals) in self.series.iter().filter(|(_, intervals)| !intervals.is_empty()) {
+            let key = key(self.window.name, label.as_ref());
+            if self.filter.matches_key(&key) {
+                let averages = intervals.iter().map(|(number, bucket)| Average::new(self.window, *number, *bucket));
+                let summary = Summary::new(self.window, self.range.first, self.end, averages.collect());
+                map.serialize_entry(&key, &summary)?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// The first line of [`csv`].
+const CSV_HEAD: &str = "host,label,start-sec,end-sec,num-samples,mean,sum,min,max\n";
+
+/// The intervals of a host over a range as CSV (RFC 4180, with lines that end as on Unix).
+#[must_use]
+pub fn csv<L: AsRef<str>>(host: &str, summaries: &RangeSummaries<'_, L>) -> String {
+    let RangeSummaries { series, filter, window, .. } = summaries;
+    let mut text = CSV_HEAD.to_owned();
+    for (label, intervals) in *series {
+        if !filter.matches_key(&key(window.name, label.as_ref())) {
+            continue;
+        }
+        for (number, bucket) in intervals {
+            let (start, end) = (number * window.interval_sec, (number + 1) * window.interval_sec);
+            let Bucket { count, sum, min, max } = *bucket;
+            let (host, label, mean) = (csv_field(host), csv_field(label.as_ref()), bucket.mean());
+            let _ = writeln!(text, "{host},{label},{start},{end},{count},{mean:?},{sum:?},{min:?},{max:?}");
+        }
+    }
+    text
+}
+
+fn csv_field(text: &str) -> Cow<'_, str> {
+    if text.contains([',', '"', '\n', '\r']) {
+        Cow::Owned(format!("\"{}\"", text.replace('"', "\"\"")))
+    } else {
+        Cow::Borrowed(text)
     }
 }
 

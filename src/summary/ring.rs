@@ -265,6 +265,29 @@ impl Ring {
         if tail.buckets.iter().filter(|bucket| bucket.count > 0).count() < 3 { copy(u64::MAX) } else { tail }
     }
 
+    /// A copy of the intervals from `oldest` on.
+    pub(super) fn since(&self, oldest: u64) -> Self {
+        let skipped = usize::try_from(oldest.saturating_sub(self.first())).unwrap_or(usize::MAX);
+        if self.newest < oldest {
+            return Self::default();
+        }
+        let history = self.history.range(skipped.min(self.history.len())..).copied().collect();
+        Self { history, ..*self }
+    }
+
+    /// Number and bucket of the intervals from `first` to `last` that have samples, the oldest first.
+    pub(super) fn between(&self, first: u64, last: u64) -> impl Iterator<Item = (u64, Bucket)> {
+        let place = |number: u64| usize::try_from(number.saturating_sub(self.first())).unwrap_or(usize::MAX);
+        let start = place(first).min(self.history.len());
+        let end = place(last.saturating_add(1)).clamp(start, self.history.len());
+        let start_number = self.first() + start as u64;
+        let history =
+            self.history.range(start..end).enumerate().map(move |(at, bucket)| (start_number + at as u64, *bucket));
+        let running =
+            [(self.newest, self.running)].into_iter().filter(move |(number, _)| (first..=last).contains(number));
+        history.chain(running).filter(|(_, bucket)| bucket.count > 0)
+    }
+
     /// Number and bucket of the intervals that have samples, the oldest first.
     pub(super) fn held(&self) -> impl DoubleEndedIterator<Item = (u64, Bucket)> {
         let first = self.first();

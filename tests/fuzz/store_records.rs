@@ -11,7 +11,7 @@ use lizm::auth::{Authorizer, Principal, ReadAccess};
 use lizm::ingest::Ingest;
 use lizm::sample::Sample;
 use lizm::store::{LabelPage, Store};
-use lizm::summary::{KeyFilter, Series, Summaries};
+use lizm::summary::{Keep, KeyFilter, Series, Summaries};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
@@ -56,9 +56,10 @@ fn next<'a>(input: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
 /// A series as a checkpoint writes it and a restart reads it.
 fn rewritten(series: &Series) -> Series {
     let (mut written, mut read) = (series.clone(), Series::default());
-    written.mark_all_changed();
-    written.take_changes(|window, chunk, bytes| {
-        read.restore(window.name, window.interval_sec, chunk, bytes, NOW).expect("what is written is whole");
+    let keep = Keep::default();
+    written.mark_all_changed(&keep);
+    written.take_changes(&keep, |window, chunk, bytes| {
+        read.restore(&keep, window.name, window.interval_sec, chunk, bytes, NOW).expect("what is written is whole");
     });
     read
 }
@@ -66,5 +67,6 @@ fn rewritten(series: &Series) -> Series {
 fn shown(series: &Series) -> Value {
     let all = KeyFilter::containing("");
     let series = [("cpu", series.clone())];
-    serde_json::to_value(Summaries { series: &series, filter: &all, now: NOW }).expect("summaries are JSON")
+    serde_json::to_value(Summaries { series: &series, filter: &all, keep: &Keep::default(), now: NOW })
+        .expect("summaries are JSON")
 }

@@ -23,6 +23,7 @@ mod docs;
 #[cfg(feature = "disk")]
 mod durable;
 mod harness;
+mod history;
 #[cfg(target_os = "linux")]
 mod hostile;
 mod http;

@@ -139,7 +139,7 @@ fn stored(n: usize) -> RecordOutcome {
 fn answer_of(store: &Store, host: &str, text: &str, now: u64) -> Value {
     let wanted = KeyFilter::containing(text);
     let series = store.series(host, &LabelPage::all(&wanted), now).unwrap();
-    serde_json::to_value(Summaries { series: &series, filter: &wanted, now }).unwrap()
+    serde_json::to_value(Summaries { series: &series, filter: &wanted, keep: store.keep(), now }).unwrap()
 }
 
 fn answer(store: &Store, host: &str, now: u64) -> Value {

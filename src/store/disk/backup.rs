@@ -17,6 +17,7 @@ use super::journal::{DURABLE_NOTE, read_note};
 use super::keyspaces::{FIRST_JOURNAL, Keyspaces};
 use super::read_only::{copy_journal, is_journal};
 use super::restore::{Restored, restore};
+use crate::store::KeepOptions;
 
 /// Longest time until a moment without a change is found. A receiver changes files at its checkpoints, every 30 seconds.
 const WITHIN: Duration = Duration::from_secs(300);
@@ -135,7 +136,8 @@ fn files(directory: &Path) -> io::Result<Files> {
 /// Reads a copy as a restart does, and says what it holds.
 fn check(copy: &Path, now: u64) -> Result<String, String> {
     let keyspaces = Keyspaces::open(copy)?;
-    let Restored { memory, newest, missing, .. } = restore(&keyspaces, usize::MAX.into(), now)?;
+    let Restored { memory, newest, missing, .. } =
+        restore(&keyspaces, usize::MAX.into(), &KeepOptions::default(), now)?;
     let lost = missing + read_note(copy).saturating_sub(newest);
     if lost > 0 {
         return Err(format!("it is damaged: {lost} batches of samples are missing"));
@@ -168,7 +170,9 @@ mod tests {
     #[test]
     fn a_backup_is_whole_while_samples_come_and_checkpoints_are_written() {
         let dir = tempfile::tempdir().unwrap();
-        let open = |name: &str| DiskStore::open(&dir.path().join(name), false, 1000.into(), NOW).unwrap();
+        let open = |name: &str| {
+            DiskStore::open(&dir.path().join(name), false, 1000.into(), &KeepOptions::default(), NOW).unwrap()
+        };
         let record = |store: &DiskStore, seq: u64| {
             let values = (0..50).map(|label| (format!("label-{label}").into(), 1.0)).collect();
             let sample = Sample { host: format!("h{}", seq % 3).into(), epoch: NOW, values };
@@ -202,7 +206,7 @@ mod tests {
                 assert!(held.contains("3 hosts and 150 series"), "{held}");
                 let (restored, all) = (open(&format!("backup-{round}")), KeyFilter::containing("label-7"));
                 let count = |host: &str| {
-                    let series = restored.memory().series(host, &LabelPage::all(&all));
+                    let series = restored.memory().series(host, &LabelPage::all(&all), NOW);
                     // In both windows.
                     series[0].1.running_samples() as u64 / 2
                 };

@@ -47,7 +47,7 @@ impl Journal {
                     let newest = self.newest_batch();
                     memory.with_host(&name, |host| {
                         for (label, series) in host.series.range_mut(start..series_end) {
-                            series.take_changes(|window, chunk, intervals| {
+                            series.take_changes(memory.keep(), |window, chunk, intervals| {
                                 let key = chunk_key(&name, label, window.name, window.interval_sec, chunk);
                                 step.batch.insert(&keyspaces.state, key, chunk_record(newest, intervals));
                             });

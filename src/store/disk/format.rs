@@ -5,13 +5,15 @@
 //! | keyspace | key | value |
 //! |---|---|---|
 //! | `state` | `f` | the format, in digits |
+//! | `state` | `k` | what is kept, as `--keep` has it; without it `1m:1h,1h:1d` |
 //! | `state` | `c` | number of the newest batch that the records of all hosts contain (8 bytes) |
 //! | `state` | `h` 0 HOST | newest batch that all chunks of the host contain (8), last epoch (8), gaps (3 × 4), sources: count (2), each name (1 + n), sequence number (8), time of its newest sample (8); skew of its clock (4) and when that was learned (4), if known |
 //! | `state` | `b` 0 HOST 0 LABEL 0 WINDOW `:` SECONDS 0 chunk (8) | newest batch in it (8), then as [`Series::take_changes`](crate::summary::Series::take_changes) gives it |
 //! | `state` | `a` 0, and a key that the alerts choose | a record of the alerts, as JSON |
 //! | `log-0`, `log-1` | number of a batch (8), from 1 | the entries of the batch, one after the other: 1 now (8) epoch (8) host (1 + n) source (1 + n) sequence number (8) count (2), each label (1 + n) and value (8); or 2 host (1 + n): the host was removed |
 //!
-//! Format 1 had one entry in each batch, and chunks without the number.
+//! Format 2 had neither other windows than `by-minute` and `by-hour`, nor `k`. Format 1 had one entry in each batch, and
+//! chunks without the number.
 
 use std::borrow::Cow;
 
@@ -20,7 +22,7 @@ use crate::sample::{IdempotencyKey, SampleRef};
 use crate::summary::CHUNK_ENTRY_BYTES;
 
 /// The format that is written, and the newest that is read.
-pub(super) const FORMAT: u64 = 2;
+pub(super) const FORMAT: u64 = 3;
 
 /// What the keys of the alerts' records begin with.
 pub(super) const ALERT_PREFIX: &[u8] = b"a\0";

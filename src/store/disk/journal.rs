@@ -25,11 +25,11 @@ use super::format::{ALERT_PREFIX, Entry, Fields, host_key, put_removal, put_samp
 use super::keyspaces::{Keyspaces, begin_journal, remove_journal, replace_journals_before};
 use super::lock::DirectoryLock;
 use super::queue::{Queue, Request, Samples};
-use super::restore::{Restored, write_format};
+use super::restore::{Restored, write_format, write_keep};
 use crate::sample::{IdempotencyKey, SampleRef};
 use crate::store::memory::{MemoryStore, Plan};
 use crate::store::{AlertRecords, BatchOutcome, RecordOutcome, StoreError};
-use crate::summary::SampleTime;
+use crate::summary::{Keep, SampleTime};
 
 /// Longest time until the device has what was written.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -137,6 +137,13 @@ impl Journal {
         self.next - 1
     }
 
+    /// Notes what is kept.
+    pub(super) fn write_keep(&mut self) -> Result<(), StoreError> {
+        let keyspaces = self.keyspaces()?;
+        let written = write_keep(&keyspaces, self.memory.keep());
+        written.map_err(|error| self.fail(&format!("cannot be written: {error}"), true))
+    }
+
     /// Carries out requests until the queue is closed.
     pub(super) fn run(mut self) {
         loop {
@@ -198,7 +205,7 @@ impl Journal {
         let (mut group, mut values) = (Group::default(), Vec::new());
         for (request, samples) in requests.iter().enumerate() {
             let (mut fields, mut place) = (Fields(&samples.entries), 0);
-            while let Some((mut sample, entry)) = parse_sample(&mut fields, &mut values) {
+            while let Some((mut sample, entry)) = parse_sample(self.memory.keep(), &mut fields, &mut values) {
                 sample.key = sample.key.map(|key| IdempotencyKey { address: samples.address, ..key });
                 let mut plan = self.memory.plan(sample.host, &values, sample.key, &sample.time);
                 if group.must_precede(&sample, &plan) {
@@ -370,6 +377,7 @@ impl Journal {
         self.spare_is_empty = false;
         write_format(&keyspaces).map_err(|error| error.to_string())?;
         self.checkpoint().map_err(|error| error.to_string())?;
+        write_keep(&keyspaces, self.memory.keep()).map_err(|error| error.to_string())?;
         // Both logs: all their batches are in the records now. Their removal, and those of hosts, is in the old journal
         // perhaps, which a table replaces.
         let replaced = keyspaces.logs.iter().try_for_each(fjall::Keyspace::clear);
@@ -425,13 +433,17 @@ impl Group<'_> {
 }
 
 /// Reads the next entry of a request, and its values. Returns the bytes of the entry too.
-fn parse_sample<'r>(fields: &mut Fields<'r>, values: &mut Vec<(Cow<'r, str>, f64)>) -> Option<(Sample<'r>, &'r [u8])> {
+fn parse_sample<'r>(
+    keep: &Keep,
+    fields: &mut Fields<'r>,
+    values: &mut Vec<(Cow<'r, str>, f64)>,
+) -> Option<(Sample<'r>, &'r [u8])> {
     let entry = fields.0;
     values.clear();
     match Entry::parse(fields, values)? {
         Entry::Sample { host, epoch, key, now } => {
             let entry = &entry[..entry.len() - fields.0.len()];
-            Some((Sample { host, time: SampleTime::new(epoch, now), key }, entry))
+            Some((Sample { host, time: SampleTime::new(keep, epoch, now), key }, entry))
         }
         Entry::Removal { .. } => None,
     }

@@ -173,12 +173,12 @@ mod tests {
     use super::super::{DiskStore, Journal, POST_WITHIN};
     use super::*;
     use crate::sample::Sample;
-    use crate::store::LabelPage;
+    use crate::store::{KeepOptions, LabelPage};
 
     const NOW: u64 = 1_465_001_814;
 
     fn open(path: &Path) -> DiskStore {
-        DiskStore::open(path, false, 1000.into(), NOW).unwrap()
+        DiskStore::open(path, false, 1000.into(), &KeepOptions::default(), NOW).unwrap()
     }
 
     fn keyspaces(store: &DiskStore) -> Keyspaces {
@@ -240,7 +240,7 @@ mod tests {
             }
         }
         let all = crate::summary::KeyFilter::containing("");
-        let (_, series) = store.memory().series("h", &LabelPage::all(&all)).pop().unwrap();
+        let (_, series) = store.memory().series("h", &LabelPage::all(&all), NOW).pop().unwrap();
         assert_eq!(u64::from(series.running_samples() as u32), 2 * logged_bytes / sample_bytes, "in both windows");
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::keyspaces::{FIRST_JOURNAL, Keyspaces};
 use super::lock::{is_unwritable, new_name};
 use super::restore::{Restored, restore};
-use crate::store::Limits;
+use crate::store::{KeepOptions, Limits};
 
 /// Bytes that a directory must have room for to be opened as usual.
 const ROOM_BYTES: usize = 64 << 10;
@@ -27,12 +27,12 @@ pub(super) fn unwritable(directory: &Path) -> Option<io::Error> {
 }
 
 /// Reads what such a directory holds.
-pub(super) fn restore_copy(directory: &Path, limits: Limits, now: u64) -> Result<Restored, String> {
+pub(super) fn restore_copy(directory: &Path, limits: Limits, keep: &KeepOptions, now: u64) -> Result<Restored, String> {
     let copy = Copy(std::env::temp_dir().join(format!("lizm-{}", new_name().trim())));
     let cannot_copy = |error: io::Error| format!("it cannot be copied to {}: {error}", copy.0.display());
     copy.fill(directory).map_err(cannot_copy)?;
     let keyspaces = Keyspaces::open(&copy.0)?;
-    restore(&keyspaces, limits, now)
+    restore(&keyspaces, limits, keep, now)
 }
 
 /// A directory that is removed when this is dropped.

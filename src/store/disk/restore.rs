@@ -11,8 +11,8 @@ use super::super::memory::MemoryStore;
 use super::Keyspaces;
 use super::format::{Chunk, Entry, FORMAT, Fields, host_key, parse_chunk_record};
 use crate::sample::{AHEAD_SEC_MAX, EPOCH_MAX, check_host, check_label, check_value};
-use crate::store::Limits;
-use crate::summary::{SampleTime, is_chunk_expired};
+use crate::store::{KeepOptions, Limits};
+use crate::summary::{Keep, SampleTime, Window, is_chunk_expired};
 
 /// What a directory holds.
 pub(super) struct Restored {
@@ -25,6 +25,8 @@ pub(super) struct Restored {
     pub(super) active: usize,
     /// Whether the other log is empty.
     pub(super) spare_is_empty: bool,
+    /// What the directory says it keeps; `None` if it is new.
+    pub(super) kept: Option<Keep>,
 }
 
 /// The newest batches that the records on disk contain: entries of these batches are not applied again.
@@ -46,13 +48,40 @@ impl Applied {
 }
 
 /// Reads what a directory holds.
-pub(super) fn restore(keyspaces: &Keyspaces, limits: Limits, now: u64) -> Result<Restored, String> {
+pub(super) fn restore(keyspaces: &Keyspaces, limits: Limits, keep: &KeepOptions, now: u64) -> Result<Restored, String> {
     check_format(keyspaces)?;
-    let memory = MemoryStore::new(limits);
+    let noted = kept(keyspaces)?;
+    let keep = keep.following(noted.as_ref())?;
+    let kept = noted.unwrap_or(keep);
+    let memory = MemoryStore::new(limits, keep);
     let mut applied = Applied::default();
-    restore_series(keyspaces, &memory, now, &mut applied)?;
+    restore_series(keyspaces, &memory, &kept, now, &mut applied)?;
     restore_hosts(keyspaces, &memory, &mut applied)?;
-    restore_logs(keyspaces, memory, &mut applied)
+    // Before the logs, whose samples count in every window.
+    let is_new = |window: &Window| kept.window(window.interval_sec).is_none();
+    if keep.windows().iter().any(is_new) {
+        memory.fill(is_new, now);
+    }
+    let mut restored = restore_logs(keyspaces, memory, &mut applied)?;
+    restored.kept = noted;
+    Ok(restored)
+}
+
+/// What a directory keeps; `None` if it is new. Before format 3 there was nothing to choose.
+fn kept(keyspaces: &Keyspaces) -> Result<Option<Keep>, String> {
+    match keyspaces.state.get("k").map_err(cannot_read)? {
+        Some(keep) => {
+            let keep = std::str::from_utf8(&keep).ok().and_then(|keep| keep.parse().ok());
+            keep.map(Some).ok_or_else(|| "it is damaged: what it keeps is malformed".to_owned())
+        }
+        None => Ok((!keyspaces.state.is_empty().map_err(cannot_read)?).then(Keep::default)),
+    }
+}
+
+/// Notes what is kept, once the records of the hosts have it.
+pub(super) fn write_keep(keyspaces: &Keyspaces, keep: &Keep) -> fjall::Result<()> {
+    keyspaces.state.insert("k", keep.to_string())?;
+    keyspaces.db.persist(PersistMode::SyncAll)
 }
 
 /// Refuses a newer format.
@@ -74,7 +103,13 @@ pub(super) fn write_format(keyspaces: &Keyspaces) -> fjall::Result<()> {
     keyspaces.db.persist(PersistMode::SyncAll)
 }
 
-fn restore_series(keyspaces: &Keyspaces, memory: &MemoryStore, now: u64, applied: &mut Applied) -> Result<(), String> {
+fn restore_series(
+    keyspaces: &Keyspaces,
+    memory: &MemoryStore,
+    kept: &Keep,
+    now: u64,
+    applied: &mut Applied,
+) -> Result<(), String> {
     // The chunks of a host are side by side.
     let (mut host, mut record) = (String::new(), HostNumbers::default());
     for guard in keyspaces.state.prefix("b\0") {
@@ -83,6 +118,10 @@ fn restore_series(keyspaces: &Keyspaces, memory: &MemoryStore, now: u64, applied
         if chunk.host != host {
             host = chunk.host.to_owned();
             record = host_numbers(keyspaces, &host)?;
+        }
+        // Chunks of a window that was not kept any more are as old as when it was dropped.
+        if kept.window(chunk.interval_sec).is_none() {
+            continue;
         }
         let newest = restore_chunk(&chunk, &bytes, memory, now, record.restored_at(now))?;
         if newest > record.newest_batch {
@@ -132,14 +171,14 @@ fn restore_chunk(
 ) -> Result<u64, String> {
     check_host(chunk.host).and_then(|()| check_label(chunk.label)).map_err(|why| format!("it is damaged: {why}"))?;
     let (newest_batch, intervals) = parse_chunk_record(record);
-    if is_chunk_expired(chunk.window, chunk.interval_sec, chunk.number, now) {
+    if is_chunk_expired(memory.keep(), chunk.window, chunk.interval_sec, chunk.number, now) {
         return Ok(newest_batch);
     }
     memory.change_series(chunk.host, |host| {
         let hint = host.series.len().saturating_sub(1);
         let (_, series) = host.series.get_or_make(chunk.label, hint);
         series
-            .restore(chunk.window, chunk.interval_sec, chunk.number, intervals, restored_at)
+            .restore(memory.keep(), chunk.window, chunk.interval_sec, chunk.number, intervals, restored_at)
             .map_err(|why| format!("it is damaged: of {} {}: {why}", chunk.host, chunk.label))
     })?;
     Ok(newest_batch)
@@ -231,6 +270,7 @@ fn restore_logs(keyspaces: &Keyspaces, memory: MemoryStore, applied: &mut Applie
         missing: newest_logged - checkpoint - found,
         active: if spare_is_empty { older } else { older ^ 1 },
         spare_is_empty,
+        kept: None,
     })
 }
 
@@ -247,7 +287,7 @@ fn restore_batch(record: &[u8], number: u64, memory: &MemoryStore, applied: &mut
         match entry {
             Entry::Sample { host, epoch, key, now } => {
                 values.retain(|(label, _)| number > applied.series(host, label));
-                memory.apply(host, &SampleTime::new(epoch, now), &values, key);
+                memory.apply(host, &SampleTime::new(memory.keep(), epoch, now), &values, key);
             }
             Entry::Removal { host } => {
                 memory.remove(host);

@@ -14,7 +14,7 @@ use super::super::host::{
 use super::super::{Conflict, Limit, Limits, RecordOutcome};
 use super::nodes::{Command, slot_of};
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey, SampleRef};
-use crate::summary::{Bucket, RECENT, WINDOWS, Window, recent_start};
+use crate::summary::{Bucket, Keep, RECENT, WINDOWS, Window, recent_start};
 
 /// Parts of the index of hosts: enough for a cluster to spread them, few enough to be read in one batch.
 pub(super) const INDEX_PARTS: u16 = 16;
@@ -38,7 +38,7 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, keep: &Keep) -> Self {
         let forget_sec = limits.forget_hosts_sec.min(FORGET_SEC_MAX);
         let constants = format!(
             "local SOURCES_MAX, SOURCE_KEPT_SEC, AHEAD_SEC_MAX = {SOURCES_PER_HOST_MAX}, {}, {AHEAD_SEC_MAX}\n\
@@ -46,7 +46,7 @@ impl Scripts {
              local SKEW_KEPT_SEC, OVERLAP_SEC = {SKEW_KEPT_SEC}, {OVERLAP_SEC}\n\
              local LISTED_INTERVAL_SEC, LISTED_SPAN_SEC, FLOAT_MAX = {}, {}, {:e}\n\
              local FORGET_SEC, LABELS_MAX = {forget_sec}, {}\n",
-            source_kept_sec(),
+            source_kept_sec(keep),
             LONGEST.interval_sec,
             LONGEST.span_sec,
             f64::MAX,

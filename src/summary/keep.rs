@@ -1,0 +1,292 @@
+//! What is kept: which intervals, and each for how long.
+
+use std::fmt;
+use std::str::FromStr;
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 3600;
+const DAY: u64 = 86_400;
+
+/// The intervals that can be kept: how they are written, the name of their summaries, their length in seconds, and how
+/// far back an answer without a range lists them. Each is a multiple of the one before, so that a coarser interval is
+/// the merge of its finer ones.
+const INTERVALS: [(&str, &str, u64, u64); 4] = [
+    ("1m", "by-minute", MINUTE, HOUR),
+    ("10m", "by-10-minutes", 10 * MINUTE, 10 * HOUR),
+    ("1h", "by-hour", HOUR, DAY),
+    ("1d", "by-day", DAY, 60 * DAY),
+];
+
+/// The units of windows, in seconds.
+const UNITS: [(&str, u64); 6] =
+    [("mo", 31 * DAY), ("y", 366 * DAY), ("w", 7 * DAY), ("d", DAY), ("h", HOUR), ("m", MINUTE)];
+
+/// The names of all windows that there can be.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    INTERVALS.iter().map(|(_, name, ..)| *name)
+}
+
+/// Most windows of a setting.
+pub(super) const WINDOWS_MAX: usize = INTERVALS.len();
+
+/// Most intervals of a series, of all windows together: 2.8 MB of memory.
+const KEPT_INTERVALS_MAX: u64 = 100_000;
+
+/// How long a sample may be sent again under its idempotency key unless the command line says otherwise: longer than a
+/// monitor's backlog is likely to wait.
+const RETRY_HORIZON_SEC: u64 = 8 * DAY;
+
+/// One kind of summary, and how long it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The NAME of the key `summary:NAME:LABEL`.
+    pub name: &'static str,
+    /// Length of an interval in seconds.
+    pub interval_sec: u64,
+    /// Length of the window in seconds.
+    pub span_sec: u64,
+}
+
+/// The windows that are kept by default.
+pub const WINDOWS: [Window; 2] = [
+    Window { name: "by-minute", interval_sec: MINUTE, span_sec: HOUR },
+    Window { name: "by-hour", interval_sec: HOUR, span_sec: DAY },
+];
+
+impl Window {
+    /// Number of the interval that holds `epoch`; interval `n` begins at `n * interval_sec`.
+    pub(crate) fn number(&self, epoch: u64) -> u64 {
+        self.whole_intervals(epoch.saturating_sub(1))
+    }
+
+    /// Number of the oldest interval that is kept at `now`.
+    pub(crate) fn oldest(&self, now: u64) -> u64 {
+        self.whole_intervals(now.saturating_sub(self.span_sec))
+    }
+
+    /// Number of the oldest interval that an answer without a range lists at `now`.
+    pub(crate) fn oldest_listed(&self, now: u64) -> u64 {
+        self.whole_intervals(now.saturating_sub(self.listed_sec()))
+    }
+
+    pub(crate) fn intervals(&self) -> u64 {
+        self.whole_intervals(self.span_sec)
+    }
+
+    /// `sec / interval_sec`: a processor divides faster by a number that the compiler knows.
+    fn whole_intervals(&self, sec: u64) -> u64 {
+        match self.interval_sec {
+            MINUTE => sec / MINUTE,
+            HOUR => sec / HOUR,
+            other => sec / other,
+        }
+    }
+
+    fn listed_sec(&self) -> u64 {
+        let known = INTERVALS.iter().find(|(.., interval_sec, _)| *interval_sec == self.interval_sec);
+        known.map_or(self.span_sec, |(.., listed_sec)| self.span_sec.min(*listed_sec))
+    }
+}
+
+/// What is kept of each series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// From the finest interval to the coarsest; the first [`Keep::len`] count.
+    windows: [Window; WINDOWS_MAX],
+    len: usize,
+    /// How old in seconds a sample with an idempotency key may be: the key of an older one may be forgotten.
+    pub retry_horizon_sec: u64,
+}
+
+/// Minutes for an hour and hours for a day.
+impl Default for Keep {
+    fn default() -> Self {
+        let [minutes, hours] = WINDOWS;
+        Self { windows: [minutes, hours, hours, hours], len: 2, retry_horizon_sec: RETRY_HORIZON_SEC }
+    }
+}
+
+impl Keep {
+    /// The windows, from the finest interval to the coarsest, which is kept the longest.
+    #[must_use]
+    pub fn windows(&self) -> &[Window] {
+        &self.windows[..self.len]
+    }
+
+    /// The window of an interval of so many seconds.
+    #[must_use]
+    pub fn window(&self, interval_sec: u64) -> Option<&Window> {
+        self.windows().iter().find(|window| window.interval_sec == interval_sec)
+    }
+
+    /// The window that is kept the longest.
+    pub(crate) fn longest(&self) -> &Window {
+        &self.windows[self.len - 1]
+    }
+
+    /// The same with another horizon of retries.
+    pub(crate) fn with_retry_horizon(self, retry_horizon_sec: u64) -> Self {
+        Self { retry_horizon_sec, ..self }
+    }
+
+    /// Whether the key of a sample may have been forgotten at `now`, and it could count twice.
+    pub(crate) fn is_past_retry(&self, epoch: u64, now: u64) -> bool {
+        now.saturating_sub(epoch) > self.retry_horizon_sec
+    }
+
+    /// Bytes of memory that a series takes whose windows are full.
+    #[must_use]
+    pub fn full_series_bytes(&self) -> u64 {
+        let intervals: u64 = self.windows().iter().map(|window| window.intervals() + 1).sum();
+        intervals * size_of::<super::Bucket>() as u64 + size_of::<super::Series>() as u64
+    }
+
+    /// What of `kept` this setting does not keep, in words; `None` where it keeps all of it.
+    #[must_use]
+    pub fn drops(&self, kept: &Self) -> Option<String> {
+        let dropped = kept.windows().iter().filter_map(|before| match self.window(before.interval_sec) {
+            None => Some(format!("all that is kept {}", before.name)),
+            Some(window) if window.span_sec < before.span_sec => {
+                Some(format!("what is kept {} and is older than {}", before.name, span(window.span_sec)))
+            }
+            Some(_) => None,
+        });
+        let dropped: Vec<String> = dropped.collect();
+        (!dropped.is_empty()).then(|| dropped.join(", "))
+    }
+
+    fn of(windows: &[Window]) -> Self {
+        let mut keep = Self { len: windows.len(), ..Self::default() };
+        keep.windows[..windows.len()].copy_from_slice(windows);
+        keep
+    }
+}
+
+/// A span as it is written in a setting, in the coarsest unit that is exact.
+fn span(sec: u64) -> String {
+    let unit =
+        UNITS.iter().filter(|(name, _)| !matches!(*name, "mo" | "w")).find(|(_, unit)| sec.is_multiple_of(*unit));
+    unit.map_or_else(|| format!("{sec}s"), |(name, unit)| format!("{}{name}", sec / unit))
+}
+
+/// The seconds of a span such as `90d`: a whole number and a unit, `m`, `h`, `d`, `w`, `mo` (31 days) or `y` (366).
+#[must_use]
+pub fn parse_span(text: &str) -> Option<u64> {
+    let (number, unit_sec) = UNITS.iter().find_map(|(unit, sec)| Some((text.strip_suffix(unit)?, *sec)))?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    number.parse::<u64>().ok().filter(|_| is_number)?.checked_mul(unit_sec)
+}
+
+/// As it is written on the command line: `1m:1h,1h:1d`.
+impl fmt::Display for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, window) in self.windows().iter().enumerate() {
+            let known = INTERVALS.iter().find(|(.., interval_sec, _)| *interval_sec == window.interval_sec);
+            let (comma, interval) = (if place > 0 { "," } else { "" }, known.map_or("", |(text, ..)| *text));
+            write!(f, "{comma}{interval}:{}", span(window.span_sec))?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Keep {
+    type Err = String;
+
+    /// Reads `INTERVAL:WINDOW,…`. The error names the pair that is wrong, and says what would be right.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut windows: Vec<Window> = Vec::new();
+        for pair in text.split(',') {
+            let wrong = |why: String| Err(format!("{pair:?}: {why}"));
+            let Some((interval, kept)) = pair.split_once(':') else {
+                return wrong("not INTERVAL:WINDOW, such as 1m:1d".to_owned());
+            };
+            let Some((_, name, interval_sec, _)) = INTERVALS.iter().copied().find(|(known, ..)| *known == interval)
+            else {
+                return wrong("the interval is one of 1m, 10m, 1h and 1d".to_owned());
+            };
+            let Some(span_sec) = parse_span(kept) else {
+                let units = "a whole number with m, h, d, w, mo (31 days) or y (366 days), such as 90d";
+                return wrong(format!("the window is {units}"));
+            };
+            if span_sec < 2 * interval_sec {
+                return wrong(format!("a window holds two intervals at least: {interval}:{}", span(2 * interval_sec)));
+            }
+            match windows.last() {
+                None if interval_sec != MINUTE => {
+                    return wrong(format!("the first interval is 1m, such as 1m:1h,{pair}"));
+                }
+                Some(before) if before.interval_sec >= interval_sec => {
+                    return wrong("intervals stand from the finest to the coarsest, each once".to_owned());
+                }
+                Some(before) if before.span_sec >= span_sec => {
+                    let before = span(before.span_sec);
+                    return wrong(format!("the window is longer than that of the finer interval, which is {before}"));
+                }
+                _ => windows.push(Window { name, interval_sec, span_sec }),
+            }
+            let intervals: u64 = windows.iter().map(Window::intervals).sum();
+            if intervals > KEPT_INTERVALS_MAX {
+                return wrong(format!(
+                    "a series would have {intervals} intervals, and the limit is {KEPT_INTERVALS_MAX}: keep finer ones \
+                     for a shorter time"
+                ));
+            }
+        }
+        Ok(Self::of(&windows))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_written_as_it_is_read() {
+        for text in ["1m:1h", "1m:1h,1h:1d", "1m:1d,1h:90d,1d:2y", "1m:6h,10m:2d,1h:30d,1d:10y"] {
+            assert_eq!(text.parse::<Keep>().map(|keep| keep.to_string()), Ok(text.to_owned()));
+        }
+        assert_eq!("1m:60m,1h:24h".parse(), Ok(Keep::default()));
+        assert_eq!("1m:1w,1h:12mo".parse::<Keep>().unwrap().windows()[1].span_sec, 12 * 31 * DAY);
+        assert_eq!(Keep::default().windows(), WINDOWS);
+    }
+
+    #[test]
+    fn a_mistake_names_the_pair_and_what_would_be_right() {
+        for (text, sentence) in [
+            ("", "\"\": not INTERVAL:WINDOW, such as 1m:1d"),
+            ("1m", "\"1m\": not INTERVAL:WINDOW, such as 1m:1d"),
+            ("1m:1h,", "\"\": not INTERVAL:WINDOW, such as 1m:1d"),
+            ("5m:1h", "\"5m:1h\": the interval is one of 1m, 10m, 1h and 1d"),
+            ("1h:1d", "\"1h:1d\": the first interval is 1m, such as 1m:1h,1h:1d"),
+            ("1m:1m", "\"1m:1m\": a window holds two intervals at least: 1m:2m"),
+            ("1m:1h,1d:1d", "\"1d:1d\": a window holds two intervals at least: 1d:2d"),
+            ("1m:1d,1h:1d", "\"1h:1d\": the window is longer than that of the finer interval, which is 1d"),
+            ("1m:1h,1m:1d", "\"1m:1d\": intervals stand from the finest to the coarsest, each once"),
+            (
+                "1m:1h,1h:5",
+                "\"1h:5\": the window is a whole number with m, h, d, w, mo (31 days) or y (366 days), such as 90d",
+            ),
+            (
+                "1m:1y",
+                "\"1m:1y\": a series would have 527040 intervals, and the limit is 100000: keep finer ones for a \
+                 shorter time",
+            ),
+        ] {
+            assert_eq!(text.parse::<Keep>(), Err(sentence.to_owned()));
+        }
+        for wrong in ["1m:", "1m:h", "1m:+1h", "1m:-1h", "1m:1 h", "1m:1H", "1m:99999999999999999999y", "1m:1.5h"] {
+            assert!(wrong.parse::<Keep>().unwrap_err().contains("the window is a whole number"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_a_setting_drops_is_said() {
+        let keep = |text: &str| text.parse::<Keep>().unwrap();
+        let kept = keep("1m:1d,1h:90d,1d:2y");
+        assert_eq!(kept.drops(&Keep::default()), None);
+        assert_eq!(
+            keep("1m:1h,1h:91d").drops(&kept).as_deref(),
+            Some("what is kept by-minute and is older than 1h, all that is kept by-day")
+        );
+    }
+}

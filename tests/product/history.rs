@@ -1,0 +1,179 @@
+//! What is kept beyond an hour and a day: `--keep`, ranges, CSV, `lizm export`, and how a directory's setting is changed.
+
+#[cfg(feature = "disk")]
+use std::path::Path;
+
+#[cfg(feature = "disk")]
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::{Served, lizm, now};
+
+const DAY: u64 = 86_400;
+
+/// Posts a sample of `cpu` and of a label that CSV has to quote.
+fn post(receiver: &Served, host: &str, epoch: u64, value: f64) {
+    let body = json!({"cpu": value, "a \"b\", c": -value}).to_string();
+    let answer = receiver.post(&format!("/api/perf/{host}/{epoch}"), &body);
+    assert_eq!(answer, (200, json!({"stored": 2, "expired": 0})));
+}
+
+/// Number, sum of the means and of the samples of the averages of `cpu` in an answer.
+fn averages(answer: &Value, window: &str) -> (usize, u64, f64) {
+    let averages = answer[format!("summary:{window}:cpu")]["averages"].as_array().cloned().unwrap_or_default();
+    let sum = |name: &str| averages.iter().map(|average| average[name].as_f64().unwrap()).sum::<f64>();
+    (averages.len(), sum("num-samples") as u64, sum("mean"))
+}
+
+fn export(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = lizm(&[&["export"], arguments].concat()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// Asks a receiver that keeps `1m:6h,1h:3d,1d:30d` and has a sample of 5 hours, of 2 days and of 20 days ago, at `at`.
+fn check_ranges(receiver: &Served, at: u64) {
+    let get = |query: &str| receiver.get(&format!("/api/perf/h{query}")).1;
+    // Without parameters nothing else is listed than ever, but for the days.
+    let listed = get("");
+    assert_eq!(averages(&listed, "by-minute"), (0, 0, 0.0));
+    assert_eq!(averages(&listed, "by-hour"), (1, 1, 1.0));
+    assert_eq!(averages(&listed, "by-day").1, 3);
+    for (query, window, samples) in [
+        ("?from=-6h", "by-minute", 1),
+        ("?from=-6h&by=hour", "by-hour", 1),
+        ("?from=-3d", "by-hour", 2),
+        ("?from=-3d&to=-1d", "by-hour", 1),
+        ("?from=-30d", "by-day", 3),
+        ("?from=-3d&limit=10", "by-day", 2),
+        ("/CPU?from=-30d", "by-day", 3),
+    ] {
+        let answer = get(query);
+        assert_eq!(averages(&answer, window).1, samples, "{query}: {answer}");
+        assert_eq!(answer.as_object().unwrap().len(), if query.starts_with("/CPU") { 1 } else { 2 }, "{query}");
+    }
+    let minute = &get(&format!("?from={}&to={at}", at - 6 * 3600 + 60))["summary:by-minute:cpu"];
+    let start = (at - 5 * 3600 - 1) / 60 * 60;
+    assert_eq!(
+        minute["averages"][0],
+        json!({"start-sec": start, "end-sec": start + 60, "interval-size-sec": 60, "num-samples": 1, "avg": 1.0,
+            "mean": 1.0, "min": 1.0, "max": 1.0})
+    );
+    assert_eq!((&minute["end"], &minute["timeslice-size-sec"]), (&json!(at), &json!(60)));
+    assert!(get("?from=-1y")["kept-from"].as_u64().unwrap() <= at - 29 * DAY);
+    assert_eq!(get("?from=-30d").get("kept-from"), None);
+    let host = &receiver.get("/api/hosts?host=h&from=-30d&limit=100").1["hosts"][0];
+    assert_eq!(averages(&host["summaries"], "by-day").1, 3);
+    for (path, field) in [("/api/perf/h?from=x", "from"), ("/api/hosts?host=h&from=-1h&limit=99999", "limit")] {
+        let (status, answer) = receiver.get(path);
+        assert!(status == 400 && answer["error"].as_str().unwrap().starts_with(&format!("{field}: ")), "{answer}");
+    }
+}
+
+#[test]
+fn a_range_is_answered_from_what_is_kept() {
+    let receiver = Served::start(&["--keep", "1m:6h,1h:3d,1d:30d"]);
+    receiver.process.line_with("which keeps 1m:6h,1h:3d,1d:30d in 13");
+    let at = now();
+    for (age, value) in [(5 * 3600, 1.0), (2 * DAY, 2.0), (20 * DAY, 4.5)] {
+        post(&receiver, "h", at - age, value);
+    }
+    check_ranges(&receiver, at);
+    // An answer as CSV, asked for by either way, and the same by the command.
+    let asked = |target: &str, accept: &str| {
+        receiver.raw(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n").as_bytes())
+    };
+    let csv = asked("/api/perf/h?from=-30d&format=csv", "*/*");
+    assert_eq!(csv.header("content-type"), Some("text/csv; charset=utf-8"));
+    let text = csv.body;
+    let rows: Vec<&str> = text.lines().collect();
+    assert_eq!(rows[0], "host,label,start-sec,end-sec,num-samples,mean,sum,min,max");
+    let day = (at - 20 * DAY - 1) / DAY * DAY;
+    assert_eq!(rows[1], format!("h,\"a \"\"b\"\", c\",{day},{},1,-4.5,-4.5,-4.5,-4.5", day + DAY));
+    assert_eq!(asked("/api/perf/h?from=-30d", "text/csv").body, text);
+    let exported = export(&[&receiver.url(""), "--host", "h", "--from", "-30d", "--by", "day"]);
+    assert_eq!(exported, (Some(0), text, String::new()));
+    // All hosts, with one head.
+    post(&receiver, "i", at - 60, 8.0);
+    let (_, csv, _) = export(&[&receiver.url(""), "--label", "cpu"]);
+    let hosts: Vec<&str> = csv.lines().map(|row| row.split(',').next().unwrap()).collect();
+    assert_eq!(hosts, ["host", "h", "i"]);
+    let (_, lines, _) = export(&[&receiver.url(""), "--format", "json", "--from", "-2h"]);
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.iter().map(|line| line["host"].as_str().unwrap()).collect::<Vec<_>>(), ["h", "i"]);
+    assert_eq!(averages(&lines[1]["summaries"], "by-minute").1, 1);
+    let (code, _, why) = export(&[&receiver.url(""), "--host", "h", "--from", "-30d", "--by", "10-minutes"]);
+    assert!(code == Some(1) && why.contains("by: not kept here; kept are by-minute, by-hour, by-day"), "{why}");
+}
+
+#[test]
+fn a_wrong_setting_is_wrong_usage() {
+    for (arguments, sentence) in [
+        (&["--keep", "1h:1d"][..], "option --keep: \"1h:1d\": the first interval is 1m"),
+        (&["--keep-change"], "option --keep-change: goes with --keep"),
+        (&["--retry-horizon", "1m"], "option --retry-horizon: "),
+        #[cfg(feature = "redis")]
+        (&["--store", "redis://127.0.0.1:1", "--keep", "1m:1d"], "option --keep: a Redis keeps 1m:1h,1h:1d alone"),
+    ] {
+        let output = lizm(&[&["receiver", "--port", "0"], arguments].concat()).output().unwrap();
+        let why = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && why.contains(sentence), "{arguments:?}: {why}");
+    }
+}
+
+#[test]
+fn a_key_lasts_as_long_as_its_sample_may_come() {
+    let receiver = Served::start(&["--keep", "1m:1h,1h:10d", "--retry-horizon", "2d"]);
+    let post = |age: u64| receiver.post_once(&format!("/api/perf/h/{}", now() - age), "s1-7", "{\"cpu\":1}").1;
+    assert_eq!(post(2 * DAY + 10), json!({"stored": 0, "expired": 1}));
+    assert_eq!(post(2 * DAY - 60), json!({"stored": 1, "expired": 0}));
+    assert_eq!(post(0), json!({"stored": 0, "duplicate": true}));
+    let late = receiver.post(&format!("/api/perf/h/{}", now() - 9 * DAY), "{\"cpu\":1}");
+    assert_eq!(late.1, json!({"stored": 1, "expired": 0}), "without a key it may come later");
+}
+
+#[cfg(feature = "disk")]
+fn start(path: &Path, arguments: &[&str]) -> Served {
+    Served::start(&[&["--store", path.to_str().unwrap()], arguments].concat())
+}
+
+#[cfg(feature = "disk")]
+#[test]
+fn a_directory_keeps_its_setting_and_all_that_was_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = now();
+    let receiver = start(dir.path(), &["--keep", "1m:6h,1h:3d,1d:30d"]);
+    for (age, value) in [(5 * 3600, 1.0), (2 * DAY, 2.0), (20 * DAY, 4.5)] {
+        post(&receiver, "h", at - age, value);
+    }
+    check_ranges(&receiver, at);
+    receiver.process.kill();
+    // Without the option as with it.
+    for arguments in [&[][..], &["--keep", "1m:6h,1h:3d,1d:30d"], &[]] {
+        let receiver = start(dir.path(), arguments);
+        receiver.process.line_with("which keeps 1m:6h,1h:3d,1d:30d: 1 hosts and 2 series were there");
+        check_ranges(&receiver, at);
+        let _ = receiver.process.stop(Signal::SIGTERM);
+    }
+    let shorter = ["--store", dir.path().to_str().unwrap(), "--keep", "1m:6h,1h:1d"];
+    let output = lizm(&[&["receiver", "--port", "0"], &shorter[..]].concat()).output().unwrap();
+    let why = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{why}");
+    for part in ["keeps 1m:6h,1h:3d,1d:30d", "by-hour and is older than 1d, all that is kept by-day", "--keep-change"] {
+        assert!(why.contains(part), "{why}");
+    }
+    // Longer, with an interval that was not kept: it is filled from minutes.
+    let receiver = start(dir.path(), &["--keep", "1m:12h,10m:1d,1h:3d,1d:60d"]);
+    check_ranges(&receiver, at);
+    let filled = receiver.get("/api/perf/h/cpu?from=-6h&by=10-minutes").1;
+    assert_eq!(averages(&filled, "by-10-minutes"), (1, 1, 1.0));
+    receiver.process.kill();
+    let receiver = start(dir.path(), &["--keep", "1m:6h,1h:1d", "--keep-change"]);
+    receiver.process.line_with("kept 1m:12h,10m:1d,1h:3d,1d:60d, and keeps 1m:6h,1h:1d from now on");
+    assert_eq!(averages(&receiver.get("/api/perf/h?from=-1d").1, "by-minute"), (0, 0, 0.0));
+    assert_eq!(averages(&receiver.get("/api/perf/h?from=-1d&by=hour").1, "by-hour"), (1, 1, 1.0));
+    receiver.process.kill();
+    // A day that is kept again has what the hours still have.
+    let receiver = start(dir.path(), &["--keep", "1m:6h,1h:1d,1d:60d"]);
+    assert_eq!(averages(&receiver.get("/api/perf/h?from=-40d&by=day").1, "by-day"), (1, 1, 1.0));
+}
