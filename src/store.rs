@@ -365,7 +365,6 @@ impl KeepOptions {
 pub struct Store {
     kind: Kind,
     limits: Limits,
-    keep: Keep,
 }
 
 enum Kind {
@@ -381,8 +380,8 @@ impl Store {
     /// An empty store in memory that keeps the default.
     #[must_use]
     pub fn new(limits: impl Into<Limits>) -> Self {
-        let (limits, keep) = (limits.into(), Keep::default());
-        Self { kind: Kind::Memory(MemoryStore::new(limits, keep)), limits, keep }
+        let limits = limits.into();
+        Self { kind: Kind::Memory(MemoryStore::new(limits, Keep::default())), limits }
     }
 
     /// Opens the store at `location` with all that it holds, at `now`. It keeps what it kept before.
@@ -427,12 +426,7 @@ impl Store {
                 Kind::Redis(Box::new(Redis::open(address, limits, asked)?))
             }
         };
-        let keep = match &kind {
-            #[cfg(feature = "disk")]
-            Kind::Disk(disk) => *disk.memory().keep(),
-            _ => asked,
-        };
-        Ok(Self { kind, limits, keep })
+        Ok(Self { kind, limits })
     }
 
     /// Restores one record of a directory into a store in memory, as opening that directory would: by its key in the
@@ -449,11 +443,11 @@ impl Store {
     #[must_use]
     pub fn description(&self) -> String {
         match &self.kind {
-            Kind::Memory(_) => format!(
+            Kind::Memory(memory) => format!(
                 "Store is memory, which keeps {} in {} bytes a full series: what was received is gone when the receiver \
                  stops",
-                self.keep,
-                self.keep.full_series_bytes()
+                memory.keep(),
+                memory.keep().full_series_bytes()
             ),
             #[cfg(feature = "disk")]
             Kind::Disk(disk) => disk.description(),
@@ -477,7 +471,13 @@ impl Store {
     /// What it keeps of each series.
     #[must_use]
     pub fn keep(&self) -> &Keep {
-        &self.keep
+        match &self.kind {
+            Kind::Memory(memory) => memory.keep(),
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => disk.memory().keep(),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.keep(),
+        }
     }
 
     /// Why it cannot take samples now, if so. Its data may be read all the same. It never waits for a disk.

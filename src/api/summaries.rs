@@ -257,7 +257,7 @@ impl RangeQuery {
                 first.into_iter().chain(covering).find(|(_, window)| count(window) <= limit).or(first)
             }
         };
-        let Some((place, window)) = chosen.or_else(|| windows().last()) else { return Ok(None) };
+        let Some((place, window)) = chosen.or_else(|| windows().next_back()) else { return Ok(None) };
         let first = (from / window.interval_sec).max(window.oldest(now));
         let intervals = IntervalRange { window: place, first, last: window.number(end) };
         if intervals.count() > limit {

@@ -71,6 +71,10 @@ impl Redis {
         Ok(Self { address: address.clone(), nodes, scripts, series: AtomicUsize::new(0), limits, keep })
     }
 
+    pub(super) fn keep(&self) -> &Keep {
+        &self.keep
+    }
+
     pub(super) fn description(&self) -> String {
         format!("Store is {}, shared by all receivers that name it", self.address)
     }
