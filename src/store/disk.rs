@@ -81,7 +81,7 @@ impl DiskStore {
         let read = catch_unwind(AssertUnwindSafe(|| read(path, unwritable.as_deref(), limits, keep, now)));
         let read = read.unwrap_or_else(|_| Err("it is damaged".to_owned()));
         let (keyspaces, restored) = read.map_err(failed)?;
-        let keeps_anew = restored.kept.is_none_or(|kept| kept.windows() != restored.memory.keep().windows());
+        let keeps_anew = restored.kept.unwrap_or_default().windows() != restored.memory.keep().windows();
         let description = format!(
             "Store is {name}, which {}: {} hosts and {} series were there, up to batch {}, read in {} ms",
             match restored.kept {
