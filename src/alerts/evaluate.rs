@@ -1,9 +1,8 @@
 //! What rules mean: the alerts, and their transitions at each look.
 //!
 //! An [`Evaluator`] is pure: `now` and what is kept go in, transitions come out. One host is judged at a time, on its closed
-//! minutes by its own clock ([`judge`](super::judge)). Judging knows nothing of telling: a look first brings every alert's
-//! state up to date and then compares it with what was told, so that silences, restarts and muted hosts need no rules of
-//! their own.
+//! minutes by its own clock (`judge.rs`). Judging knows nothing of telling: a look first brings every alert's state up to
+//! date and then compares it with what was told, so that silences, restarts and muted hosts need no rules of their own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

@@ -310,8 +310,8 @@ lizm alerts test ops --alerts alerts.conf
         usage: "DIR TARGET",
         options: &[],
         notes: "\
-DIR is the directory of --store, and TARGET one that does not exist. What the receiver answered with 200 before this began
-is in the copy. The copy is read back, as a restart does, before the command says that it is there.
+DIR is the directory of --store, and TARGET one that does not exist. What the receiver answered with 200 before this
+began is in the copy. The copy is read back, as a restart does, before the command says that it is there.
 ",
         examples: "lizm backup /var/lib/lizm /backup/lizm-$(date +%F)\n",
     },
@@ -325,7 +325,8 @@ is in the copy. The copy is read back, as a restart does, before the command say
             option("--from", "TIME", Text, "-1d", "from then on: seconds since 1970, or a time before now such as -2h or -90d"),
             option("--to", "TIME", Text, "", "until then; without it until now"),
             option("--by", "INTERVAL", OneOf(&["minute", "10-minutes", "hour", "day"]), "",
-                "by this interval; without it by the finest that is kept for all of the time, up to 11,000 intervals"),
+                "minute, 10-minutes, hour or day; without it the finest that is kept for all of the time, up to 11,000 \
+                intervals"),
             option("--format", "FORMAT", OneOf(&["csv", "json"]), "csv",
                 "csv; or json, a line for each host or page of its labels"),
         ], CLIENT],
