@@ -771,6 +771,7 @@ mod tests {
         parse(&[("file", text)], Kept::default(), variable).unwrap_or_else(|mistakes| panic!("{text}: {}", mistakes[0]))
     }
 
+    #[cfg(feature = "tls")]
     const EXAMPLE: &str = r#"
 default: notify ops; every 1d
 target ops: ntfy http://ntfy.sh/lizm-4f1c
@@ -787,6 +788,7 @@ backup: no backup.ok for 2h on tag:role=db
 silence disk,cpu on db-* sun 02:00-05:00 Europe/Berlin
 "#;
 
+    #[cfg(feature = "tls")]
     #[test]
     fn the_example_of_the_docs() {
         let Rules { rules, targets, silences, .. } =
@@ -814,6 +816,7 @@ silence disk,cpu on db-* sun 02:00-05:00 Europe/Berlin
         assert!(silences[0].when.holds(1_795_915_800) && !silences[0].when.holds(1_795_915_800 - 3600));
     }
 
+    #[cfg(feature = "tls")]
     #[test]
     fn forms_that_are_right() {
         for right in [
