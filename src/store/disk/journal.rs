@@ -339,7 +339,7 @@ impl Journal {
             Ok(()) => {
                 self.needs_rewrite = false;
                 self.queue.set_failed(None);
-                log::info!("Store {} was opened anew", self.path.display());
+                log::info!("Store {} was opened again", self.path.display());
             }
             Err(why) => {
                 self.keyspaces = None;
