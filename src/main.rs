@@ -1,6 +1,6 @@
 //! The program: it reads the command line, wires the modules of the library for each command, and decides the exit code.
 
-mod alerting;
+mod alerts_command;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod allocator;
 mod check;
@@ -79,7 +79,7 @@ fn run(command: &Command) -> Result<(), String> {
             let result = sanitize::message(&forget::forget(options)?, MESSAGE_CHARS_MAX);
             writeln!(io::stdout(), "{result}").map_err(io_failed)
         }
-        Command::Alerts(asked) => alerting::run(asked, &mut io::stdout()).map_err(|mut mistakes| {
+        Command::Alerts(asked) => alerts_command::run(asked, &mut io::stdout()).map_err(|mut mistakes| {
             let last = mistakes.pop().unwrap_or_default();
             mistakes.iter().for_each(|mistake| complain(mistake));
             last

@@ -22,7 +22,7 @@ use lizm::{alerts, client, listeners, metrics, probe, receiver, sample, watch};
 use log::LevelFilter;
 use pico_args::Arguments;
 
-use crate::alerting::Alerting;
+use crate::alerts_command::AlertsCommand;
 use crate::check::CheckOptions;
 use crate::export::ExportOptions;
 use crate::forget::ForgetOptions;
@@ -53,7 +53,7 @@ pub(crate) enum Command {
     Once(probe::Options, bool),
     Check(CheckOptions),
     Forget(ForgetOptions),
-    Alerts(Alerting),
+    Alerts(AlertsCommand),
     /// Copy the store in a directory to another.
     #[cfg(feature = "disk")]
     Backup(PathBuf, PathBuf),
@@ -321,12 +321,12 @@ impl Options {
         match &*free.iter().map(String::as_str).collect::<Vec<_>>() {
             [url] if url.contains("://") => {
                 let receiver = client::Options { url: self.receiver_url(url)?, ca: receiver_ca, password_file };
-                Ok(Command::Alerts(Alerting::List(receiver)))
+                Ok(Command::Alerts(AlertsCommand::List(receiver)))
             }
-            ["check", file] => Ok(Command::Alerts(Alerting::Check(file.into()))),
+            ["check", file] => Ok(Command::Alerts(AlertsCommand::Check(file.into()))),
             ["test", target] => {
                 let file = file.ok_or("alerts test: the file of the target is missing; --alerts FILE names it")?;
-                Ok(Command::Alerts(Alerting::Test { target: (*target).to_owned(), file, ca }))
+                Ok(Command::Alerts(AlertsCommand::Test { target: (*target).to_owned(), file, ca }))
             }
             _ => {
                 Err("alerts: give 'check FILE', or 'test TARGET --alerts FILE'; 'lizm alerts --help' has more"

@@ -9,7 +9,8 @@ use std::path::Path;
 /// The path of a module from the root of the crate, such as `["store", "disk"]`.
 type Module = Vec<String>;
 
-/// Reads all modules of the library below `directory`: each with its code, without comments and tests.
+/// Reads all modules of the library below `directory`: each with its code, without comments and tests; those may be in a file
+/// `tests.rs`.
 fn read(directory: &Path, above: &Module, modules: &mut BTreeMap<Module, String>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -17,7 +18,7 @@ fn read(directory: &Path, above: &Module, modules: &mut BTreeMap<Module, String>
         let module: Module = above.iter().cloned().chain([name.to_owned()]).collect();
         if path.is_dir() {
             read(&path, &module, modules);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs") && name != "tests" {
             let text = fs::read_to_string(&path).unwrap();
             let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
             let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));

@@ -54,8 +54,8 @@ impl Globs {
             true => tags.iter().any(|tag| is_like(&glob.pattern, tag)),
             false => is_like(&glob.pattern, host),
         };
-        let (negated, wanted): (Vec<_>, Vec<_>) = self.globs.iter().partition(|glob| glob.is_negated);
-        !negated.into_iter().any(matches) && (wanted.is_empty() || wanted.into_iter().any(matches))
+        let of = |is_negated| self.globs.iter().filter(move |glob| glob.is_negated == is_negated);
+        !of(true).any(matches) && (of(false).next().is_none() || of(false).any(matches))
     }
 
     /// The names that the list holds without a wildcard: what is expected even if it was never seen.

@@ -4,11 +4,13 @@
 //! Nothing is sent before the store has it, or its owner says that it cannot; what was answered is noted in the store before
 //! the next message.
 
+mod batch;
 mod body;
 mod exec;
 mod http;
 mod message;
 mod outbox;
+mod queue;
 mod target;
 
 use std::collections::BTreeMap;
@@ -21,10 +23,10 @@ use smol_str::SmolStr;
 use super::event::{AlertKey, Event};
 use crate::clock::ReceiverClock;
 use crate::supervisor::spawn_supervised;
+pub use batch::{Batch, Counts, Item, Next, Outcome, Reason};
 pub use http::Client;
-pub use outbox::{
-    Batch, Changes, Counts, Delivery, Item, Manner, NOTIFY_ALERT, Next, Outbox, Outcome, Place, Reason, Told,
-};
+pub use outbox::{Changes, Delivery, NOTIFY_ALERT, Outbox};
+pub use queue::{Delivered, Notification, Semantics};
 pub use target::Target;
 
 /// How often a dead man's switch outside is asked, and how recent the last look of the rules must be.
@@ -77,9 +79,9 @@ impl Notifier {
         let mut state = self.shared.lock();
         state.targets = targets.into_iter().map(|target| (target.name().into(), Arc::new(target))).collect();
         state.generation += 1;
-        let (manners, now_ms) = (state.manners(), self.shared.clock.now_ms());
+        let (semantics, now_ms) = (state.semantics(), self.shared.clock.now_ms());
         if let Some(outbox) = &mut state.outbox {
-            outbox.set_targets(manners, now_ms);
+            outbox.set_targets(semantics, now_ms);
         }
         for target in state.targets.values() {
             let (shared, target, generation) = (self.shared.clone(), target.clone(), state.generation);
@@ -94,10 +96,10 @@ impl Notifier {
     }
 
     /// Begins to tell, with what the store has kept.
-    pub fn begin(&self, places: impl IntoIterator<Item = Place>) {
+    pub fn begin(&self, notifications: impl IntoIterator<Item = Notification>) {
         let mut state = self.shared.lock();
-        let (manners, now_ms) = (state.manners(), self.shared.clock.now_ms());
-        state.outbox = Some(Outbox::restore(manners, places, RandomState::new().hash_one(0), now_ms));
+        let (semantics, now_ms) = (state.semantics(), self.shared.clock.now_ms());
+        state.outbox = Some(Outbox::restore(semantics, notifications, RandomState::new().hash_one(0), now_ms));
         state.term += 1;
         drop(state);
         self.shared.changed.notify_all();
@@ -178,10 +180,10 @@ impl State {
         self.outbox.as_mut().filter(|_| self.term == term)
     }
 
-    /// The manners of the targets that are told alerts.
-    fn manners(&self) -> Vec<(SmolStr, Manner)> {
-        let manner = |(name, target): (&SmolStr, &Arc<Target>)| Some((name.clone(), target.manner()?));
-        self.targets.iter().filter_map(manner).collect()
+    /// The semantics of the targets that are told alerts.
+    fn semantics(&self) -> Vec<(SmolStr, Semantics)> {
+        let semantics = |(name, target): (&SmolStr, &Arc<Target>)| Some((name.clone(), target.semantics()?));
+        self.targets.iter().filter_map(semantics).collect()
     }
 }
 
@@ -200,7 +202,7 @@ impl Shared {
     }
 
     fn run(&self, target: &Target, generation: u64) {
-        if target.manner().is_some() { self.tell(target, generation) } else { self.beat(target, generation) }
+        if target.semantics().is_some() { self.tell(target, generation) } else { self.beat(target, generation) }
     }
 
     /// Waits up to `wait` for a change; `None` where the thread is to end.
@@ -353,7 +355,7 @@ mod tests {
     struct Stored {
         notifier: Notifier,
         woken: Receiver<()>,
-        places: BTreeMap<(SmolStr, AlertKey), Place>,
+        notifications: BTreeMap<(SmolStr, AlertKey), Notification>,
     }
 
     impl Stored {
@@ -365,24 +367,24 @@ mod tests {
                 Target::new(name, "webhook", &[format!("http://{address}/")]).unwrap()
             };
             notifier.set_targets(targets.iter().map(target));
-            Self { notifier, woken, places: BTreeMap::new() }
+            Self { notifier, woken, notifications: BTreeMap::new() }
         }
 
         /// Enqueues as if it had been ten seconds ago, so that it is sent at once.
         fn begin(&mut self, event: &Event) {
             let now_ms = u64::try_from(crate::clock::unix_now().as_millis()).unwrap() - 10_000;
-            let manners = self.notifier.shared.lock().manners();
-            let mut outbox = Outbox::restore(manners, self.places.values().cloned(), 1, now_ms);
+            let semantics = self.notifier.shared.lock().semantics();
+            let mut outbox = Outbox::restore(semantics, self.notifications.values().cloned(), 1, now_ms);
             outbox.enqueue(event, ["good", "hangs"], now_ms);
             self.take(outbox.changes().unwrap());
-            self.notifier.begin(self.places.values().cloned());
+            self.notifier.begin(self.notifications.values().cloned());
         }
 
         fn take(&mut self, changes: Changes) {
-            for (target, key, place) in changes.places {
-                match place {
-                    Some(place) => drop(self.places.insert((target, key), place)),
-                    None => drop(self.places.remove(&(target, key))),
+            for (target, key, notification) in changes.notifications {
+                match notification {
+                    Some(notification) => drop(self.notifications.insert((target, key), notification)),
+                    None => drop(self.notifications.remove(&(target, key))),
                 }
             }
         }
@@ -391,7 +393,7 @@ mod tests {
         fn keep_until(&mut self, is_done: impl Fn(&Self) -> bool) {
             let deadline = Instant::now() + PATIENCE;
             while !is_done(self) {
-                assert!(Instant::now() < deadline, "{:?}", self.places);
+                assert!(Instant::now() < deadline, "{:?}", self.notifications);
                 let _ = self.woken.recv_timeout(Duration::from_millis(100));
                 if let Some(changes) = self.notifier.changes() {
                     let serial = changes.serial;
@@ -401,8 +403,8 @@ mod tests {
             }
         }
 
-        fn place(&self, target: &str) -> Option<&Place> {
-            self.places.get(&(target.into(), event(0).key))
+        fn notification(&self, target: &str) -> Option<&Notification> {
+            self.notifications.get(&(target.into(), event(0).key))
         }
     }
 
@@ -411,10 +413,12 @@ mod tests {
         let ((hangs, of_hangs), (good, of_good)) = (play(false), play(true));
         let mut stored = Stored::new(&[("hangs", hangs), ("good", good)]);
         stored.begin(&event(1));
-        stored.keep_until(|stored| stored.place("good").is_some_and(|place| place.told.is_some()));
+        stored.keep_until(|stored| {
+            stored.notification("good").is_some_and(|notification| notification.delivered.is_some())
+        });
         assert!(of_good.recv_timeout(PATIENCE).unwrap().contains("firing"));
         assert!(of_hangs.recv_timeout(PATIENCE).unwrap().contains("firing"));
-        let sending = stored.place("hangs").and_then(|place| place.sending.clone());
+        let sending = stored.notification("hangs").and_then(|notification| notification.sending.clone());
         assert_eq!(sending.map(|item| item.event.number), Some(1), "that it is being sent was kept before");
         let deliveries = stored.notifier.deliveries(&event(0).key);
         assert_eq!(deliveries.iter().map(|told| told.delivered_at.is_some()).collect::<Vec<_>>(), [true, false]);
@@ -423,9 +427,9 @@ mod tests {
         assert!(stored.notifier.changes().is_none() && stored.notifier.counts().is_empty());
         let resolved = Event { resolution: Some(Resolution::Good), resolved_at: Some(2), ..event(2) };
         stored.begin(&resolved);
-        stored.keep_until(|stored| stored.place("good").is_none());
+        stored.keep_until(|stored| stored.notification("good").is_none());
         assert!(of_good.recv_timeout(PATIENCE).unwrap().contains("resolved"));
-        assert!(stored.place("hangs").is_some());
+        assert!(stored.notification("hangs").is_some());
         stored.notifier.stop();
     }
 
@@ -447,8 +451,10 @@ mod tests {
         stored.notifier.end();
         assert!(heard.try_recv().is_err());
         stored.begin(&event(2));
-        stored.keep_until(|stored| stored.place("good").is_some_and(|place| place.told.is_some()));
-        assert_eq!(stored.place("good").map(|place| place.event.number), Some(2));
+        stored.keep_until(|stored| {
+            stored.notification("good").is_some_and(|notification| notification.delivered.is_some())
+        });
+        assert_eq!(stored.notification("good").map(|notification| notification.event.number), Some(2));
         stored.notifier.stop();
     }
 }

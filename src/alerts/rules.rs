@@ -3,6 +3,7 @@
 //! [`parse`] reads whole files and names the first mistake of each line. It touches no files, sockets or clocks; variables
 //! of the environment are an argument. `docs/alerts.md` has the grammar.
 
+mod lexer;
 mod parser;
 
 use std::fmt;
@@ -13,10 +14,12 @@ use super::notify::Target;
 use super::zone::Zone;
 pub use parser::{parse, parse_span};
 
-/// Most rules, targets and silences each: more than anyone writes, and a bound for what each look costs.
+/// Most rules, targets and silences each: more than anyone writes, and a bound for what each evaluation costs.
 pub const RULES_MAX: usize = 10_000;
 /// Most bytes of all files together.
 pub const TEXT_BYTES_MAX: usize = 4 << 20;
+/// Percent of the expected samples that make a minute known, unless a rule says otherwise.
+const NEEDS_PERCENT: u8 = 50;
 const MINUTE_SEC: u64 = 60;
 const HOUR_SEC: u64 = 3600;
 const DAY_SEC: u64 = 86_400;
@@ -38,7 +41,7 @@ impl Rules {
     /// The targets of the receiver's own alerts: those of the default, or all.
     #[must_use]
     pub fn own_targets(&self) -> Vec<String> {
-        let all = || self.targets.iter().filter(|target| target.manner().is_some());
+        let all = || self.targets.iter().filter(|target| target.semantics().is_some());
         match self.default_notify.is_empty() {
             true => all().map(|target| target.name().to_owned()).collect(),
             false => self.default_notify.clone(),
@@ -155,22 +158,22 @@ impl Function {
 }
 
 impl Rule {
-    /// The rule of an alert of the receiver itself.
-    pub(super) fn own(name: &str, text: String, notify: Vec<String>) -> Self {
+    /// A rule with a test, and nothing else yet.
+    pub(super) fn new(name: &str, test: Test) -> Self {
         Self {
             name: name.to_owned(),
             line: 0,
             source: name.to_owned(),
-            test: Test::Late,
+            test,
             interval_sec: MINUTE_SEC,
             for_sec: 0,
             until: None,
             hosts: Globs::default(),
-            notify,
-            severity: Severity::Warning,
+            notify: Vec::new(),
+            severity: Severity::default(),
             every_sec: None,
-            needs_percent: 50,
-            text: Some(text),
+            needs_percent: NEEDS_PERCENT,
+            text: None,
         }
     }
 }
@@ -240,16 +243,16 @@ impl When {
     }
 }
 
-/// Seconds for which a store keeps minutes and hours, which bounds what rules may look back at.
+/// Seconds for which a store keeps minutes and hours, which bounds how far back rules may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kept {
+pub struct Retention {
     /// Of minutes.
     pub minutes_sec: u64,
     /// Of hours.
     pub hours_sec: u64,
 }
 
-impl Default for Kept {
+impl Default for Retention {
     fn default() -> Self {
         Self { minutes_sec: HOUR_SEC, hours_sec: DAY_SEC }
     }

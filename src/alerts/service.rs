@@ -15,17 +15,18 @@ use std::{env, fs, io, mem};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::evaluate::{Alert, Evaluator, Outcome, Transition};
+use super::alert::{Alert, Transition};
+use super::evaluator::{Evaluator, Outcome};
 use super::event::{AlertKey, Event};
-use super::notify::{Client, Notifier, Place, Reason};
-use super::rules::{Kept, Rules, Silence, parse, parse_span};
+use super::notify::{Client, Notification, Notifier, Reason};
+use super::rules::{Retention, Rules, Silence, parse, parse_span};
 use crate::clock::ReceiverClock;
 use crate::reload::Reloaded;
 use crate::store::{AlertRecords, Store};
 use crate::supervisor::spawn_supervised;
 
-/// Time between two looks.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Time between two evaluations.
+const EVALUATE_EVERY: Duration = Duration::from_secs(10);
 /// Time between two checks of the file.
 const TICK: Duration = Duration::from_secs(1);
 /// Transitions that are remembered for people.
@@ -38,7 +39,7 @@ const SILENCE_SEC_MAX: u64 = 31 * 86_400;
 const MISTAKES_MAX: usize = 5;
 /// What the keys of records begin with.
 const ALERT: char = 's';
-const PLACE: char = 'p';
+const NOTIFICATION: char = 'p';
 const SILENCE: char = 'q';
 
 /// Where the rules come from, and how targets are told.
@@ -71,7 +72,7 @@ impl Options {
         let text = text.transpose()?;
         let mut files: Vec<(&str, &str)> = file.iter().zip(&text).map(|((name, _), text)| (&**name, &**text)).collect();
         files.push(("--alert", &options));
-        parse(&files, Kept::default(), |name| env::var(name).ok()).map_err(|mistakes| {
+        parse(&files, Retention::default(), |name| env::var(name).ok()).map_err(|mistakes| {
             let named: Vec<String> = mistakes.iter().take(MISTAKES_MAX).map(ToString::to_string).collect();
             let more = mistakes.len().saturating_sub(MISTAKES_MAX);
             named.join("; ") + &if more > 0 { format!("; and {more} more") } else { String::new() }
@@ -97,7 +98,7 @@ impl AskedSilence {
         }
         let on = if hosts.is_empty() { String::new() } else { format!(" on {hosts}") };
         let line = format!("silence {alerts}{on} {from} to {to}");
-        let rules = parse(&[("silence", &line)], Kept::default(), |_| None);
+        let rules = parse(&[("silence", &line)], Retention::default(), |_| None);
         let rules = rules.map_err(|mistakes| mistakes.first().map_or(String::new(), |mistake| mistake.why.clone()))?;
         rules.silences.into_iter().next().ok_or_else(|| "silence: names no alerts".to_owned())
     }
@@ -145,12 +146,14 @@ impl Alerts {
         let notifier = Notifier::new(client, clock.clone(), move || {
             let _ = notify.try_send(());
         });
-        let (mut alerts, mut places, mut silences) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut alerts, mut notifications, mut silences) = (Vec::new(), Vec::new(), Vec::new());
         let records = store.alert_records().map_err(|error| io::Error::other(error.to_string()))?;
         for (key, value) in records.into_iter().filter_map(|(key, value)| Some((key, value?))) {
             let is_read = match key.chars().next() {
                 Some(ALERT) => serde_json::from_slice::<Alert>(&value).map(|alert| alerts.push(alert)),
-                Some(PLACE) => serde_json::from_slice::<Place>(&value).map(|place| places.push(place)),
+                Some(NOTIFICATION) => {
+                    serde_json::from_slice::<Notification>(&value).map(|notification| notifications.push(notification))
+                }
                 Some(SILENCE) => serde_json::from_slice::<AskedSilence>(&value).map(|silence| silences.push(silence)),
                 _ => Ok(()),
             };
@@ -172,7 +175,7 @@ impl Alerts {
         let service = Self { store, clock, rules, notifier, state, is_stopping: AtomicBool::new(false), wake };
         let service = Arc::new(service);
         service.reload();
-        service.notifier.begin(places);
+        service.notifier.begin(notifications);
         let judging = service.clone();
         let thread = spawn_supervised("alerts", move || judging.run(&woken))?;
         Ok((service, thread))
@@ -204,8 +207,8 @@ impl Alerts {
         while !self.is_stopping.load(Ordering::Relaxed) {
             self.reload();
             if Instant::now() >= next {
-                next = Instant::now() + LOOK_EVERY;
-                self.look();
+                next = Instant::now() + EVALUATE_EVERY;
+                self.evaluate();
             }
             self.save();
             let _ = woken.recv_timeout(TICK);
@@ -230,7 +233,7 @@ impl Alerts {
     }
 
     /// Judges what has changed, and queues what is to be told.
-    fn look(&self) {
+    fn evaluate(&self) {
         let now = self.clock.now_sec();
         let pulses = match self.store.pulses() {
             Ok(pulses) => pulses,
@@ -239,7 +242,7 @@ impl Alerts {
         let mut state = self.state();
         state.take_silences(now);
         let depth = state.rules.reach();
-        let outcome = state.evaluator.look(now, &pulses, |_| &[], |host| self.store.tails(host, depth));
+        let outcome = state.evaluator.evaluate(now, &pulses, |_| &[], |host| self.store.tails(host, depth));
         let Outcome { transitions, reminders, changes } = outcome;
         for (key, alert) in changes {
             let record = alert.map(|alert| serde_json::to_vec(&alert).unwrap_or_default());
@@ -267,16 +270,16 @@ impl Alerts {
         let changes = self.notifier.changes();
         let mut state = self.state();
         let mut records = state.unsaved.clone();
-        for (target, key, place) in changes.iter().flat_map(|changes| &changes.places) {
-            let record = place.as_ref().map(|place| serde_json::to_vec(place).unwrap_or_default());
-            records.insert(record_key(PLACE, target, key), record);
+        for (target, key, notification) in changes.iter().flat_map(|changes| &changes.notifications) {
+            let record = notification.as_ref().map(|notification| serde_json::to_vec(notification).unwrap_or_default());
+            records.insert(record_key(NOTIFICATION, target, key), record);
         }
         if records.is_empty() {
             return;
         }
         let written = self.store.write_alert_records(&records);
         if let (Err(error), false) = (&written, state.has_failed) {
-            log::error!("Alerts: what is told cannot be kept, and may be told again after a restart: {error}");
+            log::error!("Alerts: what is sent cannot be kept, and may be sent again after a restart: {error}");
         }
         state.has_failed = written.is_err();
         match (written, changes) {

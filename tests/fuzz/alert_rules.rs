@@ -1,10 +1,10 @@
 //! Any text as a file of rules: it is read or its mistakes name places in it, and each rule reads again from its own line.
 
-use lizm::alerts::rules::{Kept, Rules, parse};
+use lizm::alerts::rules::{Retention, Rules, parse};
 
 /// The rules and the number of targets of a file in which variables are their names.
 fn read(text: &str) -> Result<Rules, usize> {
-    parse(&[("file", text)], Kept::default(), |name| Some(name.to_owned())).map_err(|mistakes| {
+    parse(&[("file", text)], Retention::default(), |name| Some(name.to_owned())).map_err(|mistakes| {
         for mistake in &mistakes {
             let line = text.lines().nth(mistake.line - 1).unwrap_or_default();
             assert!(mistake.column >= 1 && mistake.column <= line.chars().count() + 1, "{mistake}: {line:?}");

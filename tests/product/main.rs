@@ -6,7 +6,8 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod alerting;
+mod alert_targets;
+mod alerts;
 mod browsers;
 #[cfg(feature = "builtin")]
 mod builtin;
@@ -50,7 +51,6 @@ mod shared;
 #[cfg(feature = "tls")]
 mod sources;
 mod stores;
-mod telling;
 mod tiny_http;
 #[cfg(feature = "tls")]
 mod trust;

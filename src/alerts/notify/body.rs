@@ -6,8 +6,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
+use super::batch::Fnv;
 use super::message::{line, rfc3339, text, title};
-use super::outbox::Fnv;
 use super::{Batch, Item};
 use crate::alerts::event::{Event, Severity};
 

@@ -5,7 +5,7 @@ use std::fmt;
 use smol_str::SmolStr;
 
 use super::http::{Attempt, Client};
-use super::{Batch, Item, Manner, Outcome, body, exec};
+use super::{Batch, Item, Outcome, Semantics, body, exec};
 use crate::alerts::event::{AlertKey, Comparison, Event, Resolution, Severity};
 use crate::features::WITHOUT_TLS;
 use crate::sanitize;
@@ -15,7 +15,7 @@ use crate::url::Url;
 const ALERTS_MAX: usize = 1000;
 /// Most characters that are shown of an answer.
 const ANSWER_CHARS_MAX: usize = 300;
-/// What stands in the place of a secret.
+/// What stands in the notification of a secret.
 const HIDDEN: &str = "***";
 /// Fewest bytes of what is hidden: a shorter part of a URL is no secret, and would hide half of each sentence.
 const SECRET_BYTES_MIN: usize = 6;
@@ -117,12 +117,12 @@ impl Target {
 
     /// What its queue has to do; `None` for a heartbeat, which is told no alerts.
     #[must_use]
-    pub fn manner(&self) -> Option<Manner> {
-        let people = Manner { batch_max: ALERTS_MAX, knows_key: false, forgets: false };
+    pub fn semantics(&self) -> Option<Semantics> {
+        let people = Semantics { batch_max: ALERTS_MAX, knows_key: false, forgets: false };
         Some(match &self.kind {
-            Kind::Webhook(_) => Manner { knows_key: true, ..people },
-            Kind::Alertmanager(_) => Manner { forgets: true, ..people },
-            Kind::PagerDuty(..) => Manner { batch_max: 1, ..people },
+            Kind::Webhook(_) => Semantics { knows_key: true, ..people },
+            Kind::Alertmanager(_) => Semantics { forgets: true, ..people },
+            Kind::PagerDuty(..) => Semantics { batch_max: 1, ..people },
             Kind::Slack(_) | Kind::Ntfy(..) | Kind::Telegram(..) | Kind::Exec(..) => people,
             Kind::Heartbeat(_) => return None,
         })

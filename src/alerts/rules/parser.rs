@@ -1,25 +1,22 @@
-//! Text -> rules: a scanner of one line, and a function for each phrase of the grammar.
+//! Text -> rules: a function for each phrase of the grammar. `lexer.rs` reads the words.
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use super::super::event::{Comparison, Severity};
-use super::super::globs::{Globs, Piece};
+use super::super::globs::Globs;
 use super::super::notify::Target;
-use super::super::zone::{Zone, days_before};
+use super::super::zone::Zone;
+use super::lexer::{Lexer, Wrong, is_name_character, parse_minute, parse_stamp};
 use super::{
-    Function, HOUR_SEC, Kept, MINUTE_SEC, Mistake, RULES_MAX, Rule, Rules, Silence, TEXT_BYTES_MAX, Test, Until, When,
+    Function, HOUR_SEC, MINUTE_SEC, Mistake, NEEDS_PERCENT, RULES_MAX, Retention, Rule, Rules, Silence, TEXT_BYTES_MAX,
+    Test, Until, When,
 };
-use crate::sample::{VALUE_MAGNITUDE_MAX, parse_epoch};
 
 /// Bytes of a name of a rule or target: it stands in `/metrics`, and in messages.
 const NAME_BYTES_MAX: usize = 64;
 /// Characters of `text`: a message of Slack or Telegram holds some thousands for all its alerts.
 const TEXT_CHARS_MAX: usize = 500;
-/// Characters of a pattern: as many as a host's name has bytes.
-const PATTERN_CHARS_MAX: usize = 255;
-/// Longest time of any kind.
-const SPAN_SEC_MAX: u64 = 366 * 86_400;
 /// Points that a line through averages needs.
 const FORECAST_POINTS: u64 = 4;
 /// The alerts of the receiver itself begin with this.
@@ -27,8 +24,6 @@ const RESERVED: &str = "lizm-";
 const ZONEINFO: &str = "/usr/share/zoneinfo";
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
-/// A mistake in a line: the byte at which it is, and what is wrong.
-type Wrong = (usize, String);
 /// Names of targets, each with the byte at which it stands.
 type Names = Vec<(usize, String)>;
 
@@ -48,7 +43,7 @@ struct Options {
 /// All mistakes, of each line the first.
 pub fn parse(
     files: &[(&str, &str)],
-    kept: Kept,
+    kept: Retention,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Rules, Vec<Mistake>> {
     let mut mistakes = Vec::new();
@@ -59,9 +54,9 @@ pub fn parse(
     }
     for (file, text) in files {
         for (index, line) in text.lines().enumerate() {
-            let mut scanner = Scanner { text: line, at: 0 };
+            let mut lexer = Lexer { text: line, at: 0 };
             let place = Place { file, line: index + 1, text: line };
-            if let Err(wrong) = statement(&mut scanner, place, &mut found, kept, &variable) {
+            if let Err(wrong) = statement(&mut lexer, place, &mut found, kept, &variable) {
                 mistakes.push(place.mistake(wrong));
             }
         }
@@ -81,7 +76,7 @@ pub fn parse(
         rule.notify = names.into_iter().flatten().map(|(_, name)| name.clone()).collect();
         rule.severity = options.severity.or(default.severity).unwrap_or_default();
         rule.every_sec = options.every_sec.or(default.every_sec).flatten();
-        rule.needs_percent = options.needs_percent.or(default.needs_percent).unwrap_or(50);
+        rule.needs_percent = options.needs_percent.or(default.needs_percent).unwrap_or(NEEDS_PERCENT);
         rule.text = options.text.or_else(|| default.text.clone());
         rules.rules.push(rule);
     }
@@ -93,8 +88,8 @@ pub fn parse(
 /// Reads a time such as `5m`, in seconds.
 #[must_use]
 pub fn parse_span(text: &str) -> Option<u64> {
-    let mut scanner = Scanner { text, at: 0 };
-    scanner.span().ok().filter(|_| scanner.rest().is_empty())
+    let mut lexer = Lexer { text, at: 0 };
+    lexer.span().ok().filter(|_| lexer.rest().is_empty())
 }
 
 /// A line of a file.
@@ -124,10 +119,10 @@ struct Found<'a> {
 
 /// Reads a line.
 fn statement<'a>(
-    line: &mut Scanner<'a>,
+    line: &mut Lexer<'a>,
     place: Place<'a>,
     found: &mut Found<'a>,
-    kept: Kept,
+    kept: Retention,
     variable: &impl Fn(&str) -> Option<String>,
 ) -> Result<(), Wrong> {
     line.skip_space();
@@ -185,7 +180,7 @@ fn merge_default(default: &mut Options, more: Options) -> Result<(), String> {
 }
 
 /// Reads a rule behind its name, up to its options.
-fn rule(line: &mut Scanner<'_>, name: &str, kept: Kept) -> Result<Rule, Wrong> {
+fn rule(line: &mut Lexer<'_>, name: &str, kept: Retention) -> Result<Rule, Wrong> {
     line.skip_space();
     let test_at = line.at;
     let Parsed { mut test, span_sec } = test(line)?;
@@ -236,7 +231,7 @@ fn rule(line: &mut Scanner<'_>, name: &str, kept: Kept) -> Result<Rule, Wrong> {
             return Err((at, why));
         }
     }
-    Ok(Rule { test, interval_sec, for_sec, until, hosts, text: None, ..Rule::own(name, String::new(), Vec::new()) })
+    Ok(Rule { interval_sec, for_sec, until, hosts, ..Rule::new(name, test) })
 }
 
 /// A test, whose spans are in seconds yet, and the longest of them.
@@ -245,7 +240,7 @@ struct Parsed {
     span_sec: u64,
 }
 
-fn test(line: &mut Scanner<'_>) -> Result<Parsed, Wrong> {
+fn test(line: &mut Lexer<'_>) -> Result<Parsed, Wrong> {
     let start = line.at;
     let is = |test| Ok(Parsed { test, span_sec: 0 });
     if line.eat_word("host") {
@@ -276,7 +271,7 @@ fn test(line: &mut Scanner<'_>) -> Result<Parsed, Wrong> {
 }
 
 /// Reads a function with its series and spans.
-fn call(line: &mut Scanner<'_>, name: &str) -> Result<(Function, Globs, u64), Wrong> {
+fn call(line: &mut Lexer<'_>, name: &str) -> Result<(Function, Globs, u64), Wrong> {
     let start = line.at;
     line.eat(name);
     line.skip_space();
@@ -339,7 +334,7 @@ impl Function {
 }
 
 /// Reads options: behind a rule each begins with a semicolon, behind `default:` the first does not.
-fn options(line: &mut Scanner<'_>, is_default: bool) -> Result<Options, Wrong> {
+fn options(line: &mut Lexer<'_>, is_default: bool) -> Result<Options, Wrong> {
     let mut options = Options::default();
     let mut is_first = is_default;
     loop {
@@ -403,7 +398,7 @@ fn options(line: &mut Scanner<'_>, is_default: bool) -> Result<Options, Wrong> {
     }
 }
 
-fn target(line: &mut Scanner<'_>, variable: &impl Fn(&str) -> Option<String>) -> Result<Target, Wrong> {
+fn target(line: &mut Lexer<'_>, variable: &impl Fn(&str) -> Option<String>) -> Result<Target, Wrong> {
     line.skip_space();
     let at = line.at;
     let name = line.take_while(is_name_character).to_owned();
@@ -447,7 +442,7 @@ fn with_variables(word: &str, variable: &impl Fn(&str) -> Option<String>) -> Res
     Ok(whole + rest)
 }
 
-fn silence(line: &mut Scanner<'_>) -> Result<Silence, Wrong> {
+fn silence(line: &mut Lexer<'_>) -> Result<Silence, Wrong> {
     line.skip_space();
     let alerts = line.globs(false)?;
     let hosts = if line.eat_word("on") { line.globs(true)? } else { Globs::default() };
@@ -500,58 +495,8 @@ fn silence(line: &mut Scanner<'_>) -> Result<Silence, Wrong> {
     Ok(Silence { alerts, hosts, when: When::Weekly { days, from_min, to_min, zone } })
 }
 
-/// Reads `HH:MM`, up to 24:00.
-fn parse_minute(text: &str) -> Option<u32> {
-    let (hour, minute) = text.split_once(':')?;
-    let number = |text: &str| (text.len() == 2).then(|| text.parse::<u32>().ok()).flatten();
-    let minutes = 60 * number(hour)? + number(minute).filter(|minute| *minute < 60)?;
-    (minutes <= 1440).then_some(minutes)
-}
-
-/// Reads a time: seconds since the Unix epoch, or `YYYY-MM-DDTHH:MM[:SS]` with `Z`, `+HH:MM`, `-HH:MM` or nothing, which is
-/// UTC (RFC 3339).
-pub(super) fn parse_stamp(text: &str) -> Option<u64> {
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return parse_epoch(text).ok();
-    }
-    let (date, time) = text.split_once(['T', 't'])?;
-    let number = |text: &str, digits: usize, most: i64| {
-        let is_number = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse::<i64>().ok().filter(|number| is_number && *number <= most)
-    };
-    let [year, month, day] = date.split('-').collect::<Vec<_>>()[..] else { return None };
-    let (year, month, day) = (number(year, 4, 9999)?, number(month, 2, 12)?, number(day, 2, 31)?);
-    let next = |month| if month == 12 { days_before(year + 1, 1) } else { days_before(year, month + 1) };
-    if year < 1970 || month == 0 || day == 0 || days_before(year, month) + day > next(month) {
-        return None;
-    }
-    let zone_at = time.find(['Z', 'z', '+', '-']).unwrap_or(time.len());
-    let (time, zone) = time.split_at(zone_at);
-    let zone_sec = match zone.get(..1) {
-        None | Some("Z" | "z") if zone.len() < 2 => 0,
-        Some(sign) => {
-            let (hours, minutes) = zone[1..].split_once(':')?;
-            let sec = 3600 * number(hours, 2, 23)? + 60 * number(minutes, 2, 59)?;
-            if sign == "-" { -sec } else { sec }
-        }
-        None => return None,
-    };
-    let parts: Vec<&str> = time.split(':').collect();
-    let (hour, minute, second) = match parts[..] {
-        [hour, minute] => (hour, minute, "00"),
-        [hour, minute, second] => (hour, minute, second),
-        _ => return None,
-    };
-    let sec = 3600 * number(hour, 2, 23)? + 60 * number(minute, 2, 59)? + number(second, 2, 59)?;
-    u64::try_from(86_400 * (days_before(year, month) + day - 1) + sec - zone_sec).ok()
-}
-
 fn is_upward(comparison: Comparison) -> bool {
     matches!(comparison, Comparison::Above | Comparison::AtLeast)
-}
-
-fn is_name_character(character: char) -> bool {
-    character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.')
 }
 
 fn check_name(what: &str, name: &str) -> Result<(), String> {
@@ -564,425 +509,5 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
     }
 }
 
-/// What is left of a line.
-struct Scanner<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-impl<'a> Scanner<'a> {
-    fn rest(&self) -> &'a str {
-        &self.text[self.at..]
-    }
-
-    fn peek(&self) -> Option<char> {
-        self.rest().chars().next()
-    }
-
-    /// Whether only a comment is left. It begins with # at the beginning of a word.
-    fn is_at_end(&self) -> bool {
-        self.rest().is_empty() || self.rest().starts_with('#')
-    }
-
-    fn skip_space(&mut self) {
-        self.take_while(char::is_whitespace);
-    }
-
-    fn take_while(&mut self, is_part: impl Fn(char) -> bool) -> &'a str {
-        let rest = self.rest();
-        let end = rest.find(|character| !is_part(character)).unwrap_or(rest.len());
-        self.at += end;
-        &rest[..end]
-    }
-
-    fn word(&mut self) -> &'a str {
-        self.take_while(|character| !character.is_whitespace())
-    }
-
-    fn eat(&mut self, token: &str) -> bool {
-        let is_next = self.rest().starts_with(token);
-        self.at += if is_next { token.len() } else { 0 };
-        is_next
-    }
-
-    /// Takes a word behind spaces, if it is the next one.
-    fn eat_word(&mut self, word: &str) -> bool {
-        let start = self.at;
-        self.skip_space();
-        let ends = |rest: &str| rest.chars().next().is_none_or(|next| next.is_whitespace() || next == ';');
-        if self.rest().strip_prefix(word).is_some_and(ends) {
-            self.at += word.len();
-            return true;
-        }
-        self.at = start;
-        false
-    }
-
-    /// That something else should stand here.
-    fn wanted(&self, what: &str) -> Wrong {
-        let found: String = self.rest().chars().take_while(|c| !c.is_whitespace()).take(20).collect();
-        let found = if self.is_at_end() { "the end".to_owned() } else { format!("{found:?}") };
-        (self.at, format!("{what} is wanted, not {found}"))
-    }
-
-    /// That nothing but a comment is left.
-    fn end(&mut self) -> Result<(), Wrong> {
-        self.skip_space();
-        if self.is_at_end() { Ok(()) } else { Err(self.wanted("the end of the line")) }
-    }
-
-    fn comparison(&mut self) -> Result<Comparison, Wrong> {
-        self.skip_space();
-        let all = [Comparison::AtLeast, Comparison::AtMost, Comparison::Above, Comparison::Below];
-        all.into_iter().find(|comparison| self.eat(comparison.sign())).ok_or_else(|| self.wanted(">, >=, < or <="))
-    }
-
-    fn number(&mut self) -> Result<f64, Wrong> {
-        self.skip_space();
-        let start = self.at;
-        let text = self.take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '-'));
-        let is_plain = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-' | '+'));
-        let number = text.parse::<f64>().ok().filter(|number| is_plain && number.abs() <= VALUE_MAGNITUDE_MAX);
-        number.ok_or_else(|| {
-            self.at = start;
-            self.wanted("a number")
-        })
-    }
-
-    /// A whole number and `s`, `m`, `h` or `d`, as seconds.
-    fn span(&mut self) -> Result<u64, Wrong> {
-        self.skip_space();
-        let start = self.at;
-        let text = self.take_while(|c| c.is_ascii_alphanumeric());
-        let unit = |unit| match unit {
-            "s" => Some(1),
-            "m" => Some(60),
-            "h" => Some(3600),
-            "d" => Some(86_400),
-            _ => None,
-        };
-        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let sec = digits.parse::<u64>().ok().zip(unit(&text[digits.len()..])).and_then(|(n, unit)| n.checked_mul(unit));
-        sec.filter(|sec| (1..=SPAN_SEC_MAX).contains(sec)).ok_or_else(|| {
-            self.at = start;
-            self.wanted("a time such as 30s, 5m, 2h or 1d, up to 366d,")
-        })
-    }
-
-    fn is_argument_end(&mut self) -> bool {
-        self.skip_space();
-        matches!(self.peek(), Some(',' | ')'))
-    }
-
-    fn is_glob_next(&self) -> bool {
-        !self.is_at_end() && self.peek().is_some_and(|c| c == '"' || c == '!' || is_pattern_character(c))
-    }
-
-    /// A list of patterns; of hosts also `tag:KEY=VALUE`.
-    fn globs(&mut self, is_of_hosts: bool) -> Result<Globs, Wrong> {
-        let mut globs = Globs::default();
-        loop {
-            self.skip_space();
-            self.glob(is_of_hosts, &mut globs)?;
-            let start = self.at;
-            self.skip_space();
-            if !self.eat(",") {
-                self.at = start;
-                return Ok(globs);
-            }
-        }
-    }
-
-    fn glob(&mut self, is_of_hosts: bool, globs: &mut Globs) -> Result<(), Wrong> {
-        let start = self.at;
-        let is_negated = self.eat("!");
-        let is_tag = is_of_hosts && self.eat("tag:");
-        if !self.is_glob_next() {
-            return Err(self.wanted("a name or a pattern"));
-        }
-        let mut pattern = Vec::new();
-        if self.eat("\"") {
-            let mut characters = self.rest().char_indices();
-            let end = loop {
-                match characters.next() {
-                    Some((end, '"')) => break end + 1,
-                    Some((_, '\\')) => pattern.extend(characters.next().map(|(_, c)| Piece::Character(c))),
-                    Some((_, character)) => pattern.push(piece(character)),
-                    None => return Err((start, "the second \" is missing".to_owned())),
-                }
-            };
-            self.at += end;
-        } else {
-            pattern.extend(self.take_while(is_pattern_character).chars().map(piece));
-        }
-        if pattern.is_empty() || pattern.len() > PATTERN_CHARS_MAX {
-            return Err((start, format!("a pattern has 1 to {PATTERN_CHARS_MAX} characters")));
-        }
-        globs.push(is_negated, is_tag, pattern);
-        Ok(())
-    }
-
-    /// Text between quotes; `\` takes the next character as it is.
-    fn string(&mut self) -> Result<String, Wrong> {
-        let start = self.at;
-        if !self.eat("\"") {
-            return Err(self.wanted("text between \"\""));
-        }
-        let mut text = String::new();
-        let mut characters = self.rest().char_indices();
-        loop {
-            match characters.next() {
-                Some((end, '"')) => {
-                    self.at += end + 1;
-                    return Ok(text);
-                }
-                Some((_, '\\')) => text.extend(characters.next().map(|(_, character)| character)),
-                Some((_, character)) => text.push(character),
-                None => return Err((start, "the second \" is missing".to_owned())),
-            }
-        }
-    }
-}
-
-fn is_pattern_character(character: char) -> bool {
-    !character.is_whitespace()
-        && !character.is_control()
-        && !matches!(character, ',' | '<' | '>' | ';' | '(' | ')' | '"' | '!')
-}
-
-fn piece(character: char) -> Piece {
-    match character {
-        '*' => Piece::Any,
-        '?' => Piece::One,
-        _ => Piece::Character(character),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn variable(name: &str) -> Option<String> {
-        (name == "PD_KEY").then(|| "secret".to_owned())
-    }
-
-    fn parsed(text: &str) -> Rules {
-        parse(&[("file", text)], Kept::default(), variable).unwrap_or_else(|mistakes| panic!("{text}: {}", mistakes[0]))
-    }
-
-    #[cfg(feature = "tls")]
-    const EXAMPLE: &str = r#"
-default: notify ops; every 1d
-target ops: ntfy http://ntfy.sh/lizm-4f1c
-target pager: pagerduty ${PD_KEY}
-disk: disk,disk:* > 90 for 10m until < 85 on web-*,!web-test
-disk: disk,disk:* > 97 for 2m on web-*; severity critical; notify ops,pager     # same name: levels of one alert
-disk-soon: forecast(disk,disk:*, 6h, 24h) > 99 for 30m
-cpu-pinned: min(cpu, 5m) > 95                                             # every sample of five minutes
-cpu: cpu > 98 for 15m on build-*                                          # of one severity the first that fits a host counts
-cpu: cpu > 90 for 5m
-leak: change(mem, 30m) > 20; every never
-gone: host down; severity critical; notify pager
-backup: no backup.ok for 2h on tag:role=db
-silence disk,cpu on db-* sun 02:00-05:00 Europe/Berlin
-"#;
-
-    #[cfg(feature = "tls")]
-    #[test]
-    fn the_example_of_the_docs() {
-        let Rules { rules, targets, silences, .. } =
-            parsed(&EXAMPLE.replace("Europe/Berlin", "CET-1CEST,M3.5.0,M10.5.0/3"));
-        assert_eq!((rules.len(), targets.len(), silences.len()), (9, 2, 1));
-        assert!(!format!("{targets:?}").contains("secret"));
-        let disk = &rules[0];
-        assert_eq!(
-            (disk.line, disk.source.as_str()),
-            (5, "disk: disk,disk:* > 90 for 10m until < 85 on web-*,!web-test")
-        );
-        assert_eq!((disk.for_sec, disk.interval_sec, disk.every_sec), (600, 60, Some(86_400)));
-        assert_eq!((disk.notify.as_slice(), disk.severity), (&["ops".to_owned()][..], Severity::Warning));
-        assert_eq!(rules[1].source, "disk: disk,disk:* > 97 for 2m on web-*; severity critical; notify ops,pager");
-        assert_eq!((rules[1].severity, rules[1].notify.len()), (Severity::Critical, 2));
-        let Test::Series { function, .. } = &rules[2].test else { panic!() };
-        assert_eq!((*function, rules[2].interval_sec), (Function::Forecast { over: 6, ahead_sec: 86_400 }, 3600));
-        let Test::Series { function, .. } = &rules[3].test else { panic!() };
-        assert_eq!((*function, rules[3].for_sec, rules[3].interval_sec), (Function::Min(5), 0, 60));
-        assert_eq!(rules[6].every_sec, None);
-        assert_eq!((&rules[7].test, &rules[7].notify[..]), (&Test::Down, &["pager".to_owned()][..]));
-        let Test::Absent(series) = &rules[8].test else { panic!() };
-        assert!(series.matches("backup.ok") && rules[8].hosts.matches_host("x", &["role=db".to_owned()]));
-        // A Sunday of November at 01:30 UTC is 02:30 in Berlin.
-        assert!(silences[0].when.holds(1_795_915_800) && !silences[0].when.holds(1_795_915_800 - 3600));
-    }
-
-    #[cfg(feature = "tls")]
-    #[test]
-    fn forms_that_are_right() {
-        for right in [
-            "",
-            "   # only a comment",
-            "a: cpu>5",
-            "a:cpu >= -1.5e3 for 90s",
-            "a: min(cpu) < 1",
-            "host: host > 5",
-            "no: no > 5",
-            "no: no x",
-            "late: host late for 5m on !db",
-            "a: \"odd, name; here\",b > 1; text \"say \\\"it\\\"\"",
-            "a: max( cpu , mem,1h ) > 1",
-            "a: min > 5",
-            "a: \"5m\" > 5",
-            "a: avg(\"5m\", 5m) > 5",
-            "a: cpu > 5 for 1h; severity info ;every 30m;needs 80%",
-            "a: cpu < 5 until > 6 for 1m on x # y",
-            "a: change(mem, 23h) > 1",
-            "a: cpu > 1 for 24h",
-            "silence * 22:00-06:00",
-            "silence a mon,tue 00:00-24:00 UTC0",
-            "silence a on b 2026-11-29T02:00 to 2026-11-29T05:00:30+01:00",
-            "silence a 1000 to 2000",
-            "target x: exec /bin/mail -s \"a b\" root",
-            "target x: telegram a b # c",
-            "target x: slack http://h/%23c",
-            "target: cpu > 1",
-            "silence: cpu > 1",
-            "default: severity info",
-            "b: cpu > 1; text \"# no comment\"",
-        ] {
-            parsed(right);
-        }
-    }
-
-    #[test]
-    fn mistakes_name_their_place() {
-        for (line, column, why) in [
-            ("disk", 5, "':' after disk is wanted"),
-            (">", 1, "a rule NAME"),
-            ("ü: cpu > 1", 1, "a rule NAME"),
-            ("lizm-clock: cpu > 1", 1, "those of lizm itself"),
-            ("a: cpu", 7, ">, >=, < or <= is wanted, not the end"),
-            ("a: cpu = 5", 8, ">, >=, < or <="),
-            ("a: cpu > x", 10, "a number is wanted, not \"x\""),
-            ("a: cpu > inf", 10, "a number"),
-            ("a: cpu > 1e301", 10, "a number"),
-            ("a: cpu > 5 for", 15, "a time such as 30s"),
-            ("a: cpu > 5 for 5", 16, "a time"),
-            ("a: cpu > 5 for 5 m", 16, "a time"),
-            ("a: cpu > 5 for 0m", 16, "a time"),
-            ("a: cpu > 5 for 5m for 6m", 19, "for, until, on, ';' or the end"),
-            ("a: cpu > 5 on x until < 3", 17, "for, until, on, ';' or the end"),
-            ("a: cpu > 5 until > 3", 12, "until: > 3 must be the other side of > 5"),
-            ("a: cpu > 5 until < 6", 12, "until"),
-            ("a: host down until < 6", 14, "until: only a test of a series"),
-            ("a: cpu > 5 for 25h", 11, "it looks back 25 hours, and 24 are kept"),
-            ("a: min(cpu, 30m) > 5 for 45m", 21, "it looks back 74 minutes, and 60 are kept"),
-            ("a: change(cpu, 1h) > 5", 4, "it looks back 61 minutes"),
-            ("a: change(cpu, 24h) > 5", 4, "it looks back 25 hours"),
-            ("a: forecast(disk, 3m, 1h) > 5", 4, "a line needs 4 averages"),
-            ("a: forecast(disk, 6h) > 5", 4, "forecast(SERIES, OVER, AHEAD)"),
-            ("a: change(disk) > 5", 4, "change(SERIES, TIME)"),
-            ("a: min(5m) > 5", 4, "min(SERIES, …)"),
-            ("a: min(cpu, 5m, mem) > 5", 17, "a time such as 5m is wanted"),
-            ("a: min(cpu, 5m > 5", 16, "',' or ')'"),
-            ("a: \"cpu > 5", 4, "the second \" is missing"),
-            ("a: cpu,,mem > 5", 8, "a name or a pattern"),
-            ("a: cpu > 5; severity bad", 22, "info, warning or critical"),
-            ("a: cpu > 5; needs 0%", 20, "1% to 100%"),
-            ("a: cpu > 5; notify", 19, "the name of a target"),
-            ("a: cpu > 5; notify nobody", 20, "notify: there is no target nobody"),
-            ("a: cpu > 5; every 1d; every 2d", 23, "every: given twice"),
-            ("a: cpu > 5; loud", 13, "\"loud\" is no option"),
-            ("a: cpu > 5; text hello", 18, "text between"),
-            ("default: notify nobody", 17, "there is no target nobody"),
-            ("target x: mail root", 11, "\"mail\" is no kind of target"),
-            ("target x: slack hooks.slack.com", 11, "the URL: not a URL"),
-            ("target x: telegram a", 11, "telegram TOKEN CHAT"),
-            ("target x: pagerduty ${NO_KEY}", 21, "${NO_KEY}: not set"),
-            ("target x: pagerduty ${NO_KEY", 21, "${ without }"),
-            ("silence disk", 13, "HH:MM-HH:MM is wanted"),
-            ("silence disk so 02:00-03:00", 14, "\"so\" is no day"),
-            ("silence disk 02:00-02:00", 14, "HH:MM-HH:MM"),
-            ("silence disk 02:00-25:00", 14, "HH:MM-HH:MM"),
-            ("silence disk 02:00-03:00 Europe/Nowhere", 26, "is no time zone"),
-            ("silence disk 2026-02-30T00:00 to 2026-03-01T00:00", 14, "HH:MM-HH:MM"),
-            ("silence disk 2026-03-30T00:00 to 2026-03-01T00:00", 34, "a time after the first"),
-        ] {
-            let mistakes = parse(&[("f", line)], Kept::default(), variable).expect_err(line);
-            assert!(mistakes.len() == 1 && mistakes[0].why.contains(why), "{line}: {}", mistakes[0]);
-            assert_eq!(mistakes[0].column, column, "{line}: {}", mistakes[0]);
-        }
-        let twice = parse(&[("f", "default: every 1d\ndefault: every 2d")], Kept::default(), variable).unwrap_err();
-        assert_eq!(twice[0].to_string(), "f:2:1: default: every is given twice");
-    }
-
-    #[test]
-    fn every_mistake_of_a_long_file_is_named() {
-        let line = |number: usize| match number % 10 {
-            0 => format!("rule-{number}: cpu >> 5\n"),
-            _ => format!("rule-{number}: cpu,disk:* > {number} for 5m on web-*; severity critical\n"),
-        };
-        let text: String = (1..=10_000).map(line).collect();
-        let mistakes = parse(&[("f", &text)], Kept::default(), variable).unwrap_err();
-        assert_eq!(mistakes.iter().map(|m| m.line).collect::<Vec<_>>(), (10..=10_000).step_by(10).collect::<Vec<_>>());
-        let text: String = (0..=RULES_MAX).map(|number| format!("a{number}: cpu > 1\n")).collect();
-        assert_eq!(parse(&[("f", &text)], Kept::default(), variable).unwrap_err()[0].line, RULES_MAX + 1);
-    }
-
-    #[test]
-    fn defaults_hold_wherever_they_stand() {
-        let rules = parsed(
-            "a: cpu > 1\nb: cpu > 1; severity info; every never\ndefault: severity critical; every 1h; needs 90%",
-        )
-        .rules;
-        assert_eq!(
-            (rules[0].severity, rules[0].every_sec, rules[0].needs_percent),
-            (Severity::Critical, Some(3600), 90)
-        );
-        assert_eq!((rules[1].severity, rules[1].every_sec), (Severity::Info, None));
-    }
-
-    #[test]
-    fn stamps() {
-        for (text, stamp) in [
-            ("1970-01-01T00:00", Some(0)),
-            ("2026-11-29T15:12:29Z", Some(1_795_965_149)),
-            ("2026-11-29T15:12:29+01:00", Some(1_795_961_549)),
-            ("2024-02-29T00:00", Some(1_709_164_800)),
-            ("1795965149", Some(1_795_965_149)),
-            ("2023-02-29T00:00", None),
-            ("2023-00-01T00:00", None),
-            ("2023-01-01", None),
-            ("2023-01-01T24:00", None),
-            ("2023-01-01T00:00x", None),
-            ("", None),
-        ] {
-            assert_eq!(parse_stamp(text), stamp, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_silence_may_pass_midnight() {
-        let silences = parsed("silence a sat 22:00-06:00").silences;
-        // 2026-11-28 was a Saturday; 22:00 UTC.
-        let begin = 1_795_903_200;
-        for (now, holds) in [
-            (begin - 1, false),
-            (begin, true),
-            (begin + 8 * 3600 - 1, true),
-            (begin + 8 * 3600, false),
-            (begin - 86_400, false),
-        ] {
-            assert_eq!(silences[0].when.holds(now), holds, "{now}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_read_or_refused(text in "(default|target|silence|a): ?(cpu|min\\(|no|host)?[ -~ä\n]{0,60}") {
-            if let Err(mistakes) = parse(&[("f", &text)], Kept::default(), variable) {
-                prop_assert!(!mistakes.is_empty());
-            }
-        }
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::alerting::{await_state, put_minutes};
+use crate::alerts::{await_state, put_minutes};
 use crate::harness::{Heard, PATIENCE, Served, Treatment, await_some, lizm, now, play_receiver};
 
 /// Tries out a target of this line: exit code, standard output, standard error.

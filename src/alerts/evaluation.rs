@@ -25,21 +25,31 @@ pub(super) const GONE_SEC: u64 = 900;
 
 /// What a rule says of a series.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Verdict {
+pub(super) enum Evaluation {
     /// Nothing is wrong, or too little is known to say so.
     Quiet,
     /// The newest interval is bad, since this time, and `for` has not passed.
-    Pending(f64, u64),
+    Pending(Option<f64>, u64),
     /// All that the rule asks for is so.
-    Fires(f64),
+    Fires(Option<f64>),
     /// It goes on as it was.
-    Holds(f64),
+    Holds(Option<f64>),
     /// It goes on as it was, and nothing new is known.
     Stale,
     /// It is right again.
-    Resolves(f64),
+    Resolves(Option<f64>),
     /// The series has not been reported for long, while its host reports.
     Gone,
+}
+
+impl Evaluation {
+    /// The newest value.
+    pub(super) fn value(self) -> Option<f64> {
+        match self {
+            Self::Pending(value, _) | Self::Fires(value) | Self::Holds(value) | Self::Resolves(value) => value,
+            Self::Quiet | Self::Stale | Self::Gone => None,
+        }
+    }
 }
 
 /// Number of the newest closed interval of a host: the one whose end its own newest epoch has passed by over five seconds.
@@ -114,12 +124,12 @@ fn line_at(points: &[(f64, f64)], x: f64) -> Option<f64> {
 
 /// Holds a rule against a series. `closed` is the newest closed interval of the rule's kind, `is_firing` whether this rule
 /// fires for it now, `doublings` how often its alert has fired again within the hour.
-pub(super) fn judge(rule: &Rule, tail: &Tail, closed: u64, is_firing: bool, doublings: u32) -> Verdict {
-    let Test::Series { function, comparison, threshold, .. } = &rule.test else { return Verdict::Quiet };
+pub(super) fn evaluate(rule: &Rule, tail: &Tail, closed: u64, is_firing: bool, doublings: u32) -> Evaluation {
+    let Test::Series { function, comparison, threshold, .. } = &rule.test else { return Evaluation::Quiet };
     let is_bad = |value| comparison.holds(value, *threshold);
     // Most series are right, and their newest interval says so: the rest need not be read.
     if !is_firing && is_plainly_good(*function, tail, closed, *comparison, *threshold) {
-        return Verdict::Quiet;
+        return Evaluation::Quiet;
     }
     let track = Track::new(tail, closed, rule.needs_percent);
     let slot_sec = rule.interval_sec * track.slot;
@@ -134,9 +144,9 @@ pub(super) fn judge(rule: &Rule, tail: &Tail, closed: u64, is_firing: bool, doub
         let gone_sec = rule.for_sec.max(GONE_SEC).max(AGE_MAX * slot_sec);
         let last = tail.held().map(|(number, _)| number).rfind(|number| *number <= closed);
         return match is_firing {
-            false => Verdict::Quiet,
-            true if last.is_none_or(|newest| silent_sec(newest) > gone_sec) => Verdict::Gone,
-            true => Verdict::Stale,
+            false => Evaluation::Quiet,
+            true if last.is_none_or(|newest| silent_sec(newest) > gone_sec) => Evaluation::Gone,
+            true => Evaluation::Stale,
         };
     };
     // How many of the last slots are known, and whether all of these are as they should be.
@@ -153,19 +163,19 @@ pub(super) fn judge(rule: &Rule, tail: &Tail, closed: u64, is_firing: bool, doub
         let longest = FLAPPING_SEC_MAX.max(good_sec);
         let good_sec = good_sec.max(MINUTE_SEC).saturating_mul(1 << doublings.min(6)).min(longest);
         return match all(slots(good_sec), &is_good) {
-            true => Verdict::Resolves(now_value),
-            false => Verdict::Holds(now_value),
+            true => Evaluation::Resolves(Some(now_value)),
+            false => Evaluation::Holds(Some(now_value)),
         };
     }
     if !is_bad(now_value) {
-        return Verdict::Quiet;
+        return Evaluation::Quiet;
     }
     if all(n, &is_bad) {
-        return Verdict::Fires(now_value);
+        return Evaluation::Fires(Some(now_value));
     }
     let since = (0..n).map_while(|slot| end.checked_sub(slot * track.slot));
     let since = since.take_while(|at| value(*at).is_none_or(is_bad)).last().unwrap_or(end);
-    Verdict::Pending(now_value, (since + 1) * rule.interval_sec)
+    Evaluation::Pending(Some(now_value), (since + 1) * rule.interval_sec)
 }
 
 /// Whether the newest interval alone shows that a rule does not fire. A mean of one interval is what it is; a least value
@@ -180,7 +190,7 @@ fn is_plainly_good(function: Function, tail: &Tail, closed: u64, comparison: Com
         Function::Max(_) if !is_upward => bucket.max,
         _ => return false,
     };
-    // With few samples the one before may count, which the whole look decides.
+    // With few samples the one before may count, which the rest of this decides.
     bucket.count > 0
         && !comparison.holds(value, threshold)
         && tail.get(closed.saturating_sub(1)).count <= 2 * bucket.count

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fmt, fs};
 
 use lizm::alerts::notify::{Client as TargetClient, Target};
-use lizm::alerts::rules::{Kept, Rules, parse};
+use lizm::alerts::rules::{Retention, Rules, parse};
 use lizm::client::{self, Client};
 use lizm::clock::unix_now;
 use lizm::sanitize;
@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 /// What `lizm alerts` is asked.
 #[derive(Debug)]
-pub(crate) enum Alerting {
+pub(crate) enum AlertsCommand {
     /// What fires at a receiver, and what is pending.
     List(client::Options),
     /// Whether a file of rules has mistakes.
@@ -33,20 +33,20 @@ pub(crate) enum Alerting {
 ///
 /// # Errors
 /// All mistakes of the file, or why the target was not told.
-pub(crate) fn run(asked: &Alerting, out: &mut impl Write) -> Result<(), Vec<String>> {
+pub(crate) fn run(asked: &AlertsCommand, out: &mut impl Write) -> Result<(), Vec<String>> {
     let failed = |error: io::Error| vec![error.to_string()];
     match asked {
-        Alerting::List(receiver) => {
+        AlertsCommand::List(receiver) => {
             let listed: Listed =
                 Client::new(receiver).and_then(|client| client.get("/api/alerts", None)).map_err(|why| vec![why])?;
             listed.alerts.iter().try_for_each(|alert| writeln!(out, "{alert}")).map_err(failed)
         }
-        Alerting::Check(file) => {
+        AlertsCommand::Check(file) => {
             let Rules { rules, targets, silences, .. } = read(file)?;
             let (rules, targets, silences) = (rules.len(), targets.len(), silences.len());
             writeln!(out, "{}: {rules} rules, {targets} targets, {silences} silences", file.display()).map_err(failed)
         }
-        Alerting::Test { target, file, ca } => {
+        AlertsCommand::Test { target, file, ca } => {
             let rules = read(file)?;
             let known = rules.targets.iter().find(|known| known.name() == target).ok_or_else(|| {
                 let names: Vec<&str> = rules.targets.iter().map(Target::name).collect();
@@ -94,6 +94,6 @@ impl fmt::Display for Alert {
 fn read(file: &Path) -> Result<Rules, Vec<String>> {
     let name = file.display().to_string();
     let text = fs::read_to_string(file).map_err(|error| vec![format!("{name}: {error}")])?;
-    parse(&[(&name, &text)], Kept::default(), |name| env::var(name).ok())
+    parse(&[(&name, &text)], Retention::default(), |name| env::var(name).ok())
         .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
 }
