@@ -7,14 +7,16 @@
 mod disk;
 mod host;
 mod memory;
+mod outcome;
 #[cfg(feature = "redis")]
 mod redis;
 mod series_table;
+mod settings;
+mod status;
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+#[cfg(feature = "disk")]
+use std::path::Path;
 
 use smol_str::SmolStr;
 
@@ -23,247 +25,14 @@ use crate::summary::{Bucket, IntervalRange, Intervals, Keep, KeyFilter, Series, 
 #[cfg(feature = "disk")]
 use disk::DiskStore;
 use memory::MemoryStore;
+pub use outcome::{BatchOutcome, Conflict, Limit, RecordOutcome, StoreError};
 #[cfg(feature = "redis")]
 pub use redis::Address as RedisAddress;
 #[cfg(feature = "redis")]
 use redis::Redis;
-
-/// Seconds without a sample after which a host is down, unless ten of its intervals are longer.
-const DOWN_SEC: u64 = 60;
-
-/// Where a store keeps its data.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Location {
-    /// In memory only.
-    Memory,
-    /// In a directory, which is created if it does not exist.
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// Whether each sample is on the device before it is reported as stored. If not, it is there a second later.
-        fsync_always: bool,
-    },
-    /// In a Redis or a Redis Cluster, which any number of receivers share.
-    #[cfg(feature = "redis")]
-    Redis(RedisAddress),
-}
-
-impl Location {
-    /// Its name in `/metrics`.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Directory { .. } => "directory",
-            #[cfg(feature = "redis")]
-            Self::Redis(_) => "redis",
-        }
-    }
-
-    /// The directory, if it is one.
-    #[must_use]
-    pub fn directory(&self) -> Option<&Path> {
-        match self {
-            Self::Directory { path, .. } => Some(path),
-            _ => None,
-        }
-    }
-
-    /// Whether other receivers may use the same data.
-    #[must_use]
-    pub fn is_shared(&self) -> bool {
-        #[cfg(feature = "redis")]
-        return matches!(self, Self::Redis(_));
-        #[cfg(not(feature = "redis"))]
-        false
-    }
-}
-
-/// Why the store cannot do what it was asked to now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreError {
-    reason: String,
-    /// Whether it may do it all the same: it has the request, and has not answered in time.
-    pub is_uncertain: bool,
-}
-
-impl StoreError {
-    /// The request was not carried out.
-    pub fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), is_uncertain: false }
-    }
-
-    /// The request may have been carried out, or may yet be.
-    #[cfg(any(feature = "disk", feature = "redis"))]
-    fn uncertain(reason: impl Into<String>) -> Self {
-        Self { is_uncertain: true, ..Self::new(reason) }
-    }
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "store: {}", self.reason)
-    }
-}
-
-/// A limit on series.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
-    /// On all series of the store: `--max-series`.
-    Series,
-    /// On the labels of one host: `--max-labels-per-host`.
-    LabelsPerHost,
-}
-
-impl Limit {
-    /// The option that sets it.
-    #[must_use]
-    pub fn option(self) -> &'static str {
-        match self {
-            Self::Series => "--max-series",
-            Self::LabelsPerHost => "--max-labels-per-host",
-        }
-    }
-}
-
-/// Two sources that publish one host side by side, and mostly are two machines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Conflict {
-    /// The addresses that their newest samples came from, where those are known.
-    pub addresses: [Option<IpAddr>; 2],
-}
-
-/// The outcome of recording one sample.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RecordOutcome {
-    /// Values that are now part of the summaries.
-    pub stored: usize,
-    /// Values too old for every window, which are not kept.
-    pub expired: usize,
-    /// Values of new series beyond a limit on series, which are not kept.
-    pub refused: usize,
-    /// The limit that has refused them.
-    pub refused_by: Option<Limit>,
-    /// The sample is a retry of one that was counted before; nothing was stored.
-    pub duplicate: bool,
-    /// A conflict of sources that has begun with it.
-    pub conflict: Option<Conflict>,
-}
-
-/// The outcome of recording many samples.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct BatchOutcome {
-    /// How many values were stored of the samples that were stored whole.
-    pub stored: usize,
-    /// The outcomes of the other samples, each with its place in the batch, in ascending order.
-    pub others: Vec<(usize, Result<RecordOutcome, StoreError>)>,
-}
-
-impl BatchOutcome {
-    /// Adds the outcome of the sample at a place.
-    fn add(&mut self, place: usize, outcome: Result<RecordOutcome, StoreError>) {
-        match outcome {
-            Ok(RecordOutcome { stored, duplicate: false, expired: 0, refused: 0, conflict: None, .. }) => {
-                self.stored += stored
-            }
-            other => self.others.push((place, other)),
-        }
-    }
-}
-
-/// How current a host is, by the age of its newest sample.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HostState {
-    /// Its samples come as often as they did.
-    Up,
-    /// It has sent nothing for three of its intervals.
-    Late,
-    /// It has sent nothing for a minute and for ten of its intervals.
-    Down,
-    /// Two sources publish it side by side, and mix their values.
-    Conflict,
-}
-
-impl HostState {
-    /// Its name in the list of hosts.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Late => "late",
-            Self::Down => "down",
-            Self::Conflict => "conflict",
-        }
-    }
-}
-
-/// Most labels of a host that a beginning with `*` behind it names.
-const MATCHES_MAX: usize = 64;
-
-/// Whether `wanted` names a label: it is the label, or the beginning of it with `*` behind.
-#[must_use]
-pub fn is_wanted(wanted: &str, label: &str) -> bool {
-    wanted == label || wanted.strip_suffix('*').is_some_and(|beginning| label.starts_with(beginning))
-}
-
-/// A copy of what the list of hosts shows of one host.
-#[derive(Debug, Clone)]
-pub struct Status {
-    /// Epoch of its newest sample.
-    pub last_epoch: u64,
-    /// Seconds between its samples, learned from their epochs; `None` until there are two samples.
-    pub interval_sec: Option<u64>,
-    /// Seconds that its clock is ahead of the receiver's, below 0 behind: the greatest difference among the samples of
-    /// the last minute. If all of them came late, its clock looks behind by as much.
-    pub clock_skew_sec: Option<i32>,
-    /// Whether two sources publish it side by side.
-    pub is_in_conflict: bool,
-    /// Its labels, sorted.
-    pub labels: Vec<String>,
-    /// Means of the last hour by minute of the requested labels that it has, as [`Series::recent`] gives them.
-    pub recent: Vec<(String, Vec<Option<f64>>)>,
-}
-
-impl Status {
-    /// Seconds since the newest sample.
-    #[must_use]
-    pub fn age_sec(&self, now: u64) -> u64 {
-        now.saturating_sub(self.last_epoch)
-    }
-
-    /// How current the host is. While its interval is not known it is up for a minute, then down.
-    #[must_use]
-    pub fn state(&self, now: u64) -> HostState {
-        let age_sec = self.age_sec(now);
-        let interval_sec = self.interval_sec.unwrap_or(DOWN_SEC / 10);
-        if age_sec > DOWN_SEC.max(10 * interval_sec) {
-            HostState::Down
-        } else if self.is_in_conflict {
-            HostState::Conflict
-        } else if self.interval_sec.is_some() && age_sec > 3 * interval_sec {
-            HostState::Late
-        } else {
-            HostState::Up
-        }
-    }
-}
-
-/// The signs of life of a host, by which alerts find what has changed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Pulse {
-    /// Its name.
-    pub host: SmolStr,
-    /// Its newest epoch, by its own clock.
-    pub last_epoch: u64,
-    /// When its newest sample came, by the receiver's clock; 0 if that was before the receiver's start.
-    pub heard_at: u64,
-    /// Seconds between its samples, if known.
-    pub interval_sec: Option<u64>,
-    /// Seconds that its clock is ahead, if known.
-    pub skew_sec: Option<i64>,
-    /// Changes with each sample of a minute that was closed.
-    pub late_samples: u32,
-}
+pub use settings::{KeepOptions, Limits, Location};
+use status::MATCHES_MAX;
+pub use status::{HostState, Pulse, Status, is_wanted};
 
 /// Records of alerts by their keys; `None` is one that is removed.
 pub type AlertRecords = BTreeMap<String, Option<Vec<u8>>>;
@@ -291,33 +60,6 @@ impl<'a> LabelPage<'a> {
     }
 }
 
-/// What bounds a store: its series, and how long it keeps hosts that are down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Most series in all, a label of a host each: `--max-series`.
-    pub series_max: usize,
-    /// Most labels of one host: `--max-labels-per-host`.
-    pub labels_per_host_max: usize,
-    /// Seconds after the hour of its newest sample until a host is forgotten: `--forget-hosts`. A host whose summaries
-    /// hold a sample is kept in any case.
-    pub forget_hosts_sec: u64,
-}
-
-impl Limits {
-    /// Most labels of a host unless the command line says otherwise. A host with more has mostly put an identifier into
-    /// a label.
-    pub const LABELS_PER_HOST: usize = 10_000;
-    /// How long hosts are kept that are down, unless the command line says otherwise: a holiday, or a month's report.
-    pub const FORGET_HOSTS_SEC: u64 = 31 * 86_400;
-}
-
-/// As many series in all, and the other limits as they are where the command line does not set them.
-impl From<usize> for Limits {
-    fn from(series_max: usize) -> Self {
-        Self { series_max, labels_per_host_max: Self::LABELS_PER_HOST, forget_hosts_sec: Self::FORGET_HOSTS_SEC }
-    }
-}
-
 /// Copies the store in a directory to `target` while a receiver may write to it, and reads the copy back at `now`. What was
 /// stored before this began is in it. Returns what it holds, as a sentence.
 ///
@@ -326,39 +68,6 @@ impl From<usize> for Limits {
 #[cfg(feature = "disk")]
 pub fn backup(directory: &Path, target: &Path, now: u64) -> Result<String, String> {
     disk::backup(directory, target, now)
-}
-
-/// What is to be kept of each series, as the command line has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeepOptions {
-    /// `--keep`; without it a directory keeps what it has kept before.
-    pub asked: Option<Keep>,
-    /// `--keep-change`: whether less than before may be kept.
-    pub may_drop: bool,
-    /// `--retry-horizon`, in seconds.
-    pub retry_horizon_sec: u64,
-}
-
-impl Default for KeepOptions {
-    fn default() -> Self {
-        Self { asked: None, may_drop: false, retry_horizon_sec: Keep::default().retry_horizon_sec }
-    }
-}
-
-impl KeepOptions {
-    /// What a store keeps from now on that has kept `kept`.
-    ///
-    /// # Errors
-    /// When that is less, and may not be.
-    fn following(&self, kept: Option<&Keep>) -> Result<Keep, String> {
-        let asked = self.asked.or(kept.copied()).unwrap_or_default();
-        match kept.and_then(|kept| Some((kept, asked.drops(kept)?))) {
-            Some((kept, dropped)) if !self.may_drop => Err(format!(
-                "it keeps {kept}, and with --keep {asked} this start would remove {dropped}; with --keep-change it does"
-            )),
-            _ => Ok(asked.with_retry_horizon(self.retry_horizon_sec)),
-        }
-    }
 }
 
 /// The hosts of one receiver, or of all that share a store.

@@ -81,11 +81,11 @@ impl DiskStore {
         let read = catch_unwind(AssertUnwindSafe(|| read(path, unwritable.as_deref(), limits, keep, now)));
         let read = read.unwrap_or_else(|_| Err("it is damaged".to_owned()));
         let (keyspaces, restored) = read.map_err(failed)?;
-        let keeps_anew = restored.kept.unwrap_or_default().windows() != restored.memory.keep().windows();
+        let keeps_other = restored.kept.unwrap_or_default().windows() != restored.memory.keep().windows();
         let description = format!(
             "Store is {name}, which {}: {} hosts and {} series were there, up to batch {}, read in {} ms",
             match restored.kept {
-                Some(kept) if keeps_anew => format!("kept {kept}, and keeps {} from now on", restored.memory.keep()),
+                Some(kept) if keeps_other => format!("kept {kept}, and keeps {} from now on", restored.memory.keep()),
                 _ => format!("keeps {}", restored.memory.keep()),
             },
             restored.memory.hosts().len(),
@@ -106,7 +106,7 @@ impl DiskStore {
             // What is missing is reported once: from here on the numbers have no gap again.
             store.checkpoint().map_err(|error| error.to_string())?;
         }
-        if keeps_anew && store.unavailable().is_none() {
+        if keeps_other && store.unavailable().is_none() {
             // First what was filled from finer intervals, which the next start does not fill again.
             let changed = store.checkpoint().and_then(|()| store.ask(MAINTENANCE_WITHIN, Journal::write_keep));
             changed.and_then(|()| store.expire(now)).map_err(|error| error.to_string())?;
@@ -338,7 +338,7 @@ fn report_missing(path: &Path, restored: &Restored) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::borrow::Cow;
     use std::sync::mpsc;
 
@@ -346,15 +346,15 @@ mod tests {
     use crate::sample::Sample;
     use crate::store::LabelPage;
     use crate::summary::{KeyFilter, Summaries};
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
     const NOW: u64 = 1_465_001_814;
 
-    fn open(path: &Path, now: u64) -> DiskStore {
+    pub(super) fn open(path: &Path, now: u64) -> DiskStore {
         DiskStore::open(path, false, 1000.into(), &KeepOptions::default(), now).unwrap()
     }
 
-    fn put(
+    pub(super) fn put(
         store: &DiskStore,
         host: &str,
         epoch: u64,
@@ -368,13 +368,13 @@ mod tests {
             .unwrap()
     }
 
-    fn answer(store: &DiskStore, host: &str, now: u64) -> Value {
+    pub(super) fn answer(store: &DiskStore, host: &str, now: u64) -> Value {
         let filter = KeyFilter::containing("");
         let series = store.memory().series(host, &LabelPage::all(&filter), now);
         serde_json::to_value(Summaries { series: &series, filter: &filter, keep: store.memory().keep(), now }).unwrap()
     }
 
-    fn copy(from: &Path, to: &Path) {
+    pub(super) fn copy(from: &Path, to: &Path) {
         fs::create_dir_all(to).unwrap();
         for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
             let target = to.join(entry.file_name());
@@ -384,67 +384,6 @@ mod tests {
                 drop(fs::copy(entry.path(), target))
             }
         }
-    }
-
-    /// A copy of `tests/store-format-N`, opened at the time at which it was written.
-    fn open_fixture(name: &str) -> (tempfile::TempDir, DiskStore, u64) {
-        let dir = tempfile::tempdir().unwrap();
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
-        copy(&fixture, dir.path());
-        // A version control system does not keep the folders without a table.
-        (0..4).for_each(|keyspace| {
-            fs::create_dir_all(dir.path().join(format!("fjall/keyspaces/{keyspace}/tables"))).unwrap()
-        });
-        let now: u64 = fs::read_to_string(fixture.join("now")).unwrap().trim().parse().unwrap();
-        let store = open(dir.path(), now);
-        assert_eq!(store.memory().hosts(), ["b c", "jarvis"]);
-        (dir, store, now)
-    }
-
-    /// The means by minute of a label, and how many samples it has by hour.
-    fn means_and_samples(summaries: &Value, label: &str) -> (Vec<f64>, u64) {
-        let averages = |window: &str| summaries[format!("summary:{window}:{label}")]["averages"].as_array().unwrap();
-        let means = averages("by-minute").iter().map(|average| average["avg"].as_f64().unwrap()).collect();
-        (means, averages("by-hour").iter().map(|average| average["num-samples"].as_u64().unwrap()).sum())
-    }
-
-    /// `tests/store-format-1` was written by a version of format 1: three samples of one host and one of another, a
-    /// checkpoint, two samples more, and a host that came and was removed.
-    #[test]
-    fn the_first_format_opens_for_ever() {
-        let (_dir, store, now) = open_fixture("store-format-1");
-        let jarvis = answer(&store, "jarvis", now);
-        assert_eq!(means_and_samples(&jarvis, "cpu"), (vec![4.5, 5.5, 6.88, 8.25], 5));
-        let hour = &jarvis["summary:by-hour:cpu"]["averages"][0];
-        assert_eq!((&hour["min"], &hour["max"]), (&json!(4.5), &json!(8.25)));
-        assert_eq!(jarvis["summary:by-hour:load"]["averages"][0]["avg"], 0.12);
-        assert_eq!(answer(&store, "b c", now)["summary:by-hour:disk /var"]["averages"][0]["avg"], -1e300);
-        let again = IdempotencyKey::new("abc", 5);
-        let sample = Sample { host: "jarvis".into(), epoch: now, values: vec![("cpu".into(), 1.0)] };
-        assert!(store.record(sample.view(), Some(again), now).unwrap().duplicate);
-    }
-
-    /// `tests/store-format-2` was written by a version of format 2, killed after the same steps.
-    #[test]
-    fn the_second_format_opens_for_ever() {
-        let (_dir, store, now) = open_fixture("store-format-2");
-        let jarvis = answer(&store, "jarvis", now);
-        assert_eq!(means_and_samples(&jarvis, "cpu"), (vec![5.5, 7.75, 0.5], 5));
-        assert_eq!(jarvis["summary:by-hour:load"]["averages"][0]["mean"], 0.125);
-        assert_eq!(answer(&store, "b c", now)["summary:by-minute:disk /var"]["averages"][0]["mean"], -1e300);
-        assert!(put(&store, "jarvis", now, &[("cpu", 1.0)], 5, now).stored == 1, "another source");
-        let again = IdempotencyKey::new("abc", 5);
-        let sample = Sample { host: "jarvis".into(), epoch: now, values: vec![("cpu".into(), 1.0)] };
-        assert!(store.record(sample.view(), Some(again), now).unwrap().duplicate);
-    }
-
-    #[test]
-    fn a_newer_format_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        drop(open(dir.path(), NOW));
-        Keyspaces::open(dir.path()).unwrap().state.insert("f", "4").unwrap();
-        let refused = DiskStore::open(dir.path(), false, 1000.into(), &KeepOptions::default(), NOW).err().unwrap();
-        assert!(refused.contains("format 4") && refused.contains("knows 3"), "{refused}");
     }
 
     #[test]

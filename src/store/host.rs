@@ -61,7 +61,7 @@ pub(super) struct Source {
     pub(super) name: Box<str>,
     pub(super) seq: u64,
     pub(super) heard_sec: u64,
-    /// Since when it is heard without a pause of [`overlap_sec`]; not kept over a restart, which begins anew.
+    /// Since when it is heard without a pause of [`overlap_sec`]; not kept over a restart, which begins again.
     pub(super) since_sec: u64,
     /// Hash of the first label of its newest sample.
     pub(super) label: u32,

@@ -3,6 +3,8 @@
 //! Hosts are spread over shards by a keyed hash of their name, a `Mutex` each. Under a lock there is only arithmetic and
 //! copying: no JSON, no network, no disk. Whatever a caller gets is a copy.
 
+mod copies;
+
 use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::hint::black_box;
@@ -17,11 +19,11 @@ use smol_str::SmolStr;
 #[cfg(feature = "disk")]
 use super::Conflict;
 use super::host::Host;
-use super::{BatchOutcome, LabelPage, Limit, Limits, Pulse, RecordOutcome, Status};
+use super::{BatchOutcome, Limit, Limits, RecordOutcome};
 use crate::sample::{IdempotencyKey, SampleRef};
 #[cfg(feature = "disk")]
 use crate::summary::Window;
-use crate::summary::{Bucket, IntervalRange, Intervals, Keep, SampleTime, Series, Tail};
+use crate::summary::{Keep, SampleTime};
 
 /// Locks that hosts are spread over, up to 256: few posts meet at one, and the sweep holds each for a moment only.
 const SHARDS: usize = 128;
@@ -273,94 +275,10 @@ impl MemoryStore {
         }
     }
 
-    /// Copies what an answer without a range lists of a page of labels, sorted by label. No more than a page is copied while
-    /// the shard is locked.
-    pub(super) fn series(&self, host: &str, page: &LabelPage<'_>, now: u64) -> Vec<(SmolStr, Series)> {
-        self.copy(host, page, |series| series.listed(&self.keep, now))
-    }
-
-    /// Copies a range of the intervals of a page of labels, sorted by label.
-    pub(super) fn range(&self, host: &str, page: &LabelPage<'_>, range: IntervalRange) -> Vec<(SmolStr, Intervals)> {
-        self.copy(host, page, |series| series.range(range))
-    }
-
-    fn copy<T>(&self, host: &str, page: &LabelPage<'_>, copy: impl Fn(&Series) -> T) -> Vec<(SmolStr, T)> {
-        let shard = self.shard(host);
-        let Some(host) = shard.get(host) else { return Vec::new() };
-        let mut series: Vec<_> = host.series.iter().filter(|(label, _)| page.matches(label)).collect();
-        if page.labels_max < series.len() {
-            series.select_nth_unstable_by(page.labels_max, |(a, _), (b, _)| a.cmp(b));
-            series.truncate(page.labels_max);
-        }
-        let mut series: Vec<_> = series.into_iter().map(|(label, series)| (label.clone(), copy(series))).collect();
-        drop(shard);
-        series.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        series
-    }
-
-    /// Copies what a host has reported in the running minute, sorted by label.
-    pub(super) fn running(&self, host: &str, now: u64) -> Vec<(SmolStr, Bucket)> {
-        let shard = self.shard(host);
-        let Some(host) = shard.get(host) else { return Vec::new() };
-        let running = host.series.iter().filter_map(|(label, series)| Some((label.clone(), series.running(now)?)));
-        let mut running: Vec<_> = running.collect();
-        drop(shard);
-        running.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        running
-    }
-
-    /// The names of all hosts, sorted.
-    pub(super) fn hosts(&self) -> Vec<SmolStr> {
-        let mut names = Vec::new();
-        for shard in &self.shards {
-            names.extend(locked(shard).keys().cloned());
-        }
-        names.sort_unstable();
-        names
-    }
-
     /// Whether a host is known.
     #[cfg(feature = "disk")]
     pub(super) fn has_host(&self, host: &str) -> bool {
         self.shard(host).contains_key(host)
-    }
-
-    /// Copies what the list of hosts shows of `host`, with the last hour of the labels `recent`.
-    pub(super) fn status(&self, host: &str, recent: &[&str], now: u64) -> Option<Status> {
-        let shard = self.shard(host);
-        let host = shard.get(host)?;
-        let mut status = Status {
-            last_epoch: host.last_epoch,
-            interval_sec: host.interval_sec(),
-            clock_skew_sec: host.skew.map(|skew| skew.ahead_sec),
-            is_in_conflict: host.is_in_conflict(now),
-            labels: host.series.iter().map(|(label, _)| label.to_string()).collect(),
-            recent: recent.iter().flat_map(|wanted| host.recent(wanted, now)).collect(),
-        };
-        drop(shard);
-        status.labels.sort_unstable();
-        Some(status)
-    }
-
-    /// The signs of life of all hosts, sorted by name.
-    pub(super) fn pulses(&self) -> Vec<Pulse> {
-        let mut pulses = Vec::new();
-        for shard in &self.shards {
-            pulses.extend(locked(shard).iter().map(|(name, host)| host.pulse(name)));
-        }
-        pulses.sort_unstable_by(|a, b| a.host.cmp(&b.host));
-        pulses
-    }
-
-    /// Copies the newest intervals of each series of a host, sorted by label.
-    pub(super) fn tails(&self, host: &str, intervals: [u64; 2]) -> Vec<(SmolStr, [Tail; 2])> {
-        let shard = self.shard(host);
-        let Some(host) = shard.get(host) else { return Vec::new() };
-        let tails = host.series.iter().map(|(label, series)| (label.clone(), series.tails(&self.keep, intervals)));
-        let mut tails: Vec<_> = tails.collect();
-        drop(shard);
-        tails.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        tails
     }
 
     /// Removes a host, and returns whether it was known.
@@ -454,8 +372,8 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::HostState;
     use super::super::host::{SOURCE_SILENT_SEC, SOURCES_PER_HOST_MAX, source_kept_sec};
+    use super::super::{HostState, LabelPage};
     use super::*;
     use crate::sample::Sample;
     use crate::summary::{Keep, KeyFilter};

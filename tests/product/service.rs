@@ -123,7 +123,7 @@ fn without_a_manager_that_can_be_notified_it_serves_all_the_same() {
 /// The process that a manager has started is the one that serves, by its number and its name.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[test]
-fn a_receiver_is_started_anew_with_an_allocator_that_keeps_less() {
+fn a_receiver_is_started_again_with_an_allocator_that_keeps_less() {
     let receiver = Served::start(&[]);
     let of_process = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", receiver.process.pid())).unwrap();
     let processors = std::thread::available_parallelism().unwrap().get().max(2);

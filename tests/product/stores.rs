@@ -255,7 +255,7 @@ fn labels_of_a_host_are_bounded(open: OpenLimited<'_>) {
     let more = sample("a", NOW, &["mem", "swap", "net", "disk"]);
     assert_eq!(put(&store, &more, None, NOW), refused(2, 2, Limit::LabelsPerHost));
     assert_eq!(put(&store, &sample("a", NOW, &["net"]), None, NOW), refused(0, 1, Limit::LabelsPerHost));
-    // An hour later the host is listed anew.
+    // An hour later the host is listed again.
     let later = NOW + 3600;
     assert_eq!(put(&store, &sample("a", later, &["net"]), None, later), refused(0, 1, Limit::LabelsPerHost));
     assert_eq!(put(&store, &sample("b", NOW, &["cpu", "mem", "swap"]), None, NOW), refused(2, 1, Limit::Series));

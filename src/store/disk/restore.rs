@@ -321,3 +321,79 @@ fn cannot_read(error: fjall::Error) -> String {
 fn batch_number(key: &[u8]) -> Result<u64, String> {
     key.try_into().map(u64::from_be_bytes).map_err(|_| "it is damaged: a key of its log is not a number".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use serde_json::{Value, json};
+
+    use super::super::DiskStore;
+    use super::super::tests::{answer, copy, open, put};
+    use super::*;
+    use crate::sample::{IdempotencyKey, Sample};
+
+    const NOW: u64 = 1_465_001_814;
+
+    /// A copy of `tests/store-format-N`, opened at the time at which it was written.
+    fn open_fixture(name: &str) -> (tempfile::TempDir, DiskStore, u64) {
+        let dir = tempfile::tempdir().unwrap();
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
+        copy(&fixture, dir.path());
+        // A version control system does not keep the folders without a table.
+        (0..4).for_each(|keyspace| {
+            fs::create_dir_all(dir.path().join(format!("fjall/keyspaces/{keyspace}/tables"))).unwrap()
+        });
+        let now: u64 = fs::read_to_string(fixture.join("now")).unwrap().trim().parse().unwrap();
+        let store = open(dir.path(), now);
+        assert_eq!(store.memory().hosts(), ["b c", "jarvis"]);
+        (dir, store, now)
+    }
+
+    /// The means by minute of a label, and how many samples it has by hour.
+    fn means_and_samples(summaries: &Value, label: &str) -> (Vec<f64>, u64) {
+        let averages = |window: &str| summaries[format!("summary:{window}:{label}")]["averages"].as_array().unwrap();
+        let means = averages("by-minute").iter().map(|average| average["avg"].as_f64().unwrap()).collect();
+        (means, averages("by-hour").iter().map(|average| average["num-samples"].as_u64().unwrap()).sum())
+    }
+
+    /// `tests/store-format-1` was written by a version of format 1: three samples of one host and one of another, a
+    /// checkpoint, two samples more, and a host that came and was removed.
+    #[test]
+    fn the_first_format_opens_for_ever() {
+        let (_dir, store, now) = open_fixture("store-format-1");
+        let jarvis = answer(&store, "jarvis", now);
+        assert_eq!(means_and_samples(&jarvis, "cpu"), (vec![4.5, 5.5, 6.88, 8.25], 5));
+        let hour = &jarvis["summary:by-hour:cpu"]["averages"][0];
+        assert_eq!((&hour["min"], &hour["max"]), (&json!(4.5), &json!(8.25)));
+        assert_eq!(jarvis["summary:by-hour:load"]["averages"][0]["avg"], 0.12);
+        assert_eq!(answer(&store, "b c", now)["summary:by-hour:disk /var"]["averages"][0]["avg"], -1e300);
+        let again = IdempotencyKey::new("abc", 5);
+        let sample = Sample { host: "jarvis".into(), epoch: now, values: vec![("cpu".into(), 1.0)] };
+        assert!(store.record(sample.view(), Some(again), now).unwrap().duplicate);
+    }
+
+    /// `tests/store-format-2` was written by a version of format 2, killed after the same steps.
+    #[test]
+    fn the_second_format_opens_for_ever() {
+        let (_dir, store, now) = open_fixture("store-format-2");
+        let jarvis = answer(&store, "jarvis", now);
+        assert_eq!(means_and_samples(&jarvis, "cpu"), (vec![5.5, 7.75, 0.5], 5));
+        assert_eq!(jarvis["summary:by-hour:load"]["averages"][0]["mean"], 0.125);
+        assert_eq!(answer(&store, "b c", now)["summary:by-minute:disk /var"]["averages"][0]["mean"], -1e300);
+        assert!(put(&store, "jarvis", now, &[("cpu", 1.0)], 5, now).stored == 1, "another source");
+        let again = IdempotencyKey::new("abc", 5);
+        let sample = Sample { host: "jarvis".into(), epoch: now, values: vec![("cpu".into(), 1.0)] };
+        assert!(store.record(sample.view(), Some(again), now).unwrap().duplicate);
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path(), NOW));
+        Keyspaces::open(dir.path()).unwrap().state.insert("f", "4").unwrap();
+        let refused = DiskStore::open(dir.path(), false, 1000.into(), &KeepOptions::default(), NOW).err().unwrap();
+        assert!(refused.contains("format 4") && refused.contains("knows 3"), "{refused}");
+    }
+}
