@@ -21,18 +21,40 @@ use crate::url;
 /// The scheme of a URI that names a host which DNS cannot name, such as `lizm:web.1` or `lizm:my%20host`.
 const HOST_SCHEME: &str = "lizm:";
 
-/// The identity that a verified certificate names (subjectAltName, RFC 5280, 4.2.1.6): its DNS names, wildcards too, and
-/// the hosts of its `lizm:` URIs, percent-decoded.
+/// The identity that the first of the verified certificates of a client names (subjectAltName, RFC 5280, 4.2.1.6): its
+/// DNS names, wildcards too, and the hosts of its `lizm:` URIs, percent-decoded. It ends when the first certificate of
+/// its chain does.
 #[must_use]
-pub fn identity_of(certificate: &CertificateDer<'_>) -> Identity {
+pub fn identity_of(certificates: &[CertificateDer<'_>]) -> Option<Identity> {
+    let certificate = certificates.first()?;
     let mut fingerprint = "sha256:".to_owned();
     digest(&SHA256, certificate).as_ref().iter().for_each(|byte| fingerprint += &format!("{byte:02x}"));
     let hosts = EndEntityCert::try_from(certificate).map_or(Vec::new(), |parsed| {
         let of_uris = uri_hosts(&parsed).filter_map(|host| Some(url::decode(host).ok()?.into_owned()));
         parsed.valid_dns_names().map(str::to_owned).chain(of_uris).collect()
     });
-    let expires_at = Facts::of(certificate).map(|facts| facts.not_after);
-    Identity { hosts, fingerprint: Some(fingerprint), expires_at, ..Identity::default() }
+    Some(Identity { hosts, fingerprint: Some(fingerprint), expires_at: chain_end(certificates), ..Identity::default() })
+}
+
+/// When the first certificate of a chain ends, in Unix seconds: of the leaf, its issuer and so on, as far as the client
+/// has sent them. A client may send more than its chain; what is not in it does not count.
+fn chain_end(certificates: &[CertificateDer<'_>]) -> Option<u64> {
+    let (leaf, sent) = certificates.split_first()?;
+    let (mut link, mut end) = (leaf, Facts::of(leaf)?.not_after);
+    let mut rest: Vec<_> = sent.iter().collect();
+    while let Some(next) = rest.iter().position(|authority| has_issued(authority, link)) {
+        link = rest.swap_remove(next);
+        end = end.min(Facts::of(link)?.not_after);
+    }
+    Some(end)
+}
+
+/// Whether the subject of an authority is the issuer of a certificate.
+fn has_issued(authority: &CertificateDer<'_>, certificate: &CertificateDer<'_>) -> bool {
+    match (EndEntityCert::try_from(authority), EndEntityCert::try_from(certificate)) {
+        (Ok(authority), Ok(certificate)) => authority.subject() == certificate.issuer(),
+        _ => false,
+    }
 }
 
 /// The hosts of the `lizm:` URIs of a certificate, still percent-encoded.
@@ -184,7 +206,10 @@ impl ClientCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let refuse = |why| {
-            let why = std::io::Error::other(format!("{why}; {}", identity_of(leaf)));
+            let why = std::io::Error::other(format!(
+                "{why}; {}",
+                identity_of(std::slice::from_ref(leaf)).unwrap_or_default()
+            ));
             CertificateError::Other(OtherError(Arc::new(why)))
         };
         self.verify(leaf, intermediates, now).map_err(refuse)?;
@@ -280,5 +305,28 @@ mod tests {
                 Some(part) => assert!(refused.as_ref().is_some_and(|why| why.contains(part)), "{what}: {refused:?}"),
             }
         }
+    }
+    #[test]
+    fn an_identity_ends_with_the_first_certificate_of_its_chain() {
+        let until = |year| {
+            let mut params = params(&format!("until-{year}"));
+            params.not_after = date_time_ymd(year, 1, 1);
+            params
+        };
+        let end = |chain: &[&CertificateDer<'static>]| {
+            let chain: Vec<_> = chain.iter().map(|certificate| (*certificate).clone()).collect();
+            identity_of(&chain).and_then(|identity| identity.expires_at)
+        };
+        let (top, other) = (root(until(2050)), root(until(2031)));
+        let first = intermediate(until(2040), &top);
+        let second = intermediate(until(2045), &first);
+        let leaf = client(&second);
+        let [in_2031, in_2040, in_2045] = [1_924_992_000, 2_208_988_800, 2_366_841_600];
+        assert_eq!(end(&[&leaf, &second.0]), Some(in_2045), "what was not sent does not count");
+        assert_eq!(end(&[&leaf, &first.0, &second.0]), Some(in_2040), "in any order");
+        assert_eq!(end(&[&leaf, &second.0, &first.0, &top.0]), Some(in_2040), "a root that was sent too");
+        assert_eq!(end(&[&leaf, &second.0, &other.0]), Some(in_2045), "one of another chain does not count");
+        assert_eq!(end(&[&other.0]), Some(in_2031));
+        assert_eq!(end(&[]), None);
     }
 }

@@ -168,7 +168,7 @@ impl Client {
             && let Some(session) = self.stream.session()
         {
             self.is_handshaking = session.is_handshaking();
-            self.who.identity = session.peer_certificates().and_then(<[_]>::first).map(identity_of);
+            self.who.identity = session.peer_certificates().and_then(identity_of);
             return !self.is_handshaking;
         }
         true
