@@ -27,7 +27,7 @@ use crate::alerts::Alerts;
 use crate::auth::{Authorizer, Principal, ReadAccess};
 use crate::ingest::{Ingest, IngestError};
 use crate::metrics;
-use crate::sample::{self, IdempotencyKey, Sample};
+use crate::sample::{self, IdempotencyKey, Sample, Tags};
 use crate::stats::Stats;
 use crate::store::RecordOutcome;
 use browser::BrowserGuard;
@@ -190,10 +190,11 @@ impl Api {
 
     fn find_reply(&self, route: &Route, body: &[u8], now: u64) -> Reply {
         match &route.action {
-            Action::Submit { host, epoch, key } => {
+            Action::Submit { host, epoch, key, tags } => {
                 let sample =
                     sample::decode_values(body).map(|values| Sample { host: (**host).into(), epoch: *epoch, values });
-                self.submit(&route.principal, sample, key.as_ref().map(request::OwnedKey::borrowed), now)
+                let key = key.as_ref().map(request::OwnedKey::borrowed);
+                self.submit(&route.principal, sample, key, tags.as_ref(), now)
             }
             Action::Summaries { host, filter, query } => {
                 let reply = query.reply(self.ingest.store(), host, filter, now);
@@ -248,12 +249,20 @@ impl Api {
         principal: &Principal,
         sample: Result<Sample<'_>, String>,
         key: Option<IdempotencyKey<'_>>,
+        tags: Option<&Tags>,
         now: u64,
     ) -> Reply {
         let recorded = sample
             .map_err(IngestError::Malformed)
             .inspect_err(|error| self.ingest.count_refused(error))
-            .and_then(|sample| self.ingest.submit(principal, &sample, key, now));
+            .and_then(|sample| {
+                let recorded = self.ingest.submit(principal, &sample, key, now)?;
+                match tags.map_or(Ok(()), |tags| self.ingest.set_tags(principal, &sample.host, tags, now)) {
+                    Err(error @ IngestError::Store(_)) => Err(error),
+                    // A sample that is too old makes no host known.
+                    _ => Ok(recorded),
+                }
+            });
         match recorded {
             Ok(RecordOutcome { duplicate: true, .. }) => Reply::json(200, &json!({ "stored": 0, "duplicate": true })),
             Ok(RecordOutcome { stored, expired, refused, .. }) => {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::auth::{AuthError, Authorizer, Principal};
 use crate::clock::ReceiverClock;
-use crate::sample::line::{Decoder, LineHead, Precision};
-use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey, Sample, SampleRef};
+use crate::sample::line::{Decoder, LineHead, Precision, decode_tags, is_tags};
+use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey, Sample, SampleRef, Tags};
 use crate::stats::Stats;
 use crate::store::{BatchOutcome, Conflict, Limit, Limits, RecordOutcome, Store, StoreError};
 
@@ -190,6 +190,18 @@ impl Ingest {
         self.check_cap(recorded)
     }
 
+    /// Replaces the tags of a host; who may submit for it may do so. They are as durable as the store promises.
+    ///
+    /// # Errors
+    /// When they are not kept. The error is not counted.
+    pub fn set_tags(&self, principal: &Principal, host: &str, tags: &Tags, now: u64) -> Result<(), IngestError> {
+        self.authorize(principal, host, now).map_err(IngestError::Untrusted)?;
+        match self.store.set_tags(host, tags).map_err(IngestError::Store)? {
+            true => Ok(()),
+            false => Err(IngestError::Malformed("tags: of a host that has sent no sample yet".to_owned())),
+        }
+    }
+
     /// Counts a sample of which nothing was stored. Authorization errors were counted where they arose.
     pub fn count_refused(&self, error: &IngestError) {
         let counter = match error {
@@ -216,12 +228,19 @@ impl Ingest {
         let mut counts = Counts::default();
         let mut decoder = Decoder::new(options.precision, options.received_at);
         let (mut lines, mut heads) = (lines.peekable(), Vec::with_capacity(RUN_LINES));
+        let mut tags = Vec::new();
         while lines.peek().is_some() {
             decoder.clear();
             heads.clear();
             while heads.len() < RUN_LINES && decoder.values.len() < RUN_VALUES {
                 let Some((number, principal, line)) = lines.next() else { break };
                 counts.lines += 1;
+                if let Ok(line) = line
+                    && is_tags(line)
+                {
+                    tags.push((number, principal, line));
+                    continue;
+                }
                 let first = decoder.values.len();
                 let head = line.and_then(|line| decoder.decode(line)).map_err(IngestError::Malformed);
                 let checked = head.and_then(|head| {
@@ -271,6 +290,17 @@ impl Ingest {
                 report(*number, recorded);
             }
             self.stats.strings.add(strings);
+        }
+        // Behind the samples, which make hosts known.
+        for (number, principal, line) in tags {
+            let decoded = decode_tags(line, options.precision).map_err(IngestError::Malformed);
+            if let Err(error) = decoded.and_then(|(host, tags)| self.set_tags(principal, &host, &tags, now)) {
+                if !matches!(error, IngestError::Store(_)) {
+                    self.stats.lines_refused.add(1);
+                    self.count_refused(&error);
+                }
+                report(number, Err(error));
+            }
         }
         counts
     }

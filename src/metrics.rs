@@ -188,6 +188,14 @@ fn write_hosts(text: &mut Text, store: &Store, hosts_max: usize, now: u64) {
             text.sample(name, &[("host", host)], skew_sec);
         }
     }
+    let name = "lizm_host_info";
+    text.family(name, "gauge", "Tags of the host, where it has any; the value means nothing.");
+    for (host, status) in known() {
+        if !status.tags.is_empty() && text.0.len() <= BYTES_MAX {
+            let labels: Vec<_> = [("host", &**host)].into_iter().chain(status.tags.iter()).collect();
+            text.sample(name, &labels, 1);
+        }
+    }
     let name = "lizm_host_value";
     text.family(name, "gauge", "What the host has reported in the running minute.");
     let mut written = 0;

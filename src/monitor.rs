@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock::unix_now;
 use crate::probe::{self, Probes, Reading};
-use crate::sample::{Sample, parse_key};
+use crate::sample::{Sample, Tags, parse_key};
 use crate::stats::Heartbeat;
 use crate::supervisor::spawn_supervised;
 use crate::url::Url;
@@ -66,6 +66,8 @@ pub struct Options {
     pub spool: Option<PathBuf>,
     /// What the monitor shows to receivers, and whom it trusts.
     pub credentials: Credentials,
+    /// The tags of this host, if it is to say which it has.
+    pub tags: Option<Tags>,
     /// Whether the log has a line for each sample, or only for what changes.
     pub logs_each: bool,
 }
@@ -130,7 +132,7 @@ impl Monitor {
             log::info!("Host {host} is measured every {interval} s by {probes}, and published to {destinations}");
         }
         for destination in &options.destinations {
-            let publisher = Publisher::new(destination, &agent, tokens.of(destination)?, options.logs_each)?;
+            let publisher = Publisher::new(destination, &agent, tokens.of(destination)?, options)?;
             sinks.push(Sink::start(destination, publisher, options.backlog_max, spools.as_ref(), &mut keys)?);
         }
         let (stop_sampling, stopped) = mpsc::channel();

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use lizm::api::Role;
 use lizm::monitor::{self, Destination};
+use lizm::sample::Tags;
 #[cfg(feature = "redis")]
 use lizm::store::RedisAddress;
 use lizm::store::{KeepOptions, Limits, Location};
@@ -257,10 +258,21 @@ impl Options {
             backlog_max: self.number("--backlog")?,
             spool: self.path("--spool")?,
             credentials: self.credentials()?,
+            tags: self.tags()?,
             logs_each: self.word("--log-publish")? == "each",
             destinations: self.destinations(!is_once)?,
         };
         Ok(if is_once { Command::Once(options.probe, is_json) } else { Command::Monitor(Box::new(options)) })
+    }
+
+    /// Every `--tag`; in the environment they are separated by commas, as they may be in one option.
+    fn tags(&mut self) -> Result<Option<Tags>, String> {
+        let mut given = self.occurrences("--tag")?;
+        if given.is_empty() {
+            given.extend(self.text("--tag")?);
+        }
+        let tags = (!given.is_empty()).then(|| Tags::parse(&given.join(",")));
+        tags.transpose().map_err(|why| format!("option --tag: {why}"))
     }
 
     fn probe(&mut self) -> Result<probe::Options, String> {
@@ -427,6 +439,7 @@ impl Options {
             backlog_max: 3600,
             spool: None,
             credentials: monitor::Credentials::default(),
+            tags: None,
             logs_each: true,
         };
         Ok(Command::Demo(Box::new((receiver, monitor))))

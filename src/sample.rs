@@ -4,6 +4,7 @@
 //! with the same message. It touches no files, sockets, clocks or locks.
 
 pub mod line;
+mod tags;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,6 +12,8 @@ use std::net::IpAddr;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
+
+pub use tags::{TAG_BYTES_MAX, TAGS_HEADER, TAGS_MAX, Tags};
 
 /// Longest host name in bytes, after percent-decoding. It is the limit of a DNS name.
 pub const HOST_BYTES_MAX: usize = 255;

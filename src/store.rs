@@ -20,7 +20,7 @@ use std::path::Path;
 
 use smol_str::SmolStr;
 
-use crate::sample::{IdempotencyKey, SampleRef};
+use crate::sample::{IdempotencyKey, SampleRef, Tags};
 use crate::summary::{Bucket, IntervalRange, Intervals, Keep, KeyFilter, Series, Tail};
 #[cfg(feature = "disk")]
 use disk::DiskStore;
@@ -313,6 +313,20 @@ impl Store {
             Kind::Disk(disk) => Ok(statuses(disk.memory())),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.statuses(hosts, recent, now),
+        }
+    }
+
+    /// Replaces the tags of a host, which are kept as its samples are. Returns whether the host is known: tags alone make none.
+    ///
+    /// # Errors
+    /// When that could not be made durable.
+    pub fn set_tags(&self, host: &str, tags: &Tags) -> Result<bool, StoreError> {
+        match &self.kind {
+            Kind::Memory(memory) => Ok(memory.set_tags(host, tags)),
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => disk.set_tags(host, tags),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.set_tags(host, tags),
         }
     }
 

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use smol_str::SmolStr;
 
 use super::form::{decode_form, decode_list, pairs};
 use super::reply::Reply;
 use super::summaries::{Page, RangeQuery};
+use crate::sample::Tags;
 use crate::store::{Status, Store, StoreError, is_wanted};
 use crate::summary::{self, Intervals, KeyFilter, RangeSummaries, Series, Summaries};
 
@@ -190,6 +191,7 @@ impl HostsQuery {
             age_sec: status.age_sec(now),
             interval_sec: status.interval_sec,
             clock_skew_sec: status.clock_skew_sec,
+            tags: status.tags,
             series: (!self.series.is_empty()).then(|| status.recent.into_iter().collect()),
             latest,
             labels: (!self.without_labels).then_some(status.labels),
@@ -244,6 +246,8 @@ struct HostEntry<'a> {
     age_sec: u64,
     interval_sec: Option<u64>,
     clock_skew_sec: Option<i32>,
+    #[serde(skip_serializing_if = "Tags::is_empty", serialize_with = "serialize_tags")]
+    tags: Tags,
     #[serde(skip_serializing_if = "Option::is_none")]
     labels: Option<Vec<String>>,
     /// The newest mean of the last hour by minute.
@@ -253,6 +257,11 @@ struct HostEntry<'a> {
     series: Option<BTreeMap<String, Vec<Option<f64>>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     summaries: Option<HostSummaries<'a>>,
+}
+
+/// Tags as an object of names and values.
+fn serialize_tags<S: Serializer>(tags: &Tags, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(tags.iter())
 }
 
 /// The summaries of a page of the labels of a host.

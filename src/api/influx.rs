@@ -89,7 +89,9 @@ impl Write {
         if line::has_more_than(&text, LINES_MAX) {
             return Reply::error(413, &format!("body: more than {LINES_MAX} lines, the limit of one"));
         }
-        if self.key.is_some() && line::lines(&text).nth(1).is_some() {
+        // The line of tags that a monitor sends with a sample is as good as sent once.
+        let is_sample = |(_, line): &(usize, Result<&str, String>)| !matches!(line, Ok(line) if line::is_tags(line));
+        if self.key.is_some() && line::lines(&text).filter(is_sample).nth(1).is_some() {
             return Reply::error(400, "header Idempotency-Key: marks a body of one line, and this one has more");
         }
         let mut written = Written::default();

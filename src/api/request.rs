@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use smol_str::SmolStr;
 
 use crate::auth::Identity;
-use crate::sample::{self, IdempotencyKey};
+use crate::sample::{self, IdempotencyKey, TAGS_HEADER, Tags};
 
 /// Longest request line and header lines together, in bytes: the longest host and label, escaped, fit several times.
 pub const HEAD_BYTES_MAX: usize = 8 << 10;
@@ -35,6 +35,8 @@ pub struct RequestHead<'a> {
     pub idempotency_key: Option<&'a str>,
     /// The header `If-None-Match`.
     pub if_none_match: Option<&'a str>,
+    /// The header `Lizm-Tags`.
+    pub tags: Option<&'a str>,
     /// The header `Origin`, which browsers send.
     pub origin: Option<&'a str>,
     /// The header `Sec-Fetch-Site`, which browsers send.
@@ -67,6 +69,7 @@ impl<'a> RequestHead<'a> {
                 ("Host", &mut head.host),
                 ("Idempotency-Key", &mut head.idempotency_key),
                 ("If-None-Match", &mut head.if_none_match),
+                (TAGS_HEADER, &mut head.tags),
                 ("Origin", &mut head.origin),
                 ("Sec-Fetch-Site", &mut head.sec_fetch_site),
                 ("User-Agent", &mut head.user_agent),
@@ -93,6 +96,14 @@ impl<'a> RequestHead<'a> {
     pub(super) fn key(&self, address: Option<IpAddr>) -> Result<Option<OwnedKey>, String> {
         let owned = |key: IdempotencyKey<'_>| OwnedKey { source: key.source.into(), seq: key.seq, address };
         self.idempotency_key.map(|text| sample::parse_key(text).map(owned)).transpose()
+    }
+
+    /// The tags of the host, if there is their header.
+    ///
+    /// # Errors
+    /// A sentence that names the header, the tag and the limit.
+    pub(super) fn host_tags(&self) -> Result<Option<Tags>, String> {
+        self.tags.map(Tags::from_header).transpose().map_err(|why| format!("header {TAGS_HEADER}: {why}"))
     }
 }
 

@@ -12,7 +12,7 @@ use super::summaries::SummaryQuery;
 use super::{dashboard, influx};
 use crate::auth::Principal;
 use crate::sample::line::LINES_BYTES_MAX;
-use crate::sample::{self, BODY_BYTES_MAX};
+use crate::sample::{self, BODY_BYTES_MAX, Tags};
 use crate::summary::KeyFilter;
 
 /// Longest body in bytes where there is nothing to store: a statement of a client of InfluxDB, or one without meaning.
@@ -32,7 +32,7 @@ pub struct Route {
 
 #[derive(Debug)]
 pub(super) enum Action {
-    Submit { host: SmolStr, epoch: u64, key: Option<OwnedKey> },
+    Submit { host: SmolStr, epoch: u64, key: Option<OwnedKey>, tags: Option<Tags> },
     Summaries { host: SmolStr, filter: KeyFilter, query: SummaryQuery },
     Remove { host: SmolStr },
     Hosts(HostsQuery),
@@ -160,7 +160,8 @@ impl Action {
         match head.method {
             "POST" => {
                 let epoch = sample::parse_epoch(&decode("epoch", rest)?).map_err(bad)?;
-                Ok(Self::Submit { host, epoch, key: head.key(client).map_err(bad)? })
+                let (key, tags) = (head.key(client).map_err(bad)?, head.host_tags().map_err(bad)?);
+                Ok(Self::Submit { host, epoch, key, tags })
             }
             "DELETE" => Ok(Self::Remove { host }),
             _ => {

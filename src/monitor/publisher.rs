@@ -9,11 +9,11 @@ use super::destination::Destination;
 use super::http::{self, NotKept, Outcome, SharedAgent};
 use super::retry_queue::RetryQueue;
 use super::token::TokenSource;
-use super::{QueuedSample, random, udp};
+use super::{Options, QueuedSample, random, udp};
 use crate::auth::TOKEN_LINE;
 use crate::clock::unix_now_sec;
-use crate::sample::line::{Precision, encode_line};
-use crate::sample::{AHEAD_SEC_MAX, Sample, encode_values};
+use crate::sample::line::{Precision, encode_line, encode_tags};
+use crate::sample::{AHEAD_SEC_MAX, Sample, TAGS_HEADER, Tags, encode_values};
 use crate::url::Url;
 
 /// First and longest wait before a sample is tried again; the wait doubles in between.
@@ -28,6 +28,8 @@ const NOT_KEPT_EVERY: Duration = Duration::from_secs(60);
 /// Where the log has what changes: how often it counts samples, and says that trouble goes on.
 const COUNTED_EVERY: Duration = Duration::from_secs(3600);
 const TROUBLE_EVERY: Duration = Duration::from_secs(60);
+/// How often the tags of this host go with a sample, for a receiver that has forgotten the host, or never heard them.
+const TAGS_EVERY: Duration = Duration::from_secs(60);
 /// The status of a sample whose epoch is ahead of the receiver's clock.
 const AHEAD: u16 = 422;
 
@@ -36,6 +38,9 @@ pub(super) struct Publisher {
     destination: Destination,
     transport: Transport,
     token: Arc<TokenSource>,
+    tags: Option<Tags>,
+    /// When the tags were published; `None` while that is due.
+    tagged_at: Option<Instant>,
     not_kept: NotKeptLog,
     log: PublishLog,
 }
@@ -55,7 +60,7 @@ impl Publisher {
         destination: &Destination,
         agent: &SharedAgent,
         token: Arc<TokenSource>,
-        logs_each: bool,
+        options: &Options,
     ) -> io::Result<Self> {
         let transport = match destination {
             Destination::Api(_) | Destination::Lines { .. } => Transport::Http(agent.clone()),
@@ -68,8 +73,9 @@ impl Publisher {
             #[cfg(not(feature = "zeromq"))]
             Destination::Zmq(_) => return Err(io::Error::other(crate::features::WITHOUT_ZEROMQ)),
         };
-        let log = PublishLog::new(logs_each, Instant::now());
-        Ok(Self { destination: destination.clone(), transport, token, not_kept: NotKeptLog::default(), log })
+        let log = PublishLog::new(options.logs_each, Instant::now());
+        let (destination, tags, not_kept) = (destination.clone(), options.tags.clone(), NotKeptLog::default());
+        Ok(Self { destination, transport, token, tags, tagged_at: None, not_kept, log })
     }
 
     /// Publishes until the queue is closed, and either empty or not taken.
@@ -79,7 +85,11 @@ impl Publisher {
             let url = self.destination.url_of(&queued.sample.host, queued.sample.epoch);
             // The HTTP client panics where it can have no thread to look a name up.
             let published = catch_unwind(AssertUnwindSafe(|| self.publish(&queued, &url)));
-            let again = match published.unwrap_or_else(|_| Outcome::Later("a panic".to_owned(), None)) {
+            let published = published.unwrap_or_else(|_| Outcome::Later("a panic".to_owned(), None));
+            // After any trouble it may be another receiver.
+            let is_published = matches!(published, Outcome::Published(_));
+            self.tagged_at = if is_published { self.tagged_at.or_else(|| Some(Instant::now())) } else { None };
+            let again = match published {
                 Outcome::Published(not_kept) => {
                     if !not_kept.is_all()
                         && let Some(line) = self.log.published(Instant::now(), &url, &self.destination)
@@ -128,6 +138,10 @@ impl Publisher {
 
     fn publish(&mut self, queued: &QueuedSample, url: &Url) -> Outcome {
         let sample = &queued.sample;
+        if self.tagged_at.is_some_and(|at| at.elapsed() >= TAGS_EVERY) {
+            self.tagged_at = None;
+        }
+        let tags = self.tags.as_ref().filter(|_| self.tagged_at.is_none());
         let token = match self.token.current(TOKEN_WITHIN) {
             Ok(token) => token,
             Err(details) => return Outcome::Later(details, None),
@@ -135,7 +149,7 @@ impl Publisher {
         let agent = match &mut self.transport {
             Transport::Http(agent) => agent.current(),
             Transport::Udp(sender) => {
-                let datagram = message(sample, token.as_deref());
+                let datagram = message(sample, tags, token.as_deref());
                 if datagram.len() > udp::DATAGRAM_BYTES_MAX {
                     return Outcome::Refused(format!(
                         "longer than {} bytes, a datagram's limit",
@@ -145,15 +159,18 @@ impl Publisher {
                 return sent(sender.send(datagram.as_bytes()));
             }
             #[cfg(feature = "zeromq")]
-            Transport::Zmq(sender) => return sent(sender.send(message(sample, token.as_deref()).as_bytes())),
+            Transport::Zmq(sender) => return sent(sender.send(message(sample, tags, token.as_deref()).as_bytes())),
         };
         let (content_type, body) = match &self.destination {
             Destination::Lines { precision, .. } => {
-                ("text/plain; charset=utf-8", (encode_line(sample, *precision) + "\n").into_bytes())
+                ("text/plain; charset=utf-8", (lines(sample, tags, *precision) + "\n").into_bytes())
             }
             _ => ("application/json", encode_values(&sample.values)),
         };
+        let is_lines = matches!(self.destination, Destination::Lines { .. });
+        let tags = tags.filter(|_| !is_lines).map(Tags::to_header);
         let headers = [("Content-Type", content_type), ("Idempotency-Key", &queued.key)];
+        let headers: Vec<_> = headers.into_iter().chain(tags.as_deref().map(|tags| (TAGS_HEADER, tags))).collect();
         let answer = match http::post(&agent, url, token.as_deref(), &headers, &body) {
             Ok(answer) => answer,
             Err(error) => return error.outcome(),
@@ -229,10 +246,16 @@ fn sent(sent: Result<(), String>) -> Outcome {
     sent.map_or_else(|details| Outcome::Later(details, None), |()| Outcome::Published(NotKept::default()))
 }
 
-/// A sample as a datagram or a message: a line, and before it one with the token, if there is one.
-fn message(sample: &Sample<'_>, token: Option<&str>) -> String {
-    let line = encode_line(sample, Precision::Nanoseconds);
-    token.map_or_else(|| line.clone(), |token| format!("{TOKEN_LINE}{token}\n{line}"))
+/// A sample as a line, and behind it one with the tags of its host, if they are to go with it.
+fn lines(sample: &Sample<'_>, tags: Option<&Tags>, precision: Precision) -> String {
+    let line = encode_line(sample, precision);
+    tags.map_or_else(|| line.clone(), |tags| format!("{line}\n{}", encode_tags(&sample.host, tags)))
+}
+
+/// A sample as a datagram or a message: its lines, and before them one with the token, if there is one.
+fn message(sample: &Sample<'_>, tags: Option<&Tags>, token: Option<&str>) -> String {
+    let lines = lines(sample, tags, Precision::Nanoseconds);
+    token.map_or_else(|| lines.clone(), |token| format!("{TOKEN_LINE}{token}\n{lines}"))
 }
 
 /// Counts what a receiver did not keep, and says so in the log once a minute.

@@ -187,6 +187,9 @@ lizm receiver --no-plain --tls-port 8443 --tls-cert receiver.pem --tls-key recei
             option("--host, --this-host", "NAME", Text, "",
                 "what this host is called at the receiver, up to 255 bytes; no two hosts may have one name. Without it the \
                 system's host name"),
+            option("--tag", "NAME=VALUE", Text, "",
+                "what this host is for or where it stands, such as role=web; may be repeated, 16 of up to 64 bytes. '' removes \
+                those that it had"),
             option("--publish", "URL", Text, "",
                 "where to publish; may name several URLs and be repeated:\n\
                 http://receiver:8080            a receiver; https:// too\n\

@@ -5,12 +5,14 @@
 //! backslash, and is an ordinary character before anything else. Only strings, the values of fields, are quoted.
 //!
 //! The tag `host` names the host. A field of the measurement `perf` is a label as it is. A field of another measurement
-//! has the label `measurement.field`. All other tags are appended to the label as `,tag=value`, sorted by name.
+//! has the label `measurement.field`. All other tags are appended to the label as `,tag=value`, sorted by name. The
+//! measurement `lizm_tags` has no sample: its fields are the tags of the host.
 
 mod cursor;
 mod fast_path;
 mod number;
 mod split;
+mod tags;
 mod time;
 
 use std::borrow::Cow;
@@ -19,6 +21,7 @@ use std::fmt::Write as _;
 use super::{LABEL_BYTES_MAX, LABELS_MAX, Sample, Values, check_host, check_label, check_value};
 use cursor::{COMMA, Cursor, END_OF_KEY, SPACE, is_special};
 pub use split::{Lines, has_more_than, lines};
+pub use tags::{decode_tags, encode_tags, is_tags};
 pub use time::Precision;
 
 /// Longest body of lines in bytes: [`LINES_MAX`] lines of 800 bytes.

@@ -31,7 +31,7 @@ use smol_str::SmolStr;
 
 use super::memory::MemoryStore;
 use super::{AlertRecords, BatchOutcome, KeepOptions, Limits, RecordOutcome, StoreError};
-use crate::sample::{IdempotencyKey, SampleRef};
+use crate::sample::{IdempotencyKey, SampleRef, Tags};
 use crate::summary::{SampleTime, is_chunk_expired};
 pub(super) use backup::backup;
 use format::{ALERT_PREFIX, Chunk, put_sample};
@@ -170,6 +170,20 @@ impl DiskStore {
         let reply = Reply::new();
         self.queue.push_samples(Samples { entries, address, reply: reply.clone() })?;
         reply.wait(POST_WITHIN)
+    }
+
+    /// Replaces the tags of a host, and returns whether it is known. Nothing is written where it has them already.
+    ///
+    /// # Errors
+    /// When they could not be written in time.
+    pub(super) fn set_tags(&self, host: &str, tags: &Tags) -> Result<bool, StoreError> {
+        match self.memory.with_host(host, |host| host.tags() == *tags) {
+            None => return Ok(false),
+            Some(true) => return Ok(true),
+            Some(false) => self.queue.unavailable().map_or(Ok(()), Err)?,
+        }
+        let (host, tags) = (host.to_owned(), tags.clone());
+        self.ask(POST_WITHIN, move |journal| journal.set_tags(&host, &tags))
     }
 
     /// Removes a host, and returns whether it was known.

@@ -8,7 +8,7 @@ use smol_str::SmolStr;
 
 use super::series_table::SeriesTable;
 use super::{Conflict, MATCHES_MAX, Pulse, is_wanted};
-use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey};
+use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey, Tags};
 use crate::summary::{CLOSED_AFTER_SEC, Keep, RECENT, SampleTime, Series, hour_end};
 
 /// Sources remembered for one host, however long they are silent: more than ever publish for one at a time. Beyond them
@@ -85,6 +85,14 @@ pub(super) fn overlap_sec(interval_sec: Option<u64>) -> u64 {
 /// The least of [`overlap_sec`].
 pub(super) const OVERLAP_SEC: u64 = 60;
 
+/// What few hosts have.
+#[derive(Debug, Default)]
+pub(super) struct Rare {
+    /// When two sources that publish side by side were last noticed; 0 if never.
+    conflict_sec: u64,
+    tags: Tags,
+}
+
 /// Everything kept of one host.
 #[derive(Debug, Default)]
 pub(super) struct Host {
@@ -97,8 +105,8 @@ pub(super) struct Host {
     pub(super) heard_at: u64,
     /// How many samples came for a minute that was closed.
     pub(super) late_samples: u32,
-    /// When two sources that publish side by side were last noticed; 0 if never.
-    pub(super) conflict_sec: u64,
+    /// What few hosts have, so that the others have no room for it.
+    pub(super) rare: Option<Box<Rare>>,
     /// Whether anything of it changed since it was last written to disk.
     pub(super) changed: bool,
 }
@@ -195,13 +203,25 @@ impl Host {
         let other = beside.max_by(|a, b| (a.heard_sec, &a.name).cmp(&(b.heard_sec, &b.name)))?;
         let conflict = Conflict { addresses: [other.address, source.address] };
         let was_known = self.is_in_conflict(now);
-        self.conflict_sec = now;
+        self.rare.get_or_insert_default().conflict_sec = now;
         (!was_known).then_some(conflict)
     }
 
     /// Whether two sources publish side by side, or did so a moment ago.
     pub(super) fn is_in_conflict(&self, now: u64) -> bool {
-        is_in_conflict(self.conflict_sec, self.interval_sec(), now)
+        is_in_conflict(self.rare.as_ref().map_or(0, |rare| rare.conflict_sec), self.interval_sec(), now)
+    }
+
+    /// Its tags.
+    pub(super) fn tags(&self) -> Tags {
+        self.rare.as_ref().map_or_else(Tags::default, |rare| rare.tags.clone())
+    }
+
+    /// Replaces its tags.
+    pub(super) fn set_tags(&mut self, tags: &Tags) {
+        if !tags.is_empty() || self.rare.is_some() {
+            self.rare.get_or_insert_default().tags = tags.clone();
+        }
     }
 
     /// Makes the next checkpoint write all of the host.
@@ -245,6 +265,7 @@ impl Host {
             interval_sec: self.interval_sec(),
             skew_sec: self.skew.map(|skew| skew.ahead_sec.into()),
             late_samples: self.late_samples,
+            tags: self.tags(),
         }
     }
 
@@ -341,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_skew_takes_eight_bytes() {
-        assert_eq!(size_of::<Option<Skew>>(), 8);
+    fn what_few_hosts_have_takes_no_room_in_the_others() {
+        assert_eq!((size_of::<Option<Skew>>(), size_of::<Host>()), (8, 112));
     }
 }

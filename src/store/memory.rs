@@ -20,7 +20,7 @@ use smol_str::SmolStr;
 use super::Conflict;
 use super::host::Host;
 use super::{BatchOutcome, Limit, Limits, RecordOutcome};
-use crate::sample::{IdempotencyKey, SampleRef};
+use crate::sample::{IdempotencyKey, SampleRef, Tags};
 #[cfg(feature = "disk")]
 use crate::summary::Window;
 use crate::summary::{Keep, SampleTime};
@@ -279,6 +279,11 @@ impl MemoryStore {
     #[cfg(feature = "disk")]
     pub(super) fn has_host(&self, host: &str) -> bool {
         self.shard(host).contains_key(host)
+    }
+
+    /// Replaces the tags of a host, and returns whether it is known.
+    pub(super) fn set_tags(&self, host: &str, tags: &Tags) -> bool {
+        self.shard(host).get_mut(host).map(|host| host.set_tags(tags)).is_some()
     }
 
     /// Removes a host, and returns whether it was known.

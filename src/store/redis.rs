@@ -21,7 +21,7 @@ use smol_str::SmolStr;
 
 use super::host::{forgotten_from, is_in_conflict};
 use super::{BatchOutcome, LabelPage, Limit, Limits, MATCHES_MAX, RecordOutcome, Status, StoreError, is_wanted};
-use crate::sample::{IdempotencyKey, SampleRef};
+use crate::sample::{IdempotencyKey, SampleRef, Tags};
 use crate::summary::{self, ANSWER_INTERVALS_MAX, Bucket, Keep, RECENT, SampleTime, Series, round2};
 pub use address::Address;
 use layout::{HostKeys, INDEX_PARTS, Index, ScriptReply, Scripts};
@@ -343,6 +343,11 @@ impl Redis {
         Ok(wanted)
     }
 
+    pub(super) fn set_tags(&self, host: &str, tags: &Tags) -> Result<bool, StoreError> {
+        let reply = self.ask(&[HostKeys::of(host).set_tags(&self.scripts, tags)]).pop().unwrap_or(Ok(Value::Nil));
+        understood(reply, |reply| if let Value::Int(known) = reply { Some(*known == 1) } else { None })
+    }
+
     pub(super) fn remove(&self, host: &str, now: u64) -> Result<bool, StoreError> {
         let keys = HostKeys::of(host);
         // Wherever this ends half-way, the host's next sample finds that it is not listed, and lists it again.
@@ -392,8 +397,8 @@ fn status(
     let mut labels: Vec<String> =
         layout::pairs(labels).filter_map(|(label, hour)| layout::read_label(label, hour, now)).collect();
     labels.sort_unstable();
-    let (last_epoch, gaps_sec, clock_skew_sec, conflict_sec) = layout::read_about(about)?;
-    let interval_sec = gaps_sec.into_iter().filter(|gap_sec| *gap_sec > 0).min();
+    let about = layout::read_about(about)?;
+    let interval_sec = about.gaps_sec.into_iter().filter(|gap_sec| *gap_sec > 0).min();
     let first = summary::recent_start(now) / RECENT.interval_sec;
     let mut by_label: Vec<Vec<Option<f64>>> = vec![vec![None; ANSWER_INTERVALS_MAX]; recent.len()];
     for (fields, buckets) in means {
@@ -407,10 +412,11 @@ fn status(
     }
     let recent = recent.iter().zip(by_label).filter(|(label, _)| labels.iter().any(|known| *known == **label));
     Some(Status {
-        last_epoch,
+        last_epoch: about.last_epoch,
         interval_sec,
-        clock_skew_sec,
-        is_in_conflict: is_in_conflict(conflict_sec, interval_sec, now),
+        clock_skew_sec: about.skew_sec,
+        is_in_conflict: is_in_conflict(about.conflict_sec, interval_sec, now),
+        tags: about.tags,
         recent: recent.map(|(label, means)| (label.to_string(), means)).collect(),
         labels,
     })

@@ -2,6 +2,7 @@
 
 use smol_str::SmolStr;
 
+use crate::sample::Tags;
 #[cfg(doc)]
 use crate::summary::Series;
 
@@ -55,6 +56,8 @@ pub struct Status {
     pub clock_skew_sec: Option<i32>,
     /// Whether two sources publish it side by side.
     pub is_in_conflict: bool,
+    /// Its tags.
+    pub tags: Tags,
     /// Its labels, sorted.
     pub labels: Vec<String>,
     /// Means of the last hour by minute of the requested labels that it has, as [`Series::recent`] gives them.
@@ -100,4 +103,6 @@ pub struct Pulse {
     pub skew_sec: Option<i64>,
     /// Changes with each sample of a minute that was closed.
     pub late_samples: u32,
+    /// Its tags.
+    pub tags: Tags,
 }

@@ -51,6 +51,7 @@ mod shared;
 #[cfg(feature = "tls")]
 mod sources;
 mod stores;
+mod tagging;
 mod tiny_http;
 #[cfg(feature = "tls")]
 mod trust;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use lizm::sample::{IdempotencyKey, Sample, decode_values};
+use lizm::sample::{IdempotencyKey, Sample, Tags, decode_values};
 use lizm::store::{BatchOutcome, HostState, LabelPage, Limit, Limits, Location, RecordOutcome, Store};
 use lizm::summary::{KeyFilter, Summaries};
 use serde_json::Value;
@@ -24,7 +24,7 @@ fn pass(open: OpenLimited<'_>) {
     labels_of_a_host_are_bounded(open);
 }
 
-const CASES: [fn(Open<'_>); 12] = [
+const CASES: [fn(Open<'_>); 13] = [
     golden_vectors_of_the_reference,
     a_retry_does_not_count_twice,
     sources_of_a_host_are_bounded_and_the_longest_unheard_gives_way,
@@ -36,6 +36,7 @@ const CASES: [fn(Open<'_>); 12] = [
     what_has_left_its_windows_is_gone,
     a_host_that_is_down_stays_until_it_is_forgotten,
     machines_under_one_name_are_a_conflict,
+    a_host_has_the_tags_that_were_set_last,
     whatever_comes_in_any_order_is_answered_as_by_memory,
 ];
 
@@ -148,6 +149,23 @@ fn answer(store: &Store, host: &str, now: u64) -> Value {
 
 fn status(store: &Store, host: &str, now: u64) -> Option<lizm::store::Status> {
     store.statuses(&[host.into()], &[], now).unwrap().remove(0)
+}
+
+fn a_host_has_the_tags_that_were_set_last(open: Open<'_>) {
+    let store = open(10);
+    let set = |tags: &str| store.set_tags("h", &Tags::parse(tags).unwrap()).unwrap();
+    let tags = || status(&store, "h", NOW).map(|status| status.tags.as_str().to_owned());
+    assert!(!set("role=web") && tags().is_none() && store.hosts(NOW).unwrap().is_empty(), "tags alone make no host");
+    put(&store, &sample("h", NOW, &["cpu"]), None, NOW);
+    assert_eq!(tags().as_deref(), Some(""));
+    for given in ["role=web,site=Köln", "role=db", "role=db", "", "a=1"] {
+        assert!(set(given));
+        put(&store, &sample("h", NOW, &["cpu"]), None, NOW);
+        assert_eq!(tags().as_deref(), Some(given));
+    }
+    assert!(store.remove("h", NOW).unwrap() && !set("role=web"));
+    put(&store, &sample("h", NOW, &["cpu"]), None, NOW);
+    assert_eq!(tags().as_deref(), Some(""), "a host that was removed comes back without");
 }
 
 fn golden_vectors_of_the_reference(open: Open<'_>) {

@@ -47,6 +47,7 @@ impl World {
             interval_sec: Some(STEP_SEC),
             skew_sec: None,
             late_samples: 0,
+            tags: Default::default(),
         });
         if epoch + 66 < pulse.last_epoch {
             pulse.late_samples += 1;

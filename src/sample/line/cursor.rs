@@ -86,6 +86,22 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Reads a quoted string, and unescapes it; `None` if it is not closed.
+    pub(super) fn string(&mut self) -> Option<Cow<'a, str>> {
+        let start = self.at + 1;
+        self.skip_string()?;
+        let quoted = &self.text[start..self.at - 1];
+        if !quoted.contains('\\') {
+            return Some(Cow::Borrowed(quoted));
+        }
+        let (mut plain, mut characters) = (String::with_capacity(quoted.len()), quoted.chars().peekable());
+        while let Some(character) = characters.next() {
+            let is_escape = character == '\\' && matches!(characters.peek(), Some('"' | '\\'));
+            plain.push(if is_escape { characters.next().unwrap_or(character) } else { character });
+        }
+        Some(Cow::Owned(plain))
+    }
+
     /// Skips a quoted string; `None` if it is not closed.
     pub(super) fn skip_string(&mut self) -> Option<()> {
         self.next();

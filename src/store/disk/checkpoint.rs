@@ -7,7 +7,7 @@
 
 use fjall::{OwnedWriteBatch, PersistMode};
 
-use super::format::{chunk_key, chunk_record, host_key, host_record};
+use super::format::{chunk_key, chunk_record, host_key, host_record, tags_key};
 use super::journal::{CLEARED_BYTES_MAX, Journal};
 use super::keyspaces::Keyspaces;
 use crate::store::StoreError;
@@ -54,6 +54,10 @@ impl Journal {
                         }
                         if start == 0 {
                             step.batch.insert(&keyspaces.state, host_key(&name), host_record(host, first_batch));
+                            let tags = host.tags();
+                            if !tags.is_empty() {
+                                step.batch.insert(&keyspaces.state, tags_key(&name), tags.as_str());
+                            }
                         }
                     });
                     step.series += (series_end - start).max(1);

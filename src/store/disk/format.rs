@@ -9,6 +9,7 @@
 //! | `state` | `c` | number of the newest batch that the records of all hosts contain (8 bytes) |
 //! | `state` | `h` 0 HOST | newest batch that all chunks of the host contain (8), last epoch (8), gaps (3 × 4), sources: count (2), each name (1 + n), sequence number (8), time of its newest sample (8); skew of its clock (4) and when that was learned (4), if known |
 //! | `state` | `b` 0 HOST 0 LABEL 0 WINDOW `:` SECONDS 0 chunk (8) | newest batch in it (8), then as [`Series::take_changes`](crate::summary::Series::take_changes) gives it |
+//! | `state` | `t` 0 HOST | the tags of the host, `role=web,site=ams`; none if it has none |
 //! | `state` | `a` 0, and a key that the alerts choose | a record of the alerts, as JSON |
 //! | `log-0`, `log-1` | number of a batch (8), from 1 | the entries of the batch, one after the other: 1 now (8) epoch (8) host (1 + n) source (1 + n) sequence number (8) count (2), each label (1 + n) and value (8); or 2 host (1 + n): the host was removed |
 //!
@@ -32,6 +33,10 @@ const REMOVAL: u8 = 2;
 
 pub(super) fn host_key(host: &str) -> Vec<u8> {
     [b"h\0", host.as_bytes()].concat()
+}
+
+pub(super) fn tags_key(host: &str) -> Vec<u8> {
+    [b"t\0", host.as_bytes()].concat()
 }
 
 pub(super) fn host_record(host: &Host, newest: u64) -> Vec<u8> {

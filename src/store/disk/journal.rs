@@ -21,12 +21,12 @@ use fjall::PersistMode;
 use foldhash::HashSet;
 use smol_str::SmolStr;
 
-use super::format::{ALERT_PREFIX, Entry, Fields, host_key, put_removal, put_sample};
+use super::format::{ALERT_PREFIX, Entry, Fields, host_key, put_removal, put_sample, tags_key};
 use super::keyspaces::{Keyspaces, begin_journal, remove_journal, replace_journals_before};
 use super::lock::DirectoryLock;
 use super::queue::{Queue, Request, Samples};
 use super::restore::{Restored, write_format, write_keep};
-use crate::sample::{IdempotencyKey, SampleRef};
+use crate::sample::{IdempotencyKey, SampleRef, Tags};
 use crate::store::memory::{MemoryStore, Plan};
 use crate::store::{AlertRecords, BatchOutcome, RecordOutcome, StoreError};
 use crate::summary::{Keep, SampleTime};
@@ -298,12 +298,29 @@ impl Journal {
 
     /// Writes records of alerts in one batch.
     pub(super) fn write_alert_records(&mut self, records: &AlertRecords) -> Result<(), StoreError> {
+        let records = records.iter().map(|(key, record)| ([ALERT_PREFIX, key.as_bytes()].concat(), record.as_deref()));
+        self.write_records(records)
+    }
+
+    /// Replaces the tags of a host, and returns whether it is known.
+    pub(super) fn set_tags(&mut self, host: &str, tags: &Tags) -> Result<bool, StoreError> {
+        if self.memory.has_host(host) {
+            let record = (!tags.is_empty()).then_some(tags.as_str().as_bytes());
+            self.write_records([(tags_key(host), record)].into_iter())?;
+        }
+        Ok(self.memory.set_tags(host, tags))
+    }
+
+    /// Writes or removes records in one batch, as durable as samples are.
+    fn write_records<'r>(
+        &mut self,
+        records: impl Iterator<Item = (Vec<u8>, Option<&'r [u8]>)>,
+    ) -> Result<(), StoreError> {
         let keyspaces = self.keyspaces()?;
         let mut batch = keyspaces.db.batch();
         for (key, record) in records {
-            let key = [ALERT_PREFIX, key.as_bytes()].concat();
             match record {
-                Some(record) => batch.insert(&keyspaces.state, key, record.as_slice()),
+                Some(record) => batch.insert(&keyspaces.state, key, record),
                 None => batch.remove(&keyspaces.state, key),
             }
         }
@@ -401,6 +418,7 @@ impl Journal {
         let remove = || {
             let mut batch = keyspaces.db.batch();
             batch.remove(&keyspaces.state, host_key(host));
+            batch.remove(&keyspaces.state, tags_key(host));
             for guard in keyspaces.state.prefix([b"b\0", host.as_bytes(), b"\0"].concat()) {
                 batch.remove(&keyspaces.state, guard.key()?);
             }
@@ -416,10 +434,10 @@ impl Journal {
     pub(super) fn remove_records(&mut self, hosts: &[SmolStr]) -> Result<(), StoreError> {
         let keyspaces = self.keyspaces()?;
         let mut batch = keyspaces.db.batch();
-        hosts
-            .iter()
-            .filter(|host| !self.memory.has_host(host))
-            .for_each(|host| batch.remove(&keyspaces.state, host_key(host)));
+        for host in hosts.iter().filter(|host| !self.memory.has_host(host)) {
+            batch.remove(&keyspaces.state, host_key(host));
+            batch.remove(&keyspaces.state, tags_key(host));
+        }
         batch.commit().map_err(|error| self.fail(&format!("cannot be written: {error}"), true))
     }
 }

@@ -10,7 +10,7 @@ use super::super::host::{Host, Skew, Source};
 use super::super::memory::MemoryStore;
 use super::Keyspaces;
 use super::format::{Chunk, Entry, FORMAT, Fields, host_key, parse_chunk_record};
-use crate::sample::{AHEAD_SEC_MAX, EPOCH_MAX, check_host, check_label, check_value};
+use crate::sample::{AHEAD_SEC_MAX, EPOCH_MAX, Tags, check_host, check_label, check_value};
 use crate::store::{KeepOptions, Limits};
 use crate::summary::{Keep, SampleTime, Window, is_chunk_expired};
 
@@ -63,6 +63,10 @@ pub(super) fn restore(keyspaces: &Keyspaces, limits: Limits, keep: &KeepOptions,
         memory.fill(is_new, now);
     }
     let mut restored = restore_logs(keyspaces, memory, &mut applied)?;
+    for guard in keyspaces.state.prefix("t\0") {
+        let (key, tags) = read(guard)?;
+        restore_tags(&key, &tags, &restored.memory)?;
+    }
     restored.kept = noted;
     Ok(restored)
 }
@@ -224,6 +228,14 @@ fn parse_host_record(record: &[u8]) -> Option<(u64, Host)> {
     Some((newest_batch, Host { sources, last_epoch, gaps_sec, skew, ..Host::default() }))
 }
 
+/// Restores the tags of a host, if it is known.
+fn restore_tags(key: &[u8], tags: &[u8], memory: &MemoryStore) -> Result<(), String> {
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| "it is damaged: the tags of a host are malformed");
+    let tags = Tags::parse(text(tags)?).map_err(|why| format!("it is damaged: {why}"))?;
+    memory.set_tags(text(&key[2..])?, &tags);
+    Ok(())
+}
+
 /// Restores one record of a directory: of the keyspace `state`, or by its number of a log.
 pub(in crate::store) fn restore_record(
     memory: &MemoryStore,
@@ -235,6 +247,8 @@ pub(in crate::store) fn restore_record(
         restore_chunk(&parse_chunk(key)?, record, memory, now, now).map(drop)
     } else if key.starts_with(b"h\0") {
         restore_host_record(key, record, memory).map(drop)
+    } else if key.starts_with(b"t\0") {
+        restore_tags(key, record, memory)
     } else {
         restore_batch(record, batch_number(key)?, memory, &mut Applied::default())
     }

@@ -67,6 +67,7 @@ impl MemoryStore {
             interval_sec: host.interval_sec(),
             clock_skew_sec: host.skew.map(|skew| skew.ahead_sec),
             is_in_conflict: host.is_in_conflict(now),
+            tags: host.tags(),
             labels: host.series.iter().map(|(label, _)| label.to_string()).collect(),
             recent: recent.iter().flat_map(|wanted| host.recent(wanted, now)).collect(),
         };

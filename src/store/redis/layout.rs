@@ -13,7 +13,7 @@ use super::super::host::{
 };
 use super::super::{Conflict, Limit, Limits, RecordOutcome};
 use super::nodes::{Command, slot_of};
-use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey, SampleRef};
+use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey, SampleRef, Tags};
 use crate::summary::{Bucket, Keep, RECENT, WINDOWS, Window, recent_start};
 
 /// Parts of the index of hosts: enough for a cluster to spread them, few enough to be read in one batch.
@@ -33,6 +33,7 @@ pub(super) struct Scripts {
     record: String,
     remove: String,
     sweep: String,
+    tags: String,
     /// `SCRIPT LOAD` of each, for a node that misses one.
     pub(super) loads: Vec<Vec<u8>>,
 }
@@ -59,7 +60,8 @@ impl Scripts {
         };
         let record = hash(&(constants.clone() + include_str!("record.lua")));
         let (remove, sweep) = (hash(include_str!("remove.lua")), hash(&(constants + include_str!("sweep.lua"))));
-        Self { record, remove, sweep, loads }
+        let tags = hash(include_str!("tags.lua"));
+        Self { record, remove, sweep, tags, loads }
     }
 }
 
@@ -173,13 +175,23 @@ impl HostKeys {
         commands.collect()
     }
 
-    /// `HMGET` of when the host was heard, how far its clock is ahead and when it was last seen in conflict, and
+    /// `HMGET` of when the host was heard, how far its clock is ahead, when it was last seen in conflict, and its tags; and
     /// [`HostKeys::labels`].
     pub(super) fn about(&self) -> [Command; 2] {
         [
-            self.command(redis::cmd("HMGET").arg(self.named("host")).arg(&["heard", "skew", "conflict"]), false),
+            self.command(
+                redis::cmd("HMGET").arg(self.named("host")).arg(&["heard", "skew", "conflict", "tags"]),
+                false,
+            ),
             self.labels(),
         ]
+    }
+
+    /// Sets the tags of the host, if it is known.
+    pub(super) fn set_tags(&self, scripts: &Scripts, tags: &Tags) -> Command {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&scripts.tags).arg(1).arg(self.named("host")).arg(tags.as_str());
+        self.command(&command, true)
     }
 
     pub(super) fn remove(&self, scripts: &Scripts, now: u64) -> Command {
@@ -413,14 +425,31 @@ pub(super) fn read_bucket(bucket: &Value) -> Option<Bucket> {
     Some(Bucket { count, sum: number()?, min: number()?, max: number()? })
 }
 
-/// Reads the newest epoch of a host, the gaps before it in seconds, the seconds that its clock is ahead, and when it was last
-/// seen in conflict.
-pub(super) fn read_about(about: &Value) -> Option<(u64, Vec<u64>, Option<i32>, u64)> {
+/// What Redis says of a host beside its labels.
+pub(super) struct About {
+    /// Its newest epoch, and the gaps before it in seconds.
+    pub(super) last_epoch: u64,
+    pub(super) gaps_sec: Vec<u64>,
+    /// The seconds that its clock is ahead.
+    pub(super) skew_sec: Option<i32>,
+    /// When it was last seen in conflict; 0 if never.
+    pub(super) conflict_sec: u64,
+    pub(super) tags: Tags,
+}
+
+/// Reads the reply to the first of [`HostKeys::about`].
+pub(super) fn read_about(about: &Value) -> Option<About> {
     let Value::Array(about) = about else { return None };
     let skew = about.get(1).and_then(text).and_then(|skew| skew.split(' ').next()?.parse().ok());
     let mut numbers = text(about.first()?)?.split(' ').map_while(|number| number.parse().ok());
     let conflict_sec = about.get(2).and_then(text).and_then(|sec| sec.parse().ok());
-    Some((numbers.next()?, numbers.collect(), skew, conflict_sec.unwrap_or(0)))
+    Some(About {
+        last_epoch: numbers.next()?,
+        gaps_sec: numbers.collect(),
+        skew_sec: skew,
+        conflict_sec: conflict_sec.unwrap_or(0),
+        tags: about.get(3).and_then(text).and_then(|tags| Tags::parse(tags).ok()).unwrap_or_default(),
+    })
 }
 
 /// Reads a label of a host; `None` where the newest hour that it has samples in is not listed any more.
