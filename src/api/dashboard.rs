@@ -22,6 +22,7 @@ macro_rules! script {
             include_str!("../dashboard/groups.js"),
             include_str!("../dashboard/list.js"),
             include_str!("../dashboard/chart.js"),
+            include_str!("../dashboard/ranges.js"),
             include_str!("../dashboard/host.js"),
             include_str!("../dashboard/keys.js"),
             include_str!("../dashboard/main.js"),
@@ -35,20 +36,17 @@ macro_rules! style {
     };
 }
 
-const SOURCE: &str = concat!(
-    "<!doctype html>\n<html lang=\"en\">\n<head>\n",
-    include_str!("../dashboard/head.html"),
-    "<style>",
-    style!(),
-    "\n</style>\n</head>\n<body>\n",
-    include_str!("../dashboard/body.html"),
-    "<script>",
-    script!(),
-    "</script>\n</body>\n</html>\n",
-);
-
-/// The page as it is sent: without comments and indents, which are a quarter of it once it is compressed.
-static PAGE: LazyLock<String> = LazyLock::new(|| strip(SOURCE));
+/// The page as it is sent: without comments and indents, which are a quarter of it once it is compressed, and without
+/// spaces that mean nothing.
+static PAGE: LazyLock<String> = LazyLock::new(|| {
+    let (head, body) = (strip(include_str!("../dashboard/head.html")), strip(include_str!("../dashboard/body.html")));
+    let body = body.replace(">\n<", "><");
+    let (style, script) = (tighten(&strip(style!()), &STYLE_SPACES), tighten(&strip(script!()), &SCRIPT_SPACES));
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n{head}<style>{style}</style>\n</head>\n<body>\n{body}\
+         <script>{script}</script>\n</body>\n</html>\n"
+    )
+});
 
 static COMPRESSED: LazyLock<Vec<u8>> = LazyLock::new(|| gzip::compress(PAGE.as_bytes(), Compression::best()));
 
@@ -66,16 +64,39 @@ fn strip(source: &str) -> String {
     stripped
 }
 
+/// Spaces that mean nothing outside of strings, and operators that no text of the script has with spaces around them.
+const STYLE_SPACES: [&str; 6] = [": ", "; ", ", ", " { ", " }", " {"];
+const SCRIPT_SPACES: [&str; 11] = [": ", "; ", ", ", "{ ", " }", " {", "if (", "for (", " =>", "=> ", " ?"];
+const OPERATORS: [&str; 19] = [
+    " === ", " !== ", " => ", " && ", " || ", " ?? ", " += ", " -= ", " <= ", " >= ", " ? ", " : ", " < ", " > ",
+    " = ", " + ", " - ", " * ", " / ",
+];
+
+fn squeeze(text: &str, spaces: &[&str]) -> String {
+    spaces.iter().fold(text.to_owned(), |text, spaced| text.replace(spaced, &spaced.replace(' ', "")))
+}
+
+/// Leaves out spaces: on lines with a template those of operators alone, whose strings are not told apart.
+fn tighten(source: &str, spaces: &[&str]) -> String {
+    let line = |line: &str| {
+        let line = squeeze(line, &OPERATORS);
+        let parts = line.split('"').enumerate();
+        let code = parts.map(|(place, part)| if place % 2 == 0 { squeeze(part, spaces) } else { part.to_owned() });
+        if line.contains('`') { line } else { code.collect::<Vec<_>>().join("\"") }
+    };
+    source.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// What the browser may do. The hashes are those of the script and the style in the page; a test compares them.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-azNTZ+6Rvc44hwydqkStoRckufaUPaKy6wCI2OOmEpA='; \
-    style-src 'sha256-7grIKT8KLRDd6iRXlR1FxlB25Jr9i/y+Nmblzo06+H0='; \
+    script-src 'sha256-GJpEhDHfTmCOTDleK1NARVF0bH1vp4Tg5dHCXNWPjyU='; \
+    style-src 'sha256-EPuPLceyM30Z6fjW9OsNn5K1/YXzCLtrCJPiOG7kOOo='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// The entity tag of the page: a browser that has this page need not fetch it again. It is weak, for it is that of both
 /// forms, compressed and not.
-const ETAG: &str = "W/\"RfDhn+Fd0XSoZgnX\"";
+const ETAG: &str = "W/\"G/Pl9hRGpZD73YLp\"";
 
 const HEADERS: [(&str, &str); 7] = [
     ("Content-Type", "text/html; charset=utf-8"),
@@ -149,6 +170,8 @@ mod tests {
         assert!(COMPRESSED.len() <= COMPRESSED_BYTES_MAX, "{} bytes", COMPRESSED.len());
         assert!(!PAGE.contains("/*") && !PAGE.lines().any(|line| line.starts_with("//") || line.starts_with(' ')));
         assert_eq!(strip("a {\n  /* b\n  c */\n  d // e\n\n}\n"), "a {\nd // e\n}\n");
+        let source = "if (a === b) { c = \"d, e: \"; }\nf = `g, ${h}`;";
+        assert_eq!(tighten(source, &SCRIPT_SPACES), "if(a===b){c=\"d, e: \";}\nf=`g, ${h}`;");
     }
 
     #[test]

@@ -6,36 +6,43 @@ const SILENCE_FOR = "2h";
 /** Alerts that fire, by host. */
 let alertsByHost = new Map();
 
-/** Asks what fires, where the list of hosts says that something does. Where that is not answered the last one stays. */
+/** Asks what fires, where the list of hosts says that something does, and on a host what is silenced too. */
 async function askAlerts(firing, signal) {
-  const answer = firing ? await fetch("api/alerts", { cache: "no-store", signal }).then(response => response.json()).catch(() => null) : { alerts: [] };
-  if (!Array.isArray(answer?.alerts)) return;
-  alertsByHost = Map.groupBy(answer.alerts.filter(alert => alert.state === "firing"), alert => alert.host);
+  const isAsked = firing || view.host !== null && firing !== undefined;
+  const { alerts } = isAsked ? (await get("api/alerts", signal)).answer : { alerts: [] };
+  alertsByHost = Map.groupBy(alerts.filter(alert => alert.state !== "pending"), alert => alert.host);
 }
 
-const alertsOf = host => alertsByHost.get(host) ?? [];
+const alertsOf = (host, state = "firing") => (alertsByHost.get(host) ?? []).filter(alert => alert.state === state);
+
+/** What has fired on a host and is over, the newest first. */
+function pastAlerts(host) {
+  return past.history.filter(event => event.key.host === host && event.resolved_at).map(({ key, test, ...event }) => ({
+    ...key, comparison: test?.[0], threshold: test?.[1], "fired-at": event.fired_at, "resolved-at": event.resolved_at,
+  }));
+}
 
 /** An alert as a sentence without its host. */
-function alertText({ name, series, value, comparison, threshold, text, "fired-at": firedAt }) {
+function alertText({ name, series, value, comparison, threshold, text, "fired-at": firedAt, "resolved-at": resolvedAt }) {
   const number = value => numberOf(series ?? "", value);
-  const bound = typeof threshold === "number" ? ` (${visible(comparison)} ${number(threshold)})` : "";
-  const what = [series && visible(series), typeof value === "number" && number(value) + bound, text && visible(text)].filter(Boolean).join(" ");
-  return `${visible(name)}${what && `: ${what}`}${firedAt ? `, since ${clock(firedAt)}` : ""}`;
+  const bound = typeof threshold === "number" && `(${visible(comparison)} ${number(threshold)})`;
+  const what = [series && visible(series), typeof value === "number" && number(value), bound, text && visible(text)].filter(Boolean).join(" ");
+  const when = resolvedAt ? `, ${date(firedAt)} ${clock(firedAt)}, for ${duration(resolvedAt - firedAt)}` : firedAt ? `, since ${clock(firedAt)}` : "";
+  return `${visible(name)}${what && `: ${what}`}${when}`;
 }
 
-/** Lists what fires on a host, each with a button that silences it. */
+/** Lists what fires on a host, each with a button that silences it; what is silenced; and what is over. */
 function drawAlerts(host) {
-  const alerts = alertsOf(host), list = $("host-alerts");
-  list.hidden = alerts.length === 0;
-  const text = alerts.map(alertText).join("\n");
-  if (list.dataset.text === text) return;
-  list.dataset.text = text;
-  list.replaceChildren(...alerts.map(alert => {
-    const item = document.createElement("li");
-    const button = Object.assign(document.createElement("button"), { type: "button", textContent: `Silence for ${SILENCE_FOR}` });
+  const alerts = [...alertsOf(host), ...alertsOf(host, "suppressed")], over = pastAlerts(host);
+  $("host-past").hidden = over.length === 0;
+  setText($("host-past").firstElementChild, `${count(over.length, "alert", "alerts")} in the past`);
+  listTexts($("host-past").lastElementChild, over.map(alert => [alertText(alert)]));
+  $("host-alerts").hidden = alerts.length === 0;
+  listTexts($("host-alerts"), alerts.map(alert => {
+    if (alert.state === "suppressed") return [`${alertText(alert)}, silenced`];
+    const button = make("button", { type: "button", textContent: `Silence for ${SILENCE_FOR}` });
     button.addEventListener("click", () => askToSilence(alert));
-    item.append(alertText(alert), button);
-    return item;
+    return [alertText(alert), button];
   }));
 }
 

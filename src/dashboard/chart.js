@@ -7,12 +7,19 @@ const SVG = "http://www.w3.org/2000/svg";
 const LEFT = 66, RIGHT = 10, TOP = 8, BOTTOM = 24;
 /** Least gap in pixels between numbers on the left, and between times below. */
 const VALUE_GAP = 36, TIME_GAP = 76;
-/** Steps of the times below, in seconds of the reader's day. */
-const TIME_STEPS_SEC = [300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200];
+/** Steps of the times below, in seconds of the reader's day; those of weeks begin on Mondays. */
+const TIME_STEPS_SEC = [300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, ...[1, 2, 7, 14, 28, 56].map(days => days * 86400)];
+/** Seconds of 1970 before its first Monday. */
+const MONDAY_SEC = 4 * 86400;
+/** Commands that are named as the busiest. */
+const BUSIEST_SHOWN = 5;
 /** Series that a chart shows before it is asked for more, which is also how many colours there are. */
 const SERIES_SHOWN = 8;
 
 const meanOf = average => average.mean ?? average.avg;
+
+/** When the intervals of some lists begin, in order. */
+const startsOf = lists => [...new Set(lists.flat().map(average => average["start-sec"]))].sort((a, b) => a - b);
 
 function draw(name, attributes, parent) {
   const node = document.createElementNS(SVG, name);
@@ -48,8 +55,9 @@ class Chart {
     this.svg = node.querySelector("svg");
     this.legend = node.querySelector(".legend");
     this.more = node.querySelector(".more");
+    this.busiest = node.querySelector(".busiest");
     this.fit = node.querySelector(".fit");
-    [this.series, this.alerts] = [[], []];
+    [this.series, this.alerts, this.top] = [[], [], []];
     [this.isFitted, this.isWhole, this.pointed] = [false, false, null];
     /** Size in pixels. A chart that was never scrolled to has none and is not drawn. */
     [this.width, this.height] = [0, 0];
@@ -92,10 +100,10 @@ class Chart {
     this.series = isMany && !this.isWhole ? sorted.slice(0, SERIES_SHOWN) : sorted;
     this.more.hidden = !isMany;
     setText(this.more, this.isWhole ? "Show fewer" : `and ${this.given.length - SERIES_SHOWN} more`);
-    this.starts = [...new Set(this.series.flatMap(({ averages }) => averages.map(average => average["start-sec"])))].sort((a, b) => a - b);
+    this.starts = startsOf(this.series.map(({ averages }) => averages));
     this.byStart = this.series.map(({ averages }) => new Map(averages.map(average => [average["start-sec"], average])));
     if (this.legend.children.length !== this.series.length) {
-      this.legend.replaceChildren(...this.series.map(() => $("legend-template").content.firstElementChild.cloneNode(true)));
+      this.legend.replaceChildren(...this.series.map(() => copyOf("legend")));
     }
     this.render();
   }
@@ -142,9 +150,9 @@ class Chart {
     for (const [from, to] of this.away) {
       draw("rect", { class: "away", x: this.x(from), width: Math.max(1, this.x(to) - this.x(from)), y: TOP, height: bottom - TOP }, picture);
     }
-    for (const { threshold, "fired-at": firedAt } of this.alerts) {
+    for (const { threshold, "fired-at": firedAt, "resolved-at": resolvedAt = this.range.now } of this.alerts) {
       const from = Math.max(start, firedAt ?? end);
-      if (from < this.range.now) draw("rect", { class: "fired", x: this.x(from), width: this.x(this.range.now) - this.x(from), y: TOP, height: bottom - TOP }, picture);
+      if (from < resolvedAt) draw("rect", { class: "fired", x: this.x(from), width: this.x(resolvedAt) - this.x(from), y: TOP, height: bottom - TOP }, picture);
       const y = this.y(threshold ?? NaN);
       if (y >= TOP && y <= bottom) draw("line", { class: "threshold", x1: LEFT, x2: right, y1: y, y2: y }, picture);
     }
@@ -171,17 +179,18 @@ class Chart {
   drawTimes(picture, bottom, right) {
     const { start, end } = this.range;
     const fitting = Math.max(2, Math.floor((right - LEFT) / TIME_GAP));
-    const step = TIME_STEPS_SEC.find(step => (end - start) / step <= fitting) ?? 86400;
+    const step = TIME_STEPS_SEC.find(step => (end - start) / step <= fitting) ?? TIME_STEPS_SEC.at(-1);
     // Zones differ from each other by quarters of an hour.
     const stride = Math.min(step, 900);
     for (let sec = Math.ceil(start / stride) * stride; sec <= end; sec += stride) {
-      const time = new Date(sec * 1000);
-      const ofDay = time.getHours() * 3600 + time.getMinutes() * 60;
-      if (ofDay % step !== 0) continue;
+      const local = sec - new Date(sec * 1000).getTimezoneOffset() * 60;
+      if ((local - MONDAY_SEC) % step !== 0) continue;
       const x = Math.round(this.x(sec)) + 0.5;
       draw("line", { class: "grid", x1: x, x2: x, y1: bottom, y2: bottom + 4 }, picture);
       const anchor = x > right - 20 ? "end" : "middle";
-      draw("text", { x: Math.min(x, right), y: bottom + 18, "text-anchor": anchor }, picture).textContent = ofDay === 0 ? day(sec) : clock(sec);
+      draw("text", { x: Math.min(x, right), y: bottom + 18, "text-anchor": anchor }, picture).textContent = local % 86400 === 0 ? date(sec) : clock(sec);
+      // A summer time that begins or ends moves the next one by an hour.
+      sec += Math.max(0, step - 3600 - stride);
     }
   }
 
@@ -272,24 +281,23 @@ class Chart {
       setText(item.querySelector("small"), isRange ? `${numberOf(label, average.min)} to ${numberOf(label, average.max)}` : "");
       return average && `${name} ${numberOf(label, meanOf(average))}${isRange ? `, ${numberOf(label, average.min)} to ${numberOf(label, average.max)}` : ""}`;
     });
+    const busiest = this.top.flatMap(({ label, name, averages }) => {
+      const average = averages.find(average => average["start-sec"] === start);
+      return average ? [{ mean: meanOf(average), text: `${name.slice(stemOf(label).length + 1)} ${numberOf(label, meanOf(average))}` }] : [];
+    }).sort((a, b) => b.mean - a.mean).slice(0, BUSIEST_SHOWN).map(({ text }) => text).join(", ");
+    this.busiest.hidden = !this.top.length;
+    setText(this.busiest, busiest && `Busiest: ${busiest}`);
     setText(this.node.querySelector("time"), this.pointed === null || start === undefined ? "" : this.when(start));
     const name = `${this.family.title}, ${this.range.title}`;
-    if (start === undefined) {
-      setAttribute(this.plot, "role", "img");
-      setAttribute(this.plot, "aria-label", `${name}: no samples`);
-      ["aria-valuemin", "aria-valuemax", "aria-valuenow", "aria-valuetext"].forEach(key => this.plot.removeAttribute(key));
-      return;
-    }
-    setAttribute(this.plot, "role", "slider");
     setAttribute(this.plot, "aria-label", `${name}: ${count(this.starts.length, "interval", "intervals")}`);
-    setAttribute(this.plot, "aria-valuemin", 0);
-    setAttribute(this.plot, "aria-valuemax", this.starts.length - 1);
-    setAttribute(this.plot, "aria-valuenow", place);
-    setAttribute(this.plot, "aria-valuetext", [this.when(start), ...said.filter(Boolean)].join(", "));
+    setAttribute(this.plot, "aria-valuemax", Math.max(0, this.starts.length - 1));
+    setAttribute(this.plot, "aria-valuenow", Math.max(0, place));
+    setAttribute(this.plot, "aria-valuetext", start === undefined ? "no samples" : [this.when(start), ...said.filter(Boolean), busiest && `busiest ${busiest}`].filter(Boolean).join(", "));
   }
 
   when(start) {
-    const from = this.range.interval < 3600 ? "" : `${day(start)}, `;
+    if (this.range.interval === 86400) return utcDate(start);
+    const from = this.range.title.startsWith("last hour") ? "" : `${date(start)}, `;
     return `${from}${clock(start)} – ${clock(start + this.range.interval)}`;
   }
 }

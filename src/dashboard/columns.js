@@ -42,7 +42,7 @@ function columnsFitting() {
 
 function makeCell(name) {
   const { title, kind } = COLUMNS[name];
-  const node = $("cell-template").content.firstElementChild.cloneNode(true);
+  const node = copyOf("cell");
   node.classList.add(name, kind);
   node.querySelector(".what").textContent = title;
   for (const [selector, of] of [["svg", "history"], ["meter", "meter"]]) if (kind !== of) node.querySelector(selector).remove();
@@ -67,7 +67,7 @@ function fitColumns() {
   const heads = document.querySelector("thead .row");
   heads.querySelectorAll(".column").forEach(head => head.remove());
   for (const name of fitting) {
-    const head = $("head-template").content.firstElementChild.cloneNode(true);
+    const head = copyOf("head");
     head.dataset.sort = name;
     const button = head.querySelector("button");
     button.textContent = COLUMNS[name].title;
@@ -109,8 +109,8 @@ function drawCells(row) {
 /** The menu of columns, and the ways to sort. */
 function makeColumnChoices() {
   for (const name in COLUMNS) {
-    const choice = Object.assign(document.createElement("input"), { type: "checkbox", value: name });
-    const label = document.createElement("label");
+    const choice = make("input", { type: "checkbox", value: name });
+    const label = make("label");
     label.append(choice, ` ${COLUMNS[name].title}`);
     choice.addEventListener("change", () => {
       const columns = Object.keys(COLUMNS).filter(name => $("columns").querySelector(`[value=${name}]`).checked);

@@ -33,7 +33,7 @@ function groupOf(row) {
 }
 
 function makeGroup(name) {
-  const node = $("group-template").content.firstElementChild.cloneNode(true);
+  const node = copyOf("group");
   const button = node.querySelector("button");
   button.addEventListener("click", () => {
     if (!closedGroups.delete(name)) closedGroups.add(name);

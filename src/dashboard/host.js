@@ -1,17 +1,13 @@
 // One host: its state, a tile for each number that people ask for first, and a chart for each family of labels.
 
-const RANGES = {
-  hour: { name: "by-minute", title: "last hour by minute", interval: 60, span: 3600 },
-  day: { name: "by-hour", title: "last day by hour", interval: 3600, span: 86400 },
-};
 /** Labels from which on they can be filtered. */
 const LABELS_TO_FILTER = 8;
-/** Families that have a name, in the order in which they are shown: the stems of their labels, and how they are drawn. A
-    mirrored one has two stems, and a chart for each suffix such as `:eth0`. */
+/** Families that have a name, in the order in which they are shown: the stems of their labels, how they are drawn, and
+    the stem of who used most of it. A mirrored one has two stems, and a chart for each suffix such as `:eth0`. */
 const FAMILIES = [
-  { title: "CPU", stems: ["cpu"], kind: "line" },
+  { title: "CPU", stems: ["cpu"], kind: "line", top: "top-cpu" },
   { title: "CPU by kind", stems: ["cpu-user", "cpu-system", "cpu-iowait", "cpu-steal"], kind: "stack" },
-  { title: "Memory and swap", stems: ["mem", "swap"], kind: "line" },
+  { title: "Memory and swap", stems: ["mem", "swap"], kind: "line", top: "top-mem" },
   { title: "File systems", stems: ["disk"], kind: "line" },
   { title: "Network in and out", stems: ["net-in", "net-out"], kind: "mirror" },
   { title: "Disk reads and writes", stems: ["disk-read", "disk-write"], kind: "mirror" },
@@ -20,10 +16,12 @@ const FAMILIES = [
   { title: "Temperature", stems: ["temp"], kind: "line" },
 ];
 /** Tiles: a title, and the first of some labels that the host has. */
-const TILES = [["CPU", ["cpu"]], ["Memory", ["mem"]], ["Disk", ["disk"]], ["Load", ["load1"]], ["Network in", ["net-in"]], ["Network out", ["net-out"]], ["Uptime", ["uptime"]]];
+const TILES = [["CPU", ["cpu"]], ["Memory", ["mem"]], ["Disk", ["disk"]], ["Load", ["load1"]], ["Network in", ["net-in"]], ["Network out", ["net-out"]]];
 
 const cards = new Map();
 let cursor = null;
+/** What was told last of the host that is shown, and when. */
+let told = null, toldAt = 0;
 
 /** All charts point at the same time. */
 function pointAll(sec) {
@@ -36,9 +34,9 @@ function familyOf(label) {
   const stem = stemOf(label), suffix = label.slice(stem.length);
   const place = FAMILIES.findIndex(family => family.stems.includes(stem));
   if (place < 0) return { key: stem, title: visible(stem), kind: "line", place: FAMILIES.length };
-  const { title, kind } = FAMILIES[place];
+  const { title, kind, top } = FAMILIES[place];
   const isApart = kind !== "line" && suffix !== "";
-  return { key: title + (isApart ? suffix : ""), title: title + (isApart ? visible(` ${suffix.slice(1)}`) : ""), kind, place };
+  return { key: title + (isApart ? suffix : ""), title: title + (isApart ? visible(` ${suffix.slice(1)}`) : ""), kind, top, place };
 }
 
 /** The families of labels, with their labels in order. */
@@ -60,7 +58,7 @@ function familiesOf(labels) {
 }
 
 function makeCard(family) {
-  const node = $("card-template").content.firstElementChild.cloneNode(true);
+  const node = copyOf("card");
   node.querySelector("h2").textContent = family.title;
   return { node, chart: new Chart(node, family, pointAll), family };
 }
@@ -71,13 +69,8 @@ function labelsOf(summaries) {
 }
 
 /** Spans without any report within a range, up to the newest report: intervals that no label has a sample in. */
-function awaySpans(summaries, range, gapSec, newest) {
-  const reported = new Set();
-  for (const key in summaries) {
-    if (!key.startsWith(`summary:${range.name}:`)) continue;
-    for (const average of summaries[key].averages) reported.add(average["start-sec"]);
-  }
-  const starts = [...reported].sort((a, b) => a - b);
+function awaySpans(range, gapSec, newest) {
+  const starts = startsOf([...range.averages.values()]);
   const spans = [];
   starts.forEach((start, i) => {
     const next = starts[i + 1];
@@ -87,22 +80,21 @@ function awaySpans(summaries, range, gapSec, newest) {
   return spans;
 }
 
-function drawTiles(summaries, labels, age) {
+function drawTiles(summaries, labels, now) {
   const tiles = TILES.flatMap(([title, choices]) => {
     const label = choices.find(choice => labels.includes(choice));
-    const averages = label ? summaries[`summary:by-minute:${label}`]?.averages ?? [] : [];
+    const averages = summaries[`summary:by-minute:${label}`]?.averages ?? [];
     if (!averages.length) return [];
-    const node = $("tile-template").content.firstElementChild.cloneNode(true);
+    const age = now - averages.at(-1)["end-sec"];
+    const node = copyOf("tile");
     const total = averages.reduce((sum, average) => sum + average["num-samples"], 0);
     const mean = averages.reduce((sum, average) => sum + meanOf(average) * average["num-samples"], 0) / total;
     const peak = averages.reduce((best, average) => average.max > best.max ? average : best);
-    const [name, now, rest] = node.querySelectorAll("dt, dd");
+    const [name, newest, rest] = node.querySelectorAll("dt, dd");
     name.textContent = title;
-    now.textContent = numberOf(label, meanOf(averages.at(-1)));
-    if (age >= 120) rest.textContent = `as of ${duration(age)} ago`;
-    // Uptime only rises: an average of it says nothing.
-    if (unitOf(label) === "time") return [node];
-    if (age < 120) rest.textContent = `average ${numberOf(label, mean)}, peak ${numberOf(label, peak.max)} at ${clock(peak["start-sec"])}`;
+    newest.textContent = numberOf(label, meanOf(averages.at(-1)), true);
+    rest.textContent = age >= 120 ? `as of ${duration(age)} ago`
+      : `average ${numberOf(label, mean, true)}\npeak ${numberOf(label, peak.max, true)} at ${clock(peak["start-sec"])}`;
     const values = Array(60).fill(null), first = averages.at(-1)["start-sec"] - 59 * 60;
     for (const average of averages) values[(average["start-sec"] - first) / 60] = meanOf(average);
     const { line, area } = sparkPaths(values, isPercent(label) ? 100 : 0);
@@ -113,53 +105,63 @@ function drawTiles(summaries, labels, age) {
   $("tiles").replaceChildren(...tiles);
 }
 
+/** The head of a host; while the receiver is away its age goes on, and its state is not known. */
 function drawFacts(entry, summaries = {}) {
-  const pill = document.createElement("span");
-  pill.className = `pill ${entry.state}`;
-  const dot = document.createElement("i");
-  dot.className = `dot ${entry.state}`;
-  pill.append(dot, entry.state);
-  const skew = entry["clock-skew-sec"];
+  [told, toldAt] = [{ entry, summaries }, performance.now()];
+  drawHead(entry, summaries);
+}
+
+function drawHead(entry, summaries) {
+  const pill = make("span", { className: `pill ${entry.state}` });
+  pill.append(make("i", { className: `dot ${entry.state}` }), entry.state);
+  const skew = entry["clock-skew-sec"], up = summaries["summary:by-minute:uptime"]?.averages.at(-1);
   const first = Math.min(...Object.values(summaries).filter(summary => summary["timeslice-size-sec"] === 60).map(summary => summary.averages[0]?.["start-sec"] ?? Infinity));
   const isNew = Object.values(summaries).every(summary => summary["timeslice-size-sec"] === 60 || summary.averages.length < 2);
   const facts = [
     `last report ${ago(entry["age-sec"])}`,
     entry["interval-sec"] && `every ${duration(entry["interval-sec"])}`,
     Math.abs(skew) >= 5 && `clock ${duration(Math.abs(skew))} ${skew > 0 ? "ahead" : "behind"}`,
+    up && `up for ${numberOf("uptime", up.max)}`,
     entry.labels && count(entry.labels.length, "label", "labels"),
+    ...Object.entries(entry.tags ?? {}).map(([key, value]) => visible(`${key}=${value}`)),
+    past.summaries["kept-from"] && view.range !== "hour" && `kept since ${date(past.summaries["kept-from"])}`,
     isNew && Number.isFinite(first) && `collecting since ${clock(first)}`,
   ];
-  const json = Object.assign(document.createElement("a"), { href: `api/perf/${encodeURIComponent(entry.host)}`, textContent: "JSON" });
-  $("host-facts").replaceChildren(pill, ...facts.filter(Boolean).map(fact => Object.assign(document.createElement("span"), { textContent: fact })), json);
+  const json = make("a", { href: `api/perf/${encodeURIComponent(entry.host)}`, textContent: "JSON" });
+  $("host-facts").replaceChildren(pill, ...facts.filter(Boolean).map(fact => make("span", { textContent: fact })), json);
 }
 
 /** Shows the head of a host before its charts have come. */
 function openHost(host) {
   cards.clear();
   cursor = null;
-  $("cards").replaceChildren();
-  $("tiles").replaceChildren();
-  $("constants").replaceChildren();
-  $("host-blank").hidden = true;
-  $("host-alerts").hidden = true;
+  told = null;
+  for (const id of ["cards", "tiles", "host-facts"]) $(id).replaceChildren();
+  listTexts($("constants"), []);
+  for (const id of ["label-filter", "ranges", "forget", "host-blank", "host-alerts", "host-past"]) $(id).hidden = true;
+  $("skeleton").hidden = false;
   $("label-filter").value = "";
-  for (const id of ["label-filter", "ranges", "forget"]) $(id).hidden = true;
   setText($("host-title"), visible(host));
   const known = rows.get(host)?.entry;
   if (known) drawFacts(known);
-  else $("host-facts").replaceChildren();
 }
 
 function drawHost(answer) {
   const [entry] = answer.hosts;
   const summaries = entry?.summaries ?? {};
-  const labels = labelsOf(summaries);
+  const now = entry ? entry["last-epoch"] + entry["age-sec"] : 0;
+  const range = rangeShown(summaries, now);
+  const labels = [...new Set([...labelsOf(summaries), ...range.averages.keys()])];
+  $("skeleton").hidden = true;
   if (entry) drawFacts(entry, summaries);
-  else $("host-facts").replaceChildren();
+  else {
+    told = null;
+    $("host-facts").replaceChildren();
+  }
   drawHostBlank(entry, labels);
   drawAlerts(view.host);
-  drawTiles(summaries, labels, entry?.["age-sec"] ?? 0);
-  drawCharts(entry, summaries, labels);
+  drawTiles(summaries, labels, now);
+  drawCharts(entry, range, labels);
   for (const button of $("ranges").children) setAttribute(button, "aria-pressed", button.dataset.range === view.range);
   $("ranges").hidden = labels.length === 0;
   $("forget").hidden = !entry;
@@ -167,16 +169,14 @@ function drawHost(answer) {
   filterCards();
 }
 
-function drawCharts(entry, summaries, labels) {
-  const { name, title, interval, span } = RANGES[view.range];
-  const now = entry ? entry["last-epoch"] + entry["age-sec"] : 0;
-  const range = { name, title, interval, now, start: Math.floor((now - span) / interval) * interval, end: Math.ceil(now / interval) * interval };
-  const learned = entry?.["interval-sec"] ?? 0;
-  const gapSec = learned > interval ? 2 * learned : 0;
-  const away = awaySpans(summaries, range, gapSec, entry?.["last-epoch"] ?? 0);
-  const averagesOf = label => summaries[`summary:${name}:${label}`]?.averages ?? [];
+function drawCharts(entry, range, labels) {
+  const gapSec = 2 * (entry?.["interval-sec"] ?? 0);
+  const away = awaySpans(range, gapSec, entry?.["last-epoch"] ?? 0);
+  const averagesOf = label => range.averages.get(label) ?? [];
   const isConstant = label => averagesOf(label).length > 1 && averagesOf(label).every(average => average.min === average.max && average.min === averagesOf(label)[0].min);
-  const all = familiesOf(labels);
+  const isTop = label => FAMILIES.some(({ stems, top }) => top === stemOf(label) && labels.includes(stems[0]));
+  const all = familiesOf(labels.filter(label => !isTop(label)));
+  const seriesOf = labels => labels.map(label => ({ label, name: visible(label), averages: averagesOf(label) }));
   const families = all.filter(family => !family.labels.every(isConstant));
   const constants = all.filter(family => family.labels.every(isConstant)).flatMap(family => family.labels);
   const keys = new Set(families.map(family => family.key));
@@ -190,16 +190,12 @@ function drawCharts(entry, summaries, labels) {
     const card = cards.get(family.key);
     card.family = card.chart.family = family;
     if ($("cards").children[i] !== card.node) $("cards").insertBefore(card.node, $("cards").children[i] ?? null);
-    card.chart.alerts = alertsOf(view.host).filter(alert => family.labels.includes(alert.series));
-    card.chart.show(family.labels.map(label => ({ label, name: visible(label), averages: averagesOf(label) })), range, gapSec, away);
+    card.chart.alerts = [...alertsOf(view.host), ...pastAlerts(view.host)].filter(alert => family.labels.includes(alert.series));
+    card.chart.top = seriesOf(labels.filter(label => family.top && stemOf(label) === family.top));
+    card.chart.show(seriesOf(family.labels), range, gapSec, away);
   });
-  const lines = constants.map(label => {
-    const item = document.createElement("li");
-    item.dataset.label = label;
-    item.append(`${visible(label)} `, Object.assign(document.createElement("b"), { textContent: numberOf(label, averagesOf(label)[0].min) }), " all the time");
-    return item;
-  });
-  $("constants").replaceChildren(...lines);
+  listTexts($("constants"), constants.map(label =>
+    [`${visible(label)} `, make("b", { textContent: numberOf(label, averagesOf(label)[0].min) }), " all the time"]));
 }
 
 function drawHostBlank(entry, labels) {
@@ -260,5 +256,5 @@ function filterCards() {
   const text = $("label-filter").value.trim().toLowerCase();
   const isLike = label => label.toLowerCase().includes(text);
   for (const { node, family } of cards.values()) node.hidden = !isLike(family.title) && !family.labels.some(isLike);
-  for (const item of $("constants").children) item.hidden = !isLike(item.dataset.label);
+  for (const item of $("constants").children) item.hidden = !isLike(item.textContent);
 }

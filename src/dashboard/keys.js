@@ -8,7 +8,7 @@ const KEYS = {
   g: () => view.host === null && groupNext(),
   r: () => view.host !== null && chooseRange(nextOf(Object.keys(RANGES), view.range)),
   p: () => pause(),
-  "!": () => view.host === null && choose({ show: view.show === "problem" ? "" : "problem" }),
+  "!": () => view.host === null && choose({ filter: view.filter === "is:problem" ? "" : "is:problem" }),
   "?": () => $("keys").showModal(),
 };
 

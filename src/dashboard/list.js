@@ -33,7 +33,7 @@ function listQuery() {
 }
 
 function makeRow(host) {
-  const node = $("row-template").content.firstElementChild.cloneNode(true);
+  const node = copyOf("row");
   const link = node.querySelector("a");
   link.textContent = link.title = visible(host);
   link.href = `#${new URLSearchParams({ host })}`;
@@ -128,19 +128,10 @@ function drawAttention() {
   const all = [...rows.values()].flatMap(row => row.troubles.map(trouble => [row, trouble]));
   all.sort(([a], [b]) => severity(b) - severity(a) || a.rank - b.rank);
   $("attention").hidden = all.length === 0;
-  const lines = all.slice(0, ATTENTION_SHOWN).map(([row, trouble]) => {
-    const line = document.createElement("li");
-    line.append(Object.assign(document.createElement("a"), { href: row.link.getAttribute("href"), textContent: visible(row.host) }), ` ${trouble}`);
-    return line;
-  });
-  if (all.length > lines.length) lines.push(Object.assign(document.createElement("li"), { textContent: `and ${all.length - lines.length} more` }));
-  const list = $("attention-list");
-  const text = lines.map(line => line.textContent).join("\n");
-  // The list is replaced only where it says something else, so that a focus in it stays.
-  if (list.dataset.text !== text) {
-    list.dataset.text = text;
-    list.replaceChildren(...lines);
-  }
+  const lines = all.slice(0, ATTENTION_SHOWN).map(([row, trouble]) =>
+    [make("a", { href: row.link.getAttribute("href"), textContent: visible(row.host) }), ` ${trouble}`]);
+  if (all.length > lines.length) lines.push([`and ${all.length - lines.length} more`]);
+  listTexts($("attention-list"), lines);
 }
 
 /** How bad a host is: 3 down, 2 what needs attention, 1 late, 0 well. */
@@ -155,7 +146,7 @@ function drawStrip() {
   const ordered = [...rows.values()].sort((a, b) => a.rank - b.rank);
   const strip = $("strip");
   while (strip.children.length > ordered.length) strip.lastElementChild.remove();
-  while (strip.children.length < ordered.length) strip.append(document.createElement("i"));
+  while (strip.children.length < ordered.length) strip.append(make("i"));
   ordered.forEach((row, i) => {
     const cell = strip.children[i];
     setClass(cell, `severity-${severity(row)}`);
@@ -185,13 +176,15 @@ function drawUnknown() {
   for (const row of rows.values()) {
     setText(row.state, "unknown");
     setClass(row.dot, "dot");
-    if (listedAt) setText(row.age, ago(row.entry["age-sec"] + Math.round((performance.now() - listedAt) / 1000)));
+    setClass(row.node, "row");
+    setText(row.age, ago(row.entry["age-sec"] + secondsSince(listedAt)));
   }
+  if (told) drawHead({ ...told.entry, state: "unknown", "age-sec": told.entry["age-sec"] + secondsSince(toldAt) }, told.summaries);
 }
 
 /** Takes an answer over into the rows. */
 function drawList(answer) {
-  isListed = true;
+  isListed = $("skeleton").hidden = true;
   const start = answer["series-start-sec"] ?? 0;
   fitColumns();
   if (start) listedAt = performance.now();
@@ -256,7 +249,6 @@ function filterOf(text) {
     that of before, with what is new at its end. */
 function chosen(isResting) {
   const isFound = filterOf(view.filter);
-  const isOfState = row => !view.show || (view.show === "problem" ? severity(row) > 1 : row.entry.state === view.show);
   const load = row => (row.entry.state === "down" ? null : row.values[view.sort]) ?? -Infinity;
   const higher = (a, b) => (a === b ? 0 : a > b ? -1 : 1);
   const orders = {
@@ -267,7 +259,7 @@ function chosen(isResting) {
   };
   const order = orders[view.sort] ?? ((a, b) => higher(load(a), load(b)));
   const turn = view.isReversed ? -1 : 1;
-  const shown = [...rows.values()].filter(row => isOfState(row) && isFound(row));
+  const shown = [...rows.values()].filter(isFound);
   if (isResting) return shown.sort((a, b) => (a.order || Infinity) - (b.order || Infinity) || a.rank - b.rank);
   shown.sort((a, b) => turn * (order(a, b) || a.rank - b.rank));
   shown.forEach((row, i) => { row.order = i + 1; });
@@ -292,14 +284,10 @@ function arrange(isResting = false) {
 }
 
 function drawBar(shown) {
-  const states = { "": rows.size, problem: 0, up: 0, late: 0, down: 0 };
-  for (const row of rows.values()) {
-    states[row.entry.state] += 1;
-    states.problem += severity(row) > 1;
-  }
   for (const chip of $("chips").children) {
-    setText(chip.querySelector("b"), plainNumber.format(states[chip.dataset.show]));
-    setAttribute(chip, "aria-pressed", view.show === chip.dataset.show);
+    const { filter } = chip.dataset;
+    setText(chip.querySelector("b"), plainNumber.format([...rows.values()].filter(filterOf(filter)).length));
+    setAttribute(chip, "aria-pressed", view.filter === filter);
   }
   for (const head of document.querySelectorAll("th[data-sort]")) {
     const isDescending = Object.hasOwn(COLUMNS, view.sort) !== view.isReversed;
@@ -313,7 +301,7 @@ function drawBar(shown) {
   $("table").hidden = shown === 0;
   for (const id of ["chips", "filter", "choices"]) $(id).hidden = rows.size === 0;
   drawListBlank(shown);
-  setText($("list-status"), view.filter || view.show ? `${shown} of ${count(rows.size, "host", "hosts")} shown` : "");
+  setText($("list-status"), view.filter ? `${shown} of ${count(rows.size, "host", "hosts")} shown` : "");
 }
 
 /** What is said where no host is seen: none has come, or none matches. */
@@ -323,18 +311,16 @@ function drawListBlank(shown) {
   if (blank.hidden) return;
   const [title, sentence, command, button] = blank.children;
   const isEmpty = rows.size === 0;
-  const wanted = [view.show && `is ${view.show === "problem" ? "a problem" : view.show}`, view.filter && `matches “${visible(view.filter)}”`].filter(Boolean);
   setText(title, isEmpty ? "No host has reported yet" : "No host matches");
   setText(sentence, isEmpty
     ? "Start a monitor on any machine; it appears here by itself."
-    : `None of ${count(rows.size, "host", "hosts")} ${wanted.join(" and ")}.`);
+    : `None of ${count(rows.size, "host", "hosts")} matches “${visible(view.filter)}”.`);
   setText(command, `lizm monitor --host NAME --publish ${new URL("api/perf", document.baseURI)}`);
   command.hidden = !isEmpty;
   button.hidden = isEmpty;
 }
 
 function countStates() {
-  let down = 0;
-  for (const row of rows.values()) down += row.entry.state === "down";
+  const down = [...rows.values()].filter(filterOf("is:down")).length;
   return count(rows.size, "host", "hosts") + (down ? `, ${down} down` : "");
 }

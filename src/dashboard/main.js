@@ -6,7 +6,7 @@ const REFRESH_MSEC = 5000;
 /** Longest wait for an answer. */
 const ANSWER_MSEC_MAX = 15000;
 
-const view = { host: null, range: "hour", filter: "", show: "", sort: "problems", isReversed: false, columns: COLUMNS_DEFAULT, group: "" };
+const view = { host: null, range: "hour", filter: "", sort: "problems", isReversed: false, columns: COLUMNS_DEFAULT, group: "" };
 /** The request on its way, the wait for the next, and when the receiver answered last, by its clock. */
 let asking = null, waiting = 0, answered = "";
 let isPaused = false;
@@ -19,7 +19,6 @@ function readAddress() {
   view.range = Object.hasOwn(RANGES, address.get("range")) ? address.get("range") : "hour";
   if (view.host !== null) return;
   view.filter = address.get("filter") ?? "";
-  view.show = [...$("chips").children].find(chip => chip.dataset.show === address.get("show"))?.dataset.show ?? "";
   view.sort = [...$("sort").options].some(option => option.value === address.get("sort")) ? address.get("sort") : "problems";
   view.isReversed = address.has("reversed");
   view.columns = address.get("columns")?.split(",").filter(name => Object.hasOwn(COLUMNS, name)) ?? COLUMNS_DEFAULT;
@@ -30,7 +29,6 @@ function readAddress() {
 function listAddress() {
   const address = new URLSearchParams();
   if (view.filter) address.set("filter", view.filter);
-  if (view.show) address.set("show", view.show);
   if (view.sort !== "problems") address.set("sort", view.sort);
   if (view.isReversed) address.set("reversed", "");
   if (!isSame(view.columns, COLUMNS_DEFAULT)) address.set("columns", view.columns);
@@ -87,12 +85,11 @@ function nameTab() {
   document.title = what ? `${what} · lizm` : "lizm";
 }
 
-/** Asks the receiver for what is looked at: one request, whatever there is to be shown. */
-async function ask(signal) {
-  const what = view.host === null ? listQuery() : `host=${encodeURIComponent(view.host)}`;
+/** Asks the receiver for JSON. */
+async function get(path, signal) {
   let response;
   try {
-    response = await fetch(`api/hosts?${what}`, { cache: "no-store", signal });
+    response = await fetch(path, { cache: "no-store", signal });
   } catch {
     throw new Error(signal.aborted ? `The receiver has not answered within ${ANSWER_MSEC_MAX / 1000} seconds` : "The receiver cannot be reached");
   }
@@ -103,9 +100,17 @@ async function ask(signal) {
   const answer = await response.json().catch(() => {
     throw new Error("The answer of the receiver was cut short");
   });
-  await askAlerts(answer?.firing ?? 0, signal);
-  if (!Array.isArray(answer?.hosts)) throw new Error("What answers here is not a receiver");
   return { answer, date: response.headers.get("Date") };
+}
+
+/** Asks for what is looked at: one request, and where rules are judged what fires. */
+async function ask(signal) {
+  const what = view.host === null ? listQuery() : `host=${encodeURIComponent(view.host)}`;
+  const found = await get(`api/hosts?${what}`, signal);
+  if (!Array.isArray(found.answer?.hosts)) throw new Error("What answers here is not a receiver");
+  await askAlerts(found.answer.firing, signal);
+  if (view.host !== null) await askPast(found.answer.firing, signal);
+  return found;
 }
 
 async function refresh() {
@@ -172,13 +177,13 @@ $("forget-token").addEventListener("keydown", event => event.key === "Enter" && 
 // A token is kept nowhere.
 $("forget-dialog").addEventListener("close", () => { $("forget-token").value = ""; });
 $("label-filter").addEventListener("input", filterCards);
-$("strip").addEventListener("click", event => event.target.title && choose({ filter: event.target.title, show: "" }));
+$("strip").addEventListener("click", event => event.target.title && choose({ filter: event.target.title }));
 for (const button of $("ranges").children) button.addEventListener("click", () => chooseRange(button.dataset.range));
-for (const chip of $("chips").children) chip.addEventListener("click", () => choose({ show: chip.dataset.show }));
+for (const chip of $("chips").children) chip.addEventListener("click", () => choose({ filter: chip.dataset.filter }));
 $("group").addEventListener("change", event => choose({ group: event.target.value }));
 addEventListener("resize", () => rows.size && view.host === null && fitColumns());
 for (const head of document.querySelectorAll("th[data-sort]")) head.firstElementChild.addEventListener("click", () => sortBy(head.dataset.sort));
-$("list-blank").querySelector("button").addEventListener("click", () => choose({ filter: "", show: "" }));
+$("list-blank").querySelector("button").addEventListener("click", () => choose({ filter: "" }));
 makeColumnChoices();
 setText($("zone"), `Times are the receiver’s, in the zone ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`);
 go();

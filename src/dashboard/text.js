@@ -16,6 +16,23 @@ function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** A node with properties; and a copy of a template of the page. */
+const make = (name, properties) => Object.assign(document.createElement(name), properties);
+const copyOf = template => $(`${template}-template`).content.firstElementChild.cloneNode(true);
+
+/** Makes a list of items, each texts and nodes; it is replaced only where it says something else, so that a focus in it stays. */
+function listTexts(list, items) {
+  const nodes = items.map(parts => {
+    const item = make("li");
+    item.append(...parts);
+    return item;
+  });
+  const text = nodes.map(node => node.textContent).join("\n");
+  if (list.dataset.text === text) return;
+  list.dataset.text = text;
+  list.replaceChildren(...nodes);
+}
+
 function setAttribute(node, name, value) {
   if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
 }
@@ -29,10 +46,13 @@ const plainNumber = new Intl.NumberFormat(undefined, { maximumFractionDigits: 2 
 // Times are the receiver's, seconds since the Unix epoch, shown in the reader's zone.
 const clockFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const secondFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const dayFormat = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric" });
+const dateFormat = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+/** Days of summaries are those of UTC. */
+const utcFormat = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
 const clock = sec => clockFormat.format(sec * 1000);
 const clockWithSeconds = sec => secondFormat.format(sec * 1000);
-const day = sec => dayFormat.format(sec * 1000);
+const date = sec => dateFormat.format(sec * 1000);
+const utcDate = sec => utcFormat.format(sec * 1000);
 
 /** A length of time in its largest unit. */
 function duration(sec) {
@@ -40,6 +60,8 @@ function duration(sec) {
   if (sec < 7200) return `${Math.floor(sec / 60)} min`;
   return sec < 172800 ? `${Math.floor(sec / 3600)} h` : `${Math.floor(sec / 86400)} d`;
 }
+
+const secondsSince = msec => Math.round((performance.now() - msec) / 1000);
 
 const ago = sec => (sec === 0 ? "now" : `${duration(sec)} ago`);
 

@@ -182,10 +182,12 @@ def live(url):
         assert_charts(page, url, "jarvis", "day")
 
         # A sample that comes now is seen after a while without anybody doing anything.
+        page.find("#ranges button[data-range=hour]").click()
+        await_true("the hour", lambda: "last hour by minute" in plots(page)[0].get_attribute("aria-label"))
         page.find("#pause").click()
         before = plots(page)[0].get_attribute("aria-valuetext")
         post(url, "jarvis", {"cpu": 55.5, "mem": 36})
-        newest = get(url, "/api/perf/jarvis/by-hour:cpu")["summary:by-hour:cpu"]["averages"][-1]
+        newest = get(url, "/api/perf/jarvis/by-minute:cpu")["summary:by-minute:cpu"]["averages"][-1]
         assert not before.endswith(shown("cpu", newest))
         await_true("the new sample", lambda: plots(page)[0].get_attribute("aria-valuetext").endswith(shown("cpu", newest)))
         assert page.texts(".tile dt")[:2] == ["CPU", "Memory"] and page.texts(".tile .newest")[:2] == ["55.5 %", "36.0 %"]
@@ -234,11 +236,11 @@ def states(url):
         await_equal("no match", "None of 1 host matches “<b>”.", lambda: page.text("#list-blank p"))
         page.find("#list-blank button").click()
         await_equal("all", ["once"], page.names)
-        page.find("#chips button[data-show=up]").click()
-        await_equal("no match", "None of 1 host is up.", lambda: page.text("#list-blank p"))
+        page.find("#chips button:nth-child(3)").click()
+        await_equal("no match", "None of 1 host matches “is:up”.", lambda: page.text("#list-blank p"))
         page.browser.back()
         page.open("#host=once&range=day")
-        await_true("the chart by hour", lambda: page.texts(".card") and plots(page)[0].get_attribute("aria-valuenow"))
+        await_true("the chart by hour", lambda: page.texts(".card") and "cpu" in plots(page)[0].get_attribute("aria-valuetext"))
         said = plots(page)[0].get_attribute("aria-valuetext")
         hour, minute = time.gmtime(epoch + 5 * 3600 + 45 * 60)[3:5]
         times = [f"{hour:02}:{minute}", f"{(hour + 11) % 12 + 1:02}:{minute}"]
@@ -278,8 +280,9 @@ def attention(url):
         await_equal("the host", "leak", lambda: page.text("#host-title"))
 
 
-def alerts(url):
-    """What fires by a rule is said first, and in the row; a host lists it with its threshold, and it can be silenced."""
+def alerts(url, rules):
+    """What fires by a rule is said first, and in the row; a host lists it with its threshold, and it can be silenced; what
+    is over is listed too, and shaded where it was."""
     now = int(time.time())
     for ago in range(600, -1, -30):
         post(url, "web-1", {"queue": 50 + ago / 100, "cpu": 5}, now - ago)
@@ -293,10 +296,47 @@ def alerts(url):
         await_true("the alert", lambda: page.texts("#host-alerts li"))
         assert "(> 20), since " in page.text("#host-alerts li"), page.text("#host-alerts li")
         await_true("its threshold", lambda: len(page.browser.find_elements(By.CSS_SELECTOR, ".threshold")) == 1)
+        with open(rules, "w", encoding="utf-8") as file:
+            file.write("busy: cpu > 1\n")
+        await_true("what is over", lambda: page.text("#host-past summary") == "1 alert in the past")
+        page.find("#host-past summary").click()
+        assert page.text("#host-past li").startswith("queue: queue "), page.text("#host-past li")
+        page.find("#ranges button[data-range=day]").click()
+        await_true("its time and its threshold", lambda: len(page.browser.find_elements(By.CSS_SELECTOR, ".fired, .threshold")) == 2)
+        await_true("another alert", lambda: (page.text("#host-alerts li") or "").startswith("busy: cpu "))
         page.find("#host-alerts button").click()
-        assert page.text("#forget-title") == "Silence queue on web-1?"
+        assert page.text("#forget-title") == "Silence busy on web-1?"
         page.find("#forget-yes").click()
-        await_true("silence", lambda: not page.find("#host-alerts").is_displayed())
+        await_true("silence", lambda: (page.text("#host-alerts li") or "").endswith(", silenced"))
+        assert not page.texts("#host-alerts button")
+
+
+def ranges(url):
+    """A host over a day, a week, 90 days and a year: by what is kept, with as many times below as there is room for."""
+    now = int(time.time())
+    for days in range(400, 0, -1):
+        post(url, "jarvis", {"cpu": 10 + days % 7, "top-cpu:old": 90}, now - days * 86400)
+    for minute in range(120, -1, -1):
+        post(url, "jarvis", {"cpu": minute / 2, "mem": 50 + minute / 10, "top-cpu:rustc": 40, "top-cpu:sh": minute, "top-mem:ld": 3e9}, now - minute * 60)
+    with page_of(url, width=1440) as page:
+        page.browser.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "America/New_York"})
+        page.open("#host=jarvis")
+        await_equal("the families", ["CPU", "Memory and swap"], lambda: page.texts(".card h2"))
+        plots(page)[0].send_keys(Keys.HOME)
+        assert page.texts(".busiest") == ["Busiest: sh 59 %, rustc 40 %", "Busiest: ld 3 GB"] or page.texts(".busiest")[0].startswith("Busiest: sh "), page.texts(".busiest")
+        for shown, by, intervals in [("day", "minute", None), ("week", "hour", None), ("90d", "day", 90), ("year", "day", 366)]:
+            page.find(f"#ranges button[data-range='{shown}']").click()
+            title = {"90d": "90 days"}.get(shown, shown)
+            await_true(shown, lambda: f"last {title} by " in plots(page)[0].get_attribute("aria-label"))
+            label = plots(page)[0].get_attribute("aria-label")
+            assert f"last {title} by " in label, label
+            boxes = page.run("return [...document.querySelector('.plot svg').querySelectorAll('text')].filter(t => t.getAttribute('y') > 165).map(t => t.getBoundingClientRect().toJSON())")
+            assert len(boxes) >= 2, (shown, boxes)
+            assert all(a["right"] + 4 < b["left"] for a, b in zip(boxes, boxes[1:])), (shown, boxes)
+            if intervals:
+                count = int(plots(page)[0].get_attribute("aria-valuemax")) + 1
+                assert abs(count - intervals) <= 2, (shown, count)
+        assert page.browser.current_url.endswith("#host=jarvis&range=year")
 
 
 def columns(url):
@@ -437,6 +477,7 @@ def away(url):
         assert page.texts("#rows .state span") == ["unknown"]
         page.browser.find_element(By.LINK_TEXT, "jarvis").click()
         await_equal("the host", "jarvis", lambda: page.text("#host-title"))
+        await_equal("its state", "unknown", lambda: page.text("#host-facts .pill"))
         ask_for("start")
         await_equal("an empty receiver", "This host is not known here", lambda: page.text("#host-blank h2"))
         post(url, "jarvis", {"cpu": 7})
@@ -576,5 +617,5 @@ def forget(url, secured, operator):
 
 
 if __name__ == "__main__":
-    scenes = {scene.__name__: scene for scene in [live, states, attention, alerts, columns, accessible, away, hostile, subpath, forget]}
+    scenes = {scene.__name__: scene for scene in [live, states, attention, alerts, ranges, columns, accessible, away, hostile, subpath, forget]}
     scenes[sys.argv[1]](*sys.argv[2:])

@@ -78,8 +78,19 @@ fn axe_finds_nothing_in_any_view() {
 #[test]
 #[ignore = "needs chromium-driver and python3-selenium"]
 fn what_fires_is_seen_and_silenced() {
-    let receiver = Served::start(&["--alert", "queue: queue > 20"]);
-    assert_ended_well(scene("alerts", &receiver, &[]));
+    let directory = tempfile::tempdir().unwrap();
+    let rules = directory.path().join("rules.conf");
+    std::fs::write(&rules, "queue: queue > 20\n").unwrap();
+    let rules = rules.to_str().unwrap();
+    let receiver = Served::start(&["--alerts", rules]);
+    assert_ended_well(scene("alerts", &receiver, &[rules]));
+}
+
+#[test]
+#[ignore = "needs chromium-driver and python3-selenium"]
+fn a_host_is_seen_over_all_that_is_kept() {
+    let receiver = Served::start(&["--keep", "1m:1h,1h:90d,1d:2y"]);
+    assert_ended_well(scene("ranges", &receiver, &[]));
 }
 
 #[test]
