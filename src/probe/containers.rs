@@ -11,10 +11,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::background::BackgroundCall;
+use super::background::BackgroundPass;
 use super::{About, Label, Probe, Target, Tick, one_decimal};
 use crate::sample::check_label;
 
@@ -33,13 +32,7 @@ pub(super) const ABOUT: About = About {
     new: |setup| {
         let options = setup.options;
         let mut scanner = Scanner::new(options.sysfs(), options.procfs.clone(), options.rootfs.clone());
-        let at = Arc::new(Mutex::new(Duration::ZERO));
-        let asked_at = at.clone();
-        let call = BackgroundCall::start("containers", move || {
-            let at = *asked_at.lock().unwrap_or_else(PoisonError::into_inner);
-            scanner.pass(at).map(Arc::new)
-        })?;
-        Ok(Box::new(Containers { at, call, asked_at: None, last: None }))
+        Ok(Box::new(Containers(BackgroundPass::start("cgroups", move |at| scanner.pass(at))?)))
     },
 };
 
@@ -47,8 +40,6 @@ pub(super) const ABOUT: About = About {
 const CONTAINERS_MAX: usize = 50;
 /// How often the cgroups are listed, and the busiest chosen.
 const LISTED_EVERY: Duration = Duration::from_secs(10);
-/// How long a pass may take before its values are left out.
-const PASS_WITHIN: Duration = Duration::from_secs(15);
 /// How deep, and how many cgroups are looked at.
 const DEPTH_MAX: u32 = 8;
 const CGROUPS_MAX: u32 = 20_000;
@@ -56,15 +47,7 @@ const CGROUPS_MAX: u32 = 20_000;
 const ID_DIGITS: usize = 64;
 const SHORT_DIGITS: usize = 12;
 
-struct Containers {
-    /// Time of the tick that asks.
-    at: Arc<Mutex<Duration>>,
-    call: BackgroundCall<Result<Arc<Pass>, String>>,
-    /// When the pass began that is under way.
-    asked_at: Option<Duration>,
-    /// What the last pass has found. It holds while one takes longer than a tick, as on hosts of many containers.
-    last: Option<Result<Arc<Pass>, String>>,
-}
+struct Containers(BackgroundPass<Pass>);
 
 /// What a pass has found.
 #[derive(Debug, PartialEq)]
@@ -76,25 +59,11 @@ struct Pass {
 
 impl Probe for Containers {
     fn ask(&mut self, at: Duration) {
-        if let Some(pass) = self.call.poll() {
-            (self.last, self.asked_at) = (Some(pass), None);
-        }
-        if self.asked_at.is_none() {
-            *self.at.lock().unwrap_or_else(PoisonError::into_inner) = at;
-            self.call.ask();
-            self.asked_at = Some(at);
-        }
+        self.0.ask(at, Duration::ZERO);
     }
 
     fn read(&mut self, tick: &mut Tick<'_>) {
-        if let Some(pass) = self.call.answer(tick.until) {
-            (self.last, self.asked_at) = (Some(pass), None);
-        }
-        if self.asked_at.is_some_and(|asked| tick.at.saturating_sub(asked) >= PASS_WITHIN) {
-            return tick.report(None, "the files of the cgroups do not answer");
-        }
-        let Some(pass) = self.last.clone() else { return };
-        let Some(pass) = tick.ok(pass) else { return };
+        let Some(Some(pass)) = tick.ok(self.0.answer(tick.at, tick.until)) else { return };
         if pass.count > CONTAINERS_MAX {
             tick.leave_out(&format!("but for the {CONTAINERS_MAX} busiest, containers have no label"));
         }

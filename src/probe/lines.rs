@@ -2,8 +2,34 @@
 
 use crate::sample::{LABEL_BYTES_MAX, check_label, check_value};
 
+/// The labels and numbers of a text.
+#[derive(Debug, Default)]
+pub(super) struct Lines<'a> {
+    /// The number of the line, its label and value.
+    pub(super) values: Vec<(usize, &'a str, f64)>,
+    /// What is wrong with the first wrong line, by its number.
+    pub(super) first_wrong: Option<String>,
+    /// How many lines are wrong.
+    pub(super) wrong: usize,
+}
+
+/// Parses the lines of a text.
+pub(super) fn parse_lines(text: &str, is_of_a_probe: fn(&str) -> bool) -> Lines<'_> {
+    let mut lines = Lines::default();
+    for (number, line) in (1..).zip(text.lines()) {
+        match parse_line(line, is_of_a_probe) {
+            Ok(value) => lines.values.extend(value.map(|(label, value)| (number, label, value))),
+            Err(why) => {
+                lines.first_wrong.get_or_insert_with(|| format!("line {number}: {why}"));
+                lines.wrong += 1;
+            }
+        }
+    }
+    lines
+}
+
 /// Parses a label and a value; `None` for an empty line or a comment. Errors do not quote the line.
-pub(super) fn parse_line(line: &str, is_of_a_probe: fn(&str) -> bool) -> Result<Option<(&str, f64)>, String> {
+fn parse_line(line: &str, is_of_a_probe: fn(&str) -> bool) -> Result<Option<(&str, f64)>, String> {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {
         return Ok(None);

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::background::BackgroundCall;
+use super::background::BackgroundPass;
 use super::cpu::CpuTimes;
 use super::disk::is_like;
 use super::percent;
@@ -22,8 +22,6 @@ use super::percent;
 /// Past so many processes a pass is made every [`PASS_EVERY`] alone.
 const PROCESSES_MANY: usize = 2000;
 const PASS_EVERY: Duration = Duration::from_secs(5);
-/// How long a pass may take before its values are left out.
-const PASS_WITHIN: Duration = Duration::from_secs(15);
 /// Most bytes of a command line that patterns see.
 const COMMAND_LINE_BYTES_MAX: u64 = 4096;
 /// Longest name that the kernel keeps of a command.
@@ -66,11 +64,7 @@ impl Pass {
 #[derive(Default)]
 pub(super) struct ProcessTable {
     patterns: Vec<String>,
-    call: Option<BackgroundCall<Result<Arc<Pass>, String>>>,
-    asked_at: Option<Duration>,
-    is_awaited: bool,
-    /// What the last pass has found, and how many there were.
-    last: Option<Result<Arc<Pass>, String>>,
+    pass: Option<BackgroundPass<Pass>>,
 }
 
 impl ProcessTable {
@@ -83,39 +77,26 @@ impl ProcessTable {
     /// Starts the thread, once all patterns are known.
     pub(super) fn start(&mut self, procfs: &Path) -> io::Result<()> {
         let mut scanner = Scanner::new(procfs.to_owned(), self.patterns.clone());
-        self.call = Some(BackgroundCall::start("processes", move || scanner.pass().map(Arc::new))?);
+        self.pass = Some(BackgroundPass::start("processes", move |_| scanner.pass())?);
         Ok(())
     }
 
     /// Starts the pass of this tick, if one is due.
     pub(super) fn ask(&mut self, at: Duration) {
-        let Some(call) = &mut self.call else { return };
-        if let Some(pass) = call.poll() {
-            (self.last, self.is_awaited) = (Some(pass), false);
-        }
-        let is_many = matches!(&self.last, Some(Ok(pass)) if pass.processes > PROCESSES_MANY);
-        let every = if is_many { PASS_EVERY } else { Duration::ZERO };
-        if !self.is_awaited && self.asked_at.is_none_or(|asked| at.saturating_sub(asked) >= every) {
-            call.ask();
-            (self.asked_at, self.is_awaited) = (Some(at), true);
-        }
+        let Some(pass) = &mut self.pass else { return };
+        let is_many = matches!(pass.last(), Some(Ok(last)) if last.processes > PROCESSES_MANY);
+        pass.ask(at, if is_many { PASS_EVERY } else { Duration::ZERO });
     }
 
     /// Whether there are no rates yet.
     pub(super) fn is_pending(&self) -> bool {
         let has_rates = |last: &Result<Arc<Pass>, String>| last.as_ref().map_or(true, |pass| pass.all_ticks.is_some());
-        self.call.is_some() && !self.last.as_ref().is_some_and(has_rates)
+        self.pass.as_ref().is_some_and(|pass| !pass.last().is_some_and(has_rates))
     }
 
     /// What the last pass has found; `None` where no pass has ended yet.
     pub(super) fn pass(&mut self, at: Duration, until: Instant) -> Result<Option<Arc<Pass>>, String> {
-        if let Some(pass) = self.call.as_mut().filter(|_| self.is_awaited).and_then(|call| call.answer(until)) {
-            (self.last, self.is_awaited) = (Some(pass), false);
-        }
-        if self.is_awaited && self.asked_at.is_some_and(|asked| at.saturating_sub(asked) >= PASS_WITHIN) {
-            return Err("the processes do not answer".to_owned());
-        }
-        self.last.clone().transpose()
+        self.pass.as_mut().map_or(Ok(None), |pass| pass.answer(at, until))
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::OFlag;
 
 use super::background::BackgroundCall;
-use super::lines::parse_line;
+use super::lines::{Lines, parse_lines};
 use super::selection::is_of_a_probe;
 use super::{Probe, Tick};
 
@@ -253,20 +253,11 @@ fn read(path: &Path, owner: u32) -> Result<String, String> {
 
 /// Parses the lines of a file. Its problem is the first wrong line, and how many more there are.
 fn parse(name: &str, stamp: Stamp, text: &str) -> Textfile {
-    let (mut lines, mut first_wrong, mut wrong) = (Vec::new(), None, 0);
     // Some editors begin a file with a byte order mark.
-    for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
-        match parse_line(line, is_of_a_probe) {
-            Ok(None) => {}
-            Ok(Some((label, value))) => lines.push((number, label.to_owned(), value)),
-            Err(why) => {
-                first_wrong.get_or_insert_with(|| format!("file {name:?}: line {number}: {why}"));
-                wrong += 1;
-            }
-        }
-    }
+    let Lines { values, first_wrong, wrong } = parse_lines(text.trim_start_matches('\u{feff}'), is_of_a_probe);
     let more = if wrong > 1 { format!("; and {} more lines", wrong - 1) } else { String::new() };
-    Textfile { stamp, lines, problem: first_wrong.map(|first| first + &more) }
+    let lines = values.into_iter().map(|(number, label, value)| (number, label.to_owned(), value)).collect();
+    Textfile { stamp, lines, problem: first_wrong.map(|first| format!("file {name:?}: {first}{more}")) }
 }
 
 /// Puts the values of all files together. A label counts once, and only so many values do; each file reports its first
