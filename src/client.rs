@@ -8,9 +8,8 @@ use std::time::Duration;
 use flate2::read::GzDecoder;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use ureq::http::StatusCode;
 use ureq::http::response::Parts;
-use ureq::typestate::WithoutBody;
+use ureq::http::{Response, StatusCode};
 use ureq::{Body, RequestBuilder};
 
 use crate::url::Url;
@@ -100,7 +99,8 @@ impl Client {
         let path = format!("{}{path}", self.url.path().trim_end_matches('/'));
         let request = self.agent.get(self.url.with_target(path.clone(), query).to_request());
         let request = request.header("Accept-Encoding", "gzip");
-        let answer = self.answer(request, self.authorization.as_deref()).and_then(|(head, body)| read(&head, body));
+        let request = with_authorization(request, self.authorization.as_deref());
+        let answer = self.answer(request.call()).and_then(|(head, body)| read(&head, body));
         let answer = answer.map_err(|why| match why {
             Failure::Unauthorized(_) if self.authorization.is_none() => {
                 "a password is needed to read here; --password-file names the file that has it".to_owned()
@@ -127,31 +127,47 @@ impl Client {
     /// # Errors
     /// Why it was not removed: a sentence that begins with the URL, without its secrets.
     pub fn delete<T: DeserializeOwned>(&self, path: &str, token: Option<&str>) -> Result<T, String> {
+        self.change(path, token, |url, authorization| {
+            let request = self.agent.delete(url);
+            with_authorization(request, authorization).call()
+        })
+    }
+
+    /// Posts JSON to a path of the receiver, with a token where one is needed, and gives what it answers.
+    ///
+    /// # Errors
+    /// Why it was not taken: a sentence that begins with the URL, without its secrets.
+    pub fn post<T: DeserializeOwned>(&self, path: &str, token: Option<&str>, body: &str) -> Result<T, String> {
+        self.change(path, token, |url, authorization| {
+            let request = self.agent.post(url).header("Content-Type", "application/json");
+            with_authorization(request, authorization).send(body)
+        })
+    }
+
+    fn change<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        token: Option<&str>,
+        send: impl FnOnce(String, Option<&str>) -> Result<Response<Body>, ureq::Error>,
+    ) -> Result<T, String> {
         let path = format!("{}{path}", self.url.path().trim_end_matches('/'));
         let url = self.url.with_target(path, None);
         let token = token.map(|token| format!("Bearer {token}"));
         let authorization = token.as_deref().or(self.authorization.as_deref());
-        let answer = self.answer(self.agent.delete(url.to_request()), authorization);
+        let answer = self.answer(send(url.to_request(), authorization));
         let answer = answer.and_then(|(head, body)| self.parse(&head, body)).map_err(|why| match why {
             Failure::Unauthorized(_) if token.is_none() => {
-                "a token is needed to remove here; --token-file names the file that has it".to_owned()
+                "a token is needed here; --token-file names the file that has it".to_owned()
             }
             Failure::Unauthorized(why) | Failure::Other(why) => why,
         });
         answer.map_err(|why| format!("{url}: {why}"))
     }
 
-    /// Sends a request, and gives the answer with status 200.
-    fn answer(
-        &self,
-        mut request: RequestBuilder<WithoutBody>,
-        authorization: Option<&str>,
-    ) -> Result<(Parts, Body), Failure> {
-        if let Some(authorization) = authorization {
-            request = request.header("Authorization", authorization);
-        }
+    /// Takes an answer apart that has status 200.
+    fn answer(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<(Parts, Body), Failure> {
         let explain = |error: &ureq::Error| Failure::Other(agent::explain(&self.agent, error));
-        let (head, body) = request.call().map_err(|error| explain(&error))?.into_parts();
+        let (head, body) = answer.map_err(|error| explain(&error))?.into_parts();
         match head.status {
             StatusCode::OK => Ok((head, body)),
             status => {
@@ -163,6 +179,13 @@ impl Client {
                 Err(if status == StatusCode::UNAUTHORIZED { Failure::Unauthorized(why) } else { Failure::Other(why) })
             }
         }
+    }
+}
+
+fn with_authorization<B>(request: RequestBuilder<B>, authorization: Option<&str>) -> RequestBuilder<B> {
+    match authorization {
+        Some(authorization) => request.header("Authorization", authorization),
+        None => request,
     }
 }
 

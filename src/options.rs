@@ -204,13 +204,17 @@ impl Options {
     }
 
     fn keep(&mut self) -> Result<KeepOptions, String> {
-        let asked = self.text("--keep")?.map(|keep| keep.parse());
-        let asked = asked.transpose().map_err(|why: String| format!("option --keep: {why}"))?;
+        let asked = self.keep_text()?;
         let (may_drop, retry_horizon_sec) = (self.flag("--keep-change")?, self.span("--retry-horizon")?.as_secs());
         if may_drop && asked.is_none() {
             return Err("option --keep-change: goes with --keep, which says what is to be kept".to_owned());
         }
         Ok(KeepOptions { asked, may_drop, retry_horizon_sec })
+    }
+
+    fn keep_text(&mut self) -> Result<Option<Keep>, String> {
+        let keep = self.text("--keep")?.map(|keep| keep.parse());
+        keep.transpose().map_err(|why: String| format!("option --keep: {why}"))
     }
 
     fn listeners(&mut self) -> Result<listeners::Options, String> {
@@ -327,24 +331,45 @@ impl Options {
     }
 
     fn alerts(&mut self) -> Result<Command, String> {
-        let (file, ca) = (self.path("--alerts")?, self.path("--notify-ca")?);
+        let (alerts, on, span) = (self.text("--silence")?, self.text("--on")?, self.text("--for")?);
+        let (token_file, file, ca) = (self.path("--token-file")?, self.path("--alerts")?, self.path("--notify-ca")?);
+        let keep = self.keep_text()?.unwrap_or_default();
         let [receiver_ca, password_file] = self.client_files()?;
         let free = self.free_arguments()?;
-        match &*free.iter().map(String::as_str).collect::<Vec<_>>() {
-            [url] if url.contains("://") => {
-                let receiver = client::Options { url: self.receiver_url(url)?, ca: receiver_ca, password_file };
-                Ok(Command::Alerts(AlertsCommand::List(receiver)))
+        let receiver = |url| {
+            let url = self.receiver_url(url)?;
+            Ok::<_, String>(client::Options { url, ca: receiver_ca.clone(), password_file: password_file.clone() })
+        };
+        let asked = match (&*free.iter().map(String::as_str).collect::<Vec<_>>(), alerts) {
+            ([url], Some(alerts)) if url.contains("://") => {
+                let span = span.ok_or("option --silence: goes with --for, such as --for 2h")?;
+                AlertsCommand::Silence {
+                    receiver: receiver(url)?,
+                    alerts,
+                    on: on.unwrap_or_default(),
+                    span,
+                    token_file,
+                }
             }
-            ["check", file] => Ok(Command::Alerts(AlertsCommand::Check(file.into()))),
-            ["test", target] => {
+            (_, Some(_)) => return Err("option --silence: goes with the URL of a receiver".to_owned()),
+            ([url], None) if url.contains("://") => AlertsCommand::List(receiver(url)?),
+            (["check", file], None) => AlertsCommand::Check { file: file.into(), keep, receiver: None },
+            (["check", file, url], None) => {
+                AlertsCommand::Check { file: file.into(), keep, receiver: Some(receiver(url)?) }
+            }
+            (["test", target], None) => {
                 let file = file.ok_or("alerts test: the file of the target is missing; --alerts FILE names it")?;
-                Ok(Command::Alerts(AlertsCommand::Test { target: (*target).to_owned(), file, ca }))
+                AlertsCommand::Test { target: (*target).to_owned(), file, ca }
             }
             _ => {
-                Err("alerts: give 'check FILE', or 'test TARGET --alerts FILE'; 'lizm alerts --help' has more"
-                    .to_owned())
+                return Err(
+                    "alerts: give a URL, 'check FILE', or 'test TARGET --alerts FILE'; 'lizm alerts --help' has \
+                            more"
+                        .to_owned(),
+                );
             }
-        }
+        };
+        Ok(Command::Alerts(asked))
     }
 
     fn watch(&mut self) -> Result<Command, String> {

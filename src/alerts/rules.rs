@@ -12,6 +12,7 @@ use super::event::{Comparison, Severity};
 use super::globs::Globs;
 use super::notify::Target;
 use super::zone::Zone;
+use crate::summary::Keep;
 pub use parser::{parse, parse_span};
 
 /// Most rules, targets and silences each: more than anyone writes, and a bound for what each evaluation costs.
@@ -22,7 +23,6 @@ pub const TEXT_BYTES_MAX: usize = 4 << 20;
 const NEEDS_PERCENT: u8 = 50;
 const MINUTE_SEC: u64 = 60;
 const HOUR_SEC: u64 = 3600;
-const DAY_SEC: u64 = 86_400;
 
 /// What was parsed.
 #[derive(Debug, Clone, Default)]
@@ -254,7 +254,14 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { minutes_sec: HOUR_SEC, hours_sec: DAY_SEC }
+        Self::from(&Keep::default())
+    }
+}
+
+impl From<&Keep> for Retention {
+    fn from(keep: &Keep) -> Self {
+        let of = |interval_sec| keep.window(interval_sec).map_or(0, |window| window.span_sec);
+        Self { minutes_sec: of(MINUTE_SEC), hours_sec: of(HOUR_SEC) }
     }
 }
 

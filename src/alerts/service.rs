@@ -64,7 +64,7 @@ impl Options {
     ///
     /// # Errors
     /// The mistakes, in one sentence.
-    fn read(&self) -> Result<Rules, String> {
+    fn read(&self, retention: Retention) -> Result<Rules, String> {
         let options = self.rules.join("\n");
         let file = self.file.as_ref().map(|path| (path.display().to_string(), path));
         let text =
@@ -72,7 +72,7 @@ impl Options {
         let text = text.transpose()?;
         let mut files: Vec<(&str, &str)> = file.iter().zip(&text).map(|((name, _), text)| (&**name, &**text)).collect();
         files.push(("--alert", &options));
-        parse(&files, Retention::default(), |name| env::var(name).ok()).map_err(|mistakes| {
+        parse(&files, retention, |name| env::var(name).ok()).map_err(|mistakes| {
             let named: Vec<String> = mistakes.iter().take(MISTAKES_MAX).map(ToString::to_string).collect();
             let more = mistakes.len().saturating_sub(MISTAKES_MAX);
             named.join("; ") + &if more > 0 { format!("; and {more} more") } else { String::new() }
@@ -137,9 +137,10 @@ impl Alerts {
         store: Arc<Store>,
         clock: Arc<ReceiverClock>,
     ) -> io::Result<(Arc<Self>, JoinHandle<()>)> {
-        let source = options.clone();
+        let (source, retention) = (options.clone(), Retention::from(store.keep()));
         let files = options.file.iter().cloned().collect();
-        let rules = Reloaded::new(files, move || Ok(Mutex::new(Some(source.read()?)))).map_err(io::Error::other)?;
+        let rules =
+            Reloaded::new(files, move || Ok(Mutex::new(Some(source.read(retention)?)))).map_err(io::Error::other)?;
         let client = Client::new(options.notify_ca.as_deref()).map_err(io::Error::other)?;
         let (wake, woken) = sync_channel(1);
         let notify = wake.clone();

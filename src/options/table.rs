@@ -288,22 +288,31 @@ Exits 0 when all is well and 1 when not, with the reason on standard error.
     },
     CommandSpec {
         name: "alerts",
-        summary: "list what fires at a receiver, check a file of alert rules, or try out a target of it",
-        usage: "URL | check FILE | test TARGET --alerts FILE [options]",
+        summary: "list what fires at a receiver, silence it, check a file of alert rules, or try out a target of it",
+        usage: "URL [--silence NAMES --for TIME] | check FILE [URL] | test TARGET --alerts FILE [options]",
         options: &[&[
-            option("--alerts", "FILE", File, "", "the file of rules that names the target"),
+            option("--silence", "NAMES", Text, "", "tell nothing of these alerts for a while, such as disk,cpu"),
+            option("--on", "HOSTS", Text, "", "with --silence: of these hosts alone, such as db-*"),
+            option("--for", "TIME", Text, "", "with --silence: how long, such as 30m, 2h or 7d, up to 31d"),
+            option("--token-file", "FILE", File, "",
+                "with --silence, where the receiver needs tokens: an operator's, made by 'lizm token'"),
+            option("--alerts", "FILE", File, "", "with test: the file of rules that names the target"),
+            option("--keep", "LIST", Text, "", "with check: what the receiver keeps, if its --keep says so"),
             option("--notify-ca", "FILE", File, "",
                 "authorities of the certificates of targets, as PEM; without it those of the web"),
         ], CLIENT],
         notes: "\
 URL is the receiver, such as http://localhost:8080. It prints a line for each alert that fires or is pending, with tabs
 between: state, severity, name, host, series, value, since when in seconds since 1970, rule.
-'check FILE' exits 0 when FILE has no mistake, and else names each with its line.
+'check FILE' exits 0 when FILE has no mistake, and else names each with its line. With a URL it prints a line for each
+rule with tabs between: how often it would have fired in what the receiver keeps, how many alerts of it would fire now,
+how many would be pending, the rule. A line for each of these alerts follows it: its state, host, series.
 'test TARGET' sends a message that fires and one that is resolved, and prints what the server has answered to each.
 ",
         examples: "\
 lizm alerts http://localhost:8080
-lizm alerts check alerts.conf
+lizm alerts http://localhost:8080 --silence disk --on 'db-*' --for 2h
+lizm alerts check alerts.conf http://localhost:8080
 lizm alerts test ops --alerts alerts.conf
 ",
     },

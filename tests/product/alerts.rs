@@ -107,6 +107,53 @@ fn a_silence_holds_until_it_ends() {
     assert_eq!(history(&receiver).len(), 1);
 }
 
+#[test]
+fn the_command_line_silences_and_tries_rules_on_what_is_kept() {
+    let receiver = Served::start(&["--alert", "a: x > 90"]);
+    let run = |arguments: &[&str]| {
+        let output = lizm(arguments).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let url = receiver.url("");
+    let (code, _, said) = run(&["alerts", &url, "--silence", "a"]);
+    assert!(code == Some(2) && said.contains("--for"), "{said}");
+    let (code, _, said) = run(&["alerts", &url, "--silence", "a", "--for", "2y"]);
+    assert!(code == Some(1) && said.contains("for: a time such as 30m"), "{said}");
+    let (code, out, said) = run(&["alerts", &url, "--silence", "a", "--on", "h*", "--for", "2h"]);
+    assert_eq!((code, out.as_str(), said.as_str()), (Some(0), "a silenced for 2h\n", ""));
+    put_minutes(&receiver, "h", now(), 5, 95.0);
+    await_state(&receiver, "a", "suppressed");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "a: x > 90\nb: x > 99\nc: no y for 2m on h\n").unwrap();
+    let file = file.path().to_str().unwrap();
+    let (code, out, said) = run(&["alerts", "check", file, &url]);
+    assert_eq!((code, said.as_str()), (Some(0), ""), "{out}");
+    let lines: Vec<&str> = out.lines().skip(1).collect();
+    assert_eq!(
+        lines,
+        [
+            "1\t1\t0\ta: x > 90",
+            "\tfiring\th\tx",
+            "0\t0\t0\tb: x > 99",
+            "1\t1\t0\tc: no y for 2m on h",
+            "\tfiring\th\ty"
+        ]
+    );
+    let (code, _, said) = run(&["alerts", "check", file, "http://127.0.0.1:1"]);
+    assert!(code == Some(1) && said.contains("127.0.0.1:1"), "{said}");
+}
+
+#[test]
+fn rules_may_go_back_as_far_as_is_kept() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "a: change(x, 7d) > 5\n").unwrap();
+    let file = file.path().to_str().unwrap();
+    let check = |more: &[&str]| lizm(&[&["alerts", "check", file], more].concat()).output().unwrap().status.code();
+    assert_eq!((check(&[]), check(&["--keep", "1m:1h,1h:14d"])), (Some(1), Some(0)));
+    Served::start(&["--alerts", file, "--keep", "1m:1h,1h:14d"]);
+}
+
 #[cfg(feature = "disk")]
 fn told(log: &std::path::Path) -> Vec<String> {
     let text = fs::read_to_string(log).unwrap_or_default();

@@ -403,7 +403,7 @@ fn an_operator_removes_any_host_and_submits_for_none() {
         (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
     };
     let (status, said) = forget(&[]);
-    assert!(status == Some(1) && said.contains("/api/perf/j%201: a token is needed to remove here"), "{said}");
+    assert!(status == Some(1) && said.contains("/api/perf/j%201: a token is needed here"), "{said}");
     let token_file = ["--token-file", &*file];
     assert_eq!(forget(&token_file), (Some(0), "j 1 is forgotten; it comes back if it still reports\n".to_owned()));
     let (status, said) = forget(&token_file);
