@@ -11,6 +11,7 @@ use lizm::alerts::replay::{KeptHost, replay};
 use lizm::alerts::rules::{Retention, Rules, parse};
 use lizm::client::{self, Client};
 use lizm::clock::unix_now;
+use lizm::sample::Tags;
 use lizm::summary::{Bucket, Keep, Tail};
 use lizm::url::encode;
 use lizm::{auth, sanitize};
@@ -177,7 +178,8 @@ fn hosts(client: &Client) -> Result<Vec<KeptHost>, String> {
                     }
                 })?;
             }
-            let tags = tags.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let tags = tags.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let tags = Tags::from_pairs(tags)?;
             let series = series.into_iter().map(|(label, tails)| (label.into(), tails)).collect();
             hosts.push(KeptHost { host: host.into(), tags, last_epoch, interval_sec, series });
         }

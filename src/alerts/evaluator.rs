@@ -13,6 +13,7 @@ use super::alert::{Alert, Reminder, Report, Transition};
 use super::evaluation::{Evaluation, closed, evaluate};
 use super::event::{AlertKey, Resolution};
 use super::rules::{Rule, Rules, Silence, Test};
+use crate::sample::Tags;
 use crate::store::Pulse;
 use crate::summary::{Bucket, Tail};
 
@@ -63,7 +64,7 @@ struct Host {
     skew: Tail,
     /// What the plans were made of: the serial of the rules, the host's tags and its labels.
     serial: u64,
-    tags: Vec<String>,
+    tags: Tags,
     labels: Vec<SmolStr>,
     /// Which rules are about its series, and which about its silence: of each level the first that fits.
     plan: Vec<Planned>,
@@ -141,21 +142,14 @@ impl Evaluator {
         self.alerts.values().filter(|alert| alert.pending.is_some() || alert.is_durable())
     }
 
-    /// Evaluates all hosts of which something new is known. `tags` and `kept` give what is kept of a host.
-    pub fn evaluate<'t>(
-        &mut self,
-        now: u64,
-        pulses: &[Pulse],
-        tags: impl Fn(&str) -> &'t [String],
-        mut kept: impl FnMut(&str) -> HostSeries,
-    ) -> Outcome {
+    /// Evaluates all hosts of which something new is known. `kept` gives what is kept of one.
+    pub fn evaluate(&mut self, now: u64, pulses: &[Pulse], mut kept: impl FnMut(&Pulse) -> HostSeries) -> Outcome {
         let rules = self.rules.clone();
         let before: BTreeMap<AlertKey, Alert> = self.durable();
         self.known.clear();
         self.alerts.keys().for_each(|key| self.known.entry(key.host.clone()).or_default().push(key.clone()));
         let offers_skew = rules.rules.iter().any(|rule| rule.test.names(CLOCK_SKEW));
         for pulse in pulses {
-            let tags = tags(&pulse.host);
             let mut host = self.hosts.remove(&pulse.host).unwrap_or_default();
             self.evaluate_clock(&mut host, pulse, now);
             let evaluated =
@@ -163,9 +157,9 @@ impl Evaluator {
             let heard_at = pulse.heard_at.max(self.started_at);
             host.is_backlogged = host.is_behind(pulse, heard_at);
             host.before = Some((pulse.last_epoch, heard_at));
-            host.prepare(&rules, self.serial, &pulse.host, tags);
+            host.prepare(&rules, self.serial, pulse);
             if !host.is_backlogged && host.evaluated.as_ref() != Some(&evaluated) {
-                let mut series = kept(&pulse.host);
+                let mut series = kept(pulse);
                 if let Some(minute) = evaluated.minute.filter(|_| offers_skew) {
                     host.add_skew(&mut series, pulse, minute);
                 }
@@ -178,9 +172,9 @@ impl Evaluator {
             self.hosts.insert(pulse.host.clone(), host);
         }
         self.evaluate_unseen(&rules, pulses, now);
-        self.forget_removed(&rules, pulses, &tags, now);
+        self.forget_removed(&rules, pulses, now);
         self.apply_own(CONFIG_ALERT, "", self.config_error.clone(), now);
-        self.report(&rules, &tags, now, &before)
+        self.report(&rules, now, &before)
     }
 
     fn durable(&self) -> BTreeMap<AlertKey, Alert> {
@@ -255,13 +249,13 @@ impl Evaluator {
         host: &mut Host,
         pulse: &Pulse,
         now: u64,
-        mut kept: impl FnMut(&str) -> HostSeries,
+        mut kept: impl FnMut(&Pulse) -> HostSeries,
     ) {
         let mut silences = host.silences(rules, pulse, self.started_at, now);
         let is_in_doubt =
             |(key, _, silent_sec): &(AlertKey, &Rule, u64)| *silent_sec > DOWN_SEC || self.alerts.contains_key(key);
         if host.seen_at != Some(version(pulse)) && silences.iter().any(is_in_doubt) {
-            host.note_seen(rules, pulse, &kept(&pulse.host));
+            host.note_seen(rules, pulse, &kept(pulse));
             silences = host.silences(rules, pulse, self.started_at, now);
         }
         for (key, rule, silent_sec) in silences {
@@ -332,11 +326,11 @@ impl Evaluator {
     }
 
     /// Resolves the alerts of hosts that were removed, and of rules that were.
-    fn forget_removed<'t>(&mut self, rules: &Rules, pulses: &[Pulse], tags: &impl Fn(&str) -> &'t [String], now: u64) {
+    fn forget_removed(&mut self, rules: &Rules, pulses: &[Pulse], now: u64) {
         let is_known = |host: &str| pulses.binary_search_by(|pulse| pulse.host.as_str().cmp(host)).is_ok();
         self.hosts.retain(|host, _| is_known(host));
         for alert in self.alerts.values_mut() {
-            let key = &alert.key;
+            let (key, tags) = (&alert.key, tags_of(&self.hosts, &alert.key.host));
             let is_own = [CLOCK_ALERT, CONFIG_ALERT].contains(&key.name.as_str());
             if is_own && (key.host.is_empty() || is_known(&key.host)) {
                 continue;
@@ -348,7 +342,7 @@ impl Evaluator {
                     }
                     Test::Down | Test::Late => key.series.is_empty(),
                 };
-                rule.name == key.name && about_series && rule.hosts.matches_host(&key.host, tags(&key.host))
+                rule.name == key.name && about_series && rule.hosts.matches_host(&key.host, &tags)
             };
             let asking: Vec<&Rule> = rules.rules.iter().filter(asks).collect();
             let is_expected = asking.iter().any(|rule| {
@@ -374,13 +368,7 @@ impl Evaluator {
     }
 
     /// Compares what is so with what was reported.
-    fn report<'t>(
-        &mut self,
-        rules: &Rules,
-        tags: &impl Fn(&str) -> &'t [String],
-        now: u64,
-        before: &BTreeMap<AlertKey, Alert>,
-    ) -> Outcome {
+    fn report(&mut self, rules: &Rules, now: u64, before: &BTreeMap<AlertKey, Alert>) -> Outcome {
         let mut outcome = Outcome::default();
         let is_of_down = |key: &AlertKey| {
             rules.rules.iter().any(|rule| rule.test == Test::Down && rule.name == key.name && key.series.is_empty())
@@ -389,10 +377,10 @@ impl Evaluator {
         let down: BTreeSet<SmolStr> = down.map(|alert| alert.key.host.clone()).collect();
         let active: Vec<&Silence> = rules.silences.iter().chain(&self.silences).filter(|s| s.when.holds(now)).collect();
         for alert in self.alerts.values_mut() {
-            let key = &alert.key;
-            let is_silenced = active.iter().any(|silence| {
-                silence.alerts.matches(&key.name) && silence.hosts.matches_host(&key.host, tags(&key.host))
-            });
+            let (key, tags) = (&alert.key, tags_of(&self.hosts, &alert.key.host));
+            let is_silenced = active
+                .iter()
+                .any(|silence| silence.alerts.matches(&key.name) && silence.hosts.matches_host(&key.host, &tags));
             alert.is_suppressed = is_silenced || (down.contains(&key.host) && !is_of_down(key));
             if alert.is_suppressed {
                 continue;
@@ -424,11 +412,11 @@ impl Evaluator {
 
 impl Host {
     /// Brings what the plans are made of up to date.
-    fn prepare(&mut self, rules: &Rules, serial: u64, host: &str, tags: &[String]) {
-        if self.serial != serial || self.tags != tags {
-            (self.serial, self.tags, self.labels) = (serial, tags.to_vec(), Vec::new());
+    fn prepare(&mut self, rules: &Rules, serial: u64, pulse: &Pulse) {
+        if self.serial != serial || self.tags != pulse.tags {
+            (self.serial, self.tags, self.labels) = (serial, pulse.tags.clone(), Vec::new());
             (self.plan, self.evaluated, self.seen_at) = (Vec::new(), None, None);
-            self.host_rules = host_rules(rules, host, tags);
+            self.host_rules = host_rules(rules, &pulse.host, &self.tags);
         }
     }
 
@@ -494,8 +482,13 @@ impl Host {
     }
 }
 
+/// The tags of a host, if it is known.
+fn tags_of(hosts: &HashMap<SmolStr, Host>, host: &str) -> Tags {
+    hosts.get(host).map_or_else(Tags::default, |host| host.tags.clone())
+}
+
 /// Which rules are about which series of a host: of each name and severity the first that fits.
-fn plan(rules: &Rules, host: &SmolStr, tags: &[String], labels: &[SmolStr]) -> Vec<Planned> {
+fn plan(rules: &Rules, host: &SmolStr, tags: &Tags, labels: &[SmolStr]) -> Vec<Planned> {
     let of_host: Vec<(usize, &Rule)> =
         rules.rules.iter().enumerate().filter(|(_, rule)| rule.hosts.matches_host(host, tags)).collect();
     let mut plan: Vec<Planned> = Vec::new();
@@ -524,7 +517,7 @@ fn plan(rules: &Rules, host: &SmolStr, tags: &[String], labels: &[SmolStr]) -> V
 }
 
 /// Which rules are about a host's silence or that of its series: of each name and severity the first that fits.
-fn host_rules(rules: &Rules, host: &str, tags: &[String]) -> Vec<usize> {
+fn host_rules(rules: &Rules, host: &str, tags: &Tags) -> Vec<usize> {
     let mut found: Vec<usize> = Vec::new();
     for (index, rule) in rules.rules.iter().enumerate() {
         let is_same = |other: &usize| {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::sample::Tags;
+
 /// A list of patterns, of which a name must match one that is not negated, and none that is. A list of negated ones alone
 /// matches all others.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -44,14 +46,14 @@ impl Globs {
     /// Whether a name matches.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
-        self.matches_host(name, &[])
+        self.matches_host(name, &Tags::default())
     }
 
-    /// Whether a host matches, by its name or by its tags, `KEY=VALUE` each.
+    /// Whether a host matches, by its name or by its tags.
     #[must_use]
-    pub fn matches_host(&self, host: &str, tags: &[String]) -> bool {
+    pub fn matches_host(&self, host: &str, tags: &Tags) -> bool {
         let matches = |glob: &Glob| match glob.is_tag {
-            true => tags.iter().any(|tag| is_like(&glob.pattern, tag)),
+            true => tags.as_str().split(',').any(|tag| is_like(&glob.pattern, tag)),
             false => is_like(&glob.pattern, host),
         };
         let of = |is_negated| self.globs.iter().filter(move |glob| glob.is_negated == is_negated);
@@ -164,9 +166,12 @@ mod tests {
 
     #[test]
     fn tags_are_of_hosts() {
-        let tags = ["role=db".to_owned(), "rack=7".to_owned()];
+        let tags = Tags::parse("role=db,rack=7").unwrap();
         assert!(globs("tag:role=db").matches_host("x", &tags) && globs("tag:role=*").matches_host("x", &tags));
-        assert!(!globs("tag:role=web").matches_host("x", &tags) && !globs("tag:role=db").matches_host("role=db", &[]));
+        assert!(
+            !globs("tag:role=web").matches_host("x", &tags)
+                && !globs("tag:role=db").matches_host("role=db", &Tags::default())
+        );
         assert!(!globs("x,!tag:rack=7").matches_host("x", &tags));
     }
 

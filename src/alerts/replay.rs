@@ -7,6 +7,7 @@ use smol_str::SmolStr;
 
 use super::evaluator::{Evaluator, HostSeries};
 use super::rules::Rules;
+use crate::sample::Tags;
 use crate::store::Pulse;
 use crate::summary::CLOSED_AFTER_SEC;
 
@@ -17,8 +18,8 @@ const HOUR_SEC: u64 = 3600;
 pub struct KeptHost {
     /// Its name.
     pub host: SmolStr,
-    /// Its tags, `KEY=VALUE` each.
-    pub tags: Vec<String>,
+    /// Its tags.
+    pub tags: Tags,
     /// Its newest epoch.
     pub last_epoch: u64,
     /// Seconds between its samples, if known.
@@ -65,6 +66,7 @@ pub fn replay(rules: &Arc<Rules>, hosts: &[KeptHost], now: u64) -> BTreeMap<Stri
                 interval_sec: host.interval_sec,
                 skew_sec: None,
                 late_samples: 0,
+                tags: host.tags.clone(),
             })
         };
         let pulses: Vec<Pulse> = hosts.iter().zip(&ends).filter_map(pulse).collect();
@@ -72,9 +74,8 @@ pub fn replay(rules: &Arc<Rules>, hosts: &[KeptHost], now: u64) -> BTreeMap<Stri
             let place = hosts.binary_search_by(|host| host.host.as_str().cmp(name)).ok();
             place.and_then(|place| hosts.get(place))
         };
-        let tags = |name: &str| of(name).map_or(&[][..], |host| &host.tags);
-        let kept = |name: &str| of(name).map_or_else(Vec::new, |host| host.series.clone());
-        let outcome = evaluator.evaluate(at, &pulses, tags, kept);
+        let kept = |pulse: &Pulse| of(&pulse.host).map_or_else(Vec::new, |host| host.series.clone());
+        let outcome = evaluator.evaluate(at, &pulses, kept);
         for event in outcome.transitions.into_iter().map(|transition| transition.event).filter(|e| e.is_firing()) {
             replayed.entry(event.rule).or_default().fired += 1;
         }
@@ -120,7 +121,7 @@ mod tests {
         hours.push(start / 3600, Bucket::of(20.0), 30);
         let host = |host: &str, last_epoch| KeptHost {
             host: host.into(),
-            tags: Vec::new(),
+            tags: Tags::default(),
             last_epoch,
             interval_sec: Some(10),
             series: vec![("x".into(), [minutes.clone(), hours.clone()])],

@@ -243,7 +243,7 @@ impl Alerts {
         let mut state = self.state();
         state.take_silences(now);
         let depth = state.rules.reach();
-        let outcome = state.evaluator.evaluate(now, &pulses, |_| &[], |host| self.store.tails(host, depth));
+        let outcome = state.evaluator.evaluate(now, &pulses, |pulse| self.store.tails(&pulse.host, depth));
         let Outcome { transitions, reminders, changes } = outcome;
         for (key, alert) in changes {
             let record = alert.map(|alert| serde_json::to_vec(&alert).unwrap_or_default());

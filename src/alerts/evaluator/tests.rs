@@ -47,7 +47,7 @@ impl World {
             interval_sec: Some(STEP_SEC),
             skew_sec: None,
             late_samples: 0,
-            tags: Default::default(),
+            tags: Tags::parse("role=db,rack=7").unwrap(),
         });
         if epoch + 66 < pulse.last_epoch {
             pulse.late_samples += 1;
@@ -60,11 +60,11 @@ impl World {
     fn look(&mut self, now: u64) -> Vec<Transition> {
         let pulses: Vec<Pulse> = self.pulses.values().cloned().collect();
         let series = &self.series;
-        let kept = |host: &str| {
-            let of_host = series.get(host).into_iter().flatten();
+        let kept = |pulse: &Pulse| {
+            let of_host = series.get(pulse.host.as_str()).into_iter().flatten();
             of_host.map(|(label, series)| (label.into(), series.tails(&Keep::default(), [70, 26]))).collect()
         };
-        let outcome = self.evaluator.evaluate(now, &pulses, |_| &[], kept);
+        let outcome = self.evaluator.evaluate(now, &pulses, kept);
         for (key, alert) in outcome.changes {
             match alert {
                 Some(alert) => drop(self.stored.insert(key, alert)),
@@ -198,7 +198,10 @@ fn what_a_rule_means() {
         ("a: x > 98 on !other\na: x > 90", "gbwg", "..FR"),
         ("a: x > 98 on !h\na: x > 90", "gbwg", ".F.R"),
         ("a: x > 90 on h*", "gb", ".F"),
-        ("a: x > 90 on tag:role=db", "gb", ".."),
+        ("a: x > 90 on tag:role=db", "gb", ".F"),
+        ("a: x > 90 on tag:role=web", "gb", ".."),
+        ("a: x > 90 on *,!tag:rack=7", "gb", ".."),
+        ("a: no y for 2m on tag:role=db,h", "gggg", ",F.."),
         ("a: y > 90", "gb", ".."),
         ("a: * > 90", "gb", ".F"),
         ("a: !x > 90", "gb", ".."),
@@ -373,7 +376,7 @@ fn reminders_stop_while_nothing_is_known() {
     let mut world = World::new("a: x > 90; every 1h; notify ops");
     letters(&mut world, "gbb", 0);
     let pulses: Vec<Pulse> = world.pulses.values().cloned().collect();
-    let mut reminded = |now| world.evaluator.evaluate(now, &pulses, |_| &[], |_| Vec::new()).reminders;
+    let mut reminded = |now| world.evaluator.evaluate(now, &pulses, |_| Vec::new()).reminders;
     let reminders = reminded(START + 195);
     assert_eq!((reminders.len(), reminders[0].every_sec), (1, 3600));
     assert_eq!(reminders[0].event.number, world.told[0].event.number);
@@ -465,15 +468,10 @@ fn series_are_read_once_a_minute_unless_one_may_be_silent() {
         }
         let (pulses, series) = (world.pulses.values().cloned().collect::<Vec<_>>(), &world.series["h"]);
         let mut count = 0;
-        world.evaluator.evaluate(
-            epoch + 1,
-            &pulses,
-            |_| &[],
-            |_| {
-                count += 1;
-                series.iter().map(|(label, series)| (label.into(), series.tails(&Keep::default(), [70, 26]))).collect()
-            },
-        );
+        world.evaluator.evaluate(epoch + 1, &pulses, |_| {
+            count += 1;
+            series.iter().map(|(label, series)| (label.into(), series.tails(&Keep::default(), [70, 26]))).collect()
+        });
         reads.push(count);
     }
     // The first evaluation, then each closed minute; each evaluation while `x` may be silent.

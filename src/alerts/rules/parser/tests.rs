@@ -49,7 +49,10 @@ fn the_example_of_the_docs() {
     assert_eq!(rules[6].every_sec, None);
     assert_eq!((&rules[7].test, &rules[7].notify[..]), (&Test::Down, &["pager".to_owned()][..]));
     let Test::Absent(series) = &rules[8].test else { panic!() };
-    assert!(series.matches("backup.ok") && rules[8].hosts.matches_host("x", &["role=db".to_owned()]));
+    assert!(
+        series.matches("backup.ok")
+            && rules[8].hosts.matches_host("x", &crate::sample::Tags::parse("role=db").unwrap())
+    );
     // A Sunday of November at 01:30 UTC is 02:30 in Berlin.
     assert!(silences[0].when.holds(1_795_915_800) && !silences[0].when.holds(1_795_915_800 - 3600));
 }
