@@ -101,7 +101,8 @@ deploy-check: tools static
 	  debootstrap --variant=minbase --include=systemd,ca-certificates bookworm target/deploy-root && \
 	  touch target/deploy-root/done; }
 	[ -e target/deploy-venv/done ] || { python3 -m venv target/deploy-venv && \
-	  target/deploy-venv/bin/pip install --quiet 'python-hcl2 >=4, <9' 'pyyaml >=6, <7' && touch target/deploy-venv/done; }
+	  target/deploy-venv/bin/pip install --quiet 'python-hcl2 >=4, <9' 'pyyaml >=6, <7' \
+	  'kubernetes-validate >=1.35' && touch target/deploy-venv/done; }
 	target/deploy-venv/bin/python deploy/check/files.py $(STATIC) target/deploy-root
 
 # Says what keeps the version from being released, and writes checksums: see RELEASE.md.

@@ -9,6 +9,7 @@ rendered cloud-init: `aws` and `systemctl` are stand-ins there, `curl` gives the
 
 import base64
 import hashlib
+import importlib.metadata
 import os
 import pathlib
 import re
@@ -47,6 +48,34 @@ def check_nginx(work):
         (work / file.name).write_text(text)
         run("nginx", "-t", "-c", work / file.name, "-g", f"pid {work}/nginx.pid;")
         print(f"{file.name}: nginx -t")
+
+
+def check_kubernetes(binary, work):
+    """By the published schemas; and the binary takes the arguments and variables that the manifests give it."""
+    for file in sorted((DEPLOY / "kubernetes").glob("*.yaml")):
+        run(pathlib.Path(sys.executable).with_name("kubernetes-validate"), "--strict", "--quiet", file)
+        print(f"kubernetes/{file.name}: kubernetes-validate {importlib.metadata.version('kubernetes-validate')}")
+        for manifest in yaml.safe_load_all(file.read_text()):
+            for container in manifest.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):
+                if container["image"].startswith("lizm:"):
+                    check_arguments(binary, container, work)
+
+
+def check_arguments(binary, container, work):
+    variables = {variable["name"]: variable.get("value", "node-1") for variable in container.get("env", [])}
+    if container["name"] == "monitor":
+        arguments = [argument.replace("/host/", "/") for argument in container["args"]]
+        said = run(binary, *arguments, "--once", env={**os.environ, **variables})
+        assert re.search(r"^mem\b", said, re.M), said
+        return
+    (store,) = (argument for argument in container["args"] if argument.startswith("redis:"))
+    arguments = [str(work / "redis-away") if argument == store else argument for argument in container["args"]]
+    with subprocess.Popen(
+        [binary, *arguments, "--port", "0"], env={**os.environ, **variables}, text=True, stdout=subprocess.PIPE
+    ) as receiver:
+        lines = iter(receiver.stdout.readline, "")
+        assert any("listening on http://" in line for line in lines), "the receiver has ended"
+        receiver.terminate()
 
 
 def check_units(binary, work):
@@ -191,6 +220,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="lizm-deploy-") as work:
         work = pathlib.Path(work)
         check_nginx(work)
+        check_kubernetes(binary, work)
         check_units(binary, work)
         check_terraform()
         check_cloud_init(binary, root, work)
