@@ -182,7 +182,7 @@ impl Api {
     /// Answers a HEAD for what a GET would read from the store: whether the store can be read.
     fn head_reply(&self, route: &Route, now: u64) -> Reply {
         match (self.ingest.store().hosts(now), &route.action) {
-            (Err(error), _) => Reply::error(503, &error.to_string()),
+            (Err(error), _) => Reply::from(&error),
             (Ok(_), Action::Metrics) => Reply::head().with("Content-Type", metrics::CONTENT_TYPE),
             (Ok(_), _) => Reply::head(),
         }
@@ -198,7 +198,7 @@ impl Api {
             }
             Action::Summaries { host, filter, query } => {
                 let reply = query.reply(self.ingest.store(), host, filter, now);
-                reply.unwrap_or_else(|error| Reply::error(503, &error.to_string()))
+                reply.unwrap_or_else(|error| Reply::from(&error))
             }
             Action::Remove { host } => match self.ingest.remove(&route.principal, host, now) {
                 Ok(true) => Reply::json(200, &json!({ "removed": true })),
@@ -208,7 +208,7 @@ impl Api {
             Action::Hosts(query) => {
                 let firing = self.alerts.as_deref().map(Alerts::firing);
                 let reply = query.reply(self.ingest.store(), firing, now);
-                reply.unwrap_or_else(|error| Reply::error(503, &error.to_string()))
+                reply.unwrap_or_else(|error| Reply::from(&error))
             }
             Action::Dashboard { is_cached } => dashboard::reply(*is_cached, route.takes_gzip),
             Action::Health => match self.health_error() {

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::auth::AuthError;
 use crate::ingest::IngestError;
+use crate::store::StoreError;
 
 /// An answer to one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +72,13 @@ impl From<&AuthError> for Reply {
     fn from(error: &AuthError) -> Self {
         let (status, challenge) = error.status();
         Self::error(status, &error.to_string()).with("WWW-Authenticate", challenge)
+    }
+}
+
+impl From<&StoreError> for Reply {
+    /// The answer where the store cannot be read.
+    fn from(error: &StoreError) -> Self {
+        Self::error(503, &error.to_string()).with("Retry-After", "1")
     }
 }
 

@@ -22,6 +22,10 @@ const CONNECTIONS: usize = 2;
 /// Longest time to connect, for a reply to a probe, and between two reads of a reply: half of what a client is
 /// promised.
 const SILENCE_MAX: Duration = Duration::from_millis(500);
+/// How long a read waits for a server that answers nobody: who looks at a page is told within a tenth of a second. A server
+/// that is slow to reach gets a multiple of the time to connect, which is two round trips or more.
+const READ_SILENCE_MAX: Duration = Duration::from_millis(75);
+const CONNECTS_PER_READ: u32 = 3;
 /// How often a server is probed that does not answer, or takes no writes.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// How often a server is probed that has nothing to do, so that `/health` knows of its end before a request does.
@@ -41,6 +45,10 @@ pub(super) struct Node {
     /// For each connection the milliseconds from `started` to its last reply, or to the command that it waits on since;
     /// 0 while it waits for nothing.
     waiting_since_ms: [AtomicU64; CONNECTIONS],
+    /// The milliseconds from `started` to the last reply over any connection.
+    heard_ms: AtomicU64,
+    /// How many milliseconds it took to connect.
+    connect_ms: AtomicU64,
 }
 
 struct NodeState {
@@ -124,6 +132,8 @@ impl Node {
             changed: Condvar::new(),
             started: Instant::now(),
             waiting_since_ms: Default::default(),
+            heard_ms: AtomicU64::new(0),
+            connect_ms: AtomicU64::new(0),
         });
         for number in 0..CONNECTIONS {
             let node = node.clone();
@@ -173,10 +183,23 @@ impl Node {
         Ok(())
     }
 
-    /// Waits for the replies to a job until the deadline. Where a connection has then waited for a whole reply for longer
-    /// than [`SILENCE_MAX`], the circuit opens: bytes that come in one by one would keep the server in use for good.
-    pub(super) fn wait(&self, answer: &Answer, deadline: Instant) -> Result<Vec<Value>, StoreError> {
+    /// Waits for the replies to a job until the deadline; to one that reads not while the server stands still. Where a
+    /// connection has waited for a whole reply for longer than [`SILENCE_MAX`] at the deadline, the circuit opens: bytes
+    /// that come in one by one would keep the server in use for good.
+    pub(super) fn wait(&self, answer: &Answer, writes: bool, deadline: Instant) -> Result<Vec<Value>, StoreError> {
         let generation = self.state().generation;
+        while !writes
+            && let until = self.read_until()
+            && until < deadline
+        {
+            if let Some(replies) = answer.wait(until) {
+                return replies;
+            }
+            if self.read_until() <= Instant::now() {
+                let silence_ms = self.read_silence().as_millis();
+                return Err(StoreError::new(format!("{} has answered nobody for {silence_ms} ms", self.address)));
+            }
+        }
         answer.wait(deadline).unwrap_or_else(|| {
             let now_ms = self.since_start_ms();
             let is_silent = |since_ms: &AtomicU64| match since_ms.load(Ordering::Relaxed) {
@@ -188,6 +211,19 @@ impl Node {
             }
             Err(StoreError::uncertain(format!("{} has not answered in time", self.address)))
         })
+    }
+
+    /// Until when a read waits if the server answers nobody meanwhile: the silence begins with the last reply over any
+    /// connection, or with the oldest command that waits for one.
+    fn read_until(&self) -> Instant {
+        let since = self.waiting_since_ms.iter().map(|since_ms| since_ms.load(Ordering::Relaxed));
+        let since_ms = since.filter(|since_ms| *since_ms > 0).min().unwrap_or_else(|| self.since_start_ms());
+        self.started + Duration::from_millis(since_ms.max(self.heard_ms.load(Ordering::Relaxed))) + self.read_silence()
+    }
+
+    fn read_silence(&self) -> Duration {
+        let connected_within = Duration::from_millis(self.connect_ms.load(Ordering::Relaxed));
+        (CONNECTS_PER_READ * connected_within).clamp(READ_SILENCE_MAX, SILENCE_MAX)
     }
 
     /// Milliseconds since the node was started, and never 0.
@@ -233,12 +269,18 @@ impl Node {
     ) -> Result<(), (String, u64)> {
         let was_there = connection.is_some();
         let since_ms = &self.waiting_since_ms[number];
-        let progressed = || since_ms.store(self.since_start_ms(), Ordering::Relaxed);
+        let waits = || since_ms.store(self.since_start_ms(), Ordering::Relaxed);
+        let replied = || {
+            waits();
+            self.heard_ms.store(self.since_start_ms(), Ordering::Relaxed);
+        };
+        waits();
         let exchanged = match connection {
-            Some((there, _)) => exchange(there, &jobs, progressed),
-            None => {
-                self.connect().and_then(|new| exchange(&mut connection.insert((new, generation)).0, &jobs, progressed))
-            }
+            Some((there, _)) => exchange(there, &jobs, replied),
+            None => self.connect().and_then(|new| {
+                waits();
+                exchange(&mut connection.insert((new, generation)).0, &jobs, replied)
+            }),
         };
         since_ms.store(0, Ordering::Relaxed);
         let error = match exchanged {
@@ -392,7 +434,9 @@ impl Node {
     }
 
     fn connect(&self) -> RedisResult<Connection> {
+        let began_ms = self.since_start_ms();
         let mut connection = connect(&self.client)?;
+        self.connect_ms.store(self.since_start_ms() - began_ms, Ordering::Relaxed);
         let is_first = !std::mem::replace(&mut self.state().is_policy_known, true);
         if is_first
             && let Some(policy) = eviction_policy(&mut connection)
@@ -421,17 +465,13 @@ fn connect(client: &Client) -> RedisResult<Connection> {
     Ok(connection)
 }
 
-/// Sends the commands of some jobs, and reads their replies up to the first failure. `progressed` is called before the
-/// first reply and after each.
-fn exchange(connection: &mut Connection, jobs: &[Job], progressed: impl Fn()) -> RedisResult<Vec<Value>> {
-    progressed();
+/// Sends the commands of some jobs, and reads their replies up to the first failure. `replied` is called after each.
+fn exchange(connection: &mut Connection, jobs: &[Job], replied: impl Fn()) -> RedisResult<Vec<Value>> {
     match jobs {
         [job] => connection.send_packed_command(&job.bytes)?,
         _ => connection.send_packed_command(&jobs.iter().map(|job| &*job.bytes).collect::<Vec<_>>().concat())?,
     }
-    (0..jobs.iter().map(|job| job.replies).sum())
-        .map(|_| connection.recv_response().inspect(|_| progressed()))
-        .collect()
+    (0..jobs.iter().map(|job| job.replies).sum()).map(|_| connection.recv_response().inspect(|_| replied())).collect()
 }
 
 /// The client of a server, with TLS where the address has it.

@@ -117,13 +117,13 @@ impl Nodes {
     }
 
     /// Sends each command to the node of its slot, and returns their replies. A command without a reply by `deadline`
-    /// fails, and so does one that a node answers with an error.
+    /// fails, and so does one that a node answers with an error, and where none writes one whose node answers nobody.
     pub(super) fn run(&self, commands: &[Command], deadline: Instant) -> Vec<Result<Value, StoreError>> {
         let mut replies: Vec<Result<Value, StoreError>> =
             vec![Err(StoreError::new("Redis redirects a command again and again")); commands.len()];
         let mut pending: Vec<Pending> =
             (0..commands.len()).map(|place| Pending { place, node: None, is_asking: false }).collect();
-        let mut loads_scripts = false;
+        let (mut loads_scripts, writes) = (false, commands.iter().any(|command| command.writes));
         for _ in 0..ROUNDS_MAX {
             if pending.is_empty() {
                 break;
@@ -131,7 +131,7 @@ impl Nodes {
             let sent = self.send(commands, pending, loads_scripts, &mut replies);
             pending = Vec::new();
             for Sent { node, places, skipped, answer } in sent {
-                match node.wait(&answer, deadline) {
+                match node.wait(&answer, writes, deadline) {
                     Ok(answers) => {
                         let answers = answers.into_iter().enumerate().filter(|(at, _)| !skipped.contains(at));
                         for (place, (_, reply)) in places.into_iter().zip(answers) {
