@@ -5,11 +5,13 @@
 
 use std::io::{self, Write};
 use std::panic;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lizm::clock::unix_now;
 use lizm::sanitize::{MESSAGE_CHARS_MAX, message};
+use lizm::server::HAS_SHUT_LISTENER;
 use lizm::stats::PANICS;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
@@ -69,6 +71,10 @@ impl Logger {
         let text = record.args().to_string();
         if is_ours(record.metadata()) {
             return Some(message(&text, MESSAGE_CHARS_MAX));
+        }
+        let of_end = record.target() == "tiny_http" && text.starts_with("Error accepting new client");
+        if of_end && HAS_SHUT_LISTENER.load(Ordering::Acquire) {
+            return None;
         }
         let text = format!("{}: {}", record.target(), message(&text, LIBRARY_CHARS_MAX));
         // Whoever asks for debug lines gets all of them.

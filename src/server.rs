@@ -55,6 +55,9 @@ const REOPEN_EVERY: Duration = Duration::from_secs(1);
 /// Longest time without an answer to a probe before the process calls itself unwell.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
+/// Whether a listener was shut down by this process: what tiny_http then logs as an error is none.
+pub static HAS_SHUT_LISTENER: AtomicBool = AtomicBool::new(false);
+
 /// A running server. Dropping it leaves it running: [`Server::close`] it.
 pub struct Server {
     address: SocketAddr,
@@ -143,6 +146,7 @@ impl Server {
         while has_waiting(&shared.listener) && Instant::now() < deadline {
             thread::sleep(CLOSE_POLL);
         }
+        HAS_SHUT_LISTENER.store(true, Ordering::Release);
         // macOS refuses this, and goes on accepting.
         let _ = socket::shutdown(shared.listener.as_raw_fd(), socket::Shutdown::Read);
         shared.is_draining.store(true, Ordering::Release);

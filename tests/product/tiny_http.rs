@@ -71,6 +71,7 @@ fn a_stop_answers_what_was_taken_and_accepts_nothing_new() {
     }
     let (status, lines) = receiver.process.end();
     assert!(status.success() && lines.last().unwrap().contains("3 values stored"), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.starts_with("ERROR")), "{lines:?}");
 }
 
 #[test]
