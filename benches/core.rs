@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lizm::api::{Api, RequestHead};
-use lizm::auth::{self, Authorizer, Identity, ReadAccess};
+use lizm::auth::{self, Authorizer, Identity, LastToken, ReadAccess};
 use lizm::ingest::Ingest;
 use lizm::sample::{IdempotencyKey, Sample};
 use lizm::stats::Stats;
@@ -126,7 +126,7 @@ fn verify_a_token() {
         let start = Instant::now();
         for _ in 0..passes {
             let checked = authorizer
-                .authenticate(black_box(token), NOW)
+                .authenticate(black_box(token), &LastToken::default(), NOW)
                 .and_then(|principal| principal.authorize("jarvis.example.org", NOW));
             assert!(black_box(checked).is_ok());
         }

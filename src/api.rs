@@ -37,6 +37,11 @@ pub use request::{ClientTransport, HEAD_BYTES_MAX, RequestHead, Role};
 use route::Action;
 pub use route::Route;
 
+/// Most series that a short answer is read from: with all that is kept of them that takes below a millisecond. To compress
+/// one takes four times as long.
+const SHORT_SERIES_MAX: usize = 32;
+const SHORT_COMPRESSED_SERIES_MAX: usize = SHORT_SERIES_MAX / 4;
+
 /// The answers of one receiver.
 pub struct Api {
     ingest: Arc<Ingest>,
@@ -162,8 +167,17 @@ impl Api {
         match &route.action {
             Action::Submit { .. } | Action::Remove { .. } => self.ingest.store().may_wait(),
             Action::Write(_) => route.is_compressed() || self.ingest.store().may_wait(),
+            _ if route.is_head => route.is_read(),
+            Action::Summaries { host, query, .. } => query.range.is_given() || !self.is_short(Some(host), route),
+            Action::Hosts(query) => query.is_ranged() || !self.is_short(query.host(), route),
             _ => route.is_read(),
         }
+    }
+
+    /// Whether an answer about `host`, or about all hosts, is short and waits for nothing.
+    fn is_short(&self, host: Option<&str>, route: &Route) -> bool {
+        let most = if route.takes_gzip { SHORT_COMPRESSED_SERIES_MAX } else { SHORT_SERIES_MAX };
+        self.ingest.store().series_at_hand(host).is_some_and(|series| series <= most)
     }
 
     /// Answers a request whose body has been read, at `now` in seconds since the Unix epoch.

@@ -11,6 +11,8 @@ mod client;
 mod guesses;
 mod identity;
 #[cfg(feature = "tls")]
+mod last_token;
+#[cfg(feature = "tls")]
 mod password;
 #[cfg(feature = "tls")]
 mod pem;
@@ -21,8 +23,6 @@ mod x509;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-#[cfg(feature = "tls")]
-use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub use client::{check_token, read_token, with_tls};
 #[cfg(feature = "tls")]
 use guesses::GuessLimiter;
 pub use identity::{AuthError, INSUFFICIENT_SCOPE, Identity, Principal};
+#[cfg(feature = "tls")]
+pub use last_token::LastToken;
 #[cfg(feature = "tls")]
 pub use password::{Password, basic};
 #[cfg(feature = "tls")]
@@ -44,6 +46,11 @@ pub const TOKEN_LINE: &str = "Authorization: Bearer ";
 
 /// Seconds between two lines of the log about refused requests, so that an attacker cannot fill the disk.
 const LOG_EVERY_SEC: u64 = 10;
+
+/// In this build there are no tokens.
+#[cfg(not(feature = "tls"))]
+#[derive(Debug, Default)]
+pub struct LastToken;
 
 /// Who may submit and who may read, as the command line says.
 #[derive(Debug, Clone, Default)]
@@ -127,18 +134,17 @@ impl Authorizer {
         }
     }
 
-    /// Finds the principal by the token that came with a request or a message.
+    /// Finds the principal by the token that came with a request or a message; `last` is the last one of its connection.
     ///
     /// # Errors
     /// When a token is needed, and this one is missing, or not valid at `now`.
     #[cfg_attr(not(feature = "tls"), expect(unused_variables, reason = "without the feature there are no tokens"))]
-    pub fn authenticate(&self, token: Option<&str>, now: u64) -> Result<Principal, AuthError> {
+    pub fn authenticate(&self, token: Option<&str>, last: &LastToken, now: u64) -> Result<Principal, AuthError> {
         match &self.rule {
             Rule::AllowAll => Ok(Principal::Anyone),
             #[cfg(feature = "tls")]
             Rule::Tokens(tokens) => {
-                let identity = tokens.verify(token.ok_or(AuthError::NoToken)?, now)?;
-                Ok(Principal::Identity(Arc::new(identity)))
+                last.verify(token.ok_or(AuthError::NoToken)?, tokens.keys(), now).map(Principal::Identity)
             }
         }
     }

@@ -36,10 +36,16 @@ use std::time::{Duration, UNIX_EPOCH};
 use httpdate::HttpDate;
 use nix::sys::socket::{self, Backlog, setsockopt, sockopt};
 
+#[cfg(feature = "builtin")]
+use crate::api::{Api, ClientTransport};
 use crate::api::{Reply, Route};
+#[cfg(feature = "builtin")]
+use crate::auth::LastToken;
 use crate::clock::unix_now;
 #[cfg(feature = "builtin")]
-pub use connection::answer;
+use budget::Budget;
+#[cfg(feature = "builtin")]
+use connection::{Connection, Context, Now, Pause};
 #[cfg(feature = "builtin")]
 pub use server::{Options, Server};
 #[cfg(feature = "tls")]
@@ -48,7 +54,7 @@ pub use tls::HttpsOptions;
 /// Bytes that most heads of answers fit into.
 const HEAD_BYTES_EXPECTED: usize = 256;
 /// Longest body in bytes that is copied behind its head, so that both leave in one write.
-const COPIED_BYTES_MAX: usize = 16 << 10;
+const COPIED_BYTES_MAX: usize = 32 << 10;
 
 /// Longest time sent bytes may stay unacknowledged before the kernel ends the connection.
 #[cfg(target_os = "linux")]
@@ -188,6 +194,37 @@ fn write_head(to: &mut Vec<u8>, reply: &Reply, connection: Option<&str>, now: u6
 /// The phrase of a status (RFC 9110, 15).
 fn reason(status: u16) -> &'static str {
     tiny_http::StatusCode(status).default_reason_phrase()
+}
+
+/// Answers bytes that come in pieces as a connection does, until one of its answers or their end ends it.
+#[cfg(feature = "builtin")]
+#[must_use]
+pub fn answer<'b>(pieces: impl IntoIterator<Item = &'b [u8]>, api: &Api) -> Vec<u8> {
+    let (budget, now) = (Budget::new(connection::MEMORY_BYTES_MAX), Now::of_clocks(api));
+    let context = Context {
+        api,
+        budget: &budget,
+        transport: ClientTransport::Plain,
+        last_token: &LastToken::default(),
+        peer: None,
+        now,
+        is_closing: false,
+        may_wait: true,
+    };
+    let (mut connection, mut answers) = (Connection::new(now.instant), Vec::new());
+    for piece in pieces {
+        connection.input().extend_from_slice(piece);
+        loop {
+            let pause = connection.advance(&context);
+            let taken = connection.output().concat();
+            connection.sent(taken.len(), now.instant);
+            answers.extend_from_slice(&taken);
+            if pause != Pause::Output {
+                break;
+            }
+        }
+    }
+    answers
 }
 
 #[cfg(test)]

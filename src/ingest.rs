@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::auth::{AuthError, Authorizer, Principal};
+use crate::auth::{AuthError, Authorizer, LastToken, Principal};
 use crate::clock::ReceiverClock;
 use crate::sample::line::{Decoder, LineHead, Precision, decode_tags, is_tags};
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey, Sample, SampleRef, Tags};
@@ -131,12 +131,12 @@ impl Ingest {
         &self.stats
     }
 
-    /// Finds the principal by the token that came with a request or a message. A refusal is counted and logged.
+    /// Finds the principal as [`Authorizer::authenticate`] does. A refusal is counted and logged.
     ///
     /// # Errors
     /// When a token is needed, and this one is missing or not valid.
-    pub fn authenticate(&self, token: Option<&str>, now: u64) -> Result<Principal, AuthError> {
-        self.authorizer.authenticate(token, now).inspect_err(|error| self.count_untrusted(error, now))
+    pub fn authenticate(&self, token: Option<&str>, last: &LastToken, now: u64) -> Result<Principal, AuthError> {
+        self.authorizer.authenticate(token, last, now).inspect_err(|error| self.count_untrusted(error, now))
     }
 
     /// Checks that `principal` may submit samples of `host`. A refusal is counted and logged.

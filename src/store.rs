@@ -424,6 +424,13 @@ impl Store {
         }
     }
 
+    /// How many series of `host`, or of all hosts, an answer is read from, where reading them waits for nothing.
+    #[must_use]
+    pub fn series_at_hand(&self, host: Option<&str>) -> Option<usize> {
+        let memory = self.memory()?;
+        Some(host.map_or_else(|| memory.series_count(), |host| memory.series_of(host)))
+    }
+
     /// Makes durable what was recorded until now, at the end of the process. A directory does so every second by itself.
     ///
     /// # Errors

@@ -7,13 +7,14 @@ use super::browser::BrowserError;
 use super::{Api, ClientTransport, Reply, RequestHead, route};
 #[cfg(feature = "tls")]
 use crate::auth::Identity;
-use crate::auth::{Principal, ReadError, bearer};
+use crate::auth::{LastToken, Principal, ReadError, bearer};
 
 impl Api {
     /// Finds the principal by the token in the head.
     pub(super) fn authenticate(&self, head: &RequestHead<'_>, now: u64) -> Result<Principal, Reply> {
         let token = head.authorization.and_then(bearer);
-        self.ingest.authenticate(token, now).map_err(|error| Reply::from(&error))
+        let none = LastToken::default();
+        self.ingest.authenticate(token, head.last_token.unwrap_or(&none), now).map_err(|error| Reply::from(&error))
     }
 
     /// Refuses what a web page may not make a browser do.

@@ -96,6 +96,16 @@ impl HostsQuery {
         Ok(parsed)
     }
 
+    /// The host that is asked for, if it is one.
+    pub(super) fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
+    /// Whether a range of summaries is asked for.
+    pub(super) fn is_ranged(&self) -> bool {
+        self.range.is_given()
+    }
+
     /// The hosts that are asked for, in the order of their names.
     pub(super) fn reply(&self, store: &Store, firing: Option<usize>, now: u64) -> Result<Reply, StoreError> {
         match &self.host {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use smol_str::SmolStr;
 
-use crate::auth::Identity;
+use crate::auth::{Identity, LastToken};
 use crate::sample::{self, IdempotencyKey, TAGS_HEADER, Tags};
 
 /// Longest request line and header lines together, in bytes: the longest host and label, escaped, fit several times.
@@ -45,6 +45,8 @@ pub struct RequestHead<'a> {
     pub user_agent: Option<&'a str>,
     /// The last header `X-Forwarded-For`, to which the last proxy has added the address of its client.
     pub forwarded_for: Option<&'a str>,
+    /// The last token of the connection, where the server keeps it.
+    pub last_token: Option<&'a LastToken>,
 }
 
 impl<'a> RequestHead<'a> {

@@ -11,6 +11,7 @@ use super::readiness::Ready;
 use super::shared::Shared;
 use super::stream::{Came, Stream};
 use crate::api::ClientTransport;
+use crate::auth::LastToken;
 #[cfg(feature = "tls")]
 use crate::auth::{Identity, identity_of};
 
@@ -38,6 +39,7 @@ pub(super) struct Client {
 /// Who a client is.
 struct Who {
     guard: ConnectionGuard,
+    last_token: LastToken,
     #[cfg(feature = "tls")]
     accepted: Instant,
     #[cfg(feature = "tls")]
@@ -60,6 +62,7 @@ impl Who {
             api: &shared.api,
             budget: &shared.budget,
             transport,
+            last_token: &self.last_token,
             peer: Some(self.guard.address()),
             now,
             is_closing: must_verify_again || shared.is_draining(),
@@ -87,6 +90,7 @@ impl Client {
     pub(super) fn new(stream: Stream, guard: ConnectionGuard, now: Instant) -> Self {
         let who = Who {
             guard,
+            last_token: LastToken::default(),
             #[cfg(feature = "tls")]
             accepted: now,
             #[cfg(feature = "tls")]
@@ -143,6 +147,7 @@ impl Client {
             match pause {
                 Pause::Store => return Ok(Turn::Store),
                 Pause::Read => return Ok(Turn::Read),
+                Pause::Others => return Ok(Turn::Again),
                 Pause::Output => {}
                 Pause::Input => break,
             }

@@ -11,6 +11,7 @@ use super::chunks::Chunks;
 use super::head::{self, Head};
 use super::{Body, append};
 use crate::api::{Api, ClientTransport, Reply, Route};
+use crate::auth::LastToken;
 
 /// Longest wait for the first request.
 const FIRST_WITHIN: Duration = Duration::from_secs(30);
@@ -56,6 +57,7 @@ pub(super) struct Context<'c> {
     pub(super) api: &'c Api,
     pub(super) budget: &'c Arc<Budget>,
     pub(super) transport: ClientTransport<'c>,
+    pub(super) last_token: &'c LastToken,
     /// The address of the other side.
     pub(super) peer: Option<IpAddr>,
     pub(super) now: Now,
@@ -76,6 +78,8 @@ pub(super) enum Pause {
     Store,
     /// The same, for an answer that is read and may be long.
     Read,
+    /// It has answered what takes longer than a post, and more has come: others come first.
+    Others,
 }
 
 /// A request whose head was accepted.
@@ -353,7 +357,7 @@ impl Connection {
             }
         }
         self.answer(reply, request.head_only, request.connection, context);
-        Ok(None)
+        Ok((request.route.is_read() && !context.may_wait && *used < input.len()).then_some(Pause::Others))
     }
 
     /// Begins the next request, if its head is whole.
@@ -382,8 +386,9 @@ impl Connection {
     /// Accepts the head of a request, or answers it where the connection goes on all the same. `is_last` is whether nothing
     /// has come behind it.
     fn accept(&mut self, head: &[u8], is_last: bool, context: &Context<'_>) -> Result<(), Reply> {
-        let Head { request, length, is_chunked, expects, is_http_1_0, connection } =
+        let Head { mut request, length, is_chunked, expects, is_http_1_0, connection } =
             head::parse(head, context.transport, context.peer)?;
+        request.last_token = Some(context.last_token);
         let accepted = context.api.route(&request, context.now.unix_sec).and_then(|route| {
             let body = super::body(&route, length, is_chunked)?;
             Ok((route, body))
@@ -434,35 +439,6 @@ impl Connection {
     }
 }
 
-/// Answers bytes that come in pieces as a connection does, until one of its answers or their end ends it.
-#[must_use]
-pub fn answer<'b>(pieces: impl IntoIterator<Item = &'b [u8]>, api: &Api) -> Vec<u8> {
-    let (budget, now) = (Budget::new(MEMORY_BYTES_MAX), Now::of_clocks(api));
-    let context = Context {
-        api,
-        budget: &budget,
-        transport: ClientTransport::Plain,
-        peer: None,
-        now,
-        is_closing: false,
-        may_wait: true,
-    };
-    let (mut connection, mut answers) = (Connection::new(now.instant), Vec::new());
-    for piece in pieces {
-        connection.input().extend_from_slice(piece);
-        loop {
-            let pause = connection.advance(&context);
-            let taken = connection.output().concat();
-            connection.sent(taken.len(), now.instant);
-            answers.extend_from_slice(&taken);
-            if pause != Pause::Output {
-                break;
-            }
-        }
-    }
-    answers
-}
-
 /// The reply to a request that there is no memory for now.
 fn busy() -> Reply {
     Reply::error(503, "too much is on its way here; try again later")
@@ -501,6 +477,7 @@ mod tests {
                 api: &self.api,
                 budget: &self.budget,
                 transport: ClientTransport::Plain,
+                last_token: &LastToken::default(),
                 peer: None,
                 now: self.now,
                 is_closing: self.is_closing,
@@ -598,11 +575,19 @@ mod tests {
     #[test]
     fn what_may_wait_is_left_to_a_thread_that_may() {
         let mut fixture = Fixture::new(MEMORY_BYTES_MAX);
-        let list = b"GET /api/hosts HTTP/1.1\r\nHost: x\r\n\r\n";
-        fixture.connection.input().extend_from_slice(&[list, HEALTH].concat());
+        let long = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+        fixture.connection.input().extend_from_slice(&[long, HEALTH].concat());
         assert_eq!(fixture.with(false, Connection::advance), Pause::Read);
         assert_eq!(fixture.with(false, Connection::advance), Pause::Read);
         assert_eq!(fixture.statuses(b""), [200, 200]);
+        // Of short answers others come before the next.
+        let short = b"GET /api/perf/h HTTP/1.1\r\nHost: x\r\n\r\n";
+        fixture.connection.input().extend_from_slice(&[&short.repeat(2), HEALTH].concat());
+        for (pause, answers) in [(Pause::Others, 1), (Pause::Others, 2), (Pause::Input, 3)] {
+            assert_eq!(fixture.with(false, Connection::advance), pause);
+            let output = String::from_utf8(fixture.connection.output().concat()).unwrap();
+            assert_eq!(output.matches("HTTP/1.1 200 OK").count(), answers);
+        }
     }
 
     #[test]

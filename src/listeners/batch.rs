@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::auth::{AuthError, Principal, split_token};
+use crate::auth::{AuthError, LastToken, Principal, split_token};
 use crate::ingest::{Ingest, IngestError, LineOptions};
 use crate::sample::line::{self, Precision};
 
@@ -31,7 +31,7 @@ impl Batch {
     /// Adds a message that was received at `now`. A message without a good token is dropped.
     pub(super) fn push(&mut self, message: &[u8], ingest: &Ingest, now: u64, drops: &mut DropReporter) {
         let (token, text) = split_token(message);
-        match ingest.authenticate(token, now) {
+        match ingest.authenticate(token, &LastToken::default(), now) {
             Ok(principal) => {
                 self.text.extend_from_slice(text);
                 self.messages.push((principal, self.text.len()));

@@ -37,6 +37,11 @@ impl MemoryStore {
         series
     }
 
+    /// How many series a host has.
+    pub(in crate::store) fn series_of(&self, host: &str) -> usize {
+        self.shard(host).get(host).map_or(0, |host| host.series.len())
+    }
+
     /// Copies what a host has reported in the running minute, sorted by label.
     pub(in crate::store) fn running(&self, host: &str, now: u64) -> Vec<(SmolStr, Bucket)> {
         let shard = self.shard(host);
