@@ -3,6 +3,7 @@
 //! It asks the receiver's public JSON. Three threads wait, for keys, signals and answers; the main thread draws. Without a
 //! terminal, or with one that cannot move its cursor, it prints plain text instead.
 
+mod alerts;
 mod format;
 mod render;
 mod snapshot;

@@ -200,23 +200,34 @@ pub(super) fn sparkline(label: &str, values: &[Option<f64>], columns: usize) -> 
 }
 
 /// Values as a line of braille dots, two across and four down in each character, with an axis to the left and one below
-/// that begins with `oldest`. All of it has `rows` rows of `columns` columns.
-pub(super) fn graph(label: &str, values: &[Option<f64>], oldest: &str, columns: usize, rows: usize) -> Vec<String> {
+/// that begins with `oldest`; `thresholds` are dotted lines. All of it has `rows` rows of `columns` columns.
+pub(super) fn graph(
+    label: &str,
+    values: &[Option<f64>],
+    thresholds: &[f64],
+    oldest: &str,
+    (columns, rows): (usize, usize),
+) -> Vec<String> {
     let (height, width) = (rows.saturating_sub(2).max(1), columns.saturating_sub(NUMBER_COLUMNS + 2).max(1));
-    let bounds = bounds(label, values);
+    let with_thresholds: Vec<_> = values.iter().copied().chain(thresholds.iter().copied().map(Some)).collect();
+    let bounds = bounds(label, &with_thresholds);
     let mut dots = vec![vec![0_u32; width]; height];
     // The bits of a character of braille, by row and column (Unicode, block Braille Patterns).
     let bits = [[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]];
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "within the rows"
+    )]
+    let row_of = |value: f64| ((1.0 - share(value, bounds)) * (4 * height - 1) as f64).round() as usize;
+    for row in thresholds.iter().copied().map(row_of) {
+        (0..width).for_each(|place| dots[row / 4][place] |= bits[row % 4][0]);
+    }
     let mut before = None;
     for place in 0..2 * width {
         let value = values.get(place * values.len() / (2 * width)).copied().flatten();
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "within the rows"
-        )]
-        let row = value.map(|value| ((1.0 - share(value, bounds)) * (4 * height - 1) as f64).round() as usize);
+        let row = value.map(row_of);
         // A step is a line from one row to the other.
         if let Some(row) = row {
             let from = before.unwrap_or(row);
@@ -266,10 +277,12 @@ mod tests {
     #[test]
     fn a_graph_has_its_size_and_its_axes() {
         let values: Vec<Option<f64>> = (0..60).map(|n| (n != 30).then(|| f64::from(n))).collect();
-        let lines = graph("cpu", &values, "1 h ago", 40, 10);
+        let lines = graph("cpu", &values, &[], "1 h ago", (40, 10));
         assert!(lines.len() == 10 && lines.iter().all(|line| line.width() == 40), "{lines:#?}");
         assert!(lines[0].starts_with(" 100.0% │") && lines[7].starts_with("   0.0% │"), "{lines:#?}");
         assert!(lines[9].contains("1 h ago") && lines[9].ends_with("now"), "{lines:#?}");
+        let with_threshold = graph("queue", &[Some(1.0)], &[4.0], "1 h ago", (40, 10));
+        assert!(with_threshold[0].contains("4 │⠁⠁⠁⠁"), "{with_threshold:#?}");
         let ascii = ascii(&lines.join("\n"));
         assert!(ascii.is_ascii() && !ascii.contains('?') && ascii.contains('.'), "{ascii}");
     }

@@ -79,7 +79,7 @@ pub(super) fn table(snapshot: &Snapshot, columns: usize, style: Style) -> Vec<St
             let layout = HostLayout::new(host, columns);
             [layout.heading(style)]
                 .into_iter()
-                .chain(host.rows.iter().map(|row| layout.row(row, style, Tone::Plain)))
+                .chain(host.rows.iter().map(|row| layout.row(row, host.has_alert(row), style, Tone::Plain)))
                 .collect()
         }
     };
@@ -131,6 +131,7 @@ impl<'a> HostsLayout<'a> {
             Severity::Late => (Tone::Warning, &*row.state),
             Severity::Memory => (Tone::Bad, "mem!"),
             Severity::Disk => (Tone::Bad, "dsk!"),
+            Severity::Alert => (Tone::Bad, "fire"),
             Severity::Down => (Tone::Bad, &*row.state),
         };
         let mut line = style.paint(name, &fit_middle(&row.host, self.name));
@@ -214,12 +215,14 @@ impl HostLayout {
     }
 
     /// The row of a label, its name in a tone.
-    pub(super) fn row(&self, row: &LabelRow, style: Style, name: Tone) -> String {
+    /// A mark before the value says that an alert fires.
+    pub(super) fn row(&self, row: &LabelRow, has_alert: bool, style: Style, name: Tone) -> String {
         let gap = " ".repeat(GAP);
         let latest = row.minutes.iter().rev().take(2).find_map(|value| *value);
         let mut line = style.paint(name, &fit_middle(&row.label, self.label));
-        line += &gap;
-        line += &style.paint(tone_of(&row.label, latest), &format!("{:>VALUE$}", number(&row.label, latest)));
+        line += if has_alert { " !" } else { &gap };
+        let tone = if has_alert { Tone::Bad } else { tone_of(&row.label, latest) };
+        line += &style.paint(tone, &format!("{:>VALUE$}", number(&row.label, latest)));
         if self.has_figures {
             for figure in [row.mean, row.min, row.max] {
                 line += &format!("{gap}{:>VALUE$}", number(&row.label, figure));
@@ -237,8 +240,6 @@ impl HostLayout {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn hosts() -> Snapshot {
@@ -247,8 +248,7 @@ mod tests {
             state: state.to_owned(),
             age_sec,
             series: [("cpu".to_owned(), cpu.to_vec())].into(),
-            start_sec: 0,
-            latest: BTreeMap::new(),
+            ..HostRow::default()
         };
         let rows = vec![
             row("jarvis", "up", 0, &[Some(10.0), Some(50.0), None]),
@@ -279,7 +279,12 @@ mod tests {
             min: None,
             max: Some(1e300),
         };
-        let host = Snapshot::Host(HostDetail { name: "h".into(), state: "up".into(), age_sec: 0, rows: vec![row] });
+        let host = Snapshot::Host(HostDetail {
+            name: "h".into(),
+            state: "up".into(),
+            rows: vec![row],
+            ..HostDetail::default()
+        });
         for columns in 20..250 {
             for snapshot in [&hosts(), &host] {
                 assert!(table(snapshot, columns, Style::Plain).iter().all(|line| line.width() <= columns), "{columns}");

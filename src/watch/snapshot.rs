@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde::Deserialize;
 
 use super::Query;
+use super::alerts::{self, Alert};
 use crate::client::Client;
 use crate::url::encode;
 
@@ -37,7 +38,7 @@ pub(super) struct HostList {
 }
 
 /// One host of the list.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct HostRow {
     pub(super) host: String,
@@ -49,6 +50,11 @@ pub(super) struct HostRow {
     /// The newest values of all file systems.
     #[serde(default)]
     pub(super) latest: BTreeMap<String, f64>,
+    #[serde(default)]
+    pub(super) tags: BTreeMap<String, String>,
+    /// What fires by the receiver's rules.
+    #[serde(skip)]
+    pub(super) alerts: Vec<Alert>,
     /// When the first of these minutes begins, in seconds since the Unix epoch.
     #[serde(skip)]
     pub(super) start_sec: u64,
@@ -64,6 +70,8 @@ pub(super) enum Severity {
     Memory,
     /// A disk fills.
     Disk,
+    /// A rule of the receiver fires.
+    Alert,
     Down,
 }
 
@@ -73,6 +81,7 @@ impl HostRow {
         let memory = self.value("mem");
         match self.state.as_str() {
             "down" => Severity::Down,
+            _ if !self.alerts.is_empty() => Severity::Alert,
             _ if self.value("disk").is_some_and(|percent| percent >= DISK_ATTENTION) => Severity::Disk,
             _ if memory.is_some_and(|percent| percent >= MEMORY_ATTENTION) => Severity::Memory,
             "up" => Severity::Well,
@@ -105,12 +114,21 @@ impl HostRow {
 }
 
 /// The labels of one host.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct HostDetail {
     pub(super) name: String,
     pub(super) state: String,
     pub(super) age_sec: u64,
+    pub(super) tags: BTreeMap<String, String>,
+    pub(super) alerts: Vec<Alert>,
     pub(super) rows: Vec<LabelRow>,
+}
+
+impl HostDetail {
+    /// Whether an alert about a label fires.
+    pub(super) fn has_alert(&self, row: &LabelRow) -> bool {
+        self.alerts.iter().any(|alert| alert.is_of(&row.label))
+    }
 }
 
 /// One label of a host. Mean, minimum and maximum are those of the last hour.
@@ -134,6 +152,8 @@ struct HostsAnswer<T> {
     next_after: Option<String>,
     next_label_after: Option<String>,
     series_start_sec: Option<u64>,
+    /// How many alerts fire, where rules are judged.
+    firing: Option<usize>,
 }
 
 /// The summaries of one host in the answer of `/api/hosts?host=NAME`.
@@ -142,6 +162,8 @@ struct HostsAnswer<T> {
 struct HostSummaries {
     state: String,
     age_sec: u64,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
     summaries: BTreeMap<String, Summary>,
 }
 
@@ -223,31 +245,40 @@ fn hosts(client: &Client, labels: &[String], minutes: u64) -> Result<HostList, S
     let series = labels.iter().map(|label| encode(label)).collect::<Vec<_>>().join(",");
     let mut list = HostList { labels: labels.to_vec(), rows: Vec::new(), count: 0 };
     let first = format!("series={series}&latest=disk,disk:*&minutes={minutes}&labels=none&limit={PAGE_HOSTS}");
-    let mut query = first.clone();
+    let (mut query, mut firing) = (first.clone(), None);
     for _ in 0..PAGES_MAX {
         let mut page: HostsAnswer<HostRow> = client.get("/api/hosts", Some(&query))?;
         let last = page.hosts.last().filter(|_| page.hosts.len() == PAGE_HOSTS).map(|row| row.host.clone());
         page.hosts.iter_mut().for_each(|row| row.start_sec = page.series_start_sec.unwrap_or(0));
-        list.count = page.count;
+        (list.count, firing) = (page.count, page.firing);
         list.rows.extend(page.hosts);
         let Some(next) = page.next_after.or(last) else { break };
         query = format!("{first}&after={}", encode(&next));
+    }
+    let alerts = alerts::firing(client, firing)?;
+    for row in list.rows.iter_mut().filter(|_| !alerts.is_empty()) {
+        row.alerts = alerts.iter().filter(|alert| alert.host == row.host).cloned().collect();
     }
     Ok(list)
 }
 
 fn host(client: &Client, name: &str, text: &str) -> Result<HostDetail, String> {
     let (mut summaries, mut query) = (BTreeMap::new(), format!("host={}", encode(name)));
-    let (mut state, mut age_sec) = (String::new(), 0);
+    let mut detail = HostDetail { name: name.to_owned(), ..HostDetail::default() };
+    let mut firing = None;
     for _ in 0..PAGES_MAX {
         let page: HostsAnswer<HostSummaries> = client.get("/api/hosts", Some(&query))?;
         let host = page.hosts.into_iter().next().ok_or_else(|| format!("host {name} is not known there"))?;
-        (state, age_sec) = (host.state, host.age_sec);
+        (detail.state, detail.age_sec, detail.tags) = (host.state, host.age_sec, host.tags);
+        firing = page.firing;
         summaries.extend(host.summaries);
         let Some(next) = page.next_label_after else { break };
         query = format!("host={}&label-after={}", encode(name), encode(&next));
     }
-    Ok(HostDetail { name: name.to_owned(), state, age_sec, rows: rows(&summaries, text) })
+    detail.alerts = alerts::firing(client, firing)?;
+    detail.alerts.retain(|alert| alert.host == name);
+    detail.rows = rows(&summaries, text);
+    Ok(detail)
 }
 
 /// A row for each label that contains `text`; case is ignored.
@@ -326,7 +357,7 @@ mod tests {
             age_sec: 0,
             series: [("cpu".into(), minutes.iter().copied().map(Some).collect())].into(),
             start_sec,
-            latest: BTreeMap::new(),
+            ..HostRow::default()
         };
         let hour: Vec<f64> = (0..60).map(f64::from).collect();
         // One minute has passed: the last two minutes of the answer take the place of one, and add one.

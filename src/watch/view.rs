@@ -1,8 +1,11 @@
 //! What is on the screen, and what keys change of it.
 
 mod draw;
+mod groups;
 
 use std::time::Instant;
+
+use groups::{Grouping, has_tag};
 
 use super::format::number;
 use super::snapshot::{HostRow, LabelRow, Severity, Snapshot};
@@ -55,7 +58,7 @@ pub(super) struct View {
     order: Order,
     is_reversed: bool,
     has_problems_only: bool,
-    is_grouped: bool,
+    grouping: Option<Grouping>,
     is_paused: bool,
     shows_help: bool,
     /// The selected host. It stays selected when its row moves.
@@ -87,7 +90,7 @@ impl View {
             order: Order::Problems,
             is_reversed: false,
             has_problems_only: false,
-            is_grouped: false,
+            grouping: None,
             is_paused: false,
             shows_help: false,
             selected: None,
@@ -134,7 +137,7 @@ impl View {
             Key::Character('s') => self.sort_by_next(),
             Key::Character('S') => self.is_reversed = !self.is_reversed,
             Key::Character('!') => self.has_problems_only = !self.has_problems_only,
-            Key::Character('g') => self.is_grouped = !self.is_grouped,
+            Key::Character('g') => self.group_by_next(),
             Key::Up | Key::Character('k') => self.move_by(-1),
             Key::Down | Key::Character('j') => self.move_by(1),
             Key::PageUp => self.move_by(-page),
@@ -179,6 +182,11 @@ impl View {
             self.order = Order::Problems;
         }
         (self.is_reversed, self.top) = (false, 0);
+    }
+
+    fn group_by_next(&mut self) {
+        let Some(Snapshot::Hosts(hosts)) = &self.snapshot else { return };
+        self.grouping = Grouping::next(self.grouping.as_ref(), hosts.rows.iter());
     }
 
     /// Moves the selection by a number of rows.
@@ -272,8 +280,8 @@ impl View {
         if self.is_reversed {
             shown.reverse();
         }
-        if self.is_grouped {
-            shown.sort_by_key(|row| group(&row.host));
+        if let Some(grouping) = &self.grouping {
+            shown.sort_by_key(|row| grouping.of(row));
         }
         shown
     }
@@ -281,20 +289,21 @@ impl View {
     /// The list of hosts, with the heads of groups where there are some.
     fn lines(&self) -> Vec<Line<'_>> {
         let shown = self.shown_hosts();
-        if !self.is_grouped {
+        let Some(grouping) = &self.grouping else {
             return shown.into_iter().map(Line::Host).collect();
-        }
-        let groups = shown.chunk_by(|a, b| group(&a.host) == group(&b.host));
+        };
+        let groups = shown.chunk_by(|a, b| grouping.of(a) == grouping.of(b));
         let with_head = groups.flat_map(|members| {
             let hosts = members.iter().copied().map(Line::Host);
-            [Line::Group(self.group_head(members))].into_iter().chain(hosts)
+            let name = members.first().map_or("", |row| grouping.of(row));
+            [Line::Group(self.group_head(name, members))].into_iter().chain(hosts)
         });
         with_head.collect()
     }
 
     /// The name of a group, how many hosts it has, the worst state and the means.
-    fn group_head(&self, members: &[&HostRow]) -> String {
-        let name = members.first().map_or("", |row| group(&row.host));
+    fn group_head(&self, name: &str, members: &[&HostRow]) -> String {
+        let name = if name.is_empty() { "no tag" } else { name };
         let worst = members.iter().max_by_key(|row| row.severity()).map_or("", |row| &row.state);
         let mut head = format!("{}  {} hosts, {worst}", visible(name), members.len());
         for label in &self.labels {
@@ -337,23 +346,16 @@ impl View {
 
 /// Whether a word of the filter, in lower case, fits a host.
 fn is_like(row: &HostRow, word: &str) -> bool {
-    match word.strip_prefix("is:") {
-        Some("problem") => row.severity() > Severity::Late,
-        Some(state) => row.state == state,
-        None => row.host.to_lowercase().contains(word),
+    match word.split_once(':') {
+        Some(("is", "problem")) => row.severity() > Severity::Late,
+        Some(("is", state)) => row.state == state,
+        Some(("tag", tag)) => has_tag(row, tag),
+        _ => row.host.to_lowercase().contains(word),
     }
-}
-
-/// The group of a host: its name up to a digit, a dot or a dash.
-fn group(host: &str) -> &str {
-    let end = host.find(|c: char| c.is_ascii_digit() || "._-".contains(c)).filter(|end| *end > 0);
-    &host[..end.unwrap_or(host.len())]
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use unicode_width::UnicodeWidthStr;
 
     use super::*;
@@ -373,8 +375,7 @@ mod tests {
             state: "up".to_owned(),
             age_sec: 0,
             series: [("cpu".to_owned(), vec![Some(f64::from(n * 7 % 30))])].into(),
-            start_sec: 0,
-            latest: BTreeMap::new(),
+            ..HostRow::default()
         };
         let hosts = HostList { labels: options_labels(), rows: (0..30).map(row).collect(), count: 30 };
         view.update(Ok(Snapshot::Hosts(hosts)), Instant::now());
@@ -446,17 +447,25 @@ mod tests {
                 name: "host01".to_owned(),
                 state: "late".to_owned(),
                 age_sec: 75,
+                tags: [("role".to_owned(), "web".to_owned())].into(),
+                alerts: vec![serde_json::from_str(
+                    r#"{"name": "busy", "host": "host01", "series": "cpu", "state": "firing", "value": 12.5, "comparison": ">", "threshold": 5}"#,
+                ).unwrap()],
                 rows: vec![row],
             })),
             Instant::now(),
         );
         let shown = screen(&mut view);
-        assert!(shown.starts_with(" host01  late, 75 s ago ") && shown.contains("12.5%"), "{shown}");
+        assert!(shown.starts_with(" host01  late, 75 s ago  role=web ") && shown.contains("cpu   !  12.5%"), "{shown}");
+        assert!(shown.contains("busy cpu 12.5% (> 5.0%)"), "{shown}");
         view.handle_key(Key::Down, 14);
         view.handle_key(Key::Enter, 14);
         let shown = screen(&mut view);
         assert!(
-            shown.contains("cpu  now 12.5%") && shown.contains(" 100.0% │") && shown.contains("60 min ago"),
+            shown.contains("cpu  now 12.5%")
+                && shown.contains(" 100.0% │")
+                && shown.contains("60 min ago")
+                && shown.contains("⠂⠂⠂⠂"),
             "{shown}"
         );
         press(&mut view, "r");

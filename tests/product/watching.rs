@@ -227,6 +227,45 @@ fn five_hundred_hosts_are_usable_in_any_terminal() {
 
 #[test]
 #[ignore = "needs tmux"]
+fn what_fires_is_said_first_and_tags_filter_and_group() {
+    let receiver = Served::start(&["--alert", "queue: queue > 20", "--alert", "gone: host down"]);
+    let line = |host: &str, queue: u32, ago: u64| format!("perf,host={host} queue={queue} {}\n", now() - ago);
+    let lines: String = (0..20).flat_map(|n| [line("web-1", 50, n * 30), line("db-1", 5, n * 30)]).collect();
+    let tags = "lizm_tags,host=web-1 role=\"front\"\nlizm_tags,host=db-1 role=\"store\"\n";
+    for body in [&*lines, tags] {
+        let post =
+            format!("POST /write?precision=s HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        assert_eq!(receiver.raw(post.as_bytes()).status, 204);
+    }
+    for (columns, rows) in [(40, 12), (120, 40)] {
+        let terminal = Terminal::start(columns, rows, "", &format!("watch {} --label queue", receiver.url("")));
+        let screen = terminal.await_screen(&["web-1 queue 50", "fire"]);
+        let place = |name: &str| screen.lines().skip(2).position(|line| line.starts_with(name)).unwrap();
+        assert_eq!((place("web-1"), place("db-1")), (1, 2), "what fires comes first: {screen}");
+        terminal.keys(&["/", "tag:role=store", "Enter"]);
+        terminal.await_screen(&["/ filter: tag:r", "db-1"]);
+        terminal.keys(&["Escape", "g", "g"]);
+        terminal.await_screen(&["front  1 hosts, up", "store  1 hosts, up"]);
+        terminal.keys(&["g", "Home", "Enter"]);
+        let screen = terminal.await_screen(&["web-1  up, ", "role=front", "queue 50 (> 20)", "queue !"]);
+        assert!(screen.lines().all(|line| line.chars().count() <= columns), "{screen}");
+        terminal.keys(&["Enter"]);
+        let screen = terminal.await_screen(&["queue  now 50", "60 min ago"]);
+        let dotted = screen.lines().filter(|line| {
+            line.matches('⠁').count()
+                + line.matches('⠂').count()
+                + line.matches('⠄').count()
+                + line.matches('⡀').count()
+                > 10
+        });
+        assert_eq!(dotted.count(), 1, "its threshold is a line: {screen}");
+        terminal.keys(&["q"]);
+        terminal.await_screen(&["icanon"]);
+    }
+}
+
+#[test]
+#[ignore = "needs tmux"]
 fn a_narrow_terminal_shows_less_and_a_resize_is_followed() {
     let receiver = receiver();
     let terminal = Terminal::start(40, 8, "NO_COLOR=1", &format!("watch {}", receiver.url("")));

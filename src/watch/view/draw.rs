@@ -5,6 +5,7 @@ use unicode_width::UnicodeWidthStr;
 use super::{FRAME_ROWS, Line, Order, View};
 use crate::sanitize::visible;
 use crate::watch::Query;
+use crate::watch::alerts::Alert;
 use crate::watch::format::{age, fit, fit_middle, graph, number};
 use crate::watch::render::{HostLayout, HostsLayout, Style, Tone};
 use crate::watch::snapshot::{HostDetail, HostList, HostRow, Severity, Snapshot};
@@ -14,12 +15,12 @@ const PROBLEMS_MAX: usize = 20;
 
 /// The keys, which are those of the page.
 const HELP: [&str; 13] = [
-    "/      filter: parts of names, is:down, is:problem",
+    "/      filter: parts of names, is:down, is:problem, tag:key=value",
     "j k    down and up, as the arrows",
     "Enter  open a host; of a label, its graph",
     "Esc    back",
     "s S    sort by the next, and the other way round",
-    "g      group by the first word of names",
+    "g      group by the first word of names, or a tag",
     "!      problems only",
     "r      another range of a graph",
     "p      pause",
@@ -74,7 +75,7 @@ impl View {
                 let shown = self.shown_labels();
                 lines.extend(shown.iter().skip(self.top).take(body).map(|row| {
                     let is_selected = self.label.as_ref() == Some(&row.label);
-                    layout.row(row, style, if is_selected { Tone::Selected } else { Tone::Plain })
+                    layout.row(row, host.has_alert(row), style, if is_selected { Tone::Selected } else { Tone::Plain })
                 }));
             }
         }
@@ -95,14 +96,22 @@ impl View {
         let head =
             format!("{}{figures}", fit_middle(&label, label.width().min(columns.saturating_sub(figures.width()))));
         let head = style.paint(Tone::Bold, &fit(&head, columns));
-        [head].into_iter().chain(graph(&row.label, values, oldest, columns, rows.saturating_sub(1))).collect()
+        let alerts = host.alerts.iter().filter(|alert| alert.is_of(&row.label));
+        let thresholds: Vec<f64> = alerts.filter_map(|alert| alert.threshold).collect();
+        let size = (columns, rows.saturating_sub(1));
+        [head].into_iter().chain(graph(&row.label, values, &thresholds, oldest, size)).collect()
     }
 
     /// What is shown, and at the right where it is from or how many there are.
     fn title(&self, columns: usize) -> String {
         let (left, right) = match (&self.query, &self.snapshot) {
             (Query::Host { name, .. }, Some(Snapshot::Host(host))) => {
-                (format!(" {}  {}, {} ago", visible(name), host.state, age(host.age_sec)), format!("{} ", self.url))
+                let tags = host.tags.iter().map(|(key, value)| format!("  {}={}", visible(key), visible(value)));
+                let tags = tags.collect::<String>();
+                (
+                    format!(" {}  {}, {} ago{tags}", visible(name), host.state, age(host.age_sec)),
+                    format!("{} ", self.url),
+                )
             }
             (Query::Host { name, .. }, _) => (format!(" {}", visible(name)), format!("{} ", self.url)),
             (_, Some(Snapshot::Hosts(hosts))) => (format!(" lizm {}", self.url), counts(hosts)),
@@ -134,7 +143,8 @@ impl View {
             Some(_) if self.line_count() == 0 => "No name matches the filter.".to_owned(),
             Some(_) if self.is_paused => "Paused: p goes on.".to_owned(),
             Some(Snapshot::Hosts(hosts)) => style.paint(Tone::Bad, fit(&problems(hosts), columns).trim_end()),
-            _ => String::new(),
+            Some(Snapshot::Host(host)) => style.paint(Tone::Bad, fit(&texts(&host.alerts), columns).trim_end()),
+            None => String::new(),
         }
     }
 
@@ -170,6 +180,7 @@ fn problems(hosts: &HostList) -> String {
     let problems = hosts.rows.iter().take(PROBLEMS_MAX).filter_map(|row| {
         let what = match row.severity() {
             Severity::Down => format!("down for {}", age(row.age_sec)),
+            Severity::Alert => texts(&row.alerts),
             Severity::Disk => format!("disk {}", value(row, "disk")),
             Severity::Memory => format!("mem {}", value(row, "mem")),
             Severity::Late | Severity::Well => return None,
@@ -177,6 +188,11 @@ fn problems(hosts: &HostList) -> String {
         Some(format!("{} {what}", visible(&row.host)))
     });
     problems.collect::<Vec<_>>().join("  ")
+}
+
+/// Alerts, side by side.
+fn texts(alerts: &[Alert]) -> String {
+    alerts.iter().map(Alert::text).collect::<Vec<_>>().join("  ")
 }
 
 /// How many hosts there are in each state.
