@@ -12,15 +12,16 @@ STATIC_FLAGS = -C target-feature=+crt-static -C link-arg=-Tlayout.ld -C link-arg
 
 # What the tests that are `#[ignore = "needs …"]` need, and the benchmarks: Debian packages, of which some have a command
 # of the same name. The feature zeromq is built by g++.
-TEST_TOOLS = collectd-core curl chromium-driver e2fsprogs g++ influxdb mount msmtp nginx-full npm openssl procps prometheus \
-  prometheus-alertmanager python3 python3-h11 python3-httpx python3-influxdb python3-requests python3-selenium python3-zmq redis-server \
-  sysstat tmux victoria-metrics wget
+TEST_TOOLS = collectd-core curl chromium-driver e2fsprogs g++ influxdb mount msmtp nginx-full npm openssl procps \
+  prometheus prometheus-alertmanager python3 python3-h11 python3-httpx python3-influxdb python3-requests \
+  python3-selenium python3-venv python3-zmq redis-server sysstat tmux victoria-metrics wget
 BENCH_TOOLS = python3 e2fsprogs mount openssl wrk redis-server nginx victoria-metrics collectd-core prometheus-node-exporter g++
 PAGE_TOOLS = python3 chromium-driver python3-selenium fonts-inter pngquant
 DEPLOY_TOOLS = buildah debootstrap docker-compose iproute2 nginx openssl procps python3-venv shellcheck systemd
 
-# What looks at the page for the tests, from npm.
+# What looks at the page for the tests, from npm, and what holds the API to docs/openapi.json, from PyPI.
 AXE = target/axe/node_modules/axe-core/axe.min.js
+SCHEMATHESIS = target/schemathesis/bin/schemathesis
 
 # How long `make soak` posts, and each target of `make fuzz` runs.
 SOAK_MINUTES ?= 60
@@ -43,8 +44,12 @@ static-zeromq:
 	@ls -l $(STATIC_ZEROMQ)
 
 test: TOOLS = $(TEST_TOOLS)
-test: tools $(AXE)
+test: tools $(AXE) $(SCHEMATHESIS)
 	cargo test --all-features -- --include-ignored
+
+$(SCHEMATHESIS): | tools
+	python3 -m venv target/schemathesis
+	target/schemathesis/bin/pip install --quiet schemathesis==4.32.5
 
 $(AXE): | tools
 	npm install --silent --no-fund --no-audit --prefix target/axe axe-core@4.14.1

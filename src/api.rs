@@ -42,6 +42,9 @@ pub use route::Route;
 const SHORT_SERIES_MAX: usize = 32;
 const SHORT_COMPRESSED_SERIES_MAX: usize = SHORT_SERIES_MAX / 4;
 
+/// The description of the API that programs read (OpenAPI 3.1).
+const OPENAPI: &str = include_str!("../docs/openapi.json");
+
 /// The answers of one receiver.
 pub struct Api {
     ingest: Arc<Ingest>,
@@ -238,6 +241,7 @@ impl Api {
             }
             Action::Alerts { is_history } => alerts::list(self.alerts.as_deref(), *is_history),
             Action::Silence => alerts::silence(self.alerts.as_deref(), body, now),
+            Action::OpenApi => Reply::new(200, OPENAPI.as_bytes().to_vec()),
             Action::Ping => influx::ping(),
             Action::Query { statement } => influx::query(statement.as_deref(), body),
         }

@@ -44,6 +44,7 @@ pub(super) enum Action {
     Token,
     Metrics,
     Ping,
+    OpenApi,
     Query { statement: Option<String> },
 }
 
@@ -62,6 +63,7 @@ impl Route {
             Action::Write(_) => "write",
             Action::Token => "token",
             Action::Ping => "ping",
+            Action::OpenApi => "other",
             Action::Query { .. } => "query",
         }
     }
@@ -129,6 +131,7 @@ impl Action {
                 influx::Write::parse(head, query, client).map(Self::Write)
             }
             "/api/token" => allow(head.method, "POST").map(|()| Self::Token),
+            "/api/openapi.json" => allow(head.method, "GET, HEAD").map(|()| Self::OpenApi),
             "/ping" => allow(head.method, "GET, HEAD").map(|()| Self::Ping),
             "/query" => {
                 allow(head.method, "GET, HEAD, POST")?;

@@ -36,6 +36,7 @@ mod metrics;
 mod monitoring;
 #[cfg(feature = "redis")]
 mod nginx;
+mod openapi;
 mod page;
 mod peers;
 #[cfg(target_os = "linux")]
