@@ -34,6 +34,8 @@ def core_rows():
         ("restore_100k_sec", "restore those hosts from `--store DIR`", "s", 5),
         ("restore_memory_ratio", "most memory while restoring them, to that of the running store", "×", 1.5),
         ("token_us", "check a token of one host, and that it is for that host", "µs", 3),
+        ("alerts_closed_ms", "evaluate 20 rules over 10,000 hosts of ten labels whose minute has closed", "ms of CPU", 100),
+        ("alerts_unchanged_ms", "the same where no minute has closed since", "ms of CPU", None),
         ("churn_disk_mb", "disk use after an hour of churn of 1,000 hosts", "MB", None),
         ("churn_disk_excess_mb", "the same beyond three times the live data", "MB", 268),
     ]

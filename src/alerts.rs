@@ -10,6 +10,9 @@ pub mod notify;
 pub mod replay;
 pub mod rules;
 mod service;
+mod source;
+mod view;
 pub mod zone;
 
-pub use service::{Alerts, Options};
+pub use service::{Alerts, SilenceError};
+pub use source::Options;

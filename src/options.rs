@@ -172,13 +172,6 @@ impl Options {
             listeners: self.listeners()?,
             alerts: self.alert_rules()?,
         };
-        if !options.alerts.is_empty() && options.store.is_shared() {
-            return Err(
-                "option --alerts: alerts are not judged on a store in Redis yet; give it to a receiver with a --store \
-                        of its own"
-                    .to_owned(),
-            );
-        }
         if options.alerts.is_empty() && options.alerts.notify_ca.is_some() {
             return Err("option --notify-ca: goes with --alerts alone".to_owned());
         }

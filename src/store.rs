@@ -17,6 +17,7 @@ mod status;
 use std::collections::BTreeMap;
 #[cfg(feature = "disk")]
 use std::path::Path;
+use std::time::Duration;
 
 use smol_str::SmolStr;
 
@@ -33,6 +34,17 @@ use redis::Redis;
 pub use settings::{KeepOptions, Limits, Location};
 use status::MATCHES_MAX;
 pub use status::{HostState, Pulse, Status, is_wanted};
+
+/// The right to evaluate the rules of alerts, of which receivers that share a store have one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertLease {
+    /// Who has it.
+    pub holder: String,
+    /// Rises each time that it is taken. The store takes no records under a lower number.
+    pub fence: u64,
+    /// For how long after it was renewed.
+    pub lasts: Duration,
+}
 
 /// Records of alerts by their keys; `None` is one that is removed.
 pub type AlertRecords = BTreeMap<String, Option<Vec<u8>>>;
@@ -376,40 +388,87 @@ impl Store {
     /// The signs of life of all hosts, sorted by name.
     ///
     /// # Errors
-    /// When the store is not one that alerts are judged on.
-    pub fn pulses(&self) -> Result<Vec<Pulse>, StoreError> {
-        let memory = self.memory().ok_or_else(|| StoreError::new("alerts are not judged on a store in Redis"))?;
-        Ok(memory.pulses())
+    /// When the store cannot be read.
+    pub fn pulses(&self, now: u64) -> Result<Vec<Pulse>, StoreError> {
+        match &self.kind {
+            Kind::Memory(memory) => Ok(memory.pulses()),
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => Ok(disk.memory().pulses()),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.pulses(now),
+        }
     }
 
-    /// Copies about as many of the newest minutes and hours as are asked for, of each series of a host, sorted by label.
-    #[must_use]
-    pub fn tails(&self, host: &str, intervals: [u64; 2]) -> Vec<(SmolStr, [Tail; 2])> {
-        self.memory().map_or_else(Vec::new, |memory| memory.tails(host, intervals))
-    }
-
-    /// What was kept of alerts before.
+    /// Copies about as many of the newest minutes and hours as are asked for, of each series of a host that is wanted,
+    /// sorted by label.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn alert_records(&self) -> Result<AlertRecords, StoreError> {
+    pub fn tails(
+        &self,
+        pulse: &Pulse,
+        intervals: [u64; 2],
+        is_wanted: impl FnMut(&SmolStr) -> bool,
+        now: u64,
+    ) -> Result<Vec<(SmolStr, [Tail; 2])>, StoreError> {
         match &self.kind {
+            Kind::Memory(memory) => Ok(memory.tails(&pulse.host, intervals, is_wanted)),
             #[cfg(feature = "disk")]
-            Kind::Disk(disk) => disk.alert_records(),
-            _ => Ok(AlertRecords::new()),
+            Kind::Disk(disk) => Ok(disk.memory().tails(&pulse.host, intervals, is_wanted)),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.tails(&pulse.host, pulse.last_epoch, intervals, is_wanted, now),
         }
     }
 
-    /// Keeps records of alerts, all or none. A store in memory keeps nothing.
+    /// What was kept of alerts before, by keys that begin with `kind`.
     ///
     /// # Errors
-    /// When the store cannot be written.
-    pub fn write_alert_records(&self, records: &AlertRecords) -> Result<(), StoreError> {
+    /// When the store cannot be read.
+    pub fn alert_records(&self, kind: char) -> Result<AlertRecords, StoreError> {
         match &self.kind {
+            Kind::Memory(_) => Ok(AlertRecords::new()),
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => disk.alert_records(kind),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.alert_records(kind),
+        }
+    }
+
+    /// Keeps records of alerts, all or none, if the lease still holds. A store in memory keeps nothing. Without a lease a
+    /// shared store keeps them whoever has it.
+    ///
+    /// # Errors
+    /// When the store cannot be written, or another receiver has the lease.
+    pub fn write_alert_records(&self, records: &AlertRecords, lease: Option<&AlertLease>) -> Result<(), StoreError> {
+        match &self.kind {
+            Kind::Memory(_) => Ok(()),
             #[cfg(feature = "disk")]
             Kind::Disk(disk) => disk.write_alert_records(records),
-            _ => Ok(()),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.write_alert_records(records, lease),
         }
+    }
+
+    /// Takes or renews the lease of the receiver that evaluates the rules of alerts, for a time; with none it is given up.
+    /// `None` where another receiver has it. A store that is not shared gives it to whoever asks.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub fn lease_alerts(&self, holder: &str, lasts: Duration) -> Result<Option<AlertLease>, StoreError> {
+        match &self.kind {
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.lease_alerts(holder, lasts),
+            _ => Ok(Some(AlertLease { holder: holder.to_owned(), fence: 0, lasts })),
+        }
+    }
+
+    /// Whether other receivers may use the same data.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        #[cfg(feature = "redis")]
+        return matches!(self.kind, Kind::Redis(_));
+        #[cfg(not(feature = "redis"))]
+        false
     }
 
     /// How many series it holds, where a host that has none left counts as one; where it is shared, about how many.

@@ -47,7 +47,6 @@ pub struct Alert {
     /// Seconds after which it is reported again.
     every_sec: Option<u64>,
     /// Whether a silence or its host's being down keeps it from being reported.
-    #[serde(skip)]
     pub is_suppressed: bool,
 }
 

@@ -121,6 +121,18 @@ impl Evaluator {
         Self { rules, serial: 1, started_at: now, hosts, alerts, silences, known, last_number: 0, config_error: None }
     }
 
+    /// Goes on with other alerts that were stored, and with numbers of transitions behind `last_number`.
+    pub fn restart(&mut self, stored: Vec<Alert>, last_number: u64) {
+        self.hosts.clear();
+        self.last_number = self.last_number.max(last_number);
+        self.alerts = stored.into_iter().map(|alert| (alert.key.clone(), alert)).collect();
+    }
+
+    /// Counts the absence of hosts and series from `now` on: nobody could report before.
+    pub fn count_absence_from(&mut self, now: u64) {
+        self.started_at = now;
+    }
+
     /// Takes other rules. What no rule asks for any more is resolved by the next evaluation.
     pub fn set_rules(&mut self, rules: Arc<Rules>) {
         self.rules = rules;
@@ -142,8 +154,14 @@ impl Evaluator {
         self.alerts.values().filter(|alert| alert.pending.is_some() || alert.is_durable())
     }
 
-    /// Evaluates all hosts of which something new is known. `kept` gives what is kept of one.
-    pub fn evaluate(&mut self, now: u64, pulses: &[Pulse], mut kept: impl FnMut(&Pulse) -> HostSeries) -> Outcome {
+    /// Evaluates all hosts of which something new is known. `kept` gives what is kept of one, or nothing where
+    /// that cannot be read: the next evaluation tries again.
+    pub fn evaluate(
+        &mut self,
+        now: u64,
+        pulses: &[Pulse],
+        mut kept: impl FnMut(&Pulse) -> Option<HostSeries>,
+    ) -> Outcome {
         let rules = self.rules.clone();
         let before: BTreeMap<AlertKey, Alert> = self.durable();
         self.known.clear();
@@ -158,8 +176,8 @@ impl Evaluator {
             host.is_backlogged = host.is_behind(pulse, heard_at);
             host.before = Some((pulse.last_epoch, heard_at));
             host.prepare(&rules, self.serial, pulse);
-            if !host.is_backlogged && host.evaluated.as_ref() != Some(&evaluated) {
-                let mut series = kept(pulse);
+            let is_due = !host.is_backlogged && host.evaluated.as_ref() != Some(&evaluated);
+            if let Some(mut series) = is_due.then(|| kept(pulse)).flatten() {
                 if let Some(minute) = evaluated.minute.filter(|_| offers_skew) {
                     host.add_skew(&mut series, pulse, minute);
                 }
@@ -249,13 +267,15 @@ impl Evaluator {
         host: &mut Host,
         pulse: &Pulse,
         now: u64,
-        mut kept: impl FnMut(&Pulse) -> HostSeries,
+        mut kept: impl FnMut(&Pulse) -> Option<HostSeries>,
     ) {
         let mut silences = host.silences(rules, pulse, self.started_at, now);
         let is_in_doubt =
             |(key, _, silent_sec): &(AlertKey, &Rule, u64)| *silent_sec > DOWN_SEC || self.alerts.contains_key(key);
         if host.seen_at != Some(version(pulse)) && silences.iter().any(is_in_doubt) {
-            host.note_seen(rules, pulse, &kept(pulse));
+            // Without it nobody knows whether the series are silent.
+            let Some(series) = kept(pulse) else { return };
+            host.note_seen(rules, pulse, &series);
             silences = host.silences(rules, pulse, self.started_at, now);
         }
         for (key, rule, silent_sec) in silences {

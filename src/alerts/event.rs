@@ -157,4 +157,23 @@ impl Event {
     pub fn is_firing(&self) -> bool {
         self.resolution.is_none()
     }
+
+    /// The transition as a sentence for the log.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let AlertKey { name, host, series } = &self.key;
+        let about: Vec<&str> = [host.as_str(), series.as_str()].into_iter().filter(|part| !part.is_empty()).collect();
+        let about = about.join(" ");
+        let value = match (self.value, self.test) {
+            (Some(value), Some((comparison, threshold))) => format!(", {value:.2} {} {threshold}", comparison.sign()),
+            _ => String::new(),
+        };
+        match self.resolution {
+            None => format!("{name} fires ({}): {about}{value}", self.severity),
+            Some(why) => {
+                let why = if why.words().is_empty() { String::new() } else { format!(", {}", why.words()) };
+                format!("{name} is resolved: {about}{why}")
+            }
+        }
+    }
 }

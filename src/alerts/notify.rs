@@ -25,8 +25,8 @@ use crate::clock::ReceiverClock;
 use crate::supervisor::spawn_supervised;
 pub use batch::{Batch, Counts, Item, Next, Outcome, Reason};
 pub use http::Client;
-pub use outbox::{Changes, Delivery, NOTIFY_ALERT, Outbox};
-pub use queue::{Delivered, Notification, Semantics};
+pub use outbox::{Changes, NOTIFY_ALERT, Outbox};
+pub use queue::{Delivered, Delivery, Notification, Semantics};
 pub use target::Target;
 
 /// How often a dead man's switch outside is asked, and how recent the last look of the rules must be.
@@ -52,6 +52,10 @@ struct State {
     outbox: Option<Outbox>,
     /// How often the outbox has become another.
     term: u64,
+    /// What another receiver has told, while that one tells.
+    followed: Vec<Notification>,
+    /// Until when this process may send; `None` where no other does.
+    sends_until: Option<Instant>,
     targets: BTreeMap<SmolStr, Arc<Target>>,
     /// Which threads go on: those of an older generation end.
     generation: u64,
@@ -65,6 +69,8 @@ impl Notifier {
         let state = State {
             outbox: None,
             term: 0,
+            followed: Vec::new(),
+            sends_until: None,
             targets: BTreeMap::new(),
             generation: 0,
             is_stopping: false,
@@ -115,6 +121,17 @@ impl Notifier {
         self.shared.changed.notify_all();
     }
 
+    /// Shows what another receiver has told.
+    pub fn follow(&self, notifications: Vec<Notification>) {
+        self.shared.lock().followed = notifications;
+    }
+
+    /// Sends until this time, and then no more unless it is told a later one: another receiver may do so by then.
+    pub fn send_until(&self, until: Instant) {
+        self.shared.lock().sends_until = Some(until);
+        self.shared.changed.notify_all();
+    }
+
     /// Enqueues a transition: see [`Outbox::enqueue`]. It is sent once [`Notifier::stored`] says so.
     pub fn enqueue<'a>(&self, event: &Event, targets: impl IntoIterator<Item = &'a str>) {
         self.shared.with(|outbox, now_ms| outbox.enqueue(event, targets, now_ms));
@@ -151,7 +168,10 @@ impl Notifier {
     /// What each target was told of an alert.
     #[must_use]
     pub fn deliveries(&self, key: &AlertKey) -> Vec<Delivery> {
-        self.shared.lock().outbox.as_ref().map_or_else(Vec::new, |outbox| outbox.deliveries(key))
+        let state = self.shared.lock();
+        let of_others =
+            || state.followed.iter().filter(|one| one.event.key == *key).map(Notification::delivery).collect();
+        state.outbox.as_ref().map_or_else(of_others, |outbox| outbox.deliveries(key))
     }
 
     /// The alerts about targets that cannot be told.
@@ -219,6 +239,10 @@ impl Shared {
     fn tell(&self, target: &Target, generation: u64) {
         let mut state = Some(self.lock());
         while let Some(mut open) = state {
+            if open.sends_until.is_some_and(|until| until <= Instant::now()) {
+                state = self.wait(open, Duration::from_secs(1), generation);
+                continue;
+            }
             let now_ms = self.clock.now_ms();
             let next = open.outbox.as_mut().map_or(Next::Idle, |outbox| outbox.next(target.name(), now_ms));
             let batch = match next {

@@ -21,6 +21,8 @@ pub const RULES_MAX: usize = 10_000;
 pub const TEXT_BYTES_MAX: usize = 4 << 20;
 /// Percent of the expected samples that make a minute known, unless a rule says otherwise.
 const NEEDS_PERCENT: u8 = 50;
+/// Fewest minutes that are read of a series.
+const REACH_MIN: u64 = 4;
 const MINUTE_SEC: u64 = 60;
 const HOUR_SEC: u64 = 3600;
 
@@ -48,7 +50,17 @@ impl Rules {
         }
     }
 
-    /// Intervals by minute and by hour that the rules look back at.
+    /// Whether a rule is about series of this label.
+    #[must_use]
+    pub fn are_about(&self, label: &str) -> bool {
+        self.rules.iter().any(|rule| match &rule.test {
+            Test::Series { series, .. } | Test::Absent(series) => series.matches(label),
+            Test::Down | Test::Late => false,
+        })
+    }
+
+    /// Intervals by minute and by hour that the rules look back at: so many at least that those with samples show how often
+    /// a series is reported.
     #[must_use]
     pub fn reach(&self) -> [u64; 2] {
         let reach = |interval_sec| {
@@ -60,7 +72,7 @@ impl Rules {
             };
             self.rules.iter().map(of).max().unwrap_or(0)
         };
-        [reach(MINUTE_SEC), reach(HOUR_SEC)]
+        [reach(MINUTE_SEC).max(REACH_MIN), reach(HOUR_SEC)]
     }
 }
 

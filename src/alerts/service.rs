@@ -1,84 +1,54 @@
-//! The thread that judges: it reads the rules again when they change, looks every ten seconds, and keeps what fires and what
-//! is to be told in the store.
+//! The thread that evaluates the rules: it reads them again when they change, evaluates every ten seconds, and keeps what
+//! fires and what is to be sent in the store.
 //!
 //! Transitions and their messages are written in one batch, and a message is sent once the store has it, or cannot take it.
+//! Of receivers that share a store one evaluates: it holds a lease, and the store takes no records of another.
 
-use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use std::{env, fs, io, mem};
+use std::{io, mem, process};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use smol_str::SmolStr;
 
 use super::alert::{Alert, Transition};
 use super::evaluator::{Evaluator, Outcome};
 use super::event::{AlertKey, Event};
-use super::notify::{Client, Notification, Notifier, Reason};
+use super::notify::{Client, Notification, Notifier};
 use super::rules::{Retention, Rules, Silence, parse, parse_span};
+use super::source::Options;
 use crate::clock::ReceiverClock;
 use crate::reload::Reloaded;
-use crate::store::{AlertRecords, Store};
+use crate::store::{AlertLease, AlertRecords, Store, StoreError};
 use crate::supervisor::spawn_supervised;
 
 /// Time between two evaluations.
 const EVALUATE_EVERY: Duration = Duration::from_secs(10);
-/// Time between two checks of the file.
+/// Time between two checks of the file, and of the lease.
 const TICK: Duration = Duration::from_secs(1);
+/// How long a lease lasts that is not renewed: a receiver that is killed is replaced within this time.
+const LEASE: Duration = Duration::from_secs(20);
+/// How long before its end a receiver sends nothing any more that cannot renew it: another may begin by then.
+const LEASE_SPARE: Duration = Duration::from_secs(5);
 /// Transitions that are remembered for people.
-const HISTORY_MAX: usize = 1000;
+const HISTORY_MAX: u64 = 1000;
 /// Silences that may be asked for at a time.
 const SILENCES_MAX: usize = 1000;
 /// Longest silence that may be asked for: one that is longer belongs into the file.
 const SILENCE_SEC_MAX: u64 = 31 * 86_400;
-/// Mistakes of a file that the log and the alert name.
-const MISTAKES_MAX: usize = 5;
+/// Labels of which is remembered whether a rule is about them.
+const LABELS_MAX: usize = 100_000;
 /// What the keys of records begin with.
 const ALERT: char = 's';
 const NOTIFICATION: char = 'p';
 const SILENCE: char = 'q';
-
-/// Where the rules come from, and how targets are told.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Options {
-    /// The file of rules.
-    pub file: Option<PathBuf>,
-    /// Rules of the command line and of the environment.
-    pub rules: Vec<String>,
-    /// The authorities of the targets' certificates, as PEM.
-    pub notify_ca: Option<PathBuf>,
-}
-
-impl Options {
-    /// Whether there are rules at all.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.file.is_none() && self.rules.is_empty()
-    }
-
-    /// Reads and parses all rules.
-    ///
-    /// # Errors
-    /// The mistakes, in one sentence.
-    fn read(&self, retention: Retention) -> Result<Rules, String> {
-        let options = self.rules.join("\n");
-        let file = self.file.as_ref().map(|path| (path.display().to_string(), path));
-        let text =
-            file.as_ref().map(|(name, path)| fs::read_to_string(path).map_err(|error| format!("{name}: {error}")));
-        let text = text.transpose()?;
-        let mut files: Vec<(&str, &str)> = file.iter().zip(&text).map(|((name, _), text)| (&**name, &**text)).collect();
-        files.push(("--alert", &options));
-        parse(&files, retention, |name| env::var(name).ok()).map_err(|mistakes| {
-            let named: Vec<String> = mistakes.iter().take(MISTAKES_MAX).map(ToString::to_string).collect();
-            let more = mistakes.len().saturating_sub(MISTAKES_MAX);
-            named.join("; ") + &if more > 0 { format!("; and {more} more") } else { String::new() }
-        })
-    }
-}
+const TRANSITION: char = 'h';
+const KINDS: [char; 4] = [ALERT, NOTIFICATION, SILENCE, TRANSITION];
 
 /// A silence that was asked for while the receiver runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -104,31 +74,83 @@ impl AskedSilence {
     }
 }
 
+/// A transition with its number among all that were remembered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Remembered {
+    serial: u64,
+    pub(super) event: Event,
+}
+
 /// The alerts of a receiver.
 pub struct Alerts {
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
     clock: Arc<ReceiverClock>,
     rules: Reloaded<Mutex<Option<Rules>>>,
-    notifier: Notifier,
+    pub(super) notifier: Notifier,
     state: Mutex<State>,
     is_stopping: AtomicBool,
     wake: SyncSender<()>,
+    /// The name of this process in the lease.
+    holder: String,
 }
 
-struct State {
-    evaluator: Evaluator,
-    rules: Arc<Rules>,
+pub(super) struct State {
+    pub(super) evaluator: Evaluator,
+    pub(super) rules: Arc<Rules>,
+    /// Which labels a rule is about, as far as that was asked.
+    wanted: HashMap<SmolStr, bool>,
     silences: Vec<AskedSilence>,
-    history: VecDeque<Event>,
+    pub(super) history: VecDeque<Remembered>,
     /// What the store does not have yet.
     unsaved: AlertRecords,
-    evaluated_at: Option<u64>,
+    pub(super) evaluated_at: Option<u64>,
     /// Whether it is known that the store takes no records.
     has_failed: bool,
+    /// The lease, while this receiver is the one that evaluates.
+    lease: Option<AlertLease>,
+    /// Since when the store answers: absence is counted from then on.
+    reachable_since: Option<u64>,
+}
+
+/// What the store has of alerts.
+#[derive(Default)]
+struct Stored {
+    alerts: Vec<Alert>,
+    notifications: Vec<Notification>,
+    silences: Vec<AskedSilence>,
+    history: Vec<Remembered>,
+}
+
+impl Stored {
+    fn read(store: &Store, kinds: &[char]) -> Result<Self, StoreError> {
+        let mut stored = Self::default();
+        for kind in kinds {
+            for (_, record) in store.alert_records(*kind)? {
+                let record = record.unwrap_or_default();
+                let is_read = match *kind {
+                    ALERT => serde_json::from_slice(&record).map(|alert| stored.alerts.push(alert)),
+                    NOTIFICATION => serde_json::from_slice(&record).map(|one| stored.notifications.push(one)),
+                    SILENCE => serde_json::from_slice(&record).map(|silence| stored.silences.push(silence)),
+                    _ => serde_json::from_slice(&record).map(|transition| stored.history.push(transition)),
+                };
+                if let Err(error) = is_read {
+                    log::error!("Alerts: a record of the store is left out: {error}");
+                }
+            }
+        }
+        stored.history.sort_by_key(|transition| transition.serial);
+        Ok(stored)
+    }
+
+    /// The highest number of a transition.
+    fn last_number(&self) -> u64 {
+        let notifications = self.notifications.iter().map(|notification| notification.event.number);
+        notifications.chain(self.history.iter().map(|transition| transition.event.number)).max().unwrap_or(0)
+    }
 }
 
 impl Alerts {
-    /// Reads the rules and what the store has of alerts, and starts to judge and to tell.
+    /// Reads the rules and what the store has of alerts, and starts to evaluate and to notify.
     ///
     /// # Errors
     /// The mistakes in the rules; or why the store cannot be read.
@@ -147,49 +169,40 @@ impl Alerts {
         let notifier = Notifier::new(client, clock.clone(), move || {
             let _ = notify.try_send(());
         });
-        let (mut alerts, mut notifications, mut silences) = (Vec::new(), Vec::new(), Vec::new());
-        let records = store.alert_records().map_err(|error| io::Error::other(error.to_string()))?;
-        for (key, value) in records.into_iter().filter_map(|(key, value)| Some((key, value?))) {
-            let is_read = match key.chars().next() {
-                Some(ALERT) => serde_json::from_slice::<Alert>(&value).map(|alert| alerts.push(alert)),
-                Some(NOTIFICATION) => {
-                    serde_json::from_slice::<Notification>(&value).map(|notification| notifications.push(notification))
-                }
-                Some(SILENCE) => serde_json::from_slice::<AskedSilence>(&value).map(|silence| silences.push(silence)),
-                _ => Ok(()),
-            };
-            if let Err(error) = is_read {
-                log::error!("Alerts: a record of the store is left out: {error}");
-            }
-        }
-        let mut state = State {
-            evaluator: Evaluator::new(Arc::default(), alerts, clock.now_sec()),
+        let state = State {
+            evaluator: Evaluator::new(Arc::default(), Vec::new(), clock.now_sec()),
             rules: Arc::default(),
-            silences,
+            wanted: HashMap::new(),
+            silences: Vec::new(),
             history: VecDeque::new(),
             unsaved: AlertRecords::new(),
             evaluated_at: None,
             has_failed: false,
+            lease: None,
+            reachable_since: Some(clock.now_sec()),
         };
-        state.take_silences(clock.now_sec());
-        let state = Mutex::new(state);
-        let service = Self { store, clock, rules, notifier, state, is_stopping: AtomicBool::new(false), wake };
+        let holder = format!("{} {:016x}", process::id(), RandomState::new().hash_one(0));
+        let is_stopping = AtomicBool::new(false);
+        let service = Self { store, clock, rules, notifier, state: Mutex::new(state), is_stopping, wake, holder };
         let service = Arc::new(service);
         service.reload();
-        service.notifier.begin(notifications);
-        let judging = service.clone();
-        let thread = spawn_supervised("alerts", move || judging.run(&woken))?;
+        if !service.store.is_shared() {
+            service.renew_lease().map_err(|error| io::Error::other(error.to_string()))?;
+        }
+        let evaluating = service.clone();
+        let thread = spawn_supervised("alerts", move || evaluating.run(&woken))?;
         Ok((service, thread))
     }
 
-    /// One line on what is judged.
+    /// One line on what is evaluated.
     #[must_use]
     pub fn description(&self) -> String {
-        let forgets = match self.store.is_durable() {
-            true => "",
-            false => "; a store in memory forgets at a restart what fires and what was told",
+        let more = match (self.store.is_durable(), self.store.is_shared()) {
+            (false, _) => "; a store in memory forgets at a restart what fires and what was told",
+            (_, true) => ", by one of the receivers that share the store",
+            _ => "",
         };
-        format!("Alerts: {} rules are judged{forgets}", self.state().rules.rules.len())
+        format!("Alerts: {} rules are judged{more}", self.state().rules.rules.len())
     }
 
     /// Ends the thread, when the store has what is known.
@@ -199,22 +212,34 @@ impl Alerts {
         self.notifier.stop();
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn run(&self, woken: &Receiver<()>) {
-        let mut next = Instant::now();
+        let (mut next, mut renew_at) = (Instant::now(), Instant::now());
         while !self.is_stopping.load(Ordering::Relaxed) {
             self.reload();
+            if self.store.is_shared() && Instant::now() >= renew_at {
+                renew_at = Instant::now() + TICK;
+                // The store says by itself that it does not answer. It is asked again in a second.
+                let _ = self.renew_lease();
+            }
             if Instant::now() >= next {
                 next = Instant::now() + EVALUATE_EVERY;
-                self.evaluate();
+                let done = if self.state().lease.is_some() { self.evaluate() } else { self.follow() };
+                if let Err(error) = done {
+                    log::error!("Alerts: {error}");
+                }
             }
             self.save();
             let _ = woken.recv_timeout(TICK);
         }
         self.save();
+        if self.store.is_shared() && self.state().lease.take().is_some() {
+            // Another need not wait for its end.
+            let _ = self.store.lease_alerts(&self.holder, Duration::ZERO);
+        }
     }
 
     /// Takes the rules of the file where it has changed.
@@ -227,35 +252,102 @@ impl Alerts {
         rules.default_notify = rules.own_targets();
         let targets = mem::take(&mut rules.targets);
         state.rules = Arc::new(rules);
+        state.wanted.clear();
         let rules = state.rules.clone();
         state.evaluator.set_rules(rules);
         drop(state);
         self.notifier.set_targets(targets);
     }
 
-    /// Judges what has changed, and queues what is to be told.
-    fn evaluate(&self) {
+    /// Takes the lease or renews it. With a new one it begins with what the store has.
+    fn renew_lease(&self) -> Result<(), StoreError> {
+        let until = Instant::now() + LEASE - LEASE_SPARE;
+        let lease = self.store.lease_alerts(&self.holder, LEASE)?;
+        let mut state = self.state();
+        match lease {
+            Some(lease) if state.lease.as_ref() == Some(&lease) => {}
+            Some(lease) => {
+                let stored = Stored::read(&self.store, &KINDS)?;
+                let notifications = state.take(stored, self.clock.now_sec());
+                state.lease = Some(lease);
+                drop(state);
+                self.notifier.begin(notifications);
+                if self.store.is_shared() {
+                    log::info!("Alerts: this receiver evaluates the rules from now on");
+                }
+            }
+            None => {
+                if state.lease.take().is_some() {
+                    drop(state);
+                    self.notifier.end();
+                    log::warn!("Alerts: another receiver evaluates the rules now");
+                }
+                return Ok(());
+            }
+        }
+        if self.store.is_shared() {
+            self.notifier.send_until(until);
+        }
+        Ok(())
+    }
+
+    /// Shows what another receiver has found.
+    fn follow(&self) -> Result<(), StoreError> {
+        let stored = Stored::read(&self.store, &KINDS)?;
+        let notifications = self.state().take(stored, self.clock.now_sec());
+        self.notifier.follow(notifications);
+        Ok(())
+    }
+
+    /// Evaluates what has changed, and queues what is to be sent.
+    fn evaluate(&self) -> Result<(), StoreError> {
         let now = self.clock.now_sec();
-        let pulses = match self.store.pulses() {
-            Ok(pulses) => pulses,
-            Err(error) => return log::error!("Alerts: {error}"),
+        let pulses = self.store.pulses(now);
+        let silences = match self.store.is_shared() {
+            true => Some(Stored::read(&self.store, &[SILENCE])?.silences),
+            false => None,
         };
         let mut state = self.state();
+        let pulses = match pulses {
+            Ok(pulses) => pulses,
+            Err(error) => {
+                state.reachable_since = None;
+                return Err(error);
+            }
+        };
+        if state.reachable_since.is_none() {
+            // Nobody could report meanwhile.
+            state.reachable_since = Some(now);
+            state.evaluator.count_absence_from(now);
+        }
+        if let Some(silences) = silences {
+            state.silences = silences;
+        }
         state.take_silences(now);
-        let depth = state.rules.reach();
-        let outcome = state.evaluator.evaluate(now, &pulses, |pulse| self.store.tails(&pulse.host, depth));
+        let State { evaluator, rules, wanted, .. } = &mut *state;
+        let (depth, mut failed) = (rules.reach(), None);
+        if wanted.len() > LABELS_MAX {
+            wanted.clear();
+        }
+        let outcome = evaluator.evaluate(now, &pulses, |pulse| {
+            if failed.is_some() {
+                return None;
+            }
+            let is_wanted = |label: &SmolStr| match wanted.get(label) {
+                Some(is_wanted) => *is_wanted,
+                None => *wanted.entry(label.clone()).or_insert(rules.are_about(label)),
+            };
+            self.store.tails(pulse, depth, is_wanted, now).map_err(|error| failed = Some(error)).ok()
+        });
         let Outcome { transitions, reminders, changes } = outcome;
         for (key, alert) in changes {
             let record = alert.map(|alert| serde_json::to_vec(&alert).unwrap_or_default());
             state.unsaved.insert(record_key(ALERT, "", &key), record);
         }
         for Transition { event, targets } in transitions {
-            log::info!("Alert {}", sentence(&event));
+            log::info!("Alert {}", event.sentence());
             self.notifier.enqueue(&event, targets.iter().map(AsRef::as_ref));
-            if state.history.len() == HISTORY_MAX {
-                state.history.pop_front();
-            }
-            state.history.push_back(event);
+            state.remember(event);
         }
         for reminder in reminders {
             let every = Duration::from_secs(reminder.every_sec);
@@ -264,21 +356,23 @@ impl Alerts {
         state.evaluated_at = Some(now);
         drop(state);
         self.notifier.judged();
+        failed.map_or(Ok(()), Err)
     }
 
     /// Gives the store what it does not have yet.
     fn save(&self) {
-        let changes = self.notifier.changes();
         let mut state = self.state();
+        let Some(lease) = state.lease.clone() else { return };
+        let changes = self.notifier.changes();
         let mut records = state.unsaved.clone();
         for (target, key, notification) in changes.iter().flat_map(|changes| &changes.notifications) {
-            let record = notification.as_ref().map(|notification| serde_json::to_vec(notification).unwrap_or_default());
+            let record = notification.as_ref().map(|one| serde_json::to_vec(one).unwrap_or_default());
             records.insert(record_key(NOTIFICATION, target, key), record);
         }
         if records.is_empty() {
             return;
         }
-        let written = self.store.write_alert_records(&records);
+        let written = self.store.write_alert_records(&records, Some(&lease));
         if let (Err(error), false) = (&written, state.has_failed) {
             log::error!("Alerts: what is sent cannot be kept, and may be sent again after a restart: {error}");
         }
@@ -291,10 +385,13 @@ impl Alerts {
             }
             (Err(_), Some(changes)) => {
                 drop(state);
-                // A full disk is what people are to hear of: it is told all the same, and kept when there is room.
                 let serial = changes.serial;
                 self.notifier.not_stored(changes);
-                self.notifier.stored(serial);
+                if !self.store.is_shared() {
+                    // A full disk is what people are to hear of: it is sent all the same, and kept when there is room. From
+                    // a shared store that does not answer another receiver may send it.
+                    self.notifier.stored(serial);
+                }
             }
             (Err(_), None) => {}
         }
@@ -303,118 +400,53 @@ impl Alerts {
     /// Silences alerts of hosts for a time, as `silence` in the file does. Returns until when.
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub fn silence(&self, alerts: &str, hosts: &str, span: &str, now: u64) -> Result<u64, String> {
+    /// What is wrong with it, or that a shared store does not take it.
+    pub fn silence(&self, alerts: &str, hosts: &str, span: &str, now: u64) -> Result<u64, SilenceError> {
         let sec = parse_span(span).filter(|sec| *sec <= SILENCE_SEC_MAX);
-        let sec = sec.ok_or("for: a time such as 30m, 2h or 7d is wanted, up to 31d")?;
+        let sec = sec.ok_or("for: a time such as 30m, 2h or 7d is wanted, up to 31d".to_owned());
+        let sec = sec.map_err(SilenceError::Invalid)?;
         let asked = AskedSilence { alerts: alerts.to_owned(), hosts: hosts.to_owned(), from: now, to: now + sec };
-        asked.parse()?;
-        let mut state = self.state();
-        if state.silences.len() >= SILENCES_MAX {
-            return Err(format!("silences: more than {SILENCES_MAX} at a time"));
+        asked.parse().map_err(SilenceError::Invalid)?;
+        if self.state().silences.len() >= SILENCES_MAX {
+            return Err(SilenceError::Invalid(format!("silences: more than {SILENCES_MAX} at a time")));
         }
-        let record = serde_json::to_vec(&asked).map_err(|error| error.to_string())?;
-        state.unsaved.insert(silence_key(&asked), Some(record));
+        let record = serde_json::to_vec(&asked).map_err(|error| SilenceError::Invalid(error.to_string()))?;
+        let record = (silence_key(&asked), Some(record));
+        if self.store.is_shared() {
+            let written = self.store.write_alert_records(&[record].into(), None);
+            written.map_err(SilenceError::Unavailable)?;
+        } else {
+            self.state().unsaved.extend([record]);
+        }
+        let mut state = self.state();
         state.silences.push(asked);
         state.take_silences(now);
         drop(state);
         let _ = self.wake.try_send(());
         Ok(now + sec)
     }
+}
 
-    /// How many alerts fire.
-    #[must_use]
-    pub fn firing(&self) -> usize {
-        let is_firing = |alert: &&Alert| alert.is_shown() && alert.shown().state == "firing";
-        let firing = self.state().evaluator.alerts().filter(is_firing).count();
-        firing + self.notifier.problems().len()
-    }
-
-    /// What `GET /api/alerts` answers.
-    #[must_use]
-    pub fn list(&self) -> Value {
-        let state = self.state();
-        let told = |key: &AlertKey| -> Vec<Value> {
-            let deliveries = self.notifier.deliveries(key).into_iter();
-            let told = deliveries.map(|delivery| {
-                json!({
-                    "target": delivery.target, "delivered-at": delivery.delivered_at, "tries": delivery.tries,
-                    "last-error": delivery.last_error,
-                })
-            });
-            told.collect()
-        };
-        let of = |alert: &Alert| {
-            let shown = alert.shown();
-            json!({
-                "name": alert.key.name, "host": alert.key.host, "series": alert.key.series, "state": shown.state,
-                "severity": shown.severity, "value": alert.value, "comparison": alert.test.map(|test| test.0),
-                "threshold": alert.test.map(|test| test.1), "since": shown.since, "fired-at": shown.fired_at,
-                "stale-since": alert.stale_since, "rule": alert.rule, "told": told(&alert.key),
-            })
-        };
-        let problems = self.notifier.problems().into_iter().map(|event| {
-            json!({
-                "name": event.key.name, "host": event.key.host, "series": event.key.series, "state": "firing",
-                "severity": event.severity, "since": event.fired_at, "fired-at": event.fired_at, "rule": event.rule,
-                "text": event.text, "told": told(&event.key),
-            })
-        });
-        let alerts: Vec<Value> =
-            state.evaluator.alerts().filter(|alert| alert.is_shown()).map(of).chain(problems).collect();
-        json!({ "alerts": alerts, "rules": state.rules.rules.len(), "evaluated-at": state.evaluated_at })
-    }
-
-    /// What `GET /api/alerts?history=1` answers: the last transitions, the newest first.
-    #[must_use]
-    pub fn history(&self) -> Value {
-        json!({ "history": self.state().history.iter().rev().collect::<Vec<_>>() })
-    }
-
-    /// The lines of `/metrics`.
-    #[must_use]
-    pub fn metrics(&self) -> String {
-        let mut text = String::new();
-        let mut line = |name: &str, labels: &[(&str, &str)], value: f64| {
-            let labels: Vec<String> =
-                labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
-            text += &match labels.is_empty() {
-                true => format!("{name} {value}\n"),
-                false => format!("{name}{{{}}} {value}\n", labels.join(",")),
-            };
-        };
-        let state = self.state();
-        line(
-            "# TYPE ALERTS gauge\n# TYPE ALERTS_FOR_STATE gauge\nlizm_alert_rules",
-            &[],
-            state.rules.rules.len() as f64,
-        );
-        for alert in state.evaluator.alerts().filter(|alert| alert.is_shown()) {
-            let (shown, key) = (alert.shown(), &alert.key);
-            let names = [("alertname", key.name.as_str()), ("host", &key.host), ("series", &key.series)];
-            let state = [("alertstate", shown.state), ("severity", shown.severity.word())];
-            line("ALERTS", &[names.as_slice(), &state].concat(), 1.0);
-            line("ALERTS_FOR_STATE", &[names.as_slice(), &state[1..]].concat(), shown.since as f64);
-        }
-        for (target, counts) in self.notifier.counts() {
-            line("lizm_notifications_total", &[("target", &target)], counts.delivered as f64);
-            line("lizm_notification_queue", &[("target", &target)], counts.queued as f64);
-            for (reason, count) in Reason::ALL.iter().zip(counts.failed) {
-                line(
-                    "lizm_notifications_failed_total",
-                    &[("target", &target), ("reason", reason.word())],
-                    count as f64,
-                );
-            }
-        }
-        if let Some(at) = state.evaluated_at {
-            line("lizm_alert_evaluation_timestamp_seconds", &[], at as f64);
-        }
-        text
-    }
+/// Why a silence was not taken.
+#[derive(Debug)]
+pub enum SilenceError {
+    /// It is wrong.
+    Invalid(String),
+    /// The store does not take it now.
+    Unavailable(StoreError),
 }
 
 impl State {
+    /// Begins with what the store has. Returns the notifications.
+    fn take(&mut self, stored: Stored, now: u64) -> Vec<Notification> {
+        let last_number = stored.last_number();
+        self.evaluator.restart(stored.alerts, last_number);
+        (self.history, self.silences) = (stored.history.into(), stored.silences);
+        self.unsaved.clear();
+        self.take_silences(now);
+        stored.notifications
+    }
+
     /// Gives the evaluator the silences that hold, and forgets those that are over.
     fn take_silences(&mut self, now: u64) {
         let (over, left): (Vec<_>, Vec<_>) =
@@ -422,6 +454,18 @@ impl State {
         over.iter().for_each(|asked| drop(self.unsaved.insert(silence_key(asked), None)));
         self.evaluator.set_silences(left.iter().filter_map(|asked| asked.parse().ok()).collect());
         self.silences = left;
+    }
+
+    /// Adds a transition to the history, in the place of the oldest one where that is full.
+    fn remember(&mut self, event: Event) {
+        let serial = self.history.back().map_or(0, |last| last.serial + 1);
+        let remembered = Remembered { serial, event };
+        let record = serde_json::to_vec(&remembered).unwrap_or_default();
+        self.unsaved.insert(format!("{TRANSITION}{}", serial % HISTORY_MAX), Some(record));
+        self.history.push_back(remembered);
+        if self.history.len() as u64 > HISTORY_MAX {
+            self.history.pop_front();
+        }
     }
 }
 
@@ -431,26 +475,4 @@ fn silence_key(asked: &AskedSilence) -> String {
 
 fn record_key(kind: char, target: &str, key: &AlertKey) -> String {
     format!("{kind}{target}\n{}\n{}\n{}", key.name, key.host, key.series)
-}
-
-/// A transition, for the log.
-fn sentence(event: &Event) -> String {
-    let AlertKey { name, host, series } = &event.key;
-    let about =
-        [host.as_str(), series.as_str()].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
-    let value = match (event.value, event.test) {
-        (Some(value), Some((comparison, threshold))) => format!(", {value:.2} {} {threshold}", comparison.sign()),
-        _ => String::new(),
-    };
-    match event.resolution {
-        None => format!("{name} fires ({}): {about}{value}", event.severity),
-        Some(why) => {
-            let why = if why.words().is_empty() { String::new() } else { format!(", {}", why.words()) };
-            format!("{name} is resolved: {about}{why}")
-        }
-    }
-}
-
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::reply::Reply;
-use crate::alerts::Alerts;
+use crate::alerts::{Alerts, SilenceError};
 
 /// A host that no token is for, so that only an operator's authorizes what is about all hosts.
 pub(super) const ANY_HOST: &str = "*";
@@ -41,6 +41,7 @@ pub(super) fn silence(alerts: Option<&Alerts>, body: &[u8], now: u64) -> Reply {
     };
     match alerts.silence(&asked.alerts, &asked.on, &asked.r#for, now) {
         Ok(until) => Reply::json(200, &json!({ "silenced-until": until })),
-        Err(why) => Reply::error(400, &why),
+        Err(SilenceError::Invalid(why)) => Reply::error(400, &why),
+        Err(SilenceError::Unavailable(error)) => Reply::error(503, &error.to_string()),
     }
 }

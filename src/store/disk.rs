@@ -258,10 +258,12 @@ impl DiskStore {
     ///
     /// # Errors
     /// When the disk cannot be read.
-    pub(super) fn alert_records(&self) -> Result<AlertRecords, StoreError> {
+    pub(super) fn alert_records(&self, kind: char) -> Result<AlertRecords, StoreError> {
         let keyspaces = self.ask(MAINTENANCE_WITHIN, Journal::keyspaces)?;
         let mut records = AlertRecords::new();
-        for guard in keyspaces.state.prefix(ALERT_PREFIX) {
+        let mut prefix = ALERT_PREFIX.to_vec();
+        prefix.extend(kind.to_string().into_bytes());
+        for guard in keyspaces.state.prefix(prefix) {
             let (key, value) = guard.into_inner().map_err(|error| self.fail(&error))?;
             let key = String::from_utf8_lossy(&key[ALERT_PREFIX.len()..]).into_owned();
             records.insert(key, Some(value.to_vec()));

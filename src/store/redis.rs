@@ -7,6 +7,7 @@
 //! is recorded all the same and the host is listed with a later one.
 
 mod address;
+mod alerts;
 mod layout;
 mod node;
 mod nodes;

@@ -8,6 +8,8 @@
 
 mod alert_targets;
 mod alerts;
+#[cfg(feature = "redis")]
+mod alerts_shared;
 mod browsers;
 #[cfg(feature = "builtin")]
 mod builtin;

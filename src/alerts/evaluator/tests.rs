@@ -62,7 +62,7 @@ impl World {
         let series = &self.series;
         let kept = |pulse: &Pulse| {
             let of_host = series.get(pulse.host.as_str()).into_iter().flatten();
-            of_host.map(|(label, series)| (label.into(), series.tails(&Keep::default(), [70, 26]))).collect()
+            Some(of_host.map(|(label, series)| (label.into(), series.tails(&Keep::default(), [70, 26]))).collect())
         };
         let outcome = self.evaluator.evaluate(now, &pulses, kept);
         for (key, alert) in outcome.changes {
@@ -376,7 +376,7 @@ fn reminders_stop_while_nothing_is_known() {
     let mut world = World::new("a: x > 90; every 1h; notify ops");
     letters(&mut world, "gbb", 0);
     let pulses: Vec<Pulse> = world.pulses.values().cloned().collect();
-    let mut reminded = |now| world.evaluator.evaluate(now, &pulses, |_| Vec::new()).reminders;
+    let mut reminded = |now| world.evaluator.evaluate(now, &pulses, |_| Some(Vec::new())).reminders;
     let reminders = reminded(START + 195);
     assert_eq!((reminders.len(), reminders[0].every_sec), (1, 3600));
     assert_eq!(reminders[0].event.number, world.told[0].event.number);
@@ -470,7 +470,9 @@ fn series_are_read_once_a_minute_unless_one_may_be_silent() {
         let mut count = 0;
         world.evaluator.evaluate(epoch + 1, &pulses, |_| {
             count += 1;
-            series.iter().map(|(label, series)| (label.into(), series.tails(&Keep::default(), [70, 26]))).collect()
+            Some(
+                series.iter().map(|(label, series)| (label.into(), series.tails(&Keep::default(), [70, 26]))).collect(),
+            )
         });
         reads.push(count);
     }

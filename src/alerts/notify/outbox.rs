@@ -6,12 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
 use smol_str::SmolStr;
 
 use super::batch::{Batch, Counts, Next, Outcome, Reason};
 use super::queue::{
-    ERROR_CHARS_MAX, EXPIRES_MS, Notification, PAUSE_MS, Queue, RETRY_AFTER_MAX_MS, Semantics, backoff_ms,
+    Delivery, ERROR_CHARS_MAX, EXPIRES_MS, Notification, PAUSE_MS, Queue, RETRY_AFTER_MAX_MS, Semantics, backoff_ms,
 };
 use crate::alerts::event::{AlertKey, Event, Resolution, Severity};
 
@@ -19,20 +18,6 @@ use crate::alerts::event::{AlertKey, Event, Resolution, Severity};
 const FAILING_MS: u64 = 900_000;
 /// The alert about a target that cannot be told.
 pub const NOTIFY_ALERT: &str = "lizm-notify";
-
-/// What a target was told of an alert, for `GET /api/alerts`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Delivery {
-    /// The name of the target.
-    pub target: SmolStr,
-    /// When it was last told that the alert fires, in seconds.
-    pub delivered_at: Option<u64>,
-    /// Attempts since the last one that succeeded.
-    pub tries: u32,
-    /// Why the last attempt failed.
-    pub last_error: Option<String>,
-}
 
 /// The notifications that have changed since they were last taken, for the store.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -193,14 +178,7 @@ impl Outbox {
     /// What each target was told of an alert.
     #[must_use]
     pub fn deliveries(&self, key: &AlertKey) -> Vec<Delivery> {
-        let notifications = self.queues.values().filter_map(|queue| queue.notifications.get(key));
-        let delivery = |notification: &Notification| Delivery {
-            target: notification.target.clone(),
-            delivered_at: notification.delivered.as_ref().and_then(|told| told.at).map(|at| at / 1000),
-            tries: notification.tries,
-            last_error: notification.last_error.clone(),
-        };
-        notifications.map(delivery).collect()
+        self.queues.values().filter_map(|queue| queue.notifications.get(key)).map(Notification::delivery).collect()
     }
 
     /// The alerts about targets that cannot be told.

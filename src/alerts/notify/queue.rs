@@ -64,6 +64,20 @@ pub struct Delivered {
     pub at: Option<u64>,
 }
 
+/// What a target was told of an alert, for `GET /api/alerts`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Delivery {
+    /// The name of the target.
+    pub target: SmolStr,
+    /// When it was last told that the alert fires, in seconds.
+    pub delivered_at: Option<u64>,
+    /// Attempts since the last one that succeeded.
+    pub tries: u32,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+}
+
 /// What a target is still to be told, and what it was told.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -259,6 +273,17 @@ impl Queue {
 }
 
 impl Notification {
+    /// What is said of it in `GET /api/alerts`.
+    #[must_use]
+    pub fn delivery(&self) -> Delivery {
+        Delivery {
+            target: self.target.clone(),
+            delivered_at: self.delivered.as_ref().and_then(|delivered| delivered.at).map(|at| at / 1000),
+            tries: self.tries,
+            last_error: self.last_error.clone(),
+        }
+    }
+
     pub(super) fn is_waiting(&self) -> bool {
         self.queued_at.is_some() || self.sending.is_some()
     }

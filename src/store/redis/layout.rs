@@ -34,6 +34,7 @@ pub(super) struct Scripts {
     remove: String,
     sweep: String,
     tags: String,
+    pub(super) alerts: String,
     /// `SCRIPT LOAD` of each, for a node that misses one.
     pub(super) loads: Vec<Vec<u8>>,
 }
@@ -61,7 +62,8 @@ impl Scripts {
         let record = hash(&(constants.clone() + include_str!("record.lua")));
         let (remove, sweep) = (hash(include_str!("remove.lua")), hash(&(constants + include_str!("sweep.lua"))));
         let tags = hash(include_str!("tags.lua"));
-        Self { record, remove, sweep, tags, loads }
+        let alerts = hash(include_str!("alerts.lua"));
+        Self { record, remove, sweep, tags, alerts, loads }
     }
 }
 
@@ -159,9 +161,19 @@ impl HostKeys {
     /// `HMGET` of the newest minutes of some labels, as many as an answer lists. For each hash the number of the interval
     /// and the place of the label of each field, and the command.
     pub(super) fn recent(&self, labels: &[SmolStr], now: u64) -> Vec<(Vec<(u64, usize)>, Command)> {
-        let (first, last) = (recent_start(now) / RECENT.interval_sec, RECENT.number(now));
-        let commands = self.hashes(RECENT, first, last).map(|(start, key)| {
-            let numbers = first.max(start)..=last.min(start + RECENT.intervals() - 1);
+        self.intervals(RECENT, recent_start(now) / RECENT.interval_sec, RECENT.number(now), labels)
+    }
+
+    /// The same of the intervals `first` to `last` of a window.
+    pub(super) fn intervals(
+        &self,
+        window: &Window,
+        first: u64,
+        last: u64,
+        labels: &[SmolStr],
+    ) -> Vec<(Vec<(u64, usize)>, Command)> {
+        let commands = self.hashes(window, first, last).map(|(start, key)| {
+            let numbers = first.max(start)..=last.min(start + window.intervals() - 1);
             let fields: Vec<(u64, usize)> =
                 numbers.flat_map(|number| (0..labels.len()).map(move |label| (number, label))).collect();
             let mut command = redis::cmd("HMGET");
@@ -178,13 +190,12 @@ impl HostKeys {
     /// `HMGET` of when the host was heard, how far its clock is ahead, when it was last seen in conflict, and its tags; and
     /// [`HostKeys::labels`].
     pub(super) fn about(&self) -> [Command; 2] {
-        [
-            self.command(
-                redis::cmd("HMGET").arg(self.named("host")).arg(&["heard", "skew", "conflict", "tags"]),
-                false,
-            ),
-            self.labels(),
-        ]
+        [self.heard(), self.labels()]
+    }
+
+    /// The first of [`HostKeys::about`].
+    pub(super) fn heard(&self) -> Command {
+        self.command(redis::cmd("HMGET").arg(self.named("host")).arg(&["heard", "skew", "conflict", "tags"]), false)
     }
 
     /// Sets the tags of the host, if it is known.
