@@ -19,9 +19,9 @@ BENCH_TOOLS = python3 e2fsprogs mount openssl wrk redis-server nginx victoria-me
 PAGE_TOOLS = python3 chromium-driver python3-selenium fonts-inter pngquant
 DEPLOY_TOOLS = buildah debootstrap docker-compose iproute2 nginx openssl procps python3-venv shellcheck systemd
 
-# What looks at the page for the tests, from npm, and what holds the API to docs/openapi.json, from PyPI.
+# What looks at the page for the tests, from npm; what holds the API to docs/openapi.json, and a client, from PyPI.
 AXE = target/axe/node_modules/axe-core/axe.min.js
-SCHEMATHESIS = target/schemathesis/bin/schemathesis
+PYTHON = target/python/ready
 
 # How long `make soak` posts, and each target of `make fuzz` runs.
 SOAK_MINUTES ?= 60
@@ -44,12 +44,13 @@ static-zeromq:
 	@ls -l $(STATIC_ZEROMQ)
 
 test: TOOLS = $(TEST_TOOLS)
-test: tools $(AXE) $(SCHEMATHESIS)
+test: tools $(AXE) $(PYTHON)
 	cargo test --all-features -- --include-ignored
 
-$(SCHEMATHESIS): | tools
-	python3 -m venv target/schemathesis
-	target/schemathesis/bin/pip install --quiet schemathesis==4.32.5
+$(PYTHON): | tools
+	python3 -m venv target/python
+	target/python/bin/pip install --quiet influxdb-client==1.50.0 schemathesis==4.32.5
+	touch $@
 
 $(AXE): | tools
 	npm install --silent --no-fund --no-audit --prefix target/axe axe-core@4.14.1

@@ -396,6 +396,7 @@ mod tests {
             (Role::Summaries, "/api/perf/h/1", &["POST"], "--serve intake"),
             (Role::Summaries, "/api/perf/h", &["DELETE"], "--serve intake"),
             (Role::Summaries, "/write", &["POST"], "--serve intake"),
+            (Role::Summaries, "/api/v2/write", &["POST"], "--serve intake"),
             (Role::Summaries, "/ping", &["GET"], "--serve intake"),
         ] {
             for method in methods {

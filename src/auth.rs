@@ -258,11 +258,13 @@ pub fn basic(_: &std::path::Path) -> Result<String, String> {
     Err(crate::features::WITHOUT_TLS.to_owned())
 }
 
-/// The token in a header `Authorization`, if it is of the scheme Bearer (RFC 6750, 2.1).
+/// The token in a header `Authorization`, if it is of the scheme Bearer (RFC 6750, 2.1), or Token, which clients of
+/// InfluxDB 2 send.
 #[must_use]
 pub fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim())
+    let is_known = ["Bearer", "Token"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    is_known.then(|| token.trim())
 }
 
 /// Splits a datagram or a message into the token that it may begin with, and its lines.

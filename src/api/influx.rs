@@ -1,5 +1,5 @@
-//! The part of InfluxDB 1.x's API that its clients need: `/write` for lines, and enough of `/ping` and `/query` for them to
-//! start.
+//! The part of InfluxDB's API that its clients need: `/write` of 1.x and `/api/v2/write` of 2.x for lines, and enough of
+//! `/ping` and `/query` for them to start.
 
 use std::borrow::Cow;
 use std::fmt;

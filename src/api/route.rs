@@ -126,7 +126,7 @@ impl Action {
             "/api/silences" => allow(head.method, "POST").map(|()| Self::Silence),
             "/health" => allow(head.method, "GET, HEAD").map(|()| Self::Health),
             "/metrics" => allow(head.method, "GET, HEAD").map(|()| Self::Metrics),
-            "/write" => {
+            "/write" | "/api/v2/write" => {
                 allow(head.method, "POST")?;
                 influx::Write::parse(head, query, client).map(Self::Write)
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -257,6 +257,13 @@ pub(crate) fn reserved_address() -> SocketAddr {
     let port = socket::getsockname::<SockaddrIn>(socket.as_raw_fd()).unwrap().port();
     std::mem::forget(socket);
     ([127, 0, 0, 1], port).into()
+}
+
+/// A program of the Python environment that `make test` installs.
+pub(crate) fn python_program(name: &str) -> PathBuf {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python/bin").join(name);
+    assert!(program.exists(), "{name} is missing: `make target/python/ready` installs it, as `make test` does");
+    program
 }
 
 /// Lets this process have as many descriptors as it may.

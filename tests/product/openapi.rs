@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::Served;
-
-const SCHEMATHESIS: &str = "target/schemathesis/bin/schemathesis";
+use crate::harness::{Served, python_program};
 
 /// What it does not check: that each request which breaks the schema is refused, and each other one accepted. No schema
 /// says that `to` needs `from`, and a host may be named in more ways than the schema's examples.
@@ -14,11 +12,7 @@ const UNCHECKED: &str = "negative_data_rejection,positive_data_acceptance";
 /// Generates requests for each operation, as `more` says, and holds the answers to the document.
 fn hold_to_document(server: &str, more: &[&str]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let program = root.join(SCHEMATHESIS);
-    assert!(
-        program.exists(),
-        "schemathesis is missing: `make {SCHEMATHESIS} TOOLS=python3-venv` gets it, as `make test` does"
-    );
+    let program = python_program("schemathesis");
     let directory = tempfile::tempdir().unwrap();
     let receiver = Served::start(&["--http-server", server, "--alert", "cpu: cpu > 50"]);
     let output = Command::new(program)
