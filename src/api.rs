@@ -170,6 +170,9 @@ impl Api {
         match &route.action {
             Action::Submit { .. } | Action::Remove { .. } => self.ingest.store().may_wait(),
             Action::Write(_) => route.is_compressed() || self.ingest.store().may_wait(),
+            // They are locked while all of them are judged.
+            Action::Alerts { .. } | Action::Silence => self.alerts.is_some(),
+            Action::Hosts(_) if self.alerts.is_some() => true,
             _ if route.is_head => route.is_read(),
             Action::Summaries { host, query, .. } => query.range.is_given() || !self.is_short(Some(host), route),
             Action::Hosts(query) => query.is_ranged() || !self.is_short(query.host(), route),

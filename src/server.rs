@@ -8,7 +8,7 @@ mod request;
 
 use std::io::{self, Read, Write};
 use std::iter;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -31,7 +31,6 @@ use request::PendingBody;
 const RECEIVE_SEC_MAX: i64 = 75;
 /// Longest time in seconds for a client to take any of an answer.
 const SEND_SEC_MAX: i64 = 5;
-
 /// Long bodies that are read at the same time; each holds a thread, and memory for the body.
 const BODY_READERS: usize = 64;
 /// How long a worker waits for a request before it looks whether there is another tiny_http.
@@ -39,7 +38,6 @@ const RECEIVE_WAIT: Duration = Duration::from_millis(250);
 /// A closing server has closed when no request has come for this long.
 const CLOSE_QUIET: Duration = Duration::from_millis(250);
 const CLOSE_POLL: Duration = Duration::from_millis(5);
-
 /// The watchdog's interval.
 const WATCHDOG_INTERVAL: Duration = Duration::from_millis(50);
 /// Wake-up connects of an interval in which requests were served, and the time between two of an idle server.
@@ -117,7 +115,7 @@ impl Server {
         for _ in 0..workers {
             shared.spawn("http-worker", |shared| work(shared))?;
         }
-        shared.spawn("http-watchdog", move |shared| watch(shared, loopback(address)))?;
+        shared.spawn("http-watchdog", move |shared| watch(shared, address))?;
         Ok(Self { address, shared })
     }
 
@@ -234,14 +232,6 @@ fn accept_on(listener: &TcpListener) -> io::Result<Arc<tiny_http::Server>> {
     started.map_err(|_| io::Error::other("no thread to be had"))?.map(Arc::new).map_err(io::Error::other)
 }
 
-/// Where this process reaches its own server.
-fn loopback(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
-    }
-    address
-}
-
 /// A worker: serves requests as long as the process lives.
 fn work(shared: &Shared) {
     loop {
@@ -283,7 +273,7 @@ fn read_long_bodies(shared: &Shared, to_read: &Mutex<mpsc::Receiver<Request>>) {
 /// The watchdog: starts another tiny_http when the one there is has stopped accepting.
 ///
 /// It also connects now and then. tiny_http may queue two connections for one idle thread: the second then waits until
-/// any thread is done with its own. A connection that comes and goes frees such a thread.
+/// any thread is done with its own. One that comes and goes frees such a thread. An unspecified address leads to loopback.
 fn watch(shared: &Arc<Shared>, address: SocketAddr) {
     let (mut woken, mut served) = (Instant::now(), 0);
     let (mut probed, mut missed) = (None::<Instant>, 0);

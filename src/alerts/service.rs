@@ -361,10 +361,12 @@ impl Alerts {
 
     /// Gives the store what it does not have yet.
     fn save(&self) {
-        let mut state = self.state();
-        let Some(lease) = state.lease.clone() else { return };
+        let (lease, mut records) = {
+            let state = self.state();
+            let Some(lease) = state.lease.clone() else { return };
+            (lease, state.unsaved.clone())
+        };
         let changes = self.notifier.changes();
-        let mut records = state.unsaved.clone();
         for (target, key, notification) in changes.iter().flat_map(|changes| &changes.notifications) {
             let record = notification.as_ref().map(|one| serde_json::to_vec(one).unwrap_or_default());
             records.insert(record_key(NOTIFICATION, target, key), record);
@@ -372,14 +374,17 @@ impl Alerts {
         if records.is_empty() {
             return;
         }
+        // Nobody who asks for alerts waits for the store.
         let written = self.store.write_alert_records(&records, Some(&lease));
+        let mut state = self.state();
         if let (Err(error), false) = (&written, state.has_failed) {
             log::error!("Alerts: what is sent cannot be kept, and may be sent again after a restart: {error}");
         }
         state.has_failed = written.is_err();
         match (written, changes) {
             (Ok(()), changes) => {
-                state.unsaved.clear();
+                // What has changed meanwhile is written by the next call.
+                state.unsaved.retain(|key, record| records.get(key) != Some(record));
                 drop(state);
                 changes.iter().for_each(|changes| self.notifier.stored(changes.serial));
             }

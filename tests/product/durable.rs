@@ -546,11 +546,15 @@ fn a_frozen_disk_refuses_posts_and_serves_reads() {
     fs::File::create(&image).unwrap().set_len(200 << 20).unwrap();
     run("mkfs.ext4", &["-q", image.to_str().unwrap()]);
     let mounted = Mounted::mount(&["-o", "loop", image.to_str().unwrap()], &dir.path().join("mounted"));
-    let receiver = store_in(&mounted.0.join("store"));
+    let store = mounted.0.join("store");
+    let alerts = ["--http-server", "builtin", "--alert", "busy: cpu > 90"];
+    let receiver = Served::start(&[&["--store", store.to_str().unwrap()], &alerts[..]].concat());
     let at = now();
     let post = |seq: u32| receiver.post_once(&format!("/api/perf/h/{at}"), &format!("s-{seq}"), "{\"cpu\":1}");
     assert_eq!(post(1).1["stored"], 1);
     let frozen = Frozen::freeze(&mounted.0);
+    // What is to be kept of alerts waits for the disk too.
+    assert_eq!(receiver.post("/api/silences", r#"{"alerts": "busy", "on": "*", "for": "1h"}"#).0, 200);
     // The first may be given to the disk, which keeps it when it answers again. The others are refused at once.
     for seq in 2..=9 {
         let (status, answer) = post(seq);
@@ -558,6 +562,7 @@ fn a_frozen_disk_refuses_posts_and_serves_reads() {
     }
     assert_eq!((receiver.get("/health").0, counted(&receiver, "h")), (503, 1));
     assert_eq!(receiver.get("/api/hosts").1["count"], 1);
+    assert_eq!(receiver.get("/api/alerts").0, 200);
     assert_eq!(receiver.delete("/api/perf/h").0, 503);
     drop(frozen);
     await_some("the disk to answer", || (receiver.get("/health").0 == 200).then_some(()));
