@@ -12,9 +12,9 @@ STATIC_FLAGS = -C target-feature=+crt-static -C link-arg=-Tlayout.ld -C link-arg
 
 # What the tests that are `#[ignore = "needs …"]` need, and the benchmarks: Debian packages, of which some have a command
 # of the same name. The feature zeromq is built by g++.
-TEST_TOOLS = collectd-core curl chromium-driver e2fsprogs g++ influxdb mount msmtp nginx-full npm openssl procps \
-  prometheus prometheus-alertmanager python3 python3-h11 python3-httpx python3-influxdb python3-requests \
-  python3-selenium python3-venv python3-zmq redis-server sysstat tmux victoria-metrics wget
+TEST_TOOLS = chromium-driver collectd-core curl e2fsprogs fish g++ influxdb man-db mount msmtp nginx-full npm \
+  openssl procps prometheus prometheus-alertmanager python3 python3-h11 python3-httpx python3-influxdb \
+  python3-requests python3-selenium python3-venv python3-zmq redis-server sysstat tmux victoria-metrics wget zsh
 BENCH_TOOLS = python3 e2fsprogs mount openssl wrk redis-server nginx victoria-metrics collectd-core prometheus-node-exporter g++
 PAGE_TOOLS = python3 chromium-driver python3-selenium fonts-inter pngquant
 DEPLOY_TOOLS = buildah debootstrap docker-compose iproute2 nginx openssl procps python3-venv shellcheck systemd

@@ -2,8 +2,10 @@
 
 mod arguments;
 mod auth;
+mod completions;
 mod help;
 mod http;
+mod manual;
 mod table;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -122,6 +124,8 @@ pub(crate) fn parse() -> Result<Parsed, String> {
         }
         "watch" => options.watch()?,
         "export" => options.export()?,
+        "man" => options.manual()?,
+        "completions" => options.completions()?,
         #[cfg(feature = "tls")]
         "token" => options.token()?,
         #[cfg(not(feature = "tls"))]
@@ -384,6 +388,23 @@ impl Options {
         match self.free_arguments()?.as_slice() {
             [directory, target] => Ok(Command::Backup(directory.into(), target.into())),
             _ => Err("backup: takes the directory of a store and a directory for the copy".to_owned()),
+        }
+    }
+
+    fn manual(&mut self) -> Result<Command, String> {
+        let asked = self.free_arguments()?;
+        let page = match asked.as_slice() {
+            [] => Some(manual::program()),
+            [name] => COMMANDS.iter().find(|command| command.name == name).map(manual::command),
+            _ => None,
+        };
+        page.map(Command::Print).ok_or_else(|| "man: takes the name of one command, or nothing".to_owned())
+    }
+
+    fn completions(&mut self) -> Result<Command, String> {
+        match self.free_arguments()?.as_slice() {
+            [shell] if completions::SHELLS.contains(&shell.as_str()) => Ok(Command::Print(completions::of(shell))),
+            _ => Err(format!("completions: takes the name of a shell: {}", completions::SHELLS.join(", "))),
         }
     }
 

@@ -58,7 +58,7 @@ use proc_file::ProcFiles;
 use process_table::ProcessTable;
 use selection::is_of_a_probe;
 pub use selection::{Scope, Selection};
-pub use table::help;
+pub use table::{help, names};
 use textfile::Textfiles;
 
 /// What to read, and where.

@@ -10,19 +10,20 @@ const WIDTH: usize = 118;
 /// Most letters to add, leave out or change in a name that is suggested.
 const TYPOS_MAX: usize = 2;
 
+/// What the environment is for.
+pub(super) const ENVIRONMENT: &str = "\
+Every option --some-name can be given as LIZM_SOME_NAME in the environment too, but for the --host of lizm token; the
+command line wins.";
+pub(super) const EXIT_CODES: &str = "0 done, 1 failed, 2 wrong usage.";
+
 /// The help of the program.
 pub(super) fn program() -> String {
     let mut help = format!("lizm {} - host metrics without a monitoring stack\n\nUsage:\n", env!("CARGO_PKG_VERSION"));
     for command in COMMANDS {
         let _ = writeln!(help, "  lizm {} {}\n      {}", command.name, command.usage, command.summary);
     }
-    help + "
-'lizm COMMAND --help' explains the options of a command; 'lizm --version' prints the version.
-
-Every option --some-name can be given as LIZM_SOME_NAME in the environment too, but for the --host of lizm token; the
-command line wins.
-Exit codes: 0 done, 1 failed, 2 wrong usage.
-"
+    let ask = "'lizm COMMAND --help' explains the options of a command; 'lizm --version' prints the version.";
+    help + &format!("\n{ask}\n\n{ENVIRONMENT}\nExit codes: {EXIT_CODES}\n")
 }
 
 /// The help of a command.
@@ -44,8 +45,8 @@ pub(super) fn command(command: &CommandSpec) -> String {
     help
 }
 
-/// The lines of one option: names, help, range and default.
-fn option_help(option: &OptionSpec) -> String {
+/// What an option is for, with its range and default.
+pub(super) fn option_text(option: &OptionSpec) -> String {
     let mut text = option.help.to_owned();
     match option.value {
         Value::Number(least, most) => text += &format!(" ({least} to {most})"),
@@ -55,6 +56,12 @@ fn option_help(option: &OptionSpec) -> String {
     if !option.default.is_empty() {
         text += &format!(" [{}]", option.default);
     }
+    text
+}
+
+/// The lines of one option: names, and what it is for.
+fn option_help(option: &OptionSpec) -> String {
+    let text = option_text(option);
     let indent = if option.names.starts_with("--") { "      " } else { "  " };
     let (mut lines, mut head) = (String::new(), format!("{indent}{} {}", option.names, option.placeholder));
     if head.len() + 2 > INDENT {

@@ -363,6 +363,26 @@ mean, sum, min and max. It has 5 seconds for each answer.
         examples: "lizm token --host jarvis --token-key token.key --valid 90d > jarvis.token\n",
     },
     CommandSpec {
+        name: "man",
+        summary: "print the manual page of lizm or of one of its commands",
+        usage: "[COMMAND]",
+        options: &[],
+        notes: "",
+        examples: "lizm man receiver | man -l -\nlizm man > /usr/local/share/man/man1/lizm.1\n",
+    },
+    CommandSpec {
+        name: "completions",
+        summary: "print what a shell completes of lizm's command lines",
+        usage: "bash|zsh|fish",
+        options: &[],
+        notes: "",
+        examples: "\
+lizm completions bash > /usr/share/bash-completion/completions/lizm
+lizm completions zsh > /usr/local/share/zsh/site-functions/_lizm
+lizm completions fish > /usr/share/fish/vendor_completions.d/lizm.fish
+",
+    },
+    CommandSpec {
         name: "demo",
         summary: "a receiver and a monitor of this machine in one process",
         usage: "[--port PORT] [--alerts]",

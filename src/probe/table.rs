@@ -43,6 +43,11 @@ pub(super) const PROBES: &[About] = &[
     disk::ABOUT,
 ];
 
+/// The names of all probes.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    PROBES.iter().map(|about| about.name)
+}
+
 /// The table as lines of a help text: forms of the name, with an asterisk where it runs by default, then a label a
 /// line with its unit, and the source of them all.
 #[must_use]

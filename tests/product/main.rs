@@ -51,6 +51,7 @@ mod servers;
 mod service;
 #[cfg(feature = "redis")]
 mod shared;
+mod shells;
 #[cfg(feature = "tls")]
 mod sources;
 mod stores;

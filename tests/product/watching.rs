@@ -9,18 +9,23 @@ use crate::checking::{serve, write_answer};
 use crate::harness::{Process, Served, await_some, lizm, now};
 
 /// A terminal of a size in which a command runs, with a server of tmux of its own.
-struct Terminal {
+pub(crate) struct Terminal {
     socket: tempfile::TempDir,
 }
 
 impl Terminal {
     /// Runs `lizm` with arguments, and then says how it has ended.
     fn start(columns: usize, rows: usize, environment: &str, arguments: &str) -> Self {
-        let terminal = Self { socket: tempfile::tempdir().unwrap() };
         let lizm = env!("CARGO_BIN_EXE_lizm");
         let command = format!("echo before; {environment} {lizm} {arguments}; echo ended with $?; stty -a; cat");
+        Self::run(columns, rows, &command)
+    }
+
+    /// Runs a command.
+    pub(crate) fn run(columns: usize, rows: usize, command: &str) -> Self {
+        let terminal = Self { socket: tempfile::tempdir().unwrap() };
         let (columns, rows) = (columns.to_string(), rows.to_string());
-        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", &rows, &command]);
+        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", &rows, command]);
         terminal
     }
 
@@ -32,12 +37,12 @@ impl Terminal {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn keys(&self, keys: &[&str]) {
+    pub(crate) fn keys(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"], keys].concat());
     }
 
     /// What the screen shows once it has all of `parts`.
-    fn await_screen(&self, parts: &[&str]) -> String {
+    pub(crate) fn await_screen(&self, parts: &[&str]) -> String {
         await_some(&format!("a screen with {parts:?}, not {}", self.tmux(&["capture-pane", "-p"])), || {
             Some(self.tmux(&["capture-pane", "-p"])).filter(|screen| parts.iter().all(|part| screen.contains(part)))
         })
