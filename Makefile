@@ -95,10 +95,11 @@ screenshots: TOOLS = $(PAGE_TOOLS)
 screenshots: tools build
 	/usr/bin/python3 -B tests/browser/screenshots.py target/release/lizm docs
 
-# Says what a refresh of the dashboard with 1,000 hosts costs the receiver and the browser.
-bench-page: TOOLS = $(PAGE_TOOLS)
-bench-page: tools build
-	/usr/bin/python3 -B tests/browser/refresh.py target/release/lizm
+# Says what the dashboard costs the wire, the receiver and the browser, each figure beside its bar.
+bench-page: TOOLS = $(PAGE_TOOLS) npm
+bench-page: tools build $(AXE)
+	/usr/bin/python3 -B tests/browser/figures.py target/release/lizm $(AXE)
+
 # Checks the image, compose, the units, nginx and Terraform by the programs that read them; as root, in some minutes.
 deploy-check: TOOLS = $(DEPLOY_TOOLS)
 deploy-check: tools static

@@ -53,7 +53,7 @@ function drawGroup(name, members) {
     const values = members.filter(row => row.entry.state !== "down").map(row => row.values[column]).filter(value => value !== null);
     return values.length ? [`${COLUMNS[column].title} ${numberOf(COLUMNS[column].labels[0], values.reduce((sum, value) => sum + value, 0) / values.length)}`] : [];
   });
-  setClass(head.dot, `dot ${worst}`);
+  setClass(head.dot, `dot ${problems && worst !== "down" ? "problem" : worst}`);
   setText(head.button, name === "" ? "no tag" : visible(name));
   setText(head.facts, [count(members.length, "host", "hosts"), worst, problems && count(problems, "problem", "problems"), ...means].filter(Boolean).join(" · "));
   setAttribute(head.button, "aria-expanded", !closedGroups.has(name));

@@ -18,13 +18,13 @@ def direct(url, body=None, method=None):
     return opener.open(urllib.request.Request(url, body, method=method))
 
 
-def open_browser(width=1280, height=800, dark=False, phone=False, scale=1):
+def open_browser(width=1280, height=800, dark=False, phone=False, scale=1, motion=False):
     """A browser that keeps a log of its console and of its network."""
     options = webdriver.ChromeOptions()
     options.binary_location = "/usr/bin/chromium"
     # A container has no user namespaces for the sandbox, and often little /dev/shm.
     for argument in ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--lang=en-GB", "--hide-scrollbars",
-                     "--no-proxy-server", "--force-prefers-reduced-motion"]:
+                     "--no-proxy-server", *([] if motion else ["--force-prefers-reduced-motion"])]:
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     browser = webdriver.Chrome(service=Service("/usr/bin/chromedriver"), options=options)
@@ -50,8 +50,8 @@ def requests(browser):
 class Receiver:
     """The binary, with what it keeps in memory."""
 
-    def __init__(self, binary):
-        arguments = [binary, "receiver", "--port", "0", "--bind", "127.0.0.1"]
+    def __init__(self, binary, *options):
+        arguments = [binary, "receiver", "--port", "0", "--bind", "127.0.0.1", *options]
         self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env={})
         self.url = self.process.stdout.readline().split()[-1]
 
@@ -76,3 +76,8 @@ class Receiver:
 
     def get(self, path):
         return direct(self.url + path).read()
+
+    def head_of(self, path, encoding):
+        """The headers of an answer in a content encoding."""
+        request = urllib.request.Request(self.url + path, headers={"Accept-Encoding": encoding})
+        return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).headers

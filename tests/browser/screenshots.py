@@ -5,11 +5,13 @@ Every view, wide and narrow, light and dark, of hosts with a made-up past, and w
 """
 
 import base64
+import json
 import math
 import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 
 from browser import Receiver, open_browser
@@ -39,7 +41,7 @@ def fleet(count):
 def past(host, now, rng, ages):
     """Lines of a host's past, a sample for each age."""
     name, cpu, mem, silent = host
-    rise, burst, lines = rng.uniform(0.8, 1.2), 0.0, []
+    rise, burst, lines = random.Random(name).uniform(0.8, 1.2), 0.0, []
     for age in ages:
         second = now - age
         # A gap, as a reboot leaves one.
@@ -67,6 +69,35 @@ def fill(receiver, count):
     for host in fleet(count):
         ages = list(range(86400, 3600, -60)) + list(range(3600, -1, -5)) if host[0] == "jarvis" else range(3600, -1, -60)
         receiver.write(past(host, now, rng, ages))
+
+
+# Rules of which some fire, and one that has fired and is over when its line is gone.
+RULES = "disk: disk > 90 for 5m\nmemory: mem > 95 for 5m; severity critical\ngone: host down\n"
+OVER = "busy: cpu > 15 for 1m on app-leak-01\n"
+
+
+def fill_with_alerts(receiver, rules):
+    """Gives it 60 hosts with tags, of which one has a year behind it and a command that leaks, and waits for the alerts."""
+    now, rng = int(time.time()) // 5 * 5, random.Random(8)
+    fill(receiver, 60)
+    role = lambda host: "edge" if "-gw-" in host or "edge" in host else host.split("-")[0]
+    receiver.write([f'lizm_tags,host={host} role="{role(host)}",zone="{"ab"[n % 2]}"' for n, (host, *_) in enumerate(fleet(60))])
+    leak = next(host for host in fleet(60) if host[0] == "app-leak-01")
+    receiver.write(past(leak, now, rng, range(86400 * 365, 86400, -86400 // 4)))
+    tops = lambda age: f"top-cpu:java={12 + 6 * math.sin(age / 300):.1f},top-cpu:nginx=4.2,top-cpu:sshd=0.1,top-mem:java={2.1e9 - age * 2e5:.0f},top-mem:nginx=8.1e7"
+    receiver.write([f"perf,host=app-leak-01 {tops(age)} {now - age}" for age in range(3600, -1, -60)])
+    await_history(receiver, lambda events: len(events) >= 3)
+    with open(rules, "w", encoding="utf-8") as file:
+        file.write(RULES)
+    await_history(receiver, lambda events: any(event["resolution"] for event in events))
+
+
+def await_history(receiver, is_so):
+    deadline = time.monotonic() + 60
+    while not is_so(events := json.loads(receiver.get("/api/alerts?history=1"))["history"]):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the alerts are not so: {events}")
+        time.sleep(0.2)
 
 
 def report(receiver, count):
@@ -148,6 +179,25 @@ def main():
             receiver.process.kill()
             camera.await_true("document.body.classList.contains('is-old')")
             camera.shoot("away")
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as rules:
+            rules.write(RULES + OVER)
+            rules.flush()
+            with Receiver(binary, "--keep", "1m:1d,1h:90d,1d:2y", "--alerts", rules.name) as receiver:
+                fill_with_alerts(receiver, rules.name)
+                report(receiver, 60)
+                camera.open(f"{receiver.url}/#group=tag:role")
+                camera.shoot("alerts")
+                for range, hover in [("hour", 0.7), ("year", 0.5)]:
+                    camera.open(f"{receiver.url}/#host=app-leak-01&range={range}", "document.querySelector('.card path.line')")
+                    camera.hover(hover)
+                    camera.shoot(f"alerts-{range}")
+                camera.browser.get("about:blank")
+                camera.tell("Network.enable")
+                camera.tell("Network.emulateNetworkConditions", offline=False, latency=3000, downloadThroughput=-1, uploadThroughput=-1)
+                camera.browser.get(receiver.url)
+                camera.await_true("!document.querySelector('#skeleton').hidden")
+                camera.shoot("loading")
+                camera.tell("Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1)
         for count in [1, 500]:
             with Receiver(binary) as receiver:
                 fill(receiver, count)
