@@ -27,7 +27,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 #[cfg(feature = "tls")]
-pub use certificate::{client_verifier, identity_of};
+pub use certificate::{certificate_end, client_verifier, identity_of};
 pub use client::{check_token, read_token, with_tls};
 #[cfg(feature = "tls")]
 use guesses::GuessLimiter;

@@ -148,7 +148,8 @@ pub(crate) fn parse() -> Result<Parsed, String> {
 
 impl Options {
     fn receiver(&mut self) -> Result<Command, String> {
-        let options = receiver::Options {
+        #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "only HTTPS has a certificate"))]
+        let mut options = receiver::Options {
             port: self.number("--port")?,
             bind: self.parsed("--bind", "an IP address such as 127.0.0.1")?,
             plain: !self.flag("--no-plain")?,
@@ -176,6 +177,10 @@ impl Options {
             listeners: self.listeners()?,
             alerts: self.alert_rules()?,
         };
+        #[cfg(feature = "tls")]
+        if let (Some(https), Some(host)) = (&options.https, system_host()) {
+            options.alerts.certificate = Some((host, https.certificate.clone()));
+        }
         if options.alerts.is_empty() && options.alerts.notify_ca.is_some() {
             return Err("option --notify-ca: goes with --alerts alone".to_owned());
         }
@@ -246,6 +251,7 @@ impl Options {
             file: self.path("--alerts")?,
             rules: self.lines("--alert")?,
             notify_ca: self.path("--notify-ca")?,
+            certificate: None,
         })
     }
 

@@ -195,11 +195,12 @@ impl Series {
         }
     }
 
-    /// Copies about as many of the newest minutes and hours as are asked for; no hours where none are kept.
+    /// Copies about as many of the newest minutes and hours as are asked for; no hours where none are kept or
+    /// asked for.
     #[must_use]
     pub fn tails(&self, keep: &Keep, intervals: [u64; 2]) -> [Tail; 2] {
         let hours = keep.windows().iter().position(|window| window.interval_sec == WINDOWS[1].interval_sec);
-        let hours = hours.and_then(|place| self.rings().nth(place));
+        let hours = hours.filter(|_| intervals[1] > 0).and_then(|place| self.rings().nth(place));
         [self.rings[0].tail(intervals[0]), hours.map_or_else(Tail::default, |hours| hours.tail(intervals[1]))]
     }
 

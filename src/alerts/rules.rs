@@ -21,7 +21,7 @@ pub const RULES_MAX: usize = 10_000;
 pub const TEXT_BYTES_MAX: usize = 4 << 20;
 /// Percent of the expected samples that make a minute known, unless a rule says otherwise.
 const NEEDS_PERCENT: u8 = 50;
-/// Fewest minutes that are read of a series.
+/// Fewest minutes, and hours where any are, that are read of a series.
 const REACH_MIN: u64 = 4;
 const MINUTE_SEC: u64 = 60;
 const HOUR_SEC: u64 = 3600;
@@ -72,7 +72,10 @@ impl Rules {
             };
             self.rules.iter().map(of).max().unwrap_or(0)
         };
-        [reach(MINUTE_SEC).max(REACH_MIN), reach(HOUR_SEC)]
+        // What is silent for long has hours alone.
+        let has_absence = self.rules.iter().any(|rule| matches!(rule.test, Test::Absent(_)));
+        let hours = reach(HOUR_SEC).max(u64::from(has_absence));
+        [reach(MINUTE_SEC).max(REACH_MIN), if hours > 0 { hours.max(REACH_MIN) } else { 0 }]
     }
 }
 

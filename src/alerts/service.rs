@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,7 @@ use super::rules::{Retention, Rules, Silence, parse, parse_span};
 use super::source::Options;
 use crate::clock::ReceiverClock;
 use crate::reload::Reloaded;
+use crate::sample::SampleRef;
 use crate::store::{AlertLease, AlertRecords, Store, StoreError};
 use crate::supervisor::spawn_supervised;
 
@@ -41,6 +43,9 @@ const HISTORY_MAX: u64 = 1000;
 const SILENCES_MAX: usize = 1000;
 /// Longest silence that may be asked for: one that is longer belongs into the file.
 const SILENCE_SEC_MAX: u64 = 31 * 86_400;
+/// The series that the receiver offers of its own host: days until its certificate ends, below 0 since.
+const CERT_DAYS: &str = "cert-days";
+const DAY_SEC: f64 = 86_400.0;
 /// Labels of which is remembered whether a rule is about them.
 const LABELS_MAX: usize = 100_000;
 /// What the keys of records begin with.
@@ -92,6 +97,8 @@ pub struct Alerts {
     wake: SyncSender<()>,
     /// The name of this process in the lease.
     holder: String,
+    /// The host of the receiver, and the file of its certificate.
+    certificate: Option<(String, PathBuf)>,
 }
 
 pub(super) struct State {
@@ -182,8 +189,9 @@ impl Alerts {
             reachable_since: Some(clock.now_sec()),
         };
         let holder = format!("{} {:016x}", process::id(), RandomState::new().hash_one(0));
-        let is_stopping = AtomicBool::new(false);
-        let service = Self { store, clock, rules, notifier, state: Mutex::new(state), is_stopping, wake, holder };
+        let (is_stopping, certificate) = (AtomicBool::new(false), options.certificate.clone());
+        let service =
+            Self { store, clock, rules, notifier, state: Mutex::new(state), is_stopping, wake, holder, certificate };
         let service = Arc::new(service);
         service.reload();
         if !service.store.is_shared() {
@@ -217,7 +225,7 @@ impl Alerts {
     }
 
     fn run(&self, woken: &Receiver<()>) {
-        let (mut next, mut renew_at) = (Instant::now(), Instant::now());
+        let (mut next, mut renew_at, mut was_well) = (Instant::now(), Instant::now(), true);
         while !self.is_stopping.load(Ordering::Relaxed) {
             self.reload();
             if self.store.is_shared() && Instant::now() >= renew_at {
@@ -227,10 +235,12 @@ impl Alerts {
             }
             if Instant::now() >= next {
                 next = Instant::now() + EVALUATE_EVERY;
+                self.record_certificate();
                 let done = if self.state().lease.is_some() { self.evaluate() } else { self.follow() };
-                if let Err(error) = done {
-                    log::error!("Alerts: {error}");
+                if let (Err(error), true) = (&done, was_well) {
+                    log::error!("Alerts: the rules are not judged: {error}");
                 }
+                was_well = done.is_ok();
             }
             self.save();
             let _ = woken.recv_timeout(TICK);
@@ -291,6 +301,25 @@ impl Alerts {
         Ok(())
     }
 
+    /// Records for how many days the receiver's own certificate is valid yet, where a rule asks for it.
+    fn record_certificate(&self) {
+        let is_asked = self.state().rules.rules.iter().any(|rule| rule.test.names(CERT_DAYS));
+        let Some((host, file)) = self.certificate.as_ref().filter(|_| is_asked) else { return };
+        let now = self.clock.now_sec();
+        #[cfg(feature = "tls")]
+        let end = crate::auth::certificate_end(file);
+        #[cfg(not(feature = "tls"))]
+        let end: Result<u64, String> = Err(format!("{}: {}", file.display(), crate::features::WITHOUT_TLS));
+        let recorded = end.and_then(|end| {
+            let values = [(CERT_DAYS.into(), (end as f64 - now as f64) / DAY_SEC)];
+            let sample = SampleRef { host, epoch: now, values: &values };
+            self.store.record(sample, None, now).map_err(|error| error.to_string())
+        });
+        if let Err(error) = recorded {
+            log::error!("Alerts: {CERT_DAYS} is not known: {error}");
+        }
+    }
+
     /// Shows what another receiver has found.
     fn follow(&self) -> Result<(), StoreError> {
         let stored = Stored::read(&self.store, &KINDS)?;
@@ -302,14 +331,13 @@ impl Alerts {
     /// Evaluates what has changed, and queues what is to be sent.
     fn evaluate(&self) -> Result<(), StoreError> {
         let now = self.clock.now_sec();
-        let pulses = self.store.pulses(now);
-        let silences = match self.store.is_shared() {
-            true => Some(Stored::read(&self.store, &[SILENCE])?.silences),
-            false => None,
-        };
+        let read = self.store.pulses(now).and_then(|pulses| match self.store.is_shared() {
+            true => Ok((pulses, Some(Stored::read(&self.store, &[SILENCE])?.silences))),
+            false => Ok((pulses, None)),
+        });
         let mut state = self.state();
-        let pulses = match pulses {
-            Ok(pulses) => pulses,
+        let (pulses, silences) = match read {
+            Ok(read) => read,
             Err(error) => {
                 state.reachable_since = None;
                 return Err(error);

@@ -15,6 +15,8 @@ pub struct Options {
     pub file: Option<PathBuf>,
     /// Rules of the command line and of the environment.
     pub rules: Vec<String>,
+    /// The host of the receiver, and the file of its certificate, whose days are the series `cert-days`.
+    pub certificate: Option<(String, PathBuf)>,
     /// The authorities of the targets' certificates, as PEM.
     pub notify_ca: Option<PathBuf>,
 }

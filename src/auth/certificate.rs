@@ -1,6 +1,7 @@
 //! Client certificates: which are trusted, and what they name.
 
 use std::cell::Cell;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use webpki::{
 };
 
 use super::identity::Identity;
+use super::pem;
 use super::x509::Facts;
 use crate::url;
 
@@ -34,6 +36,16 @@ pub fn identity_of(certificates: &[CertificateDer<'_>]) -> Option<Identity> {
         parsed.valid_dns_names().map(str::to_owned).chain(of_uris).collect()
     });
     Some(Identity { hosts, fingerprint: Some(fingerprint), expires_at: chain_end(certificates), ..Identity::default() })
+}
+
+/// When the first certificate of a file of PEM ends, in Unix seconds.
+///
+/// # Errors
+/// When it cannot be read; the sentence names the file.
+pub fn certificate_end(file: &Path) -> Result<u64, String> {
+    let certificates = pem::certificates("certificate", file)?;
+    let end = certificates.first().and_then(|certificate| Some(Facts::of(certificate)?.not_after));
+    end.ok_or_else(|| format!("certificate {}: has no end", file.display()))
 }
 
 /// When the first certificate of a chain ends, in Unix seconds: of the leaf, its issuer and so on, as far as the client

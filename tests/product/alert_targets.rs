@@ -169,6 +169,17 @@ fn a_target_of_https_is_trusted_by_its_authority() {
     assert!(code == Some(1) && stderr.contains("/nonexistent.pem"), "{stderr}");
 }
 
+#[cfg(feature = "tls")]
+#[test]
+fn a_receiver_offers_the_days_of_its_own_certificate() {
+    let trust = crate::certificates::Trust::new();
+    let receiver = trust.open_receiver(&["--alert", "certificate: cert-days < 1000000; severity info"]);
+    await_some("cert-days", || {
+        let hosts = receiver.served.get("/api/hosts").1;
+        hosts["hosts"].as_array().unwrap().iter().any(|host| host["labels"] == json!(["cert-days"])).then_some(())
+    });
+}
+
 /// A mail server (RFC 5321) that takes mails, and gives each with its recipients.
 fn play_mail_server() -> (SocketAddr, Receiver<(Vec<String>, String)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

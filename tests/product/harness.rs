@@ -174,9 +174,9 @@ impl Served {
     }
 
     pub(crate) fn from(process: Process) -> Self {
-        let line = process.line();
-        let address = line.strip_prefix("INFO: Receiver is listening on http://").expect(&line);
-        let address = address.parse().unwrap();
+        // A receiver that goes on with alerts may log these first.
+        let line = process.line_with("INFO: Receiver is listening on http://");
+        let address = line.rsplit("://").next().unwrap().parse().expect(&line);
         Self { process, address }
     }
 

@@ -329,6 +329,27 @@ fn a_target_that_fails_for_long_is_told_of_and_what_is_a_day_old_is_dropped() {
 }
 
 #[test]
+fn what_is_told_after_hours_says_so() {
+    let (mut outbox, mut now) = (outbox(&[("gone", PEOPLE)]), START);
+    outbox.enqueue(&firing("a", 1), ["gone"], now);
+    outbox.enqueue(&firing("b", 2), ["gone"], now);
+    while now < START + 5 * HOUR {
+        assert_eq!(tell(&mut outbox, "gone", &mut now, &later(false)), "+a +b");
+        if now > START + 2 * HOUR {
+            outbox.enqueue(&resolved("b", 3), [], now);
+            break;
+        }
+    }
+    while now < START + 23 * HOUR {
+        assert_eq!(tell(&mut outbox, "gone", &mut now, &later(false)), "+a ~b");
+    }
+    let batch = await_batch(&mut outbox, "gone", &mut now).unwrap();
+    let lines: Vec<String> = batch.items.iter().map(|item| super::super::message::line(item, now)).collect();
+    assert!(lines[0].starts_with("FIRING warning: disk on a") && lines[0].ends_with(" (told late)"), "{lines:?}");
+    assert!(lines[1].starts_with("WAS FIRING ") && lines[1].contains(", told late: disk on b"), "{lines:?}");
+}
+
+#[test]
 fn repeats_run_from_the_last_one_delivered() {
     let (mut outbox, mut now) = (outbox(&[("ops", PEOPLE)]), START);
     let event = firing("a", 1);
