@@ -274,7 +274,7 @@ impl Store {
         match &self.kind {
             Kind::Memory(memory) => Ok(memory.range(host, page, range)),
             #[cfg(feature = "disk")]
-            Kind::Disk(disk) => Ok(disk.memory().range(host, page, range)),
+            Kind::Disk(disk) => disk.range(host, page, range),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => {
                 let series = redis.series(host, page, now)?;
@@ -511,6 +511,16 @@ impl Store {
             #[cfg(feature = "disk")]
             Kind::Disk(disk) => disk.checkpoint(),
             _ => Ok(()),
+        }
+    }
+
+    /// Whether a checkpoint is due, because much of memory waits for the disk.
+    #[must_use]
+    pub fn needs_checkpoint(&self) -> bool {
+        match &self.kind {
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => disk.needs_checkpoint(),
+            _ => false,
         }
     }
 

@@ -5,14 +5,20 @@
 //! No sample is kept. A [`Series`] has one bucket for each interval, so recording is O(1) in whatever order samples come.
 //! This module touches no files, sockets, clocks or locks.
 
+#[cfg(feature = "disk")]
+mod chunks;
 mod json;
 mod keep;
+mod older;
 mod ring;
 
 use crate::sample::AHEAD_SEC_MAX;
+#[cfg(feature = "disk")]
+pub(crate) use chunks::{CHUNK_ENTRY_BYTES, Outgoing, decode_chunk, encode_chunk, is_chunk_expired};
 pub use json::{KeyFilter, RangeSummaries, Summaries, csv, round2};
 use keep::WINDOWS_MAX;
 pub use keep::{Keep, WINDOWS, Window, parse_span};
+use older::Older;
 use ring::Ring;
 pub use ring::{Bucket, Tail};
 
@@ -28,12 +34,6 @@ pub const ANSWER_INTERVALS_MAX: usize = 60;
 
 /// Intervals of a durable chunk, the unit in which a series is written to disk and restored. Part of the disk format.
 pub const CHUNK_INTERVALS: u64 = 12;
-
-/// Upper limit of chunk numbers: such a chunk would begin after the largest epoch.
-const CHUNKS_END: u64 = 1 << 40;
-
-/// Bytes of an interval within a chunk: its index in the chunk, then its bucket.
-pub(crate) const CHUNK_ENTRY_BYTES: usize = 1 + 28;
 
 /// The end of the hour that a sample of `epoch` is in, in seconds.
 pub(crate) fn hour_end(epoch: u64) -> u64 {
@@ -79,6 +79,13 @@ impl SampleTime {
         self.now
     }
 
+    /// In how many windows memory does not hold its interval, if the newest sample is of now.
+    #[cfg(feature = "disk")]
+    pub(crate) fn windows_on_disk(&self, keep: &Keep) -> usize {
+        let windows = keep.windows().iter().zip(self.numbers).filter(|(window, _)| window.has_older());
+        windows.filter(|(window, number)| *number < window.oldest_in_memory(self.now)).count()
+    }
+
     /// Whether the sample is too old for every window, or, if it has an idempotency key, for that to be remembered.
     #[must_use]
     pub fn is_expired(&self, has_key: bool) -> bool {
@@ -91,8 +98,19 @@ impl SampleTime {
 pub struct Series {
     /// The rings of the first two windows.
     rings: [Ring; 2],
-    /// Those of the others, which a series has that is kept in more.
-    more: Option<Box<[Ring; WINDOWS_MAX - 2]>>,
+    /// What a series has besides that is kept in more windows, or of which a part is on disk alone.
+    more: Option<Box<More>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct More {
+    /// The rings of the other windows.
+    rings: [Ring; WINDOWS_MAX - 2],
+    /// What is older than the rings hold, by window.
+    older: [Older; WINDOWS_MAX],
+    /// Whether the record of that on disk is to be written again.
+    #[cfg(feature = "disk")]
+    is_changed: bool,
 }
 
 /// A range of intervals of one window.
@@ -120,30 +138,48 @@ pub type Intervals = Vec<(u64, Bucket)>;
 impl Series {
     /// Records a value. A window that the sample is too old for leaves it out.
     pub fn record(&mut self, keep: &Keep, time: &SampleTime, value: f64) {
-        let windows = keep.windows();
-        for ((window, ring), number) in windows.iter().zip(&mut self.rings).zip(time.numbers) {
-            ring.add(window, number, value, time.now);
+        let (first, others) = time.numbers[..keep.windows().len()].split_at(keep.windows().len().min(self.rings.len()));
+        let mut is_fresh = true;
+        for (ring, number) in self.rings.iter_mut().zip(first) {
+            is_fresh &= ring.add_newest(*number, value);
         }
-        if windows.len() > self.rings.len() {
-            let first = self.rings.len();
-            for ((window, ring), number) in self.rings_mut(keep).zip(time.numbers).skip(first) {
-                ring.add(window, number, value, time.now);
+        for (ring, number) in self.more.iter_mut().flat_map(|more| &mut more.rings).zip(others) {
+            is_fresh &= ring.add_newest(*number, value);
+        }
+        if !is_fresh || (self.more.is_none() && !others.is_empty()) {
+            for ((window, ring, older), number) in self.parts_mut(keep).zip(time.numbers) {
+                if ring.newest != number {
+                    ring.merge(window, number, Bucket::of(value), time.now, older);
+                }
             }
         }
     }
 
     fn rings(&self) -> impl Iterator<Item = &Ring> {
-        self.rings.iter().chain(self.more.iter().flat_map(|more| more.iter()))
+        self.rings.iter().chain(self.more.iter().flat_map(|more| more.rings.iter()))
     }
 
-    /// The windows, each with its ring.
-    fn rings_mut<'a>(&'a mut self, keep: &'a Keep) -> impl Iterator<Item = (&'a Window, &'a mut Ring)> {
-        let more = if keep.windows().len() > self.rings.len() {
-            self.more.get_or_insert_default().as_mut_slice()
+    /// What is older than the rings hold, by window.
+    fn older(&self) -> impl Iterator<Item = &Older> {
+        self.more.iter().flat_map(|more| more.older.iter())
+    }
+
+    /// The windows, each with its ring and, where memory holds a part alone, with what is older.
+    fn parts_mut<'a>(
+        &'a mut self,
+        keep: &'a Keep,
+    ) -> impl Iterator<Item = (&'a Window, &'a mut Ring, Option<&'a mut Older>)> {
+        let windows = keep.windows();
+        let (rings, mut older) = if windows.len() > self.rings.len() || keep.has_older() {
+            let more = self.more.get_or_insert_default();
+            (&mut more.rings[..], Some(more.older.iter_mut()))
         } else {
-            &mut []
+            (&mut [][..], None)
         };
-        keep.windows().iter().zip(self.rings.iter_mut().chain(more))
+        windows.iter().zip(self.rings.iter_mut().chain(rings)).map(move |(window, ring)| {
+            let older = older.as_mut().and_then(Iterator::next);
+            (window, ring, older.filter(|_| window.has_older()))
+        })
     }
 
     /// Number of samples in the newest intervals of all windows together.
@@ -162,36 +198,33 @@ impl Series {
     #[must_use]
     pub fn listed(&self, keep: &Keep, now: u64) -> Self {
         let mut listed = Self::default();
-        for ((window, to), from) in listed.rings_mut(keep).zip(self.rings()) {
+        for ((window, to, _), from) in listed.parts_mut(keep).zip(self.rings()) {
             *to = from.since(window.oldest_listed(now));
         }
         listed
     }
 
-    /// The intervals of a range that have samples.
+    /// The intervals of a range that have samples, as far as memory has them.
     #[must_use]
     pub fn range(&self, range: IntervalRange) -> Intervals {
-        self.rings().nth(range.window).map_or_else(Vec::new, |ring| ring.between(range.first, range.last).collect())
+        let IntervalRange { window, first, last } = range;
+        let held = self.rings().nth(window).map_or_else(Vec::new, |ring| ring.between(first, last).collect());
+        let older = self.older().nth(window).map_or_else(Vec::new, |older| older.between(first, last));
+        merge_intervals(older, held)
     }
 
-    /// Fills the rings of windows that were not kept before from those of finer intervals.
-    pub fn fill(&mut self, keep: &Keep, is_new: impl Fn(&Window) -> bool, now: u64) {
-        for (place, window) in keep.windows().iter().enumerate().skip(1).filter(|(_, window)| is_new(window)) {
-            let Some(finer) = self.rings().nth(place - 1).cloned() else { continue };
-            let Some((_, ring)) = self.rings_mut(keep).nth(place) else { continue };
-            for (number, bucket) in finer.held() {
-                let finer_sec = keep.windows()[place - 1].interval_sec;
-                ring.merge(window, number * finer_sec / window.interval_sec, bucket, now);
-            }
-        }
+    /// Whether some of the intervals of a window from `first` on are on disk.
+    #[must_use]
+    pub fn is_on_disk_from(&self, window: usize, first: u64) -> bool {
+        self.older().nth(window).is_some_and(|older| older.end > first)
     }
 
     /// Adds the samples of one interval. `window` is the place of its window. An interval that no sample can be in at
     /// `now` is left out.
     pub fn add(&mut self, keep: &Keep, window: usize, number: u64, bucket: Bucket, now: u64) {
-        let Some((window, ring)) = self.rings_mut(keep).nth(window) else { return };
+        let Some((window, ring, older)) = self.parts_mut(keep).nth(window) else { return };
         if (window.oldest(now)..=window.number(now.saturating_add(AHEAD_SEC_MAX))).contains(&number) {
-            ring.merge(window, number, bucket, now);
+            ring.merge(window, number, bucket, now, older);
         }
     }
 
@@ -213,93 +246,35 @@ impl Series {
 
     /// Adds the buckets of another series of the same label.
     pub fn merge(&mut self, keep: &Keep, other: &Self, now: u64) {
-        for ((window, ring), more) in self.rings_mut(keep).zip(other.rings()) {
+        for (place, more) in other.rings().enumerate().take(keep.windows().len()) {
             for (number, bucket) in more.held() {
-                ring.merge(window, number, bucket, now);
-            }
-        }
-    }
-
-    /// Encodes the chunks that have changed since the last call. `write` gets the window, the number of the chunk, and its
-    /// bytes. A chunk has an entry for each interval with samples: index in the chunk (a byte), count (4), sum, min and
-    /// max (8 each), all little-endian.
-    pub fn take_changes(&mut self, keep: &Keep, mut write: impl FnMut(&Window, u64, &[u8])) {
-        for (window, ring) in self.rings_mut(keep) {
-            let from = std::mem::replace(&mut ring.changed_from, u64::MAX).max(ring.first());
-            if ring.is_empty() || from > ring.newest {
-                continue;
-            }
-            let mut chunk = (from / CHUNK_INTERVALS, Vec::new());
-            for (number, bucket) in ring.held().filter(|(number, _)| number / CHUNK_INTERVALS >= from / CHUNK_INTERVALS)
-            {
-                if number / CHUNK_INTERVALS != chunk.0 && !chunk.1.is_empty() {
-                    write(window, chunk.0, &chunk.1);
-                    chunk.1.clear();
+                if let Some((window, ring, older)) = self.parts_mut(keep).nth(place) {
+                    ring.merge(window, number, bucket, now, older);
                 }
-                chunk.0 = number / CHUNK_INTERVALS;
-                let Bucket { count, sum, min, max } = bucket;
-                chunk.1.push((number % CHUNK_INTERVALS) as u8);
-                chunk.1.extend_from_slice(&count.to_le_bytes());
-                [sum, min, max].iter().for_each(|value| chunk.1.extend_from_slice(&value.to_le_bytes()));
-            }
-            write(window, chunk.0, &chunk.1);
-        }
-    }
-
-    /// Adds a chunk that [`Series::take_changes`] encoded. A chunk of an unknown window is left out. So is an interval that
-    /// no sample can be in at `now`: it was written while the clock was ahead, and would push out newer samples.
-    ///
-    /// # Errors
-    /// When the bytes are not a valid chunk.
-    pub fn restore(
-        &mut self,
-        keep: &Keep,
-        name: &str,
-        interval_sec: u64,
-        chunk: u64,
-        bytes: &[u8],
-        now: u64,
-    ) -> Result<(), &'static str> {
-        let is_whole = |entry: &[u8]| u64::from(entry[0]) < CHUNK_INTERVALS;
-        if chunk >= CHUNKS_END
-            || bytes.is_empty()
-            || !bytes.len().is_multiple_of(CHUNK_ENTRY_BYTES)
-            || !bytes.chunks(CHUNK_ENTRY_BYTES).all(is_whole)
-        {
-            return Err("not a chunk of intervals");
-        }
-        let known = self.rings_mut(keep).find(|(w, _)| w.name == name && w.interval_sec == interval_sec);
-        let Some((window, ring)) = known else { return Ok(()) };
-        let newest_possible = window.number(now.saturating_add(AHEAD_SEC_MAX));
-        for entry in bytes.chunks(CHUNK_ENTRY_BYTES) {
-            let float = |at: usize| f64::from_le_bytes(entry[at..at + 8].try_into().unwrap_or_default());
-            let count = u32::from_le_bytes(entry[1..5].try_into().unwrap_or_default());
-            let bucket = Bucket { count, sum: float(5), min: float(13), max: float(21) };
-            let is_sound = count > 0 && [bucket.sum, bucket.min, bucket.max].iter().all(|value| value.is_finite());
-            if !is_sound {
-                return Err("a bucket without samples, or with a number that is not finite");
-            }
-            let number = chunk * CHUNK_INTERVALS + u64::from(entry[0]);
-            if number <= newest_possible {
-                ring.merge(window, number, bucket, now);
-                ring.changed_from = u64::MAX;
             }
         }
-        Ok(())
-    }
-
-    /// Makes the next [`Series::take_changes`] encode everything.
-    pub fn mark_all_changed(&mut self, keep: &Keep) {
-        self.rings_mut(keep).for_each(|(_, ring)| ring.changed_from = 0);
     }
 
     /// Removes the intervals that have left their windows at `now`, and those that no sample can be in yet: they were
     /// recorded while the clock was ahead. Returns whether nothing is left.
     pub fn expire(&mut self, keep: &Keep, now: u64) -> bool {
-        for (window, ring) in self.rings_mut(keep) {
-            ring.expire(window.oldest(now), window.number(now.saturating_add(AHEAD_SEC_MAX)));
+        let mut is_empty = true;
+        for (window, ring, older) in self.parts_mut(keep) {
+            let newest_possible = window.number(now.saturating_add(AHEAD_SEC_MAX));
+            match older {
+                Some(older) => {
+                    // Those that have left memory are moved to the disk before.
+                    ring.expire_ahead(newest_possible);
+                    if older.end <= window.oldest(now) && !older.has_pending() {
+                        older.end = 0;
+                    }
+                    is_empty &= older.end == 0;
+                }
+                None => ring.expire(window.oldest(now), newest_possible),
+            }
+            is_empty &= ring.is_empty();
         }
-        self.rings().all(Ring::is_empty)
+        is_empty
     }
 
     /// Means of the newest [`ANSWER_INTERVALS_MAX`] intervals of [`RECENT`], rounded by [`round2`]. The first begins at
@@ -319,18 +294,30 @@ impl Series {
     }
 }
 
-/// Whether all intervals of a durable chunk have left their window at `now`, by one chunk or more. Chunks of an unknown
-/// window have expired.
-#[must_use]
-pub fn is_chunk_expired(keep: &Keep, name: &str, interval_sec: u64, chunk: u64, now: u64) -> bool {
-    let window = keep.window(interval_sec).filter(|window| window.name == name);
-    window.is_none_or(|window| chunk.saturating_add(2) <= window.oldest(now) / CHUNK_INTERVALS)
-}
-
 /// Start in seconds of the first interval of [`Series::recent`] at `now`.
 #[must_use]
 pub fn recent_start(now: u64) -> u64 {
     (RECENT.number(now) + 1).saturating_sub(ANSWER_INTERVALS_MAX as u64) * RECENT.interval_sec
+}
+
+/// Adds up two lists of intervals, each the oldest first.
+pub(crate) fn merge_intervals(mut a: Intervals, b: Intervals) -> Intervals {
+    if a.is_empty() {
+        return b;
+    }
+    if b.is_empty() {
+        return a;
+    }
+    a.extend(b);
+    a.sort_by_key(|(number, _)| *number);
+    a.dedup_by(|(number, bucket), (kept, merged)| {
+        let is_same = number == kept;
+        if is_same {
+            merged.merge(*bucket);
+        }
+        is_same
+    });
+    a
 }
 
 #[cfg(test)]
@@ -339,19 +326,19 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    const NOW: u64 = 1_465_001_814;
+    pub(super) const NOW: u64 = 1_465_001_814;
 
-    fn keep() -> Keep {
+    pub(super) fn keep() -> Keep {
         Keep::default()
     }
 
-    fn answer(series: &Series, now: u64) -> Value {
+    pub(super) fn answer(series: &Series, now: u64) -> Value {
         let series = [("cpu", series.clone())];
         serde_json::to_value(Summaries { series: &series, filter: &KeyFilter::containing(""), keep: &keep(), now })
             .unwrap()
     }
 
-    fn recorded(samples: &[(u64, f64)], now: u64) -> Series {
+    pub(super) fn recorded(samples: &[(u64, f64)], now: u64) -> Series {
         let mut series = Series::default();
         samples
             .iter()
@@ -395,7 +382,7 @@ mod tests {
 
     /// Samples of the 26 hours before `NOW` and the five minutes after. The values are eighths, whose sums are exact in
     /// any order.
-    fn samples() -> impl Strategy<Value = Vec<(u64, f64)>> {
+    pub(super) fn samples() -> impl Strategy<Value = Vec<(u64, f64)>> {
         let recent = NOW - 4000..NOW + 300;
         let day = NOW - 93_600..NOW + 300;
         proptest::collection::vec(
@@ -437,75 +424,6 @@ mod tests {
             }
             prop_assert!(series.expire(&keep(), NOW + 2 * 86_400));
         }
-    }
-
-    /// Adds the chunks of `series` to `into`.
-    fn restored(series: &mut Series, into: Option<Series>, now: u64) -> Series {
-        let mut restored = into.unwrap_or_default();
-        series.take_changes(&keep(), |window, chunk, bytes| {
-            restored.restore(&keep(), window.name, window.interval_sec, chunk, bytes, now).unwrap();
-        });
-        restored
-    }
-
-    proptest! {
-        #[test]
-        fn chunks_restore_a_series(samples in samples()) {
-            let mut series = recorded(&samples, NOW);
-            prop_assert_eq!(answer(&restored(&mut series, None, NOW), NOW), answer(&series, NOW));
-            series.take_changes(&keep(), |_, _, _| panic!("nothing has changed since"));
-            series.mark_all_changed(&keep());
-            prop_assert_eq!(answer(&restored(&mut series, None, NOW), NOW), answer(&series, NOW));
-        }
-
-        #[test]
-        fn the_newest_version_of_each_chunk_is_the_series(samples in samples(), every in 1..50_usize) {
-            let (mut series, mut chunks) = (Series::default(), std::collections::BTreeMap::new());
-            for batch in samples.chunks(every) {
-                batch.iter().for_each(|(epoch, value)| series.record(&keep(), &SampleTime::new(&keep(), *epoch, NOW), *value));
-                series.take_changes(&keep(), |window, chunk, bytes| {
-                    chunks.insert((window.name, window.interval_sec, chunk), bytes.to_vec());
-                });
-            }
-            let mut restored = Series::default();
-            for ((name, interval_sec, chunk), bytes) in chunks {
-                restored.restore(&keep(), name, interval_sec, chunk, &bytes, NOW).unwrap();
-            }
-            prop_assert_eq!(answer(&restored, NOW), answer(&series, NOW));
-        }
-
-        #[test]
-        fn no_bytes_make_a_wrong_chunk_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120), chunk in any::<u64>()) {
-            let mut series = Series::default();
-            let _ = series.restore(&keep(), "by-minute", 60, chunk, &bytes, NOW);
-        }
-    }
-
-    #[test]
-    fn chunks_of_a_clock_that_was_ahead_are_left_out() {
-        for ahead in [600, 7200, 3 * 86_400] {
-            let mut of_ahead = recorded(&[(NOW + ahead, 9.0)], NOW + ahead);
-            let real = recorded(&[(NOW - 3500, 1.0), (NOW, 2.0)], NOW);
-            let both = restored(&mut of_ahead, Some(real.clone()), NOW);
-            assert_eq!(answer(&both, NOW), answer(&real, NOW), "{ahead}");
-        }
-    }
-
-    #[test]
-    fn chunks_of_an_unknown_window_are_left_out_and_expire() {
-        let mut series = recorded(&[(NOW, 1.0)], NOW);
-        let mut other = Series::default();
-        series.take_changes(&keep(), |_, chunk, bytes| {
-            other.restore(&keep(), "by-day", 86_400, chunk, bytes, NOW).unwrap()
-        });
-        assert!(answer(&other, NOW).as_object().unwrap().is_empty());
-        assert!(
-            is_chunk_expired(&keep(), "by-day", 86_400, u64::MAX - 2, NOW)
-                && is_chunk_expired(&keep(), "by-minute", 61, 0, NOW)
-        );
-        let chunk = NOW / 60 / CHUNK_INTERVALS;
-        assert!(!is_chunk_expired(&keep(), "by-minute", 60, chunk, NOW + 3600));
-        assert!(is_chunk_expired(&keep(), "by-minute", 60, chunk, NOW + 3600 + 3 * 720));
     }
 
     #[test]

@@ -94,26 +94,26 @@ impl Trial<'_> {
         }
         self.latest_now = self.latest_now.max(self.now);
         match self.random.below(20_000) {
-            0 => {
+            0..=1 => {
                 self.store = None;
                 let asked = self.random.one_in(2).then(|| self.change_keep());
                 self.store = Some(open(self.directory, asked, self.now));
                 self.compare_all();
             }
-            1..=2 => self.store().checkpoint().unwrap(),
-            3..=6 => drop(self.store().sweep(self.now)),
-            7 => self.store().expire_disk(self.now).unwrap(),
-            8 => self.store().sync_now().unwrap(),
-            9 => {
+            2..=11 => self.store().checkpoint().unwrap(),
+            12..=19 => drop(self.store().sweep(self.now)),
+            20..=21 => self.store().expire_disk(self.now).unwrap(),
+            22 => self.store().sync_now().unwrap(),
+            23 => {
                 let host = self.host();
                 self.store().remove(&host, self.now).unwrap();
                 self.model.retain(|(known, _), _| *known != host);
             }
-            10..=20 => {
+            24..=40 => {
                 let host = self.host();
                 self.compare(&host);
             }
-            21..=2000 => self.record_many(),
+            41..=2000 => self.record_many(),
             _ => self.record(),
         }
     }

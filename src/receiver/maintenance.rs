@@ -65,6 +65,8 @@ impl Maintenance {
             if tick % TICKS_PER_SWEEP == 0 {
                 self.checkpoint();
                 self.sweep();
+            } else if self.store.needs_checkpoint() {
+                self.checkpoint();
             }
             if tick % TICKS_PER_DISK_EXPIRY == 0 {
                 log_error(self.store.expire_disk(self.clock.now_sec()));

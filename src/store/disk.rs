@@ -1,21 +1,24 @@
 //! The store in a directory: the hosts in memory, and on disk what a restart needs, written through fjall.
 //!
-//! Memory holds everything; the disk is what a restart reads. Samples are written to a log before they are applied to
+//! Memory holds what an answer without a range lists; what is older is on disk alone ([`history`]). Samples are written to a log before they are applied to
 //! memory and answered, in batches whose numbers have no gaps. A checkpoint writes the hosts that have changed, each with
 //! the number of the newest batch in it, and clears the log that these batches are in; meanwhile batches go to a second
 //! log. What a restart finds in both is counted once, by these numbers.
 //!
 //! One thread writes ([`journal`]). Callers queue and wait for it, a post for a second at most, so that a disk that
-//! stalls holds nobody else up. Readers only ever use memory.
+//! stalls holds nobody else up. Readers use memory, and read the disk for ranges that memory does not hold.
 
 mod backup;
 mod checkpoint;
 mod checksums;
+mod expiry;
 mod format;
+mod history;
 mod journal;
 mod keyspaces;
 mod lock;
 mod queue;
+mod ranges;
 mod read_only;
 mod restore;
 
@@ -23,19 +26,19 @@ use std::fs;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-
-use smol_str::SmolStr;
 
 use super::memory::MemoryStore;
 use super::{AlertRecords, BatchOutcome, KeepOptions, Limits, RecordOutcome, StoreError};
 use crate::sample::{IdempotencyKey, SampleRef, Tags};
-use crate::summary::{SampleTime, is_chunk_expired};
+use crate::summary::SampleTime;
 pub(super) use backup::backup;
-use format::{ALERT_PREFIX, Chunk, put_sample};
-use journal::{Journal, read_note};
+use format::{ALERT_PREFIX, put_sample};
+use history::Moves;
+use journal::{Journal, WAITING_BYTES_MAX, read_note};
 use keyspaces::Keyspaces;
 use lock::DirectoryLock;
 use queue::{Queue, Reply, Samples};
@@ -48,13 +51,13 @@ const POST_WITHIN: Duration = Duration::from_secs(1);
 /// Longest that the maintenance of the store waits for the disk, and the end of the process.
 const MAINTENANCE_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(5);
-/// Expired keys that are removed at once.
-const EXPIRE_KEYS: usize = 1000;
-
 /// A store in a directory.
 pub(super) struct DiskStore {
     memory: Arc<MemoryStore>,
     queue: Arc<Queue<Journal>>,
+    moves: Arc<Moves>,
+    /// Where the next search for expired chunks begins.
+    expire_from: Mutex<Vec<u8>>,
     description: String,
     /// `None` when the thread has ended.
     thread: Option<JoinHandle<()>>,
@@ -81,7 +84,7 @@ impl DiskStore {
         let read = catch_unwind(AssertUnwindSafe(|| read(path, unwritable.as_deref(), limits, keep, now)));
         let read = read.unwrap_or_else(|_| Err("it is damaged".to_owned()));
         let (keyspaces, restored) = read.map_err(failed)?;
-        let keeps_other = restored.kept.unwrap_or_default().windows() != restored.memory.keep().windows();
+        let keeps_other = restored.kept.unwrap_or_default().to_string() != restored.memory.keep().to_string();
         let description = format!(
             "Store is {name}, which {}: {} hosts and {} series were there, up to batch {}, read in {} ms",
             match restored.kept {
@@ -98,10 +101,10 @@ impl DiskStore {
         // What is there is served, and the journal's thread tries to open the directory.
         queue.set_failed(unwritable);
         let journal = Journal::new(path, fsync_always, lock, keyspaces, restored, queue.clone());
-        let memory = journal.memory();
+        let (memory, moves) = (journal.memory(), journal.moves.clone());
         let thread = thread::Builder::new().name("journal".into()).spawn(|| journal.run());
         let thread = Some(thread.map_err(|error| failed(format!("cannot start a thread: {error}")))?);
-        let store = Self { memory, queue, description, thread };
+        let store = Self { memory, queue, moves, expire_from: Mutex::default(), description, thread };
         if is_damaged && store.unavailable().is_none() {
             // What is missing is reported once: from here on the numbers have no gap again.
             store.checkpoint().map_err(|error| error.to_string())?;
@@ -199,6 +202,11 @@ impl DiskStore {
         self.ask(POST_WITHIN, move |journal| journal.remove(&host))
     }
 
+    /// Whether much of memory waits for a checkpoint.
+    pub(super) fn needs_checkpoint(&self) -> bool {
+        self.moves.waiting_bytes.load(Ordering::Relaxed) > WAITING_BYTES_MAX
+    }
+
     /// Makes durable what was recorded until now.
     ///
     /// # Errors
@@ -212,46 +220,11 @@ impl DiskStore {
     /// # Errors
     /// When the disk cannot be written; the samples stay in the log then.
     pub(super) fn checkpoint(&self) -> Result<(), StoreError> {
+        self.read_ahead();
         let (keyspaces, frees) = self.ask(MAINTENANCE_WITHIN, Journal::checkpoint)?;
         // Here, because it waits for tables to be written.
         let freed = keyspaces.release_journals().and_then(|()| if frees { keyspaces.flush_state() } else { Ok(()) });
         freed.map_err(|error| self.fail(&error))
-    }
-
-    /// Removes from the disk what no answer lists any more.
-    ///
-    /// # Errors
-    /// When the disk cannot be read or written.
-    pub(super) fn expire(&self, now: u64) -> Result<(), StoreError> {
-        let keyspaces = self.ask(MAINTENANCE_WITHIN, Journal::keyspaces)?;
-        let is_expired = |chunk: Chunk<'_>| {
-            is_chunk_expired(self.memory.keep(), chunk.window, chunk.interval_sec, chunk.number, now)
-        };
-        let (mut expired, mut unknown) = (Vec::new(), Vec::<SmolStr>::new());
-        for guard in keyspaces.state.prefix("b\0") {
-            let key = guard.key().map_err(|error| self.fail(&error))?;
-            if Chunk::parse(&key).is_none_or(is_expired) {
-                expired.push(key);
-            }
-        }
-        for keys in expired.chunks(EXPIRE_KEYS) {
-            let mut batch = keyspaces.db.batch();
-            keys.iter().for_each(|key| batch.remove(&keyspaces.state, key.clone()));
-            batch.commit().map_err(|error| self.fail(&error))?;
-        }
-        for guard in keyspaces.state.prefix("h\0") {
-            let key = guard.key().map_err(|error| self.fail(&error))?;
-            let host = std::str::from_utf8(&key[2..]).unwrap_or_default();
-            if !self.memory.has_host(host) {
-                unknown.push(host.into());
-            }
-        }
-        drop(keyspaces);
-        for hosts in unknown.chunks(EXPIRE_KEYS) {
-            let hosts = hosts.to_vec();
-            self.ask(MAINTENANCE_WITHIN, move |journal| journal.remove_records(&hosts))?;
-        }
-        Ok(())
     }
 
     /// What was kept of alerts.

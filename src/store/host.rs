@@ -109,6 +109,9 @@ pub(super) struct Host {
     pub(super) rare: Option<Box<Rare>>,
     /// Whether anything of it changed since it was last written to disk.
     pub(super) changed: bool,
+    /// By which number its intervals on disk are found that memory does not hold; 0 until there are any.
+    #[cfg(feature = "disk")]
+    pub(super) disk_id: u64,
 }
 
 impl Host {
@@ -224,6 +227,14 @@ impl Host {
         }
     }
 
+    /// Has the next checkpoint look at the host if memory need not hold all of it at `now`.
+    #[cfg(feature = "disk")]
+    pub(super) fn note_aged(&mut self, keep: &Keep, now: u64) {
+        if !self.changed && keep.has_older() {
+            self.changed = self.series.iter_mut().any(|(_, series)| series.has_aged(keep, now));
+        }
+    }
+
     /// Makes the next checkpoint write all of the host.
     #[cfg(feature = "disk")]
     pub(super) fn mark_all_changed(&mut self, keep: &Keep) {
@@ -277,6 +288,8 @@ impl Host {
     /// Removes series and sources that no answer and no retry needs any more.
     pub(super) fn expire(&mut self, keep: &Keep, now: u64) {
         self.series.retain(|series| !series.expire(keep, now));
+        #[cfg(feature = "disk")]
+        self.note_aged(keep, now);
         // A retry whose sample has left every window is answered as expired: its key is not needed.
         self.sources.retain(|source| now.saturating_sub(source.heard_sec) < source_kept_sec(keep));
         if self.sources.is_empty() {

@@ -8,7 +8,7 @@ mod copies;
 use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::hint::black_box;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::quality::RandomState;
@@ -21,12 +21,10 @@ use super::Conflict;
 use super::host::Host;
 use super::{BatchOutcome, Limit, Limits, RecordOutcome};
 use crate::sample::{IdempotencyKey, SampleRef, Tags};
-#[cfg(feature = "disk")]
-use crate::summary::Window;
 use crate::summary::{Keep, SampleTime};
 
 /// Locks that hosts are spread over, up to 256: few posts meet at one, and the sweep holds each for a moment only.
-const SHARDS: usize = 128;
+pub(super) const SHARDS: usize = 128;
 
 /// The hosts of a shard, each with a place: the table that finds a host by its name is small, and stays in the cache.
 pub(super) type Shard = IndexMap<SmolStr, Host, RandomState>;
@@ -42,6 +40,8 @@ pub(super) struct MemoryStore {
     series: AtomicUsize,
     limits: Limits,
     keep: Keep,
+    /// The time of the last sweep, by which checkpoints move to the disk what memory need not hold.
+    swept_at: AtomicU64,
 }
 
 impl MemoryStore {
@@ -54,6 +54,7 @@ impl MemoryStore {
             series: AtomicUsize::new(0),
             limits,
             keep,
+            swept_at: AtomicU64::new(0),
         }
     }
 
@@ -256,15 +257,19 @@ impl MemoryStore {
         })
     }
 
-    /// Fills windows that were not kept before from finer intervals.
+    /// Has the next checkpoint look at the hosts of which memory need not hold all at `now`.
     #[cfg(feature = "disk")]
-    pub(super) fn fill(&self, is_new: impl Fn(&Window) -> bool, now: u64) {
+    pub(super) fn note_aged(&self, now: u64) {
+        self.swept_at.store(now, Ordering::Relaxed);
         for shard in &self.shards {
-            for host in locked(shard).values_mut() {
-                host.changed = true;
-                host.series.iter_mut().for_each(|(_, series)| series.fill(&self.keep, &is_new, now));
-            }
+            locked(shard).values_mut().for_each(|host| host.note_aged(&self.keep, now));
         }
+    }
+
+    /// The time of the last sweep.
+    #[cfg(feature = "disk")]
+    pub(super) fn swept_at(&self) -> u64 {
+        self.swept_at.load(Ordering::Relaxed)
     }
 
     /// Makes the next checkpoint write all hosts.
@@ -273,6 +278,21 @@ impl MemoryStore {
         for shard in &self.shards {
             locked(shard).values_mut().for_each(|host| host.mark_all_changed(&self.keep));
         }
+    }
+
+    /// Whether a series is known.
+    #[cfg(feature = "disk")]
+    pub(super) fn has_series(&self, host: &str, label: &str) -> bool {
+        self.shard(host).get(host).is_some_and(|host| host.series.get(label).is_some())
+    }
+
+    /// The numbers by which the chunks of the hosts are found that memory does not hold.
+    #[cfg(feature = "disk")]
+    pub(super) fn disk_ids(&self) -> Vec<u64> {
+        let ids = |shard: &Mutex<Shard>| locked(shard).values().map(|host| host.disk_id).collect::<Vec<_>>();
+        let mut ids: Vec<u64> = self.shards.iter().flat_map(ids).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Whether a host is known.
@@ -299,6 +319,7 @@ impl MemoryStore {
     /// forgotten, a shard at a time. Returns the names of these hosts.
     pub(super) fn sweep(&self, now: u64) -> Vec<SmolStr> {
         let mut forgotten = Vec::new();
+        self.swept_at.store(now, Ordering::Relaxed);
         for shard in &self.shards {
             let mut removed = 0;
             let mut shard = locked(shard);
@@ -336,6 +357,12 @@ impl MemoryStore {
 
     fn release_series(&self, count: usize) {
         self.series.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Which shard a host is in, up to [`SHARDS`].
+    #[cfg(feature = "disk")]
+    pub(super) fn shard_of(&self, host: &str) -> usize {
+        shard_of(self.hasher.hash_one(host))
     }
 
     fn shard(&self, host: &str) -> MutexGuard<'_, Shard> {

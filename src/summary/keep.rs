@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::CHUNK_INTERVALS;
+
 const MINUTE: u64 = 60;
 const HOUR: u64 = 3600;
 const DAY: u64 = 86_400;
@@ -45,12 +47,14 @@ pub struct Window {
     pub interval_sec: u64,
     /// Length of the window in seconds.
     pub span_sec: u64,
+    /// How far back a series holds it in memory, in seconds. What is older is on disk, where this is less than the window.
+    pub memory_sec: u64,
 }
 
 /// The windows that are kept by default.
 pub const WINDOWS: [Window; 2] = [
-    Window { name: "by-minute", interval_sec: MINUTE, span_sec: HOUR },
-    Window { name: "by-hour", interval_sec: HOUR, span_sec: DAY },
+    Window { name: "by-minute", interval_sec: MINUTE, span_sec: HOUR, memory_sec: HOUR },
+    Window { name: "by-hour", interval_sec: HOUR, span_sec: DAY, memory_sec: DAY },
 ];
 
 impl Window {
@@ -69,8 +73,23 @@ impl Window {
         self.whole_intervals(now.saturating_sub(self.listed_sec()))
     }
 
+    /// Number of the oldest interval that memory holds at `now`. Where older ones are on disk it is the first of its chunk.
+    pub(crate) fn oldest_in_memory(&self, now: u64) -> u64 {
+        let oldest = self.whole_intervals(now.saturating_sub(self.memory_sec));
+        if self.has_older() { oldest / CHUNK_INTERVALS * CHUNK_INTERVALS } else { oldest }
+    }
+
+    /// Whether what is older than memory holds is on disk.
+    pub(crate) fn has_older(&self) -> bool {
+        self.memory_sec < self.span_sec
+    }
+
     pub(crate) fn intervals(&self) -> u64 {
         self.whole_intervals(self.span_sec)
+    }
+
+    pub(crate) fn intervals_in_memory(&self) -> u64 {
+        self.whole_intervals(self.memory_sec)
     }
 
     /// `sec / interval_sec`: a processor divides faster by a number that the compiler knows.
@@ -117,6 +136,18 @@ impl Keep {
     #[must_use]
     pub fn window(&self, interval_sec: u64) -> Option<&Window> {
         self.windows().iter().find(|window| window.interval_sec == interval_sec)
+    }
+
+    /// The same where a directory has what no answer without a range lists: that is not held in memory.
+    #[cfg(feature = "disk")]
+    pub(crate) fn on_disk(mut self) -> Self {
+        self.windows.iter_mut().for_each(|window| window.memory_sec = window.listed_sec());
+        self
+    }
+
+    /// Whether a part of what is kept is on disk alone.
+    pub(crate) fn has_older(&self) -> bool {
+        self.windows().iter().any(Window::has_older)
     }
 
     /// The window that is kept the longest.
@@ -222,7 +253,7 @@ impl FromStr for Keep {
                     let before = span(before.span_sec);
                     return wrong(format!("the window is longer than that of the finer interval, which is {before}"));
                 }
-                _ => windows.push(Window { name, interval_sec, span_sec }),
+                _ => windows.push(Window { name, interval_sec, span_sec, memory_sec: span_sec }),
             }
             let intervals: u64 = windows.iter().map(Window::intervals).sum();
             if intervals > KEPT_INTERVALS_MAX {

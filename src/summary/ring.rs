@@ -2,12 +2,17 @@
 
 use std::collections::VecDeque;
 
-use super::Window;
+use super::older::Older;
+use super::{CHUNK_INTERVALS, Window};
 use crate::sample::AHEAD_SEC_MAX;
 
 /// Intervals that a ring may hold beyond its window: the two that the ends of the window cut, and those of samples up to
 /// five minutes ahead of the clock. It bounds the size of a ring whatever epochs come.
 const INTERVALS_SPARE: u64 = 8;
+
+/// Intervals beyond those of its memory that a ring keeps where older ones are on disk: the next checkpoint moves them
+/// there, so that few have to wait in memory for it.
+const INTERVALS_WAITING: u64 = 2 * CHUNK_INTERVALS;
 
 /// Count, sum, minimum and maximum of the samples of one interval.
 ///
@@ -146,17 +151,19 @@ impl Ring {
         self.newest - self.history.len() as u64
     }
 
-    /// Adds one sample of interval `number`. The fast path is the newest interval.
-    pub(super) fn add(&mut self, window: &Window, number: u64, value: f64, now: u64) {
-        if number == self.newest {
-            self.changed_from = self.changed_from.min(number);
-            self.running.add(value);
-        } else {
-            self.merge(window, number, Bucket::of(value), now);
+    /// Adds one sample if it is of the newest interval, and returns whether it is.
+    pub(super) fn add_newest(&mut self, number: u64, value: f64) -> bool {
+        if number != self.newest {
+            return false;
         }
+        self.changed_from = self.changed_from.min(number);
+        self.running.add(value);
+        true
     }
 
-    pub(super) fn merge(&mut self, window: &Window, number: u64, bucket: Bucket, now: u64) {
+    /// Adds the samples of an interval. Those of one that the ring does not hold any more go to `older`, if the window has
+    /// that.
+    pub(super) fn merge(&mut self, window: &Window, number: u64, bucket: Bucket, now: u64, older: Option<&mut Older>) {
         if self.newest > number {
             let newest_possible = window.number(now.saturating_add(AHEAD_SEC_MAX));
             if self.newest > newest_possible && number <= newest_possible {
@@ -164,23 +171,28 @@ impl Ring {
             }
         }
         if self.is_empty() {
+            if number < window.oldest_in_memory(now)
+                && let Some(older) = older
+            {
+                return older.add(window, number, bucket, now);
+            }
             self.newest = number;
+            return self.merge_newest(bucket);
         }
         if number == self.newest {
-            self.changed_from = self.changed_from.min(number);
-            return self.running.merge(bucket);
+            return self.merge_newest(bucket);
         }
         let newest = self.newest.max(number);
         // The window ends at the newest sample if that is behind the clock: a sample pushes out nothing because of the
         // clock alone.
         let oldest = window
-            .oldest(now.min((newest + 1) * window.interval_sec))
-            .max((newest + 1).saturating_sub(window.intervals() + INTERVALS_SPARE));
+            .oldest_in_memory(now.min((newest + 1) * window.interval_sec))
+            .max((newest + 1).saturating_sub(window.intervals_in_memory() + INTERVALS_SPARE));
         if number > self.newest {
-            self.advance(window, number, oldest);
+            self.advance(window, number, oldest, older);
             self.changed_from = self.changed_from.min(number);
             self.running = bucket;
-        } else if number >= oldest {
+        } else if number >= oldest || (older.is_some() && number >= self.first()) {
             self.changed_from = self.changed_from.min(number);
             while self.first() > number {
                 self.reserve(window, self.first() - number);
@@ -190,7 +202,14 @@ impl Ring {
             if let Some(held) = usize::try_from(index).ok().and_then(|index| self.history.get_mut(index)) {
                 held.merge(bucket);
             }
+        } else if let Some(older) = older {
+            older.add(window, number, bucket, now);
         }
+    }
+
+    fn merge_newest(&mut self, bucket: Bucket) {
+        self.changed_from = self.changed_from.min(self.newest);
+        self.running.merge(bucket);
     }
 
     /// Removes the intervals after `number`: they were recorded while the clock was ahead, and would make the ring refuse
@@ -207,9 +226,19 @@ impl Ring {
     }
 
     /// Makes `number` the newest interval and removes those before `oldest`.
-    fn advance(&mut self, window: &Window, number: u64, oldest: u64) {
-        self.trim(oldest);
-        if self.newest >= oldest {
+    fn advance(&mut self, window: &Window, number: u64, oldest: u64, older: Option<&mut Older>) {
+        let oldest = match older {
+            Some(older) => {
+                let oldest = oldest.saturating_sub(INTERVALS_WAITING) / CHUNK_INTERVALS * CHUNK_INTERVALS;
+                self.evict(oldest, older);
+                oldest
+            }
+            None => {
+                self.trim(oldest);
+                oldest
+            }
+        };
+        if !self.is_empty() && self.newest >= oldest {
             self.reserve(window, number - self.newest);
             self.history.push_back(self.running);
             self.history.resize(self.history.len() + (number - self.newest - 1) as usize, Bucket::default());
@@ -217,11 +246,28 @@ impl Ring {
         self.newest = number;
     }
 
+    /// Moves the intervals before `oldest`, which is the first of its chunk, to those that are older.
+    pub(super) fn evict(&mut self, oldest: u64, older: &mut Older) {
+        let evicted = usize::try_from(oldest.saturating_sub(self.first())).unwrap_or(usize::MAX);
+        let first = self.first();
+        for (number, bucket) in (first..).zip(self.history.drain(..evicted.min(self.history.len()))) {
+            older.take(number, bucket);
+        }
+        if self.newest < oldest {
+            older.take(self.newest, self.running);
+            *self = Self::default();
+        }
+        self.trim(0);
+        if self.history.len() < self.history.capacity() / 2 {
+            self.history.shrink_to_fit();
+        }
+    }
+
     /// Grows the capacity by doubling up to the length of the window, and as needed beyond it.
     fn reserve(&mut self, window: &Window, additional: u64) {
         let needed = self.history.len() + additional as usize;
         if needed > self.history.capacity() {
-            let capacity = needed.next_power_of_two().min(window.intervals() as usize).max(needed);
+            let capacity = needed.next_power_of_two().min(window.intervals_in_memory() as usize).max(needed);
             self.history.reserve_exact(capacity - self.history.len());
         }
     }
@@ -237,14 +283,19 @@ impl Ring {
 
     /// Removes everything before interval `oldest` and after interval `newest_possible`, and frees its memory.
     pub(super) fn expire(&mut self, oldest: u64, newest_possible: u64) {
-        if self.newest > newest_possible {
-            self.remove_after(newest_possible);
-        }
+        self.expire_ahead(newest_possible);
         self.trim(oldest);
         if self.newest < oldest {
             *self = Self::default();
         } else if self.history.len() < self.history.capacity() / 2 {
             self.history.shrink_to_fit();
+        }
+    }
+
+    /// Removes everything after interval `newest_possible`.
+    pub(super) fn expire_ahead(&mut self, newest_possible: u64) {
+        if self.newest > newest_possible {
+            self.remove_after(newest_possible);
         }
     }
 
@@ -308,7 +359,7 @@ mod tests {
             for window in &WINDOWS {
                 let mut ring = Ring::default();
                 for epoch in &epochs {
-                    ring.add(window, window.number(*epoch), 1.0, now);
+                    ring.merge(window, window.number(*epoch), Bucket::of(1.0), now, None);
                     prop_assert!(ring.history.len() as u64 <= window.intervals() + INTERVALS_SPARE);
                 }
             }

@@ -224,6 +224,16 @@ pub(crate) fn start_writers(
     address: &Arc<Mutex<SocketAddr>>,
     stop: &Arc<AtomicBool>,
 ) -> Vec<thread::JoinHandle<Writer>> {
+    start_writers_at(count, address, stop, |base, seq| base + seq * 7 % 2300)
+}
+
+/// Starts writers whose samples have the epochs that `epoch` gives, by the start of the last 40 minutes and their number.
+fn start_writers_at(
+    count: usize,
+    address: &Arc<Mutex<SocketAddr>>,
+    stop: &Arc<AtomicBool>,
+    epoch: fn(u64, u64) -> u64,
+) -> Vec<thread::JoinHandle<Writer>> {
     let base = now() / 60 * 60 - 2400;
     (0..count)
         .map(|writer| {
@@ -236,7 +246,7 @@ pub(crate) fn start_writers(
                         break;
                     }
                     // An acknowledgement may be what the end comes between, so the last one is waited for.
-                    writer.write(seq, base + seq * 7 % 2300, &AtomicBool::new(false));
+                    writer.write(seq, epoch(base, seq), &AtomicBool::new(false));
                 }
                 writer
             })
@@ -286,6 +296,63 @@ fn killed_at_random_it_loses_nothing_and_counts_nothing_twice() {
     println!("{total} samples in the ledger, 0 lost, 0 doubled, {} kills", kills(20));
     receiver.process.kill();
     compare(&store_in(dir.path()), &writers);
+}
+
+/// What is kept, longer than memory holds it, and keys that last as long.
+const HISTORY: [&str; 4] = ["--keep", "1m:1d,1h:90d,1d:2y", "--retry-horizon", "366d"];
+
+/// Compares what is kept of each writer's host by hour and by day, in memory and on disk, with its ledger.
+fn compare_history(receiver: &Served, writers: &[Writer]) {
+    let at = now();
+    for writer in writers {
+        for (from, by, interval_sec) in
+            [(86_000, "minute", 60), (89 * 86_400, "hour", 3600), (700 * 86_400, "day", 86_400)]
+        {
+            let first = (at - from).next_multiple_of(interval_sec);
+            let mut expected = BTreeMap::<u64, u64>::new();
+            for (minute, count) in writer.written.range(first..) {
+                *expected.entry(minute / interval_sec * interval_sec).or_default() += count;
+            }
+            let path = format!("/api/perf/{}?from={first}&by={by}&limit=11000", writer.host);
+            let (_, answer) = receiver.get(&path);
+            for label in ["cpu", "mem"] {
+                let averages = &answer[format!("summary:by-{by}:{label}")]["averages"];
+                let averages = averages.as_array().unwrap_or_else(|| panic!("{path}: {answer}"));
+                let counted = averages
+                    .iter()
+                    .map(|a| (a["start-sec"].as_u64().unwrap(), a["num-samples"].as_u64().unwrap()))
+                    .collect::<BTreeMap<_, _>>();
+                assert_eq!(counted, expected, "{} {label} by {by}", writer.host);
+            }
+        }
+    }
+}
+
+#[test]
+fn killed_at_random_while_a_third_of_the_samples_is_late_it_loses_nothing_and_counts_nothing_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = || Served::start(&[&["--store", dir.path().to_str().unwrap()], &HISTORY[..]].concat());
+    let mut receiver = start();
+    let address = Arc::new(Mutex::new(receiver.address));
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers = start_writers_at(4, &address, &stop, |base, seq| {
+        let late_hours = [0, 0, 2, 0, 0, 7, 0, 0, 20, 0, 0, 50, 0, 0, 24 * 30, 0, 0, 24 * 100, 0, 0, 24 * 300];
+        base + seq * 7 % 2300 - 3600 * late_hours[(seq % 21) as usize]
+    });
+    for kill in 0..kills(20) {
+        // The first checkpoint of each start moves the late samples of the log to the disk.
+        thread::sleep(Duration::from_millis(20 + kill * 7919 % 180));
+        receiver.process.kill();
+        receiver = start();
+        *address.lock().unwrap() = receiver.address;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let writers: Vec<Writer> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+    compare_history(&receiver, &writers);
+    let total: u64 = writers.iter().flat_map(|writer| writer.written.values()).sum();
+    println!("{total} samples in the ledger, a third of them late, 0 lost, 0 doubled, {} kills", kills(20));
+    receiver.process.kill();
+    compare_history(&start(), &writers);
 }
 
 #[test]

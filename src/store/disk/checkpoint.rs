@@ -4,16 +4,26 @@
 //! between any two. So a chunk has the number of the newest batch in it, and the record of a host, which is written with
 //! the last of its chunks, the number that was the newest when its first was: what a restart finds in the logs is applied
 //! to the series that do not contain it yet.
+//!
+//! In the same step what memory need not hold moves to the chunks of [`history`].
+
+use std::sync::atomic::Ordering;
 
 use fjall::{OwnedWriteBatch, PersistMode};
+use smol_str::SmolStr;
 
-use super::format::{chunk_key, chunk_record, host_key, host_record, tags_key};
+use super::format::{chunk_key, chunk_record, host_key, host_record, id_key, series_key, series_record, tags_key};
+use super::history;
 use super::journal::{CLEARED_BYTES_MAX, Journal};
 use super::keyspaces::Keyspaces;
 use crate::store::StoreError;
+use crate::summary::Outgoing;
 
 /// Series that are copied and written at once: a millisecond or two.
 const STEP_SERIES: usize = 256;
+
+/// Bytes of chunks after which the device is to have them, so that they need not be kept to be written again.
+const UNSYNCED_BYTES_MAX: usize = 8 << 20;
 
 /// What one step writes.
 struct Step {
@@ -27,10 +37,45 @@ impl Step {
     }
 }
 
+/// What memory does not hold, and is written until the device has it again where the disk has failed.
+pub(super) struct Unsynced {
+    is_history: bool,
+    key: Vec<u8>,
+    /// `None` where the key is removed.
+    value: Option<Vec<u8>>,
+}
+
+impl Unsynced {
+    /// A record of `state`.
+    pub(super) fn state(key: Vec<u8>, value: Option<Vec<u8>>) -> Self {
+        Self { is_history: false, key, value }
+    }
+
+    fn history(key: Vec<u8>, value: Vec<u8>) -> Self {
+        Self { is_history: true, key, value: Some(value) }
+    }
+
+    pub(super) fn put(&self, keyspaces: &Keyspaces, batch: &mut OwnedWriteBatch) {
+        let keyspace = if self.is_history { &keyspaces.history } else { &keyspaces.state };
+        match &self.value {
+            Some(value) => batch.insert(keyspace, self.key.as_slice(), value.as_slice()),
+            None => batch.remove(keyspace, self.key.as_slice()),
+        }
+    }
+}
+
 impl Journal {
+    /// Adds to a batch what memory does not hold.
+    pub(super) fn put(&mut self, keyspaces: &Keyspaces, batch: &mut OwnedWriteBatch, write: Unsynced) {
+        write.put(keyspaces, batch);
+        self.unsynced.push(write);
+    }
+
     /// Writes all that has changed. Returns the database, and whether fjall is to free the memory of cleared logs.
     pub(super) fn checkpoint(&mut self) -> Result<(Keyspaces, bool), StoreError> {
         let (keyspaces, memory) = (self.keyspaces()?, self.memory());
+        let (keep, swept_at) = (*memory.keep(), memory.swept_at());
+        self.moves.waiting_bytes.store(0, Ordering::Relaxed);
         let newest_before = self.begin_checkpoint();
         let mut step = Step::new(&keyspaces);
         for names in memory.changed_hosts() {
@@ -45,13 +90,27 @@ impl Journal {
                 while let Some(series_end) = end {
                     let start = series_end.saturating_sub(STEP_SERIES - step.series);
                     let newest = self.newest_batch();
+                    if keep.has_older() {
+                        self.begin_move(memory.shard_of(&name));
+                    }
+                    let (mut outgoing, mut removed, mut disk_id) = (Vec::new(), Vec::new(), 0);
                     memory.with_host(&name, |host| {
                         for (label, series) in host.series.range_mut(start..series_end) {
-                            series.take_changes(memory.keep(), |window, chunk, intervals| {
+                            series.age(&keep, swept_at);
+                            series.take_changes(&keep, |window, chunk, intervals| {
                                 let key = chunk_key(&name, label, window.name, window.interval_sec, chunk);
-                                step.batch.insert(&keyspaces.state, key, chunk_record(newest, intervals));
+                                match intervals {
+                                    [] => removed.push(key),
+                                    _ => step.batch.insert(&keyspaces.state, key, chunk_record(newest, intervals)),
+                                }
                             });
+                            outgoing.extend(series.take_outgoing().map(|taken| (SmolStr::from(label), taken)));
                         }
+                        if host.disk_id == 0 && !outgoing.is_empty() {
+                            host.disk_id = self.next_disk_id;
+                            self.next_disk_id += 1;
+                        }
+                        disk_id = host.disk_id;
                         if start == 0 {
                             step.batch.insert(&keyspaces.state, host_key(&name), host_record(host, first_batch));
                             let tags = host.tags();
@@ -60,6 +119,13 @@ impl Journal {
                             }
                         }
                     });
+                    if disk_id > 0 && (start == 0 || !outgoing.is_empty()) {
+                        step.batch.insert(&keyspaces.state, id_key(&name), disk_id.to_le_bytes());
+                    }
+                    for key in removed {
+                        self.put(&keyspaces, &mut step.batch, Unsynced::state(key, None));
+                    }
+                    self.move_out(&keyspaces, &mut step, &name, disk_id, newest, outgoing)?;
                     step.series += (series_end - start).max(1);
                     if step.series >= STEP_SERIES {
                         self.write_step(std::mem::replace(&mut step, Step::new(&keyspaces)))?;
@@ -77,7 +143,59 @@ impl Journal {
     fn write_step(&mut self, step: Step) -> Result<(), StoreError> {
         // Fails where a post that was taken meanwhile has found the disk faulty.
         self.keyspaces()?;
-        step.batch.commit().map_err(|error| self.fail(&format!("cannot be written: {error}"), true))
+        step.batch.commit().map_err(|error| self.fail(&format!("cannot be written: {error}"), true))?;
+        self.end_moves();
+        let unsynced: usize = self.unsynced.iter().map(|write| write.value.as_ref().map_or(0, Vec::len)).sum();
+        if unsynced >= UNSYNCED_BYTES_MAX && !self.is_rewriting { self.sync() } else { Ok(()) }
+    }
+
+    /// Notes that intervals of a shard of hosts are on their way to the disk.
+    fn begin_move(&mut self, shard: usize) {
+        if !self.moving.contains(&shard) {
+            self.moving.push(shard);
+            self.moves.step(shard);
+        }
+    }
+
+    /// Notes that what was on its way has arrived.
+    pub(super) fn end_moves(&mut self) {
+        std::mem::take(&mut self.moving).into_iter().for_each(|shard| self.moves.step(shard));
+    }
+
+    /// Adds to a step the chunks that what was taken of the series of a host is in, and what these series have there.
+    fn move_out(
+        &mut self,
+        keyspaces: &Keyspaces,
+        step: &mut Step,
+        host: &str,
+        disk_id: u64,
+        newest: u64,
+        outgoing: Vec<(SmolStr, Outgoing)>,
+    ) -> Result<(), StoreError> {
+        let memory = self.memory();
+        let mut outgoing = outgoing.into_iter();
+        while let Some((label, taken)) = outgoing.next() {
+            let windows = memory.keep().windows().iter().zip(&taken.intervals);
+            let merged = windows.map(|(window, more)| history::merged(keyspaces, disk_id, &label, window, more));
+            match merged.collect::<Result<Vec<_>, String>>() {
+                Ok(chunks) => {
+                    for (key, value) in chunks.into_iter().flatten() {
+                        self.put(keyspaces, &mut step.batch, Unsynced::history(key, value));
+                    }
+                    let record = series_record(newest, memory.keep(), &taken.ends);
+                    step.batch.insert(&keyspaces.state, series_key(host, &label), record);
+                }
+                Err(why) => {
+                    // It waits in memory again.
+                    let left = [(label, taken)].into_iter().chain(outgoing);
+                    memory.with_host(host, |host| {
+                        left.for_each(|(label, taken)| host.series.get_or_make(&label, 0).1.put_back(taken));
+                    });
+                    return Err(self.fail(&format!("cannot be read: {why}"), true));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Lets batches go to the other log from now on, if it is empty. Returns the number of the newest batch.
@@ -96,6 +214,7 @@ impl Journal {
             .state
             .insert("c", newest_before.to_le_bytes())
             .and_then(|()| keyspaces.db.persist(PersistMode::SyncAll))
+            .inspect(|()| self.note_synced())
             .and_then(|()| keyspaces.logs[self.active ^ 1].clear());
         ended.map_err(|error| self.fail(&format!("cannot be written: {error}"), true))?;
         self.spare_is_empty = true;

@@ -10,20 +10,24 @@
 //! | `state` | `h` 0 HOST | newest batch that all chunks of the host contain (8), last epoch (8), gaps (3 × 4), sources: count (2), each name (1 + n), sequence number (8), time of its newest sample (8); skew of its clock (4) and when that was learned (4), if known |
 //! | `state` | `b` 0 HOST 0 LABEL 0 WINDOW `:` SECONDS 0 chunk (8) | newest batch in it (8), then as [`Series::take_changes`](crate::summary::Series::take_changes) gives it |
 //! | `state` | `t` 0 HOST | the tags of the host, `role=web,site=ams`; none if it has none |
+//! | `state` | `i` 0 HOST | the number by which its chunks in `history` are found (8), from 1 |
+//! | `state` | `s` 0 HOST 0 LABEL | newest batch that all chunks of the series contain (8), and for each window with chunks in `history` the seconds of an interval (4) and the number after that of the newest interval there (8) |
 //! | `state` | `a` 0, and a key that the alerts choose | a record of the alerts, as JSON |
 //! | `log-0`, `log-1` | number of a batch (8), from 1 | the entries of the batch, one after the other: 1 now (8) epoch (8) host (1 + n) source (1 + n) sequence number (8) count (2), each label (1 + n) and value (8); or 2 host (1 + n): the host was removed |
+//! | `history` | number of the host (8) LABEL 0 seconds of an interval (4) chunk (8) | intervals that memory does not hold, as [`encode_chunk`](crate::summary::encode_chunk) packs them |
 //!
-//! Format 2 had neither other windows than `by-minute` and `by-hour`, nor `k`. Format 1 had one entry in each batch, and
+//! Of a window that memory holds a part of, `state` has the chunks of that part alone. Format 3 had all of them there, and
+//! no `history`. Format 2 had neither other windows than `by-minute` and `by-hour`, nor `k`. Format 1 had one entry in each batch, and
 //! chunks without the number.
 
 use std::borrow::Cow;
 
 use super::super::host::Host;
 use crate::sample::{IdempotencyKey, SampleRef};
-use crate::summary::CHUNK_ENTRY_BYTES;
+use crate::summary::{CHUNK_ENTRY_BYTES, Keep};
 
 /// The format that is written, and the newest that is read.
-pub(super) const FORMAT: u64 = 3;
+pub(super) const FORMAT: u64 = 4;
 
 /// What the keys of the alerts' records begin with.
 pub(super) const ALERT_PREFIX: &[u8] = b"a\0";
@@ -37,6 +41,41 @@ pub(super) fn host_key(host: &str) -> Vec<u8> {
 
 pub(super) fn tags_key(host: &str) -> Vec<u8> {
     [b"t\0", host.as_bytes()].concat()
+}
+
+/// The key of the number of a host.
+pub(super) fn id_key(host: &str) -> Vec<u8> {
+    [b"i\0", host.as_bytes()].concat()
+}
+
+/// The key of what a series has in `history`.
+pub(super) fn series_key(host: &str, label: &str) -> Vec<u8> {
+    [b"s\0", host.as_bytes(), b"\0", label.as_bytes()].concat()
+}
+
+/// The host and the label of such a key.
+pub(super) fn parse_series_key(key: &[u8]) -> Option<(&str, &str)> {
+    std::str::from_utf8(key.strip_prefix(b"s\0")?).ok()?.split_once('\0')
+}
+
+/// What a series has in `history`: up to before which interval of each window.
+pub(super) fn series_record(newest_batch: u64, keep: &Keep, ends: &[u64]) -> Vec<u8> {
+    let mut record = newest_batch.to_le_bytes().to_vec();
+    for (window, end) in keep.windows().iter().zip(ends).filter(|(_, end)| **end > 0) {
+        record.extend_from_slice(&(window.interval_sec as u32).to_le_bytes());
+        record.extend_from_slice(&end.to_le_bytes());
+    }
+    record
+}
+
+/// The newest batch of such a record, and the seconds of the intervals with their ends.
+pub(super) fn parse_series_record(record: &[u8]) -> Option<(u64, Vec<(u64, u64)>)> {
+    let mut fields = Fields(record);
+    let (newest_batch, mut ends) = (fields.number()?, Vec::new());
+    while !fields.0.is_empty() {
+        ends.push((fields.short()?.into(), fields.number()?));
+    }
+    Some((newest_batch, ends))
 }
 
 pub(super) fn host_record(host: &Host, newest: u64) -> Vec<u8> {

@@ -15,13 +15,16 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fjall::PersistMode;
 use foldhash::HashSet;
 use smol_str::SmolStr;
 
-use super::format::{ALERT_PREFIX, Entry, Fields, host_key, put_removal, put_sample, tags_key};
+use super::checkpoint::Unsynced;
+use super::format::{ALERT_PREFIX, Entry, Fields, host_key, id_key, put_removal, put_sample, series_key, tags_key};
+use super::history::Moves;
 use super::keyspaces::{Keyspaces, begin_journal, remove_journal, replace_journals_before};
 use super::lock::DirectoryLock;
 use super::queue::{Queue, Request, Samples};
@@ -40,6 +43,11 @@ const GROUP_BYTES: usize = 1 << 20;
 /// Bytes of batches after which fjall is made to free the memory of logs that were cleared. With what it keeps beside
 /// each batch, that is up to twice as much memory.
 pub(super) const CLEARED_BYTES_MAX: u64 = 8 << 20;
+
+/// Bytes of memory that may wait for the disk until there is a checkpoint, and until it is not awaited any more.
+pub(super) const WAITING_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of memory that a late value takes in a window, about.
+const LATE_VALUE_BYTES: u64 = 64;
 
 /// The file beside the database with the number of the newest batch that the device has.
 pub(super) const DURABLE_NOTE: &str = "durable";
@@ -67,6 +75,15 @@ pub(super) struct Journal {
     /// Whether the disk may lack something that was written to it.
     needs_rewrite: bool,
     reopen_at: Instant,
+    pub(super) moves: Arc<Moves>,
+    /// Shards of which something is on its way to the disk.
+    pub(super) moving: Vec<usize>,
+    /// The number of the next host of which something moves to the disk.
+    pub(super) next_disk_id: u64,
+    /// What was written since the last sync and is not in memory.
+    pub(super) unsynced: Vec<Unsynced>,
+    /// Whether all that memory holds is being written again.
+    pub(super) is_rewriting: bool,
 }
 
 /// Samples that are to be one batch of the log.
@@ -109,6 +126,8 @@ impl Journal {
         queue: Arc<Queue<Self>>,
     ) -> Self {
         let now = Instant::now();
+        let moves = Moves::new();
+        moves.set_keyspaces(keyspaces.clone());
         Self {
             path: path.to_owned(),
             fsync_always,
@@ -125,6 +144,11 @@ impl Journal {
             durable: 0,
             synced_at: now,
             reopen_at: now + REOPEN_PAUSE,
+            moves,
+            moving: Vec::new(),
+            next_disk_id: restored.next_disk_id,
+            unsynced: Vec::new(),
+            is_rewriting: false,
         }
     }
 
@@ -193,6 +217,9 @@ impl Journal {
                 self.reopen();
             }
         } else if now >= self.synced_at + SYNC_EVERY || is_last {
+            if self.moves.waiting_bytes.load(Ordering::Relaxed) > 2 * WAITING_BYTES_MAX {
+                let _ = self.checkpoint();
+            }
             self.synced_at = now;
             // A failure is noted where it occurs.
             let _ = self.sync();
@@ -248,6 +275,10 @@ impl Journal {
         let written = if entries.is_empty() { Ok(()) } else { self.write_batch(entries) };
         for Planned { request, place, sample, values: range, mut outcome } in samples.drain(..) {
             if written.is_ok() && !range.is_empty() {
+                let late = sample.time.windows_on_disk(self.memory.keep()) * range.len();
+                if late > 0 {
+                    self.moves.waiting_bytes.fetch_add(late as u64 * LATE_VALUE_BYTES, Ordering::Relaxed);
+                }
                 outcome.conflict = self.memory.apply(sample.host, &sample.time, &values[range], sample.key);
             }
             outcomes[request].add(place, written.clone().map(|()| outcome));
@@ -285,15 +316,23 @@ impl Journal {
     /// Makes durable what was written.
     pub(super) fn sync(&mut self) -> Result<(), StoreError> {
         let (keyspaces, newest) = (self.keyspaces()?, self.next - 1);
-        if self.durable < newest {
+        if self.durable < newest || !self.unsynced.is_empty() {
             let synced = keyspaces.db.persist(PersistMode::SyncAll);
             synced.map_err(|error| self.fail(&format!("cannot be written: {error}"), true))?;
             if let Err(error) = write_note(&self.path, newest) {
                 log::warn!("Store {}: cannot note what is durable: {error}", self.path.display());
             }
             self.durable = newest;
+            self.note_synced();
         }
         Ok(())
+    }
+
+    /// Notes that the device has all that was written.
+    pub(super) fn note_synced(&mut self) {
+        if !self.is_rewriting {
+            self.unsynced.clear();
+        }
     }
 
     /// Writes records of alerts in one batch.
@@ -319,14 +358,11 @@ impl Journal {
         let keyspaces = self.keyspaces()?;
         let mut batch = keyspaces.db.batch();
         for (key, record) in records {
-            match record {
-                Some(record) => batch.insert(&keyspaces.state, key, record),
-                None => batch.remove(&keyspaces.state, key),
-            }
+            self.put(&keyspaces, &mut batch, Unsynced::state(key, record.map(<[u8]>::to_vec)));
         }
-        let mode = if self.fsync_always { PersistMode::SyncAll } else { PersistMode::Buffer };
-        let written = batch.commit().and_then(|()| keyspaces.db.persist(mode));
-        written.map_err(|error| self.fail(&format!("cannot be written: {error}"), true))
+        let written = batch.commit().and_then(|()| keyspaces.db.persist(PersistMode::Buffer));
+        written.map_err(|error| self.fail(&format!("cannot be written: {error}"), true))?;
+        if self.fsync_always { self.sync() } else { Ok(()) }
     }
 
     /// The database, if it can be written and its directory is still there.
@@ -340,6 +376,7 @@ impl Journal {
 
     /// Closes the database after a failure. `loses` says that the disk may lack something that was written before.
     pub(super) fn fail(&mut self, why: &str, loses: bool) -> StoreError {
+        self.moves.set_keyspaces(None);
         if self.keyspaces.take().is_some() {
             log::error!("Store {} {why}; it will be opened again", self.path.display());
             self.queue.set_failed(Some(why.to_owned()));
@@ -355,6 +392,7 @@ impl Journal {
         match self.lock.reacquire().and_then(|()| self.open_again()) {
             Ok(()) => {
                 self.needs_rewrite = false;
+                self.moves.set_keyspaces(self.keyspaces.clone());
                 self.queue.set_failed(None);
                 log::info!("Store {} was opened again", self.path.display());
             }
@@ -377,7 +415,9 @@ impl Journal {
         }
         let cannot_begin = |error: io::Error| format!("a new journal cannot be made: {error}");
         let journal = begin_journal(&self.path).map_err(cannot_begin)?;
+        self.is_rewriting = true;
         let rewritten = self.rewrite(journal);
+        self.is_rewriting = false;
         if rewritten.is_err() {
             // What is in it is in memory too, and the next attempt begins another.
             self.keyspaces = None;
@@ -390,6 +430,10 @@ impl Journal {
     fn rewrite(&mut self, journal: u64) -> Result<(), String> {
         let keyspaces = Keyspaces::open(&self.path)?;
         self.keyspaces = Some(keyspaces.clone());
+        self.end_moves();
+        let mut batch = keyspaces.db.batch();
+        self.unsynced.iter().for_each(|write| write.put(&keyspaces, &mut batch));
+        batch.commit().map_err(|error| error.to_string())?;
         self.memory.mark_all_changed();
         self.spare_is_empty = false;
         write_format(&keyspaces).map_err(|error| error.to_string())?;
@@ -398,12 +442,14 @@ impl Journal {
         // Both logs: all their batches are in the records now. Their removal, and those of hosts, is in the old journal
         // perhaps, which a table replaces.
         let replaced = keyspaces.logs.iter().try_for_each(fjall::Keyspace::clear);
-        let replaced = replaced.and_then(|()| keyspaces.flush_state());
+        let replaced = replaced.and_then(|()| keyspaces.flush_records());
         replaced.and_then(|()| keyspaces.db.persist(PersistMode::SyncAll)).map_err(|error| error.to_string())?;
         (self.spare_is_empty, self.logged_bytes, self.durable) = (true, CLEARED_BYTES_MAX, self.next - 1);
         replace_journals_before(&self.path, journal)
             .and_then(|()| write_note(&self.path, self.durable))
-            .map_err(|error| format!("a note cannot be written: {error}"))
+            .map_err(|error| format!("a note cannot be written: {error}"))?;
+        self.unsynced.clear();
+        Ok(())
     }
 
     /// Removes all that is kept of a host, and returns whether it was known.
@@ -415,17 +461,13 @@ impl Journal {
         let mut entries = Vec::new();
         put_removal(&mut entries, host);
         let bytes = entries.len();
-        let remove = || {
-            let mut batch = keyspaces.db.batch();
-            batch.remove(&keyspaces.state, host_key(host));
-            batch.remove(&keyspaces.state, tags_key(host));
-            for guard in keyspaces.state.prefix([b"b\0", host.as_bytes(), b"\0"].concat()) {
-                batch.remove(&keyspaces.state, guard.key()?);
-            }
-            batch.insert(&keyspaces.logs[self.active], self.next.to_be_bytes(), entries);
-            batch.commit()
-        };
-        let written = remove();
+        let mut batch = keyspaces.db.batch();
+        let keys = keys_of(&keyspaces, host);
+        let keys = keys.map_err(|error| self.fail(&format!("cannot be read: {error}"), true))?;
+        // Its chunks in `history` are removed later: nothing finds them any more.
+        keys.into_iter().for_each(|key| self.put(&keyspaces, &mut batch, Unsynced::state(key, None)));
+        batch.insert(&keyspaces.logs[self.active], self.next.to_be_bytes(), entries);
+        let written = batch.commit();
         self.end_batch(written, bytes)?;
         Ok(self.memory.remove(host))
     }
@@ -434,12 +476,36 @@ impl Journal {
     pub(super) fn remove_records(&mut self, hosts: &[SmolStr]) -> Result<(), StoreError> {
         let keyspaces = self.keyspaces()?;
         let mut batch = keyspaces.db.batch();
-        for host in hosts.iter().filter(|host| !self.memory.has_host(host)) {
-            batch.remove(&keyspaces.state, host_key(host));
-            batch.remove(&keyspaces.state, tags_key(host));
+        let memory = self.memory();
+        for host in hosts.iter().filter(|host| !memory.has_host(host)) {
+            for key in [host_key(host), id_key(host), tags_key(host)] {
+                self.put(&keyspaces, &mut batch, Unsynced::state(key, None));
+            }
         }
         batch.commit().map_err(|error| self.fail(&format!("cannot be written: {error}"), true))
     }
+
+    /// Removes what was noted of series that have nothing in `history` any more.
+    pub(super) fn remove_series(&mut self, series: &[(SmolStr, SmolStr)]) -> Result<(), StoreError> {
+        let keyspaces = self.keyspaces()?;
+        let mut batch = keyspaces.db.batch();
+        let memory = self.memory();
+        for (host, label) in series.iter().filter(|(host, label)| !memory.has_series(host, label)) {
+            self.put(&keyspaces, &mut batch, Unsynced::state(series_key(host, label), None));
+        }
+        batch.commit().map_err(|error| self.fail(&format!("cannot be written: {error}"), true))
+    }
+}
+
+/// The keys of all records of a host.
+fn keys_of(keyspaces: &Keyspaces, host: &str) -> fjall::Result<Vec<Vec<u8>>> {
+    let mut keys = vec![host_key(host), id_key(host), tags_key(host)];
+    for prefix in [[b"b\0", host.as_bytes(), b"\0"].concat(), series_key(host, "")] {
+        for guard in keyspaces.state.prefix(prefix) {
+            keys.push(guard.key()?.to_vec());
+        }
+    }
+    Ok(keys)
 }
 
 impl Group<'_> {

@@ -33,6 +33,8 @@ pub(super) struct Keyspaces {
     pub(super) db: Database,
     pub(super) state: Keyspace,
     pub(super) logs: [Keyspace; 2],
+    /// What memory does not hold.
+    pub(super) history: Keyspace,
 }
 
 impl Keyspaces {
@@ -50,7 +52,8 @@ impl Keyspaces {
             let keyspace =
                 |name| db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES));
             let (state, logs) = (keyspace("state")?, [keyspace("log-0")?, keyspace("log-1")?]);
-            Ok(Self { db, state, logs })
+            let history = keyspace("history")?;
+            Ok(Self { db, state, logs, history })
         }));
         match opened {
             Ok(Ok(keyspaces)) => Ok(keyspaces),
@@ -62,7 +65,8 @@ impl Keyspaces {
 
     /// Moves the content of fjall's journals to tables if they have grown long. fjall does so by itself only for a
     /// keyspace that is written much; and it keeps every journal since the newest table of each keyspace, and a log that
-    /// was cleared has no table. So each keyspace gets something to write: the format again, and batch 0, which is none.
+    /// was cleared has no table. So each keyspace gets something to write: the format again, batch 0, which is none, and a
+    /// key that is too short for a chunk.
     pub(super) fn release_journals(&self) -> fjall::Result<()> {
         if self.db.journal_disk_space()? > JOURNALS_BYTES_MAX {
             self.state.insert("f", FORMAT.to_string())?;
@@ -71,6 +75,8 @@ impl Keyspaces {
                 log.insert(0_u64.to_be_bytes(), [])?;
                 self.flush(log)?;
             }
+            self.history.insert([0], [])?;
+            self.flush(&self.history)?;
         }
         Ok(())
     }
@@ -79,6 +85,11 @@ impl Keyspaces {
     /// readers of older versions until some keyspace is flushed.
     pub(super) fn flush_state(&self) -> fjall::Result<()> {
         self.flush(&self.state)
+    }
+
+    /// Moves all records to tables.
+    pub(super) fn flush_records(&self) -> fjall::Result<()> {
+        self.flush(&self.state).and_then(|()| self.flush(&self.history))
     }
 
     /// Moves what a keyspace has in memory to a table, and waits until that is written. When it cannot be written, a

@@ -9,10 +9,13 @@ use foldhash::HashMap;
 use super::super::host::{Host, Skew, Source};
 use super::super::memory::MemoryStore;
 use super::Keyspaces;
-use super::format::{Chunk, Entry, FORMAT, Fields, host_key, parse_chunk_record};
+use super::format::{
+    Chunk, Entry, FORMAT, Fields, host_key, parse_chunk_record, parse_series_key, parse_series_record,
+};
+use super::history;
 use crate::sample::{AHEAD_SEC_MAX, EPOCH_MAX, Tags, check_host, check_label, check_value};
-use crate::store::{KeepOptions, Limits};
-use crate::summary::{Keep, SampleTime, Window, is_chunk_expired};
+use crate::store::{KeepOptions, LabelPage, Limits};
+use crate::summary::{IntervalRange, Keep, KeyFilter, SampleTime, Window, is_chunk_expired, merge_intervals};
 
 /// What a directory holds.
 pub(super) struct Restored {
@@ -27,6 +30,8 @@ pub(super) struct Restored {
     pub(super) spare_is_empty: bool,
     /// What the directory says it keeps; `None` if it is new.
     pub(super) kept: Option<Keep>,
+    /// The number of the next host that gets one.
+    pub(super) next_disk_id: u64,
 }
 
 /// The newest batches that the records on disk contain: entries of these batches are not applied again.
@@ -53,22 +58,53 @@ pub(super) fn restore(keyspaces: &Keyspaces, limits: Limits, keep: &KeepOptions,
     let noted = kept(keyspaces)?;
     let keep = keep.following(noted.as_ref())?;
     let kept = noted.unwrap_or(keep);
-    let memory = MemoryStore::new(limits, keep);
+    let memory = MemoryStore::new(limits, keep.on_disk());
     let mut applied = Applied::default();
     restore_series(keyspaces, &memory, &kept, now, &mut applied)?;
+    restore_older(keyspaces, &memory, now, &mut applied)?;
     restore_hosts(keyspaces, &memory, &mut applied)?;
+    let next_disk_id = restore_ids(keyspaces, &memory)?.max(history::newest_id(keyspaces)?) + 1;
     // Before the logs, whose samples count in every window.
-    let is_new = |window: &Window| kept.window(window.interval_sec).is_none();
-    if keep.windows().iter().any(is_new) {
-        memory.fill(is_new, now);
+    let is_new = |interval_sec: u64| kept.window(interval_sec).is_none();
+    if keep.windows().iter().any(|window| is_new(window.interval_sec)) {
+        history::remove_windows(keyspaces, is_new).map_err(cannot_read)?;
+        fill(keyspaces, &memory, |window| is_new(window.interval_sec), now)?;
     }
     let mut restored = restore_logs(keyspaces, memory, &mut applied)?;
     for guard in keyspaces.state.prefix("t\0") {
         let (key, tags) = read(guard)?;
         restore_tags(&key, &tags, &restored.memory)?;
     }
-    restored.kept = noted;
+    (restored.kept, restored.next_disk_id) = (noted, next_disk_id);
+    restored.memory.note_aged(now);
     Ok(restored)
+}
+
+/// Fills windows that were not kept before from finer intervals.
+fn fill(keyspaces: &Keyspaces, memory: &MemoryStore, is_new: impl Fn(&Window) -> bool, now: u64) -> Result<(), String> {
+    let all = KeyFilter::containing("");
+    let windows = memory.keep().windows();
+    for host in memory.hosts() {
+        for (place, pair) in windows.windows(2).enumerate() {
+            let [finer, window] = pair else { continue };
+            if !is_new(window) {
+                continue;
+            }
+            let range = IntervalRange { window: place, first: finer.oldest(now), last: finer.number(u64::MAX) };
+            for (label, (held, disk_id)) in memory.range_and_disk(&host, &LabelPage::all(&all), range) {
+                let read = history::read(keyspaces, disk_id.unwrap_or(0), &label, finer, range.first, range.last)?;
+                memory.with_host(&host, |host| {
+                    let (_, series) = host.series.get_or_make(&label, 0);
+                    for (number, bucket) in merge_intervals(read, held) {
+                        let number = number * finer.interval_sec / window.interval_sec;
+                        series.add(memory.keep(), place + 1, number, bucket, now);
+                    }
+                    host.changed = true;
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What a directory keeps; `None` if it is new. Before format 3 there was nothing to choose.
@@ -135,6 +171,51 @@ fn restore_series(
         }
     }
     Ok(())
+}
+
+/// Restores what the series have in `history`, but for what has expired at `now`.
+fn restore_older(keyspaces: &Keyspaces, memory: &MemoryStore, now: u64, applied: &mut Applied) -> Result<(), String> {
+    let (mut name, mut host_batch) = (String::new(), 0);
+    for guard in keyspaces.state.prefix("s\0") {
+        let (key, record) = read(guard)?;
+        let (host, label) = parse_series_key(&key).ok_or("it is damaged: a key is malformed")?;
+        check_host(host).and_then(|()| check_label(label)).map_err(|why| format!("it is damaged: {why}"))?;
+        let (newest, ends) =
+            parse_series_record(&record).ok_or("it is damaged: the record of a series is cut short")?;
+        if host != name {
+            name = host.to_owned();
+            host_batch = host_numbers(keyspaces, host)?.newest_batch;
+        }
+        let is_kept = |interval_sec: &u64, end: &u64| {
+            memory.keep().window(*interval_sec).is_some_and(|window| window.has_older() && *end > window.oldest(now))
+        };
+        let kept: Vec<_> = ends.into_iter().filter(|(interval_sec, end)| is_kept(interval_sec, end)).collect();
+        if !kept.is_empty() {
+            memory.change_series(host, |host| {
+                let hint = host.series.len().saturating_sub(1);
+                let (_, series) = host.series.get_or_make(label, hint);
+                kept.iter().for_each(|(interval_sec, end)| series.note_older(memory.keep(), *interval_sec, *end));
+            });
+        }
+        if newest > host_batch {
+            let known = applied.series.entry(host.into()).or_default().entry(label.into()).or_default();
+            *known = newest.max(*known);
+        }
+    }
+    Ok(())
+}
+
+/// Restores the numbers by which the chunks of hosts are found in `history`. Returns the greatest.
+fn restore_ids(keyspaces: &Keyspaces, memory: &MemoryStore) -> Result<u64, String> {
+    let mut greatest = 0;
+    for guard in keyspaces.state.prefix("i\0") {
+        let (key, record) = read(guard)?;
+        let id = Fields(&record).number().ok_or("it is damaged: the number of a host is cut short")?;
+        let host = std::str::from_utf8(&key[2..]).map_err(|_| "it is damaged: a key is malformed")?;
+        memory.with_host(host, |host| host.disk_id = id);
+        greatest = id.max(greatest);
+    }
+    Ok(greatest)
 }
 
 /// The first numbers of a host's record.
@@ -285,6 +366,7 @@ fn restore_logs(keyspaces: &Keyspaces, memory: MemoryStore, applied: &mut Applie
         active: if spare_is_empty { older } else { older ^ 1 },
         spare_is_empty,
         kept: None,
+        next_disk_id: 1,
     })
 }
 
@@ -402,12 +484,44 @@ mod tests {
         assert!(store.record(sample.view(), Some(again), now).unwrap().duplicate);
     }
 
+    /// `tests/store-format-3` was written by a version of format 3 with `1m:1d,1h:90d,1d:2y`, killed after samples as old as
+    /// 400 days, a checkpoint, and samples after that. What memory does not hold any more moves to the chunks of history.
+    #[test]
+    fn the_third_format_opens_for_ever() {
+        let (dir, mut store, now) = open_fixture("store-format-3");
+        for round in 0..3 {
+            let counts = |label: &str, window: usize| {
+                let filter = KeyFilter::containing(label);
+                let range = IntervalRange { window, first: 0, last: now };
+                let series = store.range("jarvis", &LabelPage::all(&filter), range).unwrap();
+                series[0].1.iter().map(|(_, bucket)| (bucket.count, bucket.sum)).collect::<Vec<_>>()
+            };
+            let hours = counts("cpu", 1);
+            assert_eq!(
+                (hours[..2].to_vec(), hours.iter().map(|(_, sum)| sum).sum::<f64>()),
+                (vec![(2, 66.0), (2, 12.0)], 126.0)
+            );
+            assert_eq!(counts("cpu", 0).iter().map(|(count, _)| count).sum::<u32>(), 4, "round {round}");
+            assert_eq!(counts("cpu", 2)[..2], [(1, 1.0), (2, 66.0)]);
+            assert_eq!(counts("load", 2), [(1, 0.125)]);
+            let again = IdempotencyKey::new("abc", 5);
+            let sample = Sample { host: "jarvis".into(), epoch: now, values: vec![("cpu".into(), 1.0)] };
+            assert!(store.record(sample.view(), Some(again), now).unwrap().duplicate);
+            if round == 0 {
+                store.checkpoint().unwrap();
+            } else {
+                drop(store);
+                store = open(dir.path(), now);
+            }
+        }
+    }
+
     #[test]
     fn a_newer_format_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         drop(open(dir.path(), NOW));
-        Keyspaces::open(dir.path()).unwrap().state.insert("f", "4").unwrap();
+        Keyspaces::open(dir.path()).unwrap().state.insert("f", "5").unwrap();
         let refused = DiskStore::open(dir.path(), false, 1000.into(), &KeepOptions::default(), NOW).err().unwrap();
-        assert!(refused.contains("format 4") && refused.contains("knows 3"), "{refused}");
+        assert!(refused.contains("format 5") && refused.contains("knows 4"), "{refused}");
     }
 }

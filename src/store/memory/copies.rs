@@ -3,6 +3,7 @@
 use smol_str::SmolStr;
 
 use super::{MemoryStore, locked};
+use crate::store::host::Host;
 use crate::store::{LabelPage, Pulse, Status};
 use crate::summary::{Bucket, IntervalRange, Intervals, Series, Tail};
 
@@ -10,7 +11,7 @@ impl MemoryStore {
     /// Copies what an answer without a range lists of a page of labels, sorted by label. No more than a page is copied while
     /// the shard is locked.
     pub(in crate::store) fn series(&self, host: &str, page: &LabelPage<'_>, now: u64) -> Vec<(SmolStr, Series)> {
-        self.copy(host, page, |series| series.listed(&self.keep, now))
+        self.copy(host, page, |_, series| series.listed(&self.keep, now))
     }
 
     /// Copies a range of the intervals of a page of labels, sorted by label.
@@ -20,10 +21,25 @@ impl MemoryStore {
         page: &LabelPage<'_>,
         range: IntervalRange,
     ) -> Vec<(SmolStr, Intervals)> {
-        self.copy(host, page, |series| series.range(range))
+        self.copy(host, page, |_, series| series.range(range))
     }
 
-    fn copy<T>(&self, host: &str, page: &LabelPage<'_>, copy: impl Fn(&Series) -> T) -> Vec<(SmolStr, T)> {
+    /// Copies of a range what memory holds of a page of labels, sorted by label, and where a part of the range is on disk the
+    /// number by which that is found there.
+    #[cfg(feature = "disk")]
+    pub(in crate::store) fn range_and_disk(
+        &self,
+        host: &str,
+        page: &LabelPage<'_>,
+        range: IntervalRange,
+    ) -> Vec<(SmolStr, (Intervals, Option<u64>))> {
+        self.copy(host, page, |host, series| {
+            let is_on_disk = series.is_on_disk_from(range.window, range.first);
+            (series.range(range), is_on_disk.then_some(host.disk_id))
+        })
+    }
+
+    fn copy<T>(&self, host: &str, page: &LabelPage<'_>, copy: impl Fn(&Host, &Series) -> T) -> Vec<(SmolStr, T)> {
         let shard = self.shard(host);
         let Some(host) = shard.get(host) else { return Vec::new() };
         let mut series: Vec<_> = host.series.iter().filter(|(label, _)| page.matches(label)).collect();
@@ -31,7 +47,8 @@ impl MemoryStore {
             series.select_nth_unstable_by(page.labels_max, |(a, _), (b, _)| a.cmp(b));
             series.truncate(page.labels_max);
         }
-        let mut series: Vec<_> = series.into_iter().map(|(label, series)| (label.clone(), copy(series))).collect();
+        let mut series: Vec<_> =
+            series.into_iter().map(|(label, series)| (label.clone(), copy(host, series))).collect();
         drop(shard);
         series.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         series
