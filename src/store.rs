@@ -125,7 +125,7 @@ impl Store {
         now: u64,
     ) -> Result<Self, String> {
         let limits = limits.into();
-        let asked = options.following(None)?;
+        let asked = options.following(None, Keep::default())?;
         let kind = match location {
             Location::Memory => Kind::Memory(MemoryStore::new(limits, asked)),
             #[cfg(feature = "disk")]

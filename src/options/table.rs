@@ -106,7 +106,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
                 "second: a power cut may cost the last second; always: it costs nothing that was answered with 200"),
             option("--keep", "LIST", Text, "",
                 "which intervals to keep, each with how long: 1m, 10m, 1h, 1d, and m, h, d, w, mo or y; such as \
-                1m:1d,1h:90d,1d:2y. Without it what a directory has kept, else 1m:1h,1h:1d, which a Redis always keeps"),
+                1m:1d,1h:90d,1d:2y, which a new directory keeps without it; else what it has kept, or 1m:1h,1h:1d"),
             option("--keep-change", "", Flag, "",
                 "let --keep remove what a directory has kept: what is older, at once"),
             option("--retry-horizon", "TIME", Span(3600, 366 * DAY_SEC), "8d",

@@ -21,6 +21,7 @@ mod queue;
 mod ranges;
 mod read_only;
 mod restore;
+mod unsynced;
 
 use std::fs;
 use std::net::IpAddr;
@@ -84,7 +85,8 @@ impl DiskStore {
         let read = catch_unwind(AssertUnwindSafe(|| read(path, unwritable.as_deref(), limits, keep, now)));
         let read = read.unwrap_or_else(|_| Err("it is damaged".to_owned()));
         let (keyspaces, restored) = read.map_err(failed)?;
-        let keeps_other = restored.kept.unwrap_or_default().to_string() != restored.memory.keep().to_string();
+        let keep = restored.memory.keep();
+        let keeps_other = restored.kept.is_some_and(|kept| kept.to_string() != keep.to_string());
         let description = format!(
             "Store is {name}, which {}: {} hosts and {} series were there, up to batch {}, read in {} ms",
             match restored.kept {
@@ -308,7 +310,8 @@ fn read(
     }
     let keyspaces = Keyspaces::open(path)?;
     let restored = restore(&keyspaces, limits, keep, now)?;
-    write_format(&keyspaces).map_err(|error| format!("cannot be written: {error}"))?;
+    let new_keep = restored.kept.is_none().then_some(restored.memory.keep());
+    write_format(&keyspaces, new_keep).map_err(|error| format!("cannot be written: {error}"))?;
     Ok((Some(keyspaces), restored))
 }
 
@@ -334,13 +337,19 @@ pub(super) mod tests {
     use super::*;
     use crate::sample::Sample;
     use crate::store::LabelPage;
-    use crate::summary::{KeyFilter, Summaries};
+    use crate::summary::{Keep, KeyFilter, Summaries};
     use serde_json::Value;
 
     const NOW: u64 = 1_465_001_814;
 
-    pub(super) fn open(path: &Path, now: u64) -> DiskStore {
+    pub(super) fn open_as_it_is(path: &Path, now: u64) -> DiskStore {
         DiskStore::open(path, false, 1000.into(), &KeepOptions::default(), now).unwrap()
+    }
+
+    /// Opens a directory that keeps what memory holds, minutes for an hour and hours for a day.
+    pub(super) fn open(path: &Path, now: u64) -> DiskStore {
+        let keep = KeepOptions { asked: Some(Keep::default()), ..KeepOptions::default() };
+        DiskStore::open(path, false, 1000.into(), &keep, now).unwrap()
     }
 
     pub(super) fn put(

@@ -111,7 +111,7 @@ pub(super) struct Host {
     pub(super) changed: bool,
     /// By which number its intervals on disk are found that memory does not hold; 0 until there are any.
     #[cfg(feature = "disk")]
-    pub(super) disk_id: u64,
+    pub(super) disk_id: u32,
 }
 
 impl Host {

@@ -289,7 +289,7 @@ impl MemoryStore {
     /// The numbers by which the chunks of the hosts are found that memory does not hold.
     #[cfg(feature = "disk")]
     pub(super) fn disk_ids(&self) -> Vec<u64> {
-        let ids = |shard: &Mutex<Shard>| locked(shard).values().map(|host| host.disk_id).collect::<Vec<_>>();
+        let ids = |shard: &Mutex<Shard>| locked(shard).values().map(|host| u64::from(host.disk_id)).collect::<Vec<_>>();
         let mut ids: Vec<u64> = self.shards.iter().flat_map(ids).collect();
         ids.sort_unstable();
         ids

@@ -99,12 +99,12 @@ impl Default for KeepOptions {
 }
 
 impl KeepOptions {
-    /// What a store keeps from now on that has kept `kept`.
+    /// What a store keeps from now on that has kept `kept`, and a new one that is asked for nothing `otherwise`.
     ///
     /// # Errors
     /// When that is less, and may not be.
-    pub(super) fn following(&self, kept: Option<&Keep>) -> Result<Keep, String> {
-        let asked = self.asked.or(kept.copied()).unwrap_or_default();
+    pub(super) fn following(&self, kept: Option<&Keep>, otherwise: Keep) -> Result<Keep, String> {
+        let asked = self.asked.or(kept.copied()).unwrap_or(otherwise);
         match kept.and_then(|kept| Some((kept, asked.drops(kept)?))) {
             Some((kept, dropped)) if !self.may_drop => Err(format!(
                 "it keeps {kept}, and with --keep {asked} this start would remove {dropped}; with --keep-change it does"

@@ -126,6 +126,16 @@ impl Default for Keep {
 }
 
 impl Keep {
+    /// What a new directory keeps: minutes for a day, hours for 90 days, and days for two years.
+    #[cfg(feature = "disk")]
+    #[must_use]
+    pub fn of_new_directory() -> Self {
+        let [minutes, hours] = WINDOWS;
+        let days = Window { name: "by-day", interval_sec: DAY, span_sec: 732 * DAY, memory_sec: 732 * DAY };
+        let kept = |window: Window, span_sec| Window { span_sec, memory_sec: span_sec, ..window };
+        Self::of(&[kept(minutes, DAY), kept(hours, 90 * DAY), days])
+    }
+
     /// The windows, from the finest interval to the coarsest, which is kept the longest.
     #[must_use]
     pub fn windows(&self) -> &[Window] {
@@ -279,6 +289,8 @@ mod tests {
         assert_eq!("1m:60m,1h:24h".parse(), Ok(Keep::default()));
         assert_eq!("1m:1w,1h:12mo".parse::<Keep>().unwrap().windows()[1].span_sec, 12 * 31 * DAY);
         assert_eq!(Keep::default().windows(), WINDOWS);
+        #[cfg(feature = "disk")]
+        assert_eq!("1m:1d,1h:90d,1d:2y".parse(), Ok(Keep::of_new_directory()));
     }
 
     #[test]

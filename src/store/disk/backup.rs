@@ -170,9 +170,7 @@ mod tests {
     #[test]
     fn a_backup_is_whole_while_samples_come_and_checkpoints_are_written() {
         let dir = tempfile::tempdir().unwrap();
-        let open = |name: &str| {
-            DiskStore::open(&dir.path().join(name), false, 1000.into(), &KeepOptions::default(), NOW).unwrap()
-        };
+        let open = |name: &str| super::super::tests::open(&dir.path().join(name), NOW);
         let record = |store: &DiskStore, seq: u64| {
             let values = (0..50).map(|label| (format!("label-{label}").into(), 1.0)).collect();
             let sample = Sample { host: format!("h{}", seq % 3).into(), epoch: NOW, values };

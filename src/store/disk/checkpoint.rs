@@ -16,6 +16,7 @@ use super::format::{chunk_key, chunk_record, host_key, host_record, id_key, seri
 use super::history;
 use super::journal::{CLEARED_BYTES_MAX, Journal};
 use super::keyspaces::Keyspaces;
+use super::unsynced::Unsynced;
 use crate::store::StoreError;
 use crate::summary::Outgoing;
 
@@ -37,40 +38,7 @@ impl Step {
     }
 }
 
-/// What memory does not hold, and is written until the device has it again where the disk has failed.
-pub(super) struct Unsynced {
-    is_history: bool,
-    key: Vec<u8>,
-    /// `None` where the key is removed.
-    value: Option<Vec<u8>>,
-}
-
-impl Unsynced {
-    /// A record of `state`.
-    pub(super) fn state(key: Vec<u8>, value: Option<Vec<u8>>) -> Self {
-        Self { is_history: false, key, value }
-    }
-
-    fn history(key: Vec<u8>, value: Vec<u8>) -> Self {
-        Self { is_history: true, key, value: Some(value) }
-    }
-
-    pub(super) fn put(&self, keyspaces: &Keyspaces, batch: &mut OwnedWriteBatch) {
-        let keyspace = if self.is_history { &keyspaces.history } else { &keyspaces.state };
-        match &self.value {
-            Some(value) => batch.insert(keyspace, self.key.as_slice(), value.as_slice()),
-            None => batch.remove(keyspace, self.key.as_slice()),
-        }
-    }
-}
-
 impl Journal {
-    /// Adds to a batch what memory does not hold.
-    pub(super) fn put(&mut self, keyspaces: &Keyspaces, batch: &mut OwnedWriteBatch, write: Unsynced) {
-        write.put(keyspaces, batch);
-        self.unsynced.push(write);
-    }
-
     /// Writes all that has changed. Returns the database, and whether fjall is to free the memory of cleared logs.
     pub(super) fn checkpoint(&mut self) -> Result<(Keyspaces, bool), StoreError> {
         let (keyspaces, memory) = (self.keyspaces()?, self.memory());
@@ -93,7 +61,7 @@ impl Journal {
                     if keep.has_older() {
                         self.begin_move(memory.shard_of(&name));
                     }
-                    let (mut outgoing, mut removed, mut disk_id) = (Vec::new(), Vec::new(), 0);
+                    let (mut outgoing, mut removed, mut disk_id) = (Vec::new(), Vec::new(), 0_u64);
                     memory.with_host(&name, |host| {
                         for (label, series) in host.series.range_mut(start..series_end) {
                             series.age(&keep, swept_at);
@@ -107,10 +75,11 @@ impl Journal {
                             outgoing.extend(series.take_outgoing().map(|taken| (SmolStr::from(label), taken)));
                         }
                         if host.disk_id == 0 && !outgoing.is_empty() {
-                            host.disk_id = self.next_disk_id;
+                            // There are fewer hosts in all the years of a directory.
+                            host.disk_id = u32::try_from(self.next_disk_id).unwrap_or(u32::MAX);
                             self.next_disk_id += 1;
                         }
-                        disk_id = host.disk_id;
+                        disk_id = u64::from(host.disk_id);
                         if start == 0 {
                             step.batch.insert(&keyspaces.state, host_key(&name), host_record(host, first_batch));
                             let tags = host.tags();
@@ -145,7 +114,7 @@ impl Journal {
         self.keyspaces()?;
         step.batch.commit().map_err(|error| self.fail(&format!("cannot be written: {error}"), true))?;
         self.end_moves();
-        let unsynced: usize = self.unsynced.iter().map(|write| write.value.as_ref().map_or(0, Vec::len)).sum();
+        let unsynced: usize = self.unsynced.iter().map(Unsynced::len).sum();
         if unsynced >= UNSYNCED_BYTES_MAX && !self.is_rewriting { self.sync() } else { Ok(()) }
     }
 
@@ -223,5 +192,86 @@ impl Journal {
             self.logged_bytes = 0;
         }
         Ok((keyspaces.clone(), frees))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::super::{DiskStore, MAINTENANCE_WITHIN, POST_WITHIN};
+    use crate::sample::Sample;
+    use crate::store::{AlertRecords, KeepOptions, LabelPage};
+    use crate::summary::{IntervalRange, KeyFilter};
+
+    const NOW: u64 = 1_465_001_814;
+    const DAY: u64 = 86_400;
+
+    fn open(path: &Path) -> DiskStore {
+        DiskStore::open(path, false, 1000.into(), &KeepOptions::default(), NOW).unwrap()
+    }
+
+    fn record(store: &DiskStore, age_sec: u64) {
+        let sample = Sample { host: "h".into(), epoch: NOW - age_sec, values: vec![("cpu".into(), 1.0)] };
+        assert_eq!(store.record(sample.view(), None, NOW).unwrap().stored, 1);
+    }
+
+    /// How many samples are kept by minute, by hour and by day.
+    fn counts(store: &DiskStore) -> [u32; 3] {
+        [0, 1, 2].map(|window| {
+            let (all, range) = (KeyFilter::containing(""), IntervalRange { window, first: 0, last: NOW });
+            let series = store.range("h", &LabelPage::all(&all), range).unwrap();
+            series.iter().flat_map(|(_, intervals)| intervals).map(|(_, bucket)| bucket.count).sum()
+        })
+    }
+
+    fn records(names: &[&str]) -> AlertRecords {
+        names.iter().map(|name| ((*name).to_owned(), Some(name.as_bytes().to_vec()))).collect()
+    }
+
+    /// An fsync fails after which the device has nothing of what was written since the last one: neither the chunks of a
+    /// checkpoint that runs, whose samples memory does not hold any more, nor records of alerts.
+    #[test]
+    fn what_memory_does_not_hold_is_written_again_after_a_failed_fsync() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        [0, 3 * 3600, 20 * DAY, 400 * DAY].iter().for_each(|age| record(&store, *age));
+        store.write_alert_records(&records(&["xa", "xb"])).unwrap();
+        store.checkpoint().unwrap();
+        [5 * 3600, 20 * DAY, 400 * DAY].iter().for_each(|age| record(&store, *age));
+        store.sync_now().unwrap();
+        let journal_file = dir.path().join("fjall/0.jnl");
+        let synced = fs::metadata(&journal_file).unwrap().len();
+        let expected = counts(&store);
+        assert_eq!(expected, [3, 5, 7]);
+        let removed = AlertRecords::from([("xb".to_owned(), None)]);
+        store.write_alert_records(&removed).unwrap();
+        store.write_alert_records(&records(&["xc"])).unwrap();
+        let queue = store.queue.clone();
+        let checkpoint = store.ask(MAINTENANCE_WITHIN, move |journal| {
+            // Carried out after the step that writes the chunks.
+            queue.push_task(move |journal| {
+                assert!(journal.unsynced.iter().filter(|write| write.is_history()).count() >= 3);
+                journal.fail("cannot be written", true);
+                fs::OpenOptions::new().write(true).open(journal_file).unwrap().set_len(synced).unwrap();
+            });
+            journal.checkpoint().map(drop)
+        });
+        assert!(checkpoint.is_err());
+        while store.unavailable().is_some() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let alerts = |store: &DiskStore| store.alert_records('x').unwrap();
+        assert_eq!((counts(&store), alerts(&store)), (expected, records(&["xa", "xc"])));
+        drop(store);
+        let store = open(dir.path());
+        assert_eq!((counts(&store), alerts(&store)), (expected, records(&["xa", "xc"])));
+        // Nothing waits any more.
+        store.checkpoint().unwrap();
+        assert_eq!(store.ask(POST_WITHIN, |journal| Ok(journal.unsynced.len())), Ok(0));
+        assert_eq!(counts(&store), expected);
     }
 }

@@ -18,17 +18,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use fjall::PersistMode;
+use fjall::{OwnedWriteBatch, PersistMode};
 use foldhash::HashSet;
 use smol_str::SmolStr;
 
-use super::checkpoint::Unsynced;
 use super::format::{ALERT_PREFIX, Entry, Fields, host_key, id_key, put_removal, put_sample, series_key, tags_key};
 use super::history::Moves;
 use super::keyspaces::{Keyspaces, begin_journal, remove_journal, replace_journals_before};
 use super::lock::DirectoryLock;
 use super::queue::{Queue, Request, Samples};
 use super::restore::{Restored, write_format, write_keep};
+use super::unsynced::Unsynced;
 use crate::sample::{IdempotencyKey, SampleRef, Tags};
 use crate::store::memory::{MemoryStore, Plan};
 use crate::store::{AlertRecords, BatchOutcome, RecordOutcome, StoreError};
@@ -328,6 +328,12 @@ impl Journal {
         Ok(())
     }
 
+    /// Adds to a batch what memory does not hold.
+    pub(super) fn put(&mut self, keyspaces: &Keyspaces, batch: &mut OwnedWriteBatch, write: Unsynced) {
+        write.put(keyspaces, batch);
+        self.unsynced.push(write);
+    }
+
     /// Notes that the device has all that was written.
     pub(super) fn note_synced(&mut self) {
         if !self.is_rewriting {
@@ -436,7 +442,7 @@ impl Journal {
         batch.commit().map_err(|error| error.to_string())?;
         self.memory.mark_all_changed();
         self.spare_is_empty = false;
-        write_format(&keyspaces).map_err(|error| error.to_string())?;
+        write_format(&keyspaces, None).map_err(|error| error.to_string())?;
         self.checkpoint().map_err(|error| error.to_string())?;
         write_keep(&keyspaces, self.memory.keep()).map_err(|error| error.to_string())?;
         // Both logs: all their batches are in the records now. Their removal, and those of hosts, is in the old journal

@@ -184,12 +184,12 @@ mod tests {
     use super::super::{DiskStore, Journal, POST_WITHIN};
     use super::*;
     use crate::sample::Sample;
-    use crate::store::{KeepOptions, LabelPage};
+    use crate::store::LabelPage;
 
     const NOW: u64 = 1_465_001_814;
 
     fn open(path: &Path) -> DiskStore {
-        DiskStore::open(path, false, 1000.into(), &KeepOptions::default(), NOW).unwrap()
+        super::super::tests::open(path, NOW)
     }
 
     fn keyspaces(store: &DiskStore) -> Keyspaces {

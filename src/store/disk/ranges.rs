@@ -60,7 +60,7 @@ impl DiskStore {
         for name in self.memory.changed_hosts().flatten() {
             let waiting = self.memory.with_host(&name, |host| {
                 let waiting = host.series.iter_mut().map(|(label, series)| (SmolStr::from(label), series.waiting()));
-                (host.disk_id, waiting.filter(|(_, waiting)| !waiting.is_empty()).collect::<Vec<_>>())
+                (u64::from(host.disk_id), waiting.filter(|(_, waiting)| !waiting.is_empty()).collect::<Vec<_>>())
             });
             let Some((disk_id, waiting)) = waiting else { continue };
             for (label, ranges) in waiting {

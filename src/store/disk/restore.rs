@@ -56,7 +56,7 @@ impl Applied {
 pub(super) fn restore(keyspaces: &Keyspaces, limits: Limits, keep: &KeepOptions, now: u64) -> Result<Restored, String> {
     check_format(keyspaces)?;
     let noted = kept(keyspaces)?;
-    let keep = keep.following(noted.as_ref())?;
+    let keep = keep.following(noted.as_ref(), Keep::of_new_directory())?;
     let kept = noted.unwrap_or(keep);
     let memory = MemoryStore::new(limits, keep.on_disk());
     let mut applied = Applied::default();
@@ -137,9 +137,12 @@ fn check_format(keyspaces: &Keyspaces) -> Result<(), String> {
     }
 }
 
-/// Notes that what is written from now on is of the newest format.
-pub(super) fn write_format(keyspaces: &Keyspaces) -> fjall::Result<()> {
-    keyspaces.state.insert("f", FORMAT.to_string())?;
+/// Notes that what is written from now on is of the newest format, and in a new directory what is kept.
+pub(super) fn write_format(keyspaces: &Keyspaces, new_keep: Option<&Keep>) -> fjall::Result<()> {
+    let mut batch = keyspaces.db.batch();
+    batch.insert(&keyspaces.state, "f", FORMAT.to_string());
+    new_keep.into_iter().for_each(|keep| batch.insert(&keyspaces.state, "k", keep.to_string()));
+    batch.commit()?;
     keyspaces.db.persist(PersistMode::SyncAll)
 }
 
@@ -161,6 +164,7 @@ fn restore_series(
         }
         // Chunks of a window that was not kept any more are as old as when it was dropped.
         if kept.window(chunk.interval_sec).is_none() {
+            keyspaces.state.remove(key.clone()).map_err(cannot_read)?;
             continue;
         }
         let newest = restore_chunk(&chunk, &bytes, memory, now, record.restored_at(now))?;
@@ -210,10 +214,11 @@ fn restore_ids(keyspaces: &Keyspaces, memory: &MemoryStore) -> Result<u64, Strin
     let mut greatest = 0;
     for guard in keyspaces.state.prefix("i\0") {
         let (key, record) = read(guard)?;
-        let id = Fields(&record).number().ok_or("it is damaged: the number of a host is cut short")?;
+        let id = Fields(&record).number().and_then(|id| u32::try_from(id).ok());
+        let id = id.ok_or("it is damaged: the number of a host is malformed")?;
         let host = std::str::from_utf8(&key[2..]).map_err(|_| "it is damaged: a key is malformed")?;
         memory.with_host(host, |host| host.disk_id = id);
-        greatest = id.max(greatest);
+        greatest = greatest.max(id.into());
     }
     Ok(greatest)
 }
@@ -426,7 +431,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::super::DiskStore;
-    use super::super::tests::{answer, copy, open, put};
+    use super::super::tests::{answer, copy, open_as_it_is, put};
     use super::*;
     use crate::sample::{IdempotencyKey, Sample};
 
@@ -442,7 +447,7 @@ mod tests {
             fs::create_dir_all(dir.path().join(format!("fjall/keyspaces/{keyspace}/tables"))).unwrap()
         });
         let now: u64 = fs::read_to_string(fixture.join("now")).unwrap().trim().parse().unwrap();
-        let store = open(dir.path(), now);
+        let store = open_as_it_is(dir.path(), now);
         assert_eq!(store.memory().hosts(), ["b c", "jarvis"]);
         (dir, store, now)
     }
@@ -511,7 +516,7 @@ mod tests {
                 store.checkpoint().unwrap();
             } else {
                 drop(store);
-                store = open(dir.path(), now);
+                store = open_as_it_is(dir.path(), now);
             }
         }
     }
@@ -519,7 +524,7 @@ mod tests {
     #[test]
     fn a_newer_format_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        drop(open(dir.path(), NOW));
+        drop(open_as_it_is(dir.path(), NOW));
         Keyspaces::open(dir.path()).unwrap().state.insert("f", "5").unwrap();
         let refused = DiskStore::open(dir.path(), false, 1000.into(), &KeepOptions::default(), NOW).err().unwrap();
         assert!(refused.contains("format 5") && refused.contains("knows 4"), "{refused}");

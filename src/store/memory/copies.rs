@@ -35,7 +35,7 @@ impl MemoryStore {
     ) -> Vec<(SmolStr, (Intervals, Option<u64>))> {
         self.copy(host, page, |host, series| {
             let is_on_disk = series.is_on_disk_from(range.window, range.first);
-            (series.range(range), is_on_disk.then_some(host.disk_id))
+            (series.range(range), is_on_disk.then_some(u64::from(host.disk_id)))
         })
     }
 
