@@ -6,6 +6,8 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "disk")]
+mod alert_kills;
 mod alert_targets;
 mod alerts;
 #[cfg(feature = "redis")]
