@@ -29,7 +29,7 @@ FUZZ_SEC ?= 900
 FUZZ_TARGETS = alert_rules json_bodies lines paths tokens https_heads store_records kernel_files
 
 .PHONY: build static static-zeromq test soak kills hostile fuzz deny bench screenshots bench-page deploy-check \
-  release-check tools lint
+  release-check tarball deb tools lint
 
 build:
 	cargo build --release
@@ -115,6 +115,13 @@ deploy-check: tools static
 # Says what keeps the version from being released, and writes checksums: see RELEASE.md.
 release-check: static
 	python3 deploy/check/release.py $(STATIC)
+
+# The static binary with units, docs, manual pages and completions, as a tarball and as a package of Debian.
+tarball: static
+	deploy/package.sh tarball $(STATIC) target/packages
+
+deb: static
+	deploy/package.sh deb $(STATIC) target/packages
 
 # Installs what is missing; as root, or by sudo.
 tools:

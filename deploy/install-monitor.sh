@@ -5,7 +5,8 @@
 #   sudo ./install-monitor.sh --remove
 #
 # It needs the binary `lizm` and the unit `lizm-monitor.service` beside it, or in the places of this repository. In the
-# environment LIZM_BINARY names another binary, LIZM_HOST another name than the system's, and LIZM_PROBES what to measure.
+# environment LIZM_BINARY names another binary, LIZM_HOST another name than the system's, LIZM_TAG its tags, such as
+# role=web,site=ams, and LIZM_PROBES what to measure.
 # Other options are lines in /etc/lizm/monitor.env, which stay as they are.
 set -eu
 
@@ -91,6 +92,7 @@ install_monitor() {
     touch "$conf"
     set_variable LIZM_PUBLISH "$url"
     [ -z "${LIZM_HOST:-}" ] || set_variable LIZM_HOST "$LIZM_HOST"
+    [ -z "${LIZM_TAG:-}" ] || set_variable LIZM_TAG "$LIZM_TAG"
     [ -z "${LIZM_PROBES:-}" ] || set_variable LIZM_PROBES "$LIZM_PROBES"
     if [ -n "$token" ]; then
         printf '%s\n' "$token" > "$token_file.new"
@@ -120,7 +122,7 @@ install_monitor() {
 
 case "${1:-}" in
 -h | --help | '')
-    sed -n '2,9s/^# \{0,1\}//p' "$0"
+    sed -n '2,10s/^# \{0,1\}//p' "$0"
     [ -n "${1:-}" ] || exit 2
     exit 0
     ;;
