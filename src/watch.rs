@@ -142,6 +142,7 @@ fn print(mut fetcher: Fetcher, options: &Options, output: Output) -> Result<(), 
         let began = Instant::now();
         match fetcher.fetch(&options.query()) {
             Err(why) if options.once => return Err(why),
+            Ok(Snapshot::Unknown(name)) if options.once => return Err(format!("host {name} is not known there")),
             Err(why) => {
                 // An error that lasts is reported once.
                 if reported.as_ref() != Some(&why) {

@@ -82,8 +82,14 @@ pub(super) fn table(snapshot: &Snapshot, columns: usize, style: Style) -> Vec<St
                 .chain(host.rows.iter().map(|row| layout.row(row, host.has_alert(row), style, Tone::Plain)))
                 .collect()
         }
+        Snapshot::Unknown(name) => vec![unknown(name)],
     };
     lines.iter().map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// What is said of a host that the receiver does not know.
+pub(super) fn unknown(name: &str) -> String {
+    format!("Host {} is not known there: it was removed, or it has never reported.", visible(name))
 }
 
 /// How many terminal columns each column of the list of hosts has.

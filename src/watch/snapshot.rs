@@ -25,6 +25,8 @@ const HOURS: usize = 24;
 pub(super) enum Snapshot {
     Hosts(HostList),
     Host(HostDetail),
+    /// The receiver does not know the host of this name.
+    Unknown(String),
 }
 
 /// The list of hosts, those with problems first.
@@ -212,7 +214,7 @@ impl Fetcher {
     pub(super) fn fetch(&mut self, query: &Query) -> Result<Snapshot, String> {
         match query {
             Query::Hosts { labels } => self.hosts(labels).map(Snapshot::Hosts),
-            Query::Host { name, text } => host(&self.client, name, text).map(Snapshot::Host),
+            Query::Host { name, text } => host(&self.client, name, text),
         }
     }
 
@@ -262,13 +264,13 @@ fn hosts(client: &Client, labels: &[String], minutes: u64) -> Result<HostList, S
     Ok(list)
 }
 
-fn host(client: &Client, name: &str, text: &str) -> Result<HostDetail, String> {
+fn host(client: &Client, name: &str, text: &str) -> Result<Snapshot, String> {
     let (mut summaries, mut query) = (BTreeMap::new(), format!("host={}", encode(name)));
     let mut detail = HostDetail { name: name.to_owned(), ..HostDetail::default() };
     let mut firing = None;
     for _ in 0..PAGES_MAX {
         let page: HostsAnswer<HostSummaries> = client.get("/api/hosts", Some(&query))?;
-        let host = page.hosts.into_iter().next().ok_or_else(|| format!("host {name} is not known there"))?;
+        let Some(host) = page.hosts.into_iter().next() else { return Ok(Snapshot::Unknown(name.to_owned())) };
         (detail.state, detail.age_sec, detail.tags) = (host.state, host.age_sec, host.tags);
         firing = page.firing;
         summaries.extend(host.summaries);
@@ -278,7 +280,7 @@ fn host(client: &Client, name: &str, text: &str) -> Result<HostDetail, String> {
     detail.alerts = alerts::firing(client, firing)?;
     detail.alerts.retain(|alert| alert.host == name);
     detail.rows = rows(&summaries, text);
-    Ok(detail)
+    Ok(Snapshot::Host(detail))
 }
 
 /// A row for each label that contains `text`; case is ignored.

@@ -58,8 +58,9 @@ impl Terminal {
         let mut frame = String::from("\x1b[H");
         for (row, line) in lines.enumerate() {
             frame += if row == 0 { "" } else { "\r\n" };
-            frame += &line;
+            // Behind a line as wide as the terminal the cursor stands on its last character.
             frame += "\x1b[K";
+            frame += &line;
         }
         frame += "\x1b[J";
         write(frame.as_bytes())

@@ -108,6 +108,7 @@ impl View {
                 let is_current = match (&self.query, &snapshot) {
                     (Query::Hosts { .. }, Snapshot::Hosts(_)) => true,
                     (Query::Host { name, .. }, Snapshot::Host(host)) => *name == host.name,
+                    (Query::Host { name, .. }, Snapshot::Unknown(host)) => name == host,
                     _ => false,
                 };
                 if is_current && !(self.is_paused && self.snapshot.is_some()) {
@@ -441,6 +442,9 @@ mod tests {
         let late = HostList { labels: options_labels(), rows: Vec::new(), count: 0 };
         view.update(Ok(Snapshot::Hosts(late)), Instant::now());
         assert!(screen(&mut view).contains("Asking http://r"), "the answer was to another query");
+        view.update(Ok(Snapshot::Unknown("host01".to_owned())), Instant::now());
+        let shown = screen(&mut view);
+        assert!(shown.contains("Host host01 is not known there") && !shown.contains("No answer"), "{shown}");
         let row = LabelRow { label: "cpu".to_owned(), minutes: vec![Some(12.5)], ..LabelRow::default() };
         view.update(
             Ok(Snapshot::Host(HostDetail {

@@ -157,6 +157,31 @@ fn no_value_is_wider_than_its_column() {
     }
 }
 
+/// The page has the same table of units: `src/units.rs` compares both.
+#[test]
+fn a_value_has_the_unit_of_its_label_here_and_is_in_that_unit_in_the_metrics() {
+    let receiver = Served::start(&[]);
+    let values = [
+        ("cpu", "12.5", "12.5%"),
+        ("net-in", "2500000", "2.5MB"),
+        ("temp:a", "51", "51°C"),
+        ("uptime", "7200", "2 h"),
+        ("wait_seconds", "0.5", "0.50s"),
+        ("heap_bytes", "1500", "1.5kB"),
+        ("queue", "1500", "1.5k"),
+    ];
+    let body: Vec<String> = values.iter().map(|(label, value, _)| format!("\"{label}\": {value}")).collect();
+    assert_eq!(receiver.post(&format!("/api/perf/h/{}", now()), &format!("{{{}}}", body.join(","))).0, 200);
+    let (_, shown, _) = printed(&["watch", &receiver.url(""), "--host", "h", "--once"]);
+    let metrics = receiver.raw(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").body;
+    for (label, value, text) in values {
+        let row = shown.lines().find(|line| line.starts_with(label)).unwrap();
+        assert!(row.contains(&format!(" {text} ")), "{label}: {shown}");
+        let sample = format!("lizm_host_value{{host=\"h\",label=\"{label}\",stat=\"avg\"}} {value}\n");
+        assert!(metrics.contains(&sample), "{sample}{metrics}");
+    }
+}
+
 #[test]
 fn a_pipe_gets_snapshot_after_snapshot() {
     let receiver = receiver();
@@ -255,7 +280,7 @@ fn what_fires_is_said_first_and_tags_filter_and_group() {
         let screen = terminal.await_screen(&["web-1  up, ", "role=front", "queue 50 (> 20)", "queue !"]);
         assert!(screen.lines().all(|line| line.chars().count() <= columns), "{screen}");
         terminal.keys(&["Enter"]);
-        let screen = terminal.await_screen(&["queue  now 50", "60 min ago"]);
+        let screen = terminal.await_screen(&["queue  now 50", "60 min ago", " now\n"]);
         let dotted = screen.lines().filter(|line| {
             line.matches('⠁').count()
                 + line.matches('⠂').count()

@@ -7,7 +7,7 @@ use crate::sanitize::visible;
 use crate::watch::Query;
 use crate::watch::alerts::Alert;
 use crate::watch::format::{age, fit, fit_middle, graph, number};
-use crate::watch::render::{HostLayout, HostsLayout, Style, Tone};
+use crate::watch::render::{HostLayout, HostsLayout, Style, Tone, unknown};
 use crate::watch::snapshot::{HostDetail, HostList, HostRow, Severity, Snapshot};
 
 /// Most problems in one line.
@@ -68,6 +68,7 @@ impl View {
                     });
                 }
             }
+            Some(Snapshot::Unknown(name)) => lines.push(fit(&unknown(name), columns)),
             Some(Snapshot::Host(host)) if self.shows_graph => lines.extend(self.graph(host, columns, body + 1, style)),
             Some(Snapshot::Host(host)) => {
                 let layout = HostLayout::new(host, columns);
@@ -140,11 +141,11 @@ impl View {
             Some(Snapshot::Hosts(_)) if self.line_count() == 0 && self.has_problems_only => {
                 "No host has a problem.".to_owned()
             }
+            Some(Snapshot::Unknown(_)) | None => String::new(),
             Some(_) if self.line_count() == 0 => "No name matches the filter.".to_owned(),
             Some(_) if self.is_paused => "Paused: p goes on.".to_owned(),
             Some(Snapshot::Hosts(hosts)) => style.paint(Tone::Bad, fit(&problems(hosts), columns).trim_end()),
             Some(Snapshot::Host(host)) => style.paint(Tone::Bad, fit(&texts(&host.alerts), columns).trim_end()),
-            None => String::new(),
         }
     }
 
