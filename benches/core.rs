@@ -17,7 +17,7 @@ use lizm::auth::{self, Authorizer, Identity, LastToken, ReadAccess};
 use lizm::ingest::Ingest;
 use lizm::sample::{IdempotencyKey, Sample};
 use lizm::stats::Stats;
-use lizm::store::{Location, Store};
+use lizm::store::{KeepOptions, Location, Store};
 
 /// The clock of all rounds; nothing here depends on the real one.
 const NOW: u64 = 1_465_001_814;
@@ -215,7 +215,8 @@ fn sweep_hosts() {
 
 fn on_disk(path: &Path, now: u64) -> Store {
     let location = Location::Directory { path: path.to_owned(), fsync_always: false };
-    Store::open(&location, SERIES_MAX, now).unwrap_or_else(|error| panic!("{error}"))
+    let keep = KeepOptions { asked: Some(lizm::summary::Keep::default()), ..KeepOptions::default() };
+    Store::open_to_keep(&location, SERIES_MAX, &keep, now).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Seconds to restore 100,000 hosts of two labels with full windows, and the most memory meanwhile, as a ratio to that

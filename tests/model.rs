@@ -312,7 +312,7 @@ fn try_operations(count: usize, seed: u64) {
     let directory = tempfile::tempdir().unwrap();
     let mut trial = Trial {
         directory: directory.path(),
-        store: Some(open(directory.path(), None, BEGIN)),
+        store: Some(open(directory.path(), Some(Keep::default()), BEGIN)),
         model: Model::new(),
         random: Random(seed),
         true_sec: BEGIN,

@@ -50,10 +50,13 @@ fn memory_passes() {
 fn a_directory_passes() {
     let root = tempfile::tempdir().unwrap();
     let opened = std::cell::Cell::new(0);
+    // As much as the others keep without --keep.
+    let asked = Some(lizm::summary::Keep::default());
+    let keep = lizm::store::KeepOptions { asked, ..lizm::store::KeepOptions::default() };
     pass(&|limits| {
         opened.set(opened.get() + 1);
-        let path = root.path().join(opened.get().to_string());
-        Store::open(&Location::Directory { path, fsync_always: false }, limits, NOW).unwrap()
+        let location = Location::Directory { path: root.path().join(opened.get().to_string()), fsync_always: false };
+        Store::open_to_keep(&location, limits, &keep, NOW).unwrap()
     });
 }
 
