@@ -15,17 +15,19 @@ use std::sync::{
 use std::thread;
 
 use lizm::sample::Sample;
-use lizm::store::{Location, Store};
+use lizm::store::{KeepOptions, Location, Store};
+use lizm::summary::Keep;
 use nix::sys::signal::Signal;
 
 use crate::harness::{Served, await_some, now};
 
 const DAY_SEC: u64 = 86_400;
 
-/// A directory with a sample of each of the 30 minutes before `then`, and a mark of another boot at `then`.
+/// A directory that keeps an hour and a day, with a sample of each of the 30 minutes before `then`, and a mark of another boot at `then`.
 fn store_of(directory: &Path, then: u64) {
     let location = Location::Directory { path: directory.to_owned(), fsync_always: false };
-    let store = Store::open(&location, 100, then).unwrap();
+    let keep = KeepOptions { asked: Some(Keep::default()), ..KeepOptions::default() };
+    let store = Store::open_to_keep(&location, 100, &keep, then).unwrap();
     for minute in 0..30 {
         let sample = Sample { host: "old".into(), epoch: then - 60 * minute, values: vec![("v".into(), 1.0)] };
         assert_eq!(store.record(sample.view(), None, then).unwrap().stored, 1);
