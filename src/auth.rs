@@ -50,7 +50,7 @@ const LOG_EVERY_SEC: u64 = 10;
 /// In this build there are no tokens.
 #[cfg(not(feature = "tls"))]
 #[derive(Debug, Default)]
-pub struct LastToken;
+pub struct LastToken();
 
 /// Who may submit and who may read, as the command line says.
 #[derive(Debug, Clone, Default)]

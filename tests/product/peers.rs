@@ -9,9 +9,10 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    PATIENCE, Process, Served, await_some, be_busy, last_minute, lizm, monitor_of_fixture, now, python_program,
-    reserved_address,
+    PATIENCE, Process, Served, await_some, be_busy, last_minute, monitor_of_fixture, now, reserved_address,
 };
+#[cfg(feature = "tls")]
+use crate::harness::{lizm, python_program};
 
 /// Debian's python, which is the one that finds Debian's modules.
 fn python(script: &str, arguments: &[&str]) -> Command {

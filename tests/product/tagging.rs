@@ -1,6 +1,5 @@
 //! The tags of hosts: by every transport, over a restart, and by those alone who may submit for the host.
 
-use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{Process, Served, agent, answer, await_some, lizm, now};
@@ -71,9 +70,13 @@ fn lines_of_tags_stand_beside_samples() {
 fn a_monitor_sends_its_tags_by_each_transport() {
     let zmq: &[&str] = if cfg!(feature = "zeromq") { &["--zmq", "tcp://127.0.0.1:*"] } else { &[] };
     let receiver = Served::start(&[&["--udp", "127.0.0.1:0"], zmq].concat());
-    let mut urls = vec![receiver.url(""), receiver.url("/write"), format!("udp://{}", receiver.udp())];
-    #[cfg(feature = "zeromq")]
-    urls.push(receiver.zmq().replace("tcp://", "zmq://"));
+    let urls = [
+        receiver.url(""),
+        receiver.url("/write"),
+        format!("udp://{}", receiver.udp()),
+        #[cfg(feature = "zeromq")]
+        receiver.zmq().replace("tcp://", "zmq://"),
+    ];
     for (number, url) in urls.iter().enumerate() {
         let host = format!("host {number}");
         let arguments = ["monitor", "--host", &host, "--probes", "load", "--tag", "role=web", "--tag", "site=K\"ö\\ln"];
@@ -111,7 +114,7 @@ fn a_directory_has_the_tags_after_a_stop_and_after_a_kill() {
     let path = directory.path().to_str().unwrap();
     let receiver = Served::start(&["--store", path]);
     assert_eq!((post(&receiver, "stopped", "role=web").0, post(&receiver, "removed", "role=web").0), (200, 200));
-    receiver.process.stop(Signal::SIGTERM);
+    receiver.process.stop(nix::sys::signal::Signal::SIGTERM);
     let receiver = Served::start(&["--store", path]);
     assert_eq!(tags(&receiver, "stopped"), json!({"role": "web"}));
     assert_eq!(post(&receiver, "killed", "role=db").0, 200);
