@@ -235,6 +235,22 @@ impl Host {
         }
     }
 
+    /// Where a step of a checkpoint begins that ends before the series `end`, has up to `series_max` series, and but for the
+    /// first of them about `intervals_max` intervals that wait for the disk.
+    #[cfg(feature = "disk")]
+    pub(super) fn step_start(&mut self, end: usize, series_max: usize, intervals_max: usize) -> usize {
+        let first = end.saturating_sub(series_max);
+        let waiting: Vec<usize> = self.series.range_mut(first..end).map(|(_, series)| series.waiting_count()).collect();
+        let mut intervals = 0;
+        for (place, waiting) in waiting.into_iter().enumerate().rev() {
+            intervals += waiting;
+            if intervals >= intervals_max {
+                return first + place;
+            }
+        }
+        first
+    }
+
     /// Makes the next checkpoint write all of the host.
     #[cfg(feature = "disk")]
     pub(super) fn mark_all_changed(&mut self, keep: &Keep) {

@@ -134,6 +134,11 @@ impl Series {
         ranges.map(|(place, first)| (place, first, first + CHUNK_INTERVALS - 1)).collect()
     }
 
+    /// How many intervals wait for the disk.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.older().map(super::Older::waiting_count).sum()
+    }
+
     /// Takes what is to be added to the chunks on disk, if anything is.
     pub(crate) fn take_outgoing(&mut self) -> Option<Outgoing> {
         let more = self.more.as_deref_mut()?;

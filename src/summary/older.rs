@@ -41,6 +41,12 @@ impl Older {
         !self.pending.is_empty()
     }
 
+    /// How many intervals something is to be added to.
+    #[cfg(feature = "disk")]
+    pub(super) fn waiting_count(&self) -> usize {
+        self.pending.len()
+    }
+
     /// The numbers of the chunks that something is to be added to.
     #[cfg(feature = "disk")]
     pub(super) fn waiting_chunks(&self) -> Vec<u64> {

@@ -26,15 +26,21 @@ const STEP_SERIES: usize = 256;
 /// Bytes of chunks after which the device is to have them, so that they need not be kept to be written again.
 const UNSYNCED_BYTES_MAX: usize = 8 << 20;
 
+/// Intervals that one step moves to the disk, after which it gets no more series: those of one series may be as many again.
+/// Each may take a read of its chunk, and posts wait meanwhile.
+const STEP_INTERVALS: usize = 2000;
+
 /// What one step writes.
 struct Step {
     batch: OwnedWriteBatch,
     series: usize,
+    /// How many intervals it moves.
+    intervals: usize,
 }
 
 impl Step {
     fn new(keyspaces: &Keyspaces) -> Self {
-        Self { batch: keyspaces.db.batch(), series: 0 }
+        Self { batch: keyspaces.db.batch(), series: 0, intervals: 0 }
     }
 }
 
@@ -56,7 +62,9 @@ impl Journal {
                     host.series.len()
                 });
                 while let Some(series_end) = end {
-                    let start = series_end.saturating_sub(STEP_SERIES - step.series);
+                    let most = STEP_SERIES - step.series;
+                    let start = memory.with_host(&name, |host| host.step_start(series_end, most, STEP_INTERVALS));
+                    let start = start.unwrap_or(0);
                     let newest = self.newest_batch();
                     if keep.has_older() {
                         self.begin_move(memory.shard_of(&name));
@@ -91,12 +99,14 @@ impl Journal {
                     if disk_id > 0 && (start == 0 || !outgoing.is_empty()) {
                         step.batch.insert(&keyspaces.state, id_key(&name), disk_id.to_le_bytes());
                     }
+                    let taken = outgoing.iter().flat_map(|(_, taken)| &taken.intervals);
+                    step.intervals += taken.map(Vec::len).sum::<usize>();
                     for key in removed {
                         self.put(&keyspaces, &mut step.batch, Unsynced::state(key, None));
                     }
                     self.move_out(&keyspaces, &mut step, &name, disk_id, newest, outgoing)?;
                     step.series += (series_end - start).max(1);
-                    if step.series >= STEP_SERIES {
+                    if step.series >= STEP_SERIES || step.intervals >= STEP_INTERVALS {
                         self.write_step(std::mem::replace(&mut step, Step::new(&keyspaces)))?;
                         self.carry_out_waiting();
                     }
