@@ -17,7 +17,7 @@ TEST_TOOLS = chromium-driver collectd-core curl e2fsprogs fish g++ influxdb man-
   python3-requests python3-selenium python3-venv python3-zmq redis-server sysstat tmux victoria-metrics wget zsh
 BENCH_TOOLS = python3 e2fsprogs mount openssl wrk redis-server nginx victoria-metrics collectd-core prometheus-node-exporter g++
 PAGE_TOOLS = python3 chromium-driver python3-selenium fonts-inter pngquant
-DEPLOY_TOOLS = buildah debootstrap docker-compose iproute2 nginx openssl procps python3-venv shellcheck systemd
+DEPLOY_TOOLS = buildah debootstrap docker-compose iproute2 lintian nginx openssl procps python3-venv shellcheck systemd
 
 # What looks at the page for the tests, from npm; what holds the API to docs/openapi.json, and a client, from PyPI.
 AXE = target/axe/node_modules/axe-core/axe.min.js

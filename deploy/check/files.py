@@ -212,9 +212,56 @@ def check_install_monitor(binary, root, work):
     print("install-monitor.sh: installed, upgraded and removed in a Debian of its own")
 
 
+def check_packages(binary, root, work):
+    """Installed, upgraded, removed and purged in a Debian of its own, where systemd does not run."""
+    for place in ("first", "second"):
+        for kind in ("tarball", "deb"):
+            run(DEPLOY / "package.sh", kind, binary, work / place)
+    names = sorted(path.name for path in (work / "first").iterdir())
+    for name in names:
+        assert (work / "first" / name).read_bytes() == (work / "second" / name).read_bytes(), f"{name} differs"
+    (package,) = (work / "first").glob("*.deb")
+    said = run("lintian", "--allow-root", "--tag-display-limit", "0", package)
+    assert not said.strip(), said
+    machine = work / "packaged"
+    shutil.copytree(root, machine, symlinks=True, ignore=shutil.ignore_patterns("dev", "proc", "sys"))
+    (machine / "dev").mkdir(exist_ok=True)
+    run("mknod", "-m", "666", machine / "dev/null", "c", "1", "3")
+    shutil.copy(package, machine / "now.deb")
+    unpacked = work / "unpacked"
+    run("dpkg-deb", "--raw-extract", package, unpacked)
+    control = unpacked / "DEBIAN/control"
+    control.write_text(re.sub(r"^Version: .*$", "Version: 9.0.0", control.read_text(), flags=re.M))
+    run("dpkg-deb", "--root-owner-group", "--build", unpacked, machine / "newer.deb")
+    environment = {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+    def there(*command):
+        return run("chroot", machine, *command, env=environment)
+
+    there("dpkg", "--install", "/now.deb")
+    assert there("lizm", "--version").startswith("lizm ")
+    enabled = machine / "etc/systemd/system/multi-user.target.wants/lizm-receiver.service"
+    assert not os.path.lexists(enabled), "services are enabled by the administrator"
+    there("systemctl", "enable", "lizm-receiver.service")
+    said = there("systemd-analyze", "verify", "--man=no", "/lib/systemd/system/lizm-receiver.service")
+    assert "lizm" not in said, said
+    conf = machine / "etc/lizm/receiver.env"
+    conf.write_text(conf.read_text() + "LIZM_PORT=9090\n")
+    there("dpkg", "--force-confold", "--install", "/newer.deb")
+    assert "LIZM_PORT=9090" in conf.read_text() and enabled.is_symlink()
+    kept = machine / "var/lib/private/lizm"
+    kept.mkdir(parents=True)
+    there("dpkg", "--remove", "lizm")
+    assert conf.exists() and kept.exists() and not (machine / "usr/bin/lizm").exists()
+    there("dpkg", "--purge", "lizm")
+    left = [path for path in (conf, kept, enabled) if os.path.lexists(path)]
+    assert not left, left
+    print(f"{', '.join(names)}: the same bytes twice; lintian; installed, upgraded, removed and purged")
+
+
 def main():
     binary, root = (pathlib.Path(argument).resolve() for argument in sys.argv[1:])
-    run("shellcheck", *DEPLOY.rglob("*.sh"))
+    run("shellcheck", *DEPLOY.rglob("*.sh"), *DEPLOY.glob("debian/p*"))
     print("scripts: shellcheck")
     check_compose()
     with tempfile.TemporaryDirectory(prefix="lizm-deploy-") as work:
@@ -225,6 +272,7 @@ def main():
         check_terraform()
         check_cloud_init(binary, root, work)
         check_install_monitor(binary, root, work)
+        check_packages(binary, root, work)
 
 
 main()

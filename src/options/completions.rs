@@ -124,7 +124,12 @@ _lizm() {{
   case $words[1] in
 {options}  esac
 }}
-compdef _lizm lizm
+# zsh has loaded this file to complete, or a person has sourced it.
+if [ \"$funcstack[1]\" = _lizm ]; then
+  _lizm \"$@\"
+else
+  compdef _lizm lizm
+fi
 ",
         commands.join("\n")
     )

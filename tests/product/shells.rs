@@ -50,6 +50,20 @@ fn zsh_completes() {
 }
 
 #[test]
+#[ignore = "needs tmux and zsh"]
+fn zsh_loads_what_it_completes_from_its_path() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("_lizm"), printed(&["completions", "zsh"])).unwrap();
+    let terminal = Terminal::run(118, 30, "exec zsh -f -i");
+    let start =
+        format!("fpath=({} $fpath); autoload -U compinit; compinit -u -D; echo rea''dy", directory.path().display());
+    terminal.keys(&[&start, "Enter"]);
+    terminal.await_screen(&["\nready"]);
+    terminal.keys(&["lizm recei", "Tab"]);
+    terminal.await_screen(&["lizm receiver"]);
+}
+
+#[test]
 #[ignore = "needs tmux and fish"]
 fn fish_completes() {
     complete("fish", "HOME=$PWD exec fish --no-config -i", "");
