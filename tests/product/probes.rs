@@ -316,6 +316,45 @@ fn the_network_is_measured_as_proc_has_it_and_loopback_on_request() {
 }
 
 #[test]
+fn pressure_is_measured_as_the_kernel_counts_it() {
+    let mut probes = Probes::new(&Options { probes: "pressure".parse().unwrap(), ..Options::default() }).unwrap();
+    // The kernel's own sum, in microseconds, of a line that some systems do not have.
+    let waited = || {
+        let text = fs::read_to_string("/proc/pressure/cpu").ok()?;
+        text.lines().next()?.rsplit_once("total=")?.1.parse::<f64>().ok()
+    };
+    let began = std::time::Instant::now();
+    let Some(low) = waited() else {
+        let reading = probes.read(Duration::from_secs(1));
+        assert!(reading.values.is_empty() && reading.left_out[0].starts_with("probe pressure is left out: "));
+        return;
+    };
+    let first = began.elapsed();
+    let _ = probes.read(first);
+    let high = waited().unwrap();
+    // Two threads more than there are processors, so that some wait.
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let (end_low, percent, end_high, elapsed) = std::thread::scope(|scope| {
+        for _ in 0..2 + std::thread::available_parallelism().unwrap().get() {
+            scope.spawn(|| {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let busy = await_some("pressure", || waited().filter(|now| now - high > 100_000.0));
+        let at = began.elapsed();
+        let reading = probes.read(at);
+        let after = waited().unwrap();
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        (busy, value(&reading, "pressure-cpu"), after, (at - first).as_secs_f64())
+    });
+    // At most a tenth of a percent is rounded away, and no more than all of the time is waited.
+    let bounds = [end_low - high, end_high - low].map(|usec| (usec / elapsed / 1e4).min(100.0));
+    assert!(percent >= bounds[0] - 0.1 && percent <= bounds[1] + 0.1, "{percent} of {bounds:?}");
+}
+
+#[test]
 fn the_monitor_publishes_the_probes_of_its_options() {
     let (root, texts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     copy(&Path::new(TREES).join("linux-3.10"), root.path(), root.path());
