@@ -214,10 +214,11 @@ impl Node {
     }
 
     /// Until when a read waits if the server answers nobody meanwhile: the silence begins with the last reply over any
-    /// connection, or with the oldest command that waits for one.
+    /// connection, or with the oldest command that waits for one. While a connection is free nobody waits behind another,
+    /// and a server that is only short of processor time is waited for.
     fn read_until(&self) -> Instant {
         let since = self.waiting_since_ms.iter().map(|since_ms| since_ms.load(Ordering::Relaxed));
-        let since_ms = since.filter(|since_ms| *since_ms > 0).min().unwrap_or_else(|| self.since_start_ms());
+        let since_ms = since.min().filter(|since_ms| *since_ms > 0).unwrap_or_else(|| self.since_start_ms());
         self.started + Duration::from_millis(since_ms.max(self.heard_ms.load(Ordering::Relaxed))) + self.read_silence()
     }
 
