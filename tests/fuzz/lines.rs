@@ -4,7 +4,7 @@
 use lizm::api::RequestHead;
 use lizm::auth::Principal;
 use lizm::ingest::LineOptions;
-use lizm::sample::line::{Precision, decode_line, encode_line, lines};
+use lizm::sample::line::{Precision, decode_line, decode_tags, encode_line, encode_tags, is_tags, lines};
 
 use crate::asked::{NOW, api, ask, get};
 
@@ -13,7 +13,14 @@ pub(crate) fn run(text: &[u8]) {
     let (together, alone) = (api(), api());
     let reply = ask(&together, &RequestHead { method: "POST", target: "/write", ..RequestHead::default() }, text);
     let mut whole = true;
-    for (_, line) in lines(text) {
+    // Tags are kept behind the samples of their body, which make hosts known.
+    let (tags, samples): (Vec<_>, Vec<_>) =
+        lines(text).map(|(_, line)| line).partition(|line| line.as_ref().is_ok_and(|line| is_tags(line)));
+    for (host, tags) in tags.iter().flatten().filter_map(|line| decode_tags(line, precision).ok()) {
+        let written = encode_tags(&host, &tags);
+        assert_eq!(decode_tags(&written, precision), Ok((host, tags)), "{written:?}");
+    }
+    for line in samples.into_iter().chain(tags) {
         let options = LineOptions { precision, received_at: NOW, key: None };
         let one = [(1, &Principal::Anyone, line.clone())].into_iter();
         alone.ingest().submit_lines(one, &options, NOW, |_, outcome| {
