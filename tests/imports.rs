@@ -1,4 +1,4 @@
-//! Imports among the files of `src/` run one way, and ARCHITECTURE.md has all of them between modules.
+//! Imports among the files of `src/` run one way, and ARCHITECTURE.md has all of them between modules. No file is long.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -149,4 +149,27 @@ fn the_architecture_has_the_imports_between_modules() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
     let drawn = page.split("```imports\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap_or_default();
     assert_eq!(drawn.lines().collect::<Vec<_>>(), found, "ARCHITECTURE.md and src/ differ");
+}
+
+/// Most lines of a file of `src/`, with its tests.
+const LINES_MAX: usize = 650;
+
+fn check_lengths(directory: &Path, found: &mut usize) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            check_lengths(&path, found);
+        } else {
+            let lines = fs::read_to_string(&path).unwrap().lines().count();
+            assert!(lines <= LINES_MAX, "{} has {lines} lines, and the limit is {LINES_MAX}", path.display());
+            *found += 1;
+        }
+    }
+}
+
+#[test]
+fn no_file_is_too_long_to_read() {
+    let mut found = 0;
+    check_lengths(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    assert!(found > 100, "{found} files");
 }
