@@ -275,7 +275,8 @@ impl Default for Retention {
 
 impl From<&Keep> for Retention {
     fn from(keep: &Keep) -> Self {
-        let of = |interval_sec| keep.window(interval_sec).map_or(0, |window| window.span_sec);
+        // Rules read what memory holds; what a directory has on disk alone is for ranges.
+        let of = |interval_sec| keep.window(interval_sec).map_or(0, |window| window.memory_sec);
         Self { minutes_sec: of(MINUTE_SEC), hours_sec: of(HOUR_SEC) }
     }
 }

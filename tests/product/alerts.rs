@@ -9,8 +9,12 @@ use crate::harness::{Served, await_some, lizm, now, replace};
 /// Puts samples of `x` into the minutes before the epoch `end`, and one at it.
 pub(crate) fn put_minutes(receiver: &Served, host: &str, end: u64, minutes: u64, value: f64) {
     for epoch in (end - 60 * minutes..=end).step_by(10) {
-        let (status, answer) = receiver.post(&format!("/api/perf/{host}/{epoch}"), &format!(r#"{{"x": {value}}}"#));
-        assert_eq!(status, 200, "{answer}");
+        // A Redis on a busy machine may not answer in time.
+        await_some("a sample to be stored", || {
+            let (status, answer) = receiver.post(&format!("/api/perf/{host}/{epoch}"), &format!(r#"{{"x": {value}}}"#));
+            assert!([200, 503].contains(&status), "{answer}");
+            (status == 200).then_some(())
+        });
     }
 }
 
