@@ -297,7 +297,7 @@ Exits 0 when all is well and 1 when not, with the reason on standard error.
             option("--token-file", "FILE", File, "",
                 "with --silence, where the receiver needs tokens: an operator's, made by 'lizm token'"),
             option("--alerts", "FILE", File, "", "with test: the file of rules that names the target"),
-            option("--keep", "LIST", Text, "", "with check: what the receiver keeps, if its --keep says so"),
+            option("--keep", "LIST", Text, "", "with check: what a receiver with --store memory keeps"),
             option("--notify-ca", "FILE", File, "",
                 "authorities of the certificates of targets, as PEM; without it those of the web"),
         ], CLIENT],
