@@ -23,7 +23,7 @@ use tiny_http::Request;
 
 use crate::api::Api;
 use crate::http;
-use crate::stats::{Counter, Heartbeat};
+use crate::stats::{Counter, Heartbeat, PANICS};
 use request::PendingBody;
 
 /// Longest silence of a connection in seconds, between requests and within one: above the keep-alive of 60 that
@@ -41,7 +41,7 @@ const CLOSE_POLL: Duration = Duration::from_millis(5);
 /// The watchdog's interval.
 const WATCHDOG_INTERVAL: Duration = Duration::from_millis(50);
 /// Wake-up connects of an interval in which requests were served, and the time between two of an idle server.
-const WAKE_UPS: usize = 4;
+const WAKE_UPS: u64 = 4;
 const WAKE_UP_EVERY: Duration = Duration::from_secs(1);
 /// How often the watchdog asks for `/health`, and how long it waits for the answer.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
@@ -132,15 +132,12 @@ impl Server {
     }
 
     /// Accepts no more connections, and answers what comes on those there are, with `Connection: close`, until nothing
-    /// comes any more. Says whether all of it was answered within `within`.
-    ///
-    /// What comes later is answered too, as long as the process lives.
+    /// comes any more. Says whether all of it was answered within `within`; what comes later is answered too.
     #[must_use]
     pub fn close(self, within: Duration) -> bool {
         let (shared, deadline) = (self.shared, Instant::now() + within);
         shared.is_closing.store(true, Ordering::Release);
-        // A shutdown resets the connections that nobody has accepted. Few new ones come while the others are kept, so
-        // that the queue is empty for long enough.
+        // A shutdown resets the connections that nobody has accepted. Few new ones come while the others are kept.
         while has_waiting(&shared.listener) && Instant::now() < deadline {
             thread::sleep(CLOSE_POLL);
         }
@@ -170,10 +167,6 @@ impl Shared {
 
     fn tiny(&self) -> MutexGuard<'_, Arc<tiny_http::Server>> {
         self.tiny.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_closing(&self) -> bool {
-        self.is_closing.load(Ordering::Acquire)
     }
 
     /// Whether a request is on its way.
@@ -274,15 +267,22 @@ fn read_long_bodies(shared: &Shared, to_read: &Mutex<mpsc::Receiver<Request>>) {
 ///
 /// It also connects now and then. tiny_http may queue two connections for one idle thread: the second then waits until
 /// any thread is done with its own. One that comes and goes frees such a thread. An unspecified address leads to loopback.
+/// A connection that was reset before it was accepted ends its thread by a panic. What is queued behind it waits for another
+/// thread, which a connect starts; it may meet the next panic, so that twice as many connects follow.
 fn watch(shared: &Arc<Shared>, address: SocketAddr) {
-    let (mut woken, mut served) = (Instant::now(), 0);
+    let (mut woken, mut served, mut panics) = (Instant::now(), 0, PANICS.get());
     let (mut probed, mut missed) = (None::<Instant>, 0);
-    while !shared.is_closing() {
+    while !shared.is_closing.load(Ordering::Acquire) {
         thread::sleep(WATCHDOG_INTERVAL);
         let served_before = std::mem::replace(&mut served, shared.served.get());
-        if served > served_before || woken.elapsed() >= WAKE_UP_EVERY {
+        let panics_before = std::mem::replace(&mut panics, PANICS.get());
+        let wake_ups = match (panics - panics_before, served > served_before) {
+            (0, true) => WAKE_UPS,
+            (0, false) => u64::from(woken.elapsed() >= WAKE_UP_EVERY),
+            (lost, _) => (2 * lost).min(16 * WAKE_UPS),
+        };
+        if wake_ups > 0 {
             woken = Instant::now();
-            let wake_ups = if served > served_before { WAKE_UPS } else { 1 };
             // Where one fails the kernel's queue is full, and other connections come anyway.
             (0..wake_ups).all(|_| TcpStream::connect_timeout(&address, PROBE_TIMEOUT).is_ok());
         }
@@ -301,7 +301,7 @@ fn watch(shared: &Arc<Shared>, address: SocketAddr) {
             }
         }
         let has_stopped = shared.accept_failed.swap(false, Ordering::AcqRel) || missed >= PROBES_MISSED_MAX;
-        if has_stopped && !shared.is_closing() {
+        if has_stopped && !shared.is_closing.load(Ordering::Acquire) {
             missed = 0;
             match shared.reopen() {
                 Ok(()) => log::warn!("The HTTP server did not accept connections any more, and was opened again"),

@@ -205,15 +205,18 @@ fn an_offer_of_another_protocol_is_ignored() {
 #[test]
 fn connections_that_are_reset_leave_it_serving() {
     for receiver in on_each_server() {
-        for round in 0..500 {
+        // tiny_http loses a thread to each that is reset before it was accepted; what waits behind them is answered.
+        for round in 0..5000 {
             let mut stream = receiver.connect();
             setsockopt(&stream, sockopt::Linger, &linger { l_onoff: 1, l_linger: 0 }).unwrap();
             if round % 2 == 1 {
                 stream.write_all(b"POST /api/perf/h/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{").unwrap();
             }
             drop(stream);
+            if round % 500 == 499 {
+                assert_eq!(receiver.get("/health").0, 200);
+            }
         }
-        assert_eq!(receiver.get("/health").0, 200);
     }
 }
 
