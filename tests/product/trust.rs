@@ -197,7 +197,7 @@ fn hostile_requests() -> Vec<(String, Vec<u8>, u16)> {
     for (what, headers, status) in [
         ("no token", String::new(), 401),
         ("scheme Basic", format!("Authorization: Basic {good}\r\n"), 401),
-        ("scheme Token", format!("Authorization: Token {good}\r\n"), 401),
+        ("scheme Token, of another host", format!("Authorization: Token {others}\r\n"), 403),
         ("no scheme", format!("Authorization: {good}\r\n"), 401),
         ("another header", format!("X-Authorization: Bearer {good}\r\n"), 401),
         ("a proxy's header", format!("Proxy-Authorization: Bearer {good}\r\n"), 401),
@@ -282,6 +282,11 @@ fn requests_with_a_token_for_their_host_are_accepted_by_both_servers() {
     let line = format!("perf,host=jarvis cpu=1 {epoch}");
     for (what, request, status) in [
         ("a post", post(&format!("/api/perf/jarvis/{epoch}"), &bearer(&good)), 200),
+        (
+            "the scheme of InfluxDB 2",
+            post(&format!("/api/perf/jarvis/{epoch}"), &format!("Authorization: Token {good}\r\n")),
+            200,
+        ),
         (
             "the scheme in lower case",
             post(&format!("/api/perf/jarvis/{epoch}"), &format!("authorization: bearer {good}\r\n")),
