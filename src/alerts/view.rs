@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::alert::Alert;
-use super::event::AlertKey;
+use super::event::{AlertKey, Event};
 use super::notify::Reason;
 use super::service::Alerts;
 
@@ -40,11 +40,10 @@ impl Alerts {
             })
         };
         let problems = self.notifier.problems().into_iter().map(|event| {
-            json!({
-                "name": event.key.name, "host": event.key.host, "series": event.key.series, "state": "firing",
-                "severity": event.severity, "since": event.fired_at, "fired-at": event.fired_at, "rule": event.rule,
-                "text": event.text, "told": told(&event.key),
-            })
+            let mut problem = of_event(&event);
+            problem["since"] = event.fired_at.into();
+            problem["told"] = told(&event.key).into();
+            problem
         });
         let alerts: Vec<Value> =
             state.evaluator.alerts().filter(|alert| alert.is_shown()).map(of).chain(problems).collect();
@@ -55,7 +54,7 @@ impl Alerts {
     #[must_use]
     pub fn history(&self) -> Value {
         let state = self.state();
-        let history: Vec<_> = state.history.iter().rev().map(|transition| &transition.event).collect();
+        let history: Vec<_> = state.history.iter().rev().map(|transition| of_event(&transition.event)).collect();
         json!({ "history": history })
     }
 
@@ -100,6 +99,17 @@ impl Alerts {
         }
         text
     }
+}
+
+/// A transition in the words of the list.
+fn of_event(event: &Event) -> Value {
+    json!({
+        "name": event.key.name, "host": event.key.host, "series": event.key.series,
+        "state": if event.is_firing() { "firing" } else { "resolved" }, "severity": event.severity, "value": event.value,
+        "comparison": event.test.map(|test| test.0), "threshold": event.test.map(|test| test.1),
+        "fired-at": event.fired_at, "resolved-at": event.resolved_at, "resolution": event.resolution,
+        "rule": event.rule, "text": event.text,
+    })
 }
 
 fn escaped(value: &str) -> String {

@@ -17,9 +17,7 @@ const alertsOf = (host, state = "firing") => (alertsByHost.get(host) ?? []).filt
 
 /** What has fired on a host and is over, the newest first. */
 function pastAlerts(host) {
-  return past.history.filter(event => event.key.host === host && event.resolved_at).map(({ key, test, ...event }) => ({
-    ...key, comparison: test?.[0], threshold: test?.[1], "fired-at": event.fired_at, "resolved-at": event.resolved_at,
-  }));
+  return past.history.filter(alert => alert.host === host && alert.state === "resolved");
 }
 
 /** An alert as a sentence without its host. */

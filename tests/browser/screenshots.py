@@ -89,7 +89,7 @@ def fill_with_alerts(receiver, rules):
     await_history(receiver, lambda events: len(events) >= 3)
     with open(rules, "w", encoding="utf-8") as file:
         file.write(RULES)
-    await_history(receiver, lambda events: any(event["resolution"] for event in events))
+    await_history(receiver, lambda events: any(event["state"] == "resolved" for event in events))
 
 
 def await_history(receiver, is_so):

@@ -36,7 +36,7 @@ pub(crate) fn await_state(receiver: &Served, name: &str, state: &str) -> Value {
 /// The names of the transitions, the oldest first.
 fn history(receiver: &Served) -> Vec<(String, bool)> {
     let (_, answer) = receiver.get("/api/alerts?history=1");
-    let of = |event: &Value| (event["key"]["name"].as_str().unwrap().to_owned(), event["resolution"].is_null());
+    let of = |event: &Value| (event["name"].as_str().unwrap().to_owned(), event["state"] == "firing");
     answer["history"].as_array().unwrap().iter().rev().map(of).collect()
 }
 

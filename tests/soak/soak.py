@@ -144,16 +144,19 @@ def send(name, port, number, begun_sec, ends, is_faulted, reports):
                 headers = {"Idempotency-Key": f"{source}-{sequence}"}
                 connection.request("POST", f"/api/perf/{host}/{epoch}", body, headers)
                 answer = connection.getresponse()
-                answer.read()
+                said = answer.read()
                 if answer.status == 200:
                     break
                 if answer.status not in (408, 503):
                     reports.put((name, "wrong", f"{answer.status} for {host} at {epoch}"))
                     return
-            except (OSError, http.client.HTTPException):
+                why = f"{answer.status} {said.decode(errors='replace').strip()}"
+            except (OSError, http.client.HTTPException) as error:
                 connection.close()
+                why = repr(error)
             seen.again += 1
-            seen.again_in_calm += is_calm and not is_faulted.value
+            if is_calm and not is_faulted.value:
+                seen.again_in_calm[f"{why} after {time.monotonic() - began:.1f} s"] += 1
             is_calm = False
             time.sleep(0.1)
         now = time.monotonic()
@@ -177,7 +180,7 @@ class Seen:
 
     posts: int = 0
     again: int = 0
-    again_in_calm: int = 0
+    again_in_calm: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     latencies: list = dataclasses.field(default_factory=list)
 
     def add(self, more):
@@ -324,6 +327,8 @@ class Measured:
         self.minutes.append(minute)
         parts = []
         for name, (memory, descriptors, threads, saw) in minute.items():
+            for why, count in saw.again_in_calm.items():
+                print(f"{name} where no fault was near: {count} times {why}")
             p50, p99 = (percentile(saw.latencies, of) * 1000 for of in (50, 99))
             parts.append(
                 f"{name} {memory:.1f} MB {descriptors} fds {threads} threads {saw.posts} posts {saw.again} again "
@@ -350,7 +355,7 @@ class Measured:
             drift = last / first - 1
             sentence = f"{name}: median latency {first:.2f} ms in the first quarter, {last:.2f} in the last ({drift:+.0%})"
             yield sentence, drift <= LATENCY_DRIFT_MAX
-            again = sum(saw.again_in_calm for saw in seen)
+            again = sum(saw.again_in_calm.total() for saw in seen)
             yield f"{name}: {again} posts had to be sent again where no fault was near", again == 0
 
 
