@@ -3,7 +3,7 @@
 
     run.py STATIC STATIC_ZEROMQ [--only JOB]...
 
-Jobs with a peer run in turns, A B A B, in one run of about 35 minutes. Every figure is a median with the least and the
+Jobs with a peer run in turns, A B A B, in one run of about 45 minutes. Every figure is a median with the least and the
 most. With `--only` the rows of those jobs are printed, and nothing is written. The jobs are in the modules beside this
 one.
 """
@@ -20,6 +20,7 @@ import time
 
 import servers
 from agents import agent_rows
+from alerts import alerts_rows
 from answers import get_rows, lookup_rows
 from bulk import bulk_rows
 from core import core_rows, start_rows
@@ -67,6 +68,7 @@ JOBS = {
     "lookup": lookup_rows,
     "trust": trust_rows,
     "redis": redis_rows,
+    "alerts": alerts_rows,
     "bulk": bulk_rows,
     "udp": udp_rows,
     "zmq": zmq_rows,

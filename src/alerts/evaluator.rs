@@ -348,7 +348,10 @@ impl Evaluator {
     /// Resolves the alerts of hosts that were removed, and of rules that were.
     fn forget_removed(&mut self, rules: &Rules, pulses: &[Pulse], now: u64) {
         let is_known = |host: &str| pulses.binary_search_by(|pulse| pulse.host.as_str().cmp(host)).is_ok();
-        self.hosts.retain(|host, _| is_known(host));
+        // All hosts of the pulses are among these by now.
+        if self.hosts.len() > pulses.len() {
+            self.hosts.retain(|host, _| is_known(host));
+        }
         for alert in self.alerts.values_mut() {
             let (key, tags) = (&alert.key, tags_of(&self.hosts, &alert.key.host));
             let is_own = [CLOCK_ALERT, CONFIG_ALERT].contains(&key.name.as_str());
