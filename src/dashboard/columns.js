@@ -96,7 +96,7 @@ function drawCells(row) {
       cell.meter.hidden = value === null;
       cell.meter.value = value ?? 0;
     }
-    if (!cell.line) continue;
+    if (!cell.line || row.isOutOfSight) continue;
     const minutes = row.minutes[label] ?? [];
     if (isSame(cell.drawn, minutes)) continue;
     const { line, area } = sparkPaths(minutes, 100);

@@ -39,9 +39,14 @@ function makeRow(host) {
   link.href = `#${new URLSearchParams({ host })}`;
   const row = {
     host, node, link, rank: 0, order: 0, troubles: [], entry: null, lower: host.toLowerCase(), cells: {},
-    values: {}, latest: {}, minutes: {}, start: 0, labels: [],
+    values: {}, latest: {}, minutes: {}, start: 0, labels: [], isOutOfSight: false,
     dot: node.querySelector(".dot"), state: node.querySelector(".state span"), age: node.querySelector(".age"), note: node.querySelector("small"),
   };
+  // A browser that does not tell which rows are out of sight has all of them drawn.
+  node.addEventListener("contentvisibilityautostatechange", event => {
+    row.isOutOfSight = event.skipped;
+    if (!event.skipped) drawCells(row);
+  });
   fitCells(row);
   return row;
 }
@@ -75,10 +80,11 @@ function takeMinutes(row, series, start) {
   if (!series) return;
   const long = Math.max(0, ...Object.values(series).map(minutes => minutes.length));
   const first = start + (long - 60) * 60;
-  const known = row.minutes, minute = (label, at) => known[label]?.[(at - row.start) / 60] ?? null;
+  const known = row.minutes, passed = (first - row.start) / 60;
   row.minutes = {};
   for (const label in series) {
-    row.minutes[label] = [...Array.from({ length: 60 - long }, (_, i) => minute(label, first + i * 60)), ...series[label]];
+    const before = passed < 0 ? [] : (known[label] ?? []).slice(passed, passed + 60 - long);
+    row.minutes[label] = [...before, ...Array(60 - long - before.length).fill(null), ...series[label]];
   }
   row.start = first;
 }

@@ -407,6 +407,33 @@ def columns(url):
         assert page.run("return document.activeElement.closest('#rows') !== null"), "the skip link leads into the list"
 
 
+def many(url):
+    """Of 400 hosts those in sight have the line of what is known of them, wherever one scrolls, sorts and filters."""
+    def report(at, turn):
+        lines = [f"perf,host=h{host:03} cpu={host * turn % 97},mem={turn} {at}" for host in range(400)]
+        direct(f"{url}/write?precision=s", "\n".join(lines).encode()).read()
+
+    # Rows in sight whose line is not that of their minutes.
+    stale = """return [...rows.values()].filter(row => {
+      const { top, bottom } = row.node.getBoundingClientRect();
+      const minutes = row.minutes.cpu, isSeen = row.node.isConnected && bottom > 0 && top < innerHeight;
+      return isSeen && row.cells.cpu.line.getAttribute("d") !== sparkPaths(minutes, 100).line;
+    }).map(row => row.host)"""
+    epoch = int(time.time())
+    report(epoch - 60, 1)
+    with page_of(url) as page:
+        page.open()
+        await_true("the last hour", lambda: page.run("return isHourKnown"))
+        page.run("pause()")
+        for turn, change in enumerate(["scrollTo(0, 5000)", "choose({ sort: 'cpu' })", "scrollTo(0, 9000)", "choose({ filter: 'h39' })", "choose({ filter: '' })"]):
+            await_equal("the rows in sight", [], lambda: page.run(stale))
+            report(epoch, 7 + turn)
+            page.refresh()
+            page.run(change)
+        await_equal("the rows in sight", [], lambda: page.run(stale))
+        assert page.run("return [...rows.values()].some(row => row.isOutOfSight && row.cells.cpu.drawn.length === 0)")
+
+
 def accessible(url, axe):
     """axe-core finds nothing to complain of in any view: light, dark and in forced colours, wide and narrow."""
     with open(axe, encoding="utf-8") as file:
@@ -617,5 +644,5 @@ def forget(url, secured, operator):
 
 
 if __name__ == "__main__":
-    scenes = {scene.__name__: scene for scene in [live, states, attention, alerts, ranges, columns, accessible, away, hostile, subpath, forget]}
+    scenes = {scene.__name__: scene for scene in [live, states, attention, alerts, ranges, columns, many, accessible, away, hostile, subpath, forget]}
     scenes[sys.argv[1]](*sys.argv[2:])

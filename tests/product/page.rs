@@ -66,6 +66,12 @@ fn columns_groups_and_keys_do_what_they_say() {
 }
 
 #[test]
+#[ignore = "needs chromium-driver and python3-selenium"]
+fn of_many_hosts_those_in_sight_are_drawn() {
+    play("many");
+}
+
+#[test]
 #[ignore = "needs chromium-driver, python3-selenium and axe-core"]
 fn axe_finds_nothing_in_any_view() {
     let axe = "target/axe/node_modules/axe-core/axe.min.js";
