@@ -24,6 +24,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::alerts::Alerts;
+use crate::archive::Archives;
 use crate::auth::{Authorizer, Principal, ReadAccess};
 use crate::ingest::{Ingest, IngestError};
 use crate::metrics;
@@ -54,6 +55,7 @@ pub struct Api {
     role: Role,
     trusted_proxies: Vec<IpAddr>,
     alerts: Option<Arc<Alerts>>,
+    archives: Option<Arc<Archives>>,
 }
 
 impl Api {
@@ -62,7 +64,7 @@ impl Api {
     pub fn new(ingest: Arc<Ingest>, read_access: ReadAccess) -> Self {
         let browser_guard = BrowserGuard::new(&[], false);
         let (metrics, role, trusted_proxies) = (metrics::Options::default(), Role::All, Vec::new());
-        Self { ingest, read_access, browser_guard, metrics, role, trusted_proxies, alerts: None }
+        Self { ingest, read_access, browser_guard, metrics, role, trusted_proxies, alerts: None, archives: None }
     }
 
     /// The same, which browsers may reach under the names `allowed` too.
@@ -94,6 +96,12 @@ impl Api {
     #[must_use]
     pub fn with_alerts(self, alerts: Option<Arc<Alerts>>) -> Self {
         Self { alerts, ..self }
+    }
+
+    /// The same with the archives of what has closed.
+    #[must_use]
+    pub fn with_archives(self, archives: Option<Arc<Archives>>) -> Self {
+        Self { archives, ..self }
     }
 
     /// The same with `options` for `/metrics`.
@@ -240,6 +248,7 @@ impl Api {
             Action::Metrics => {
                 let mut text = metrics::write(&self.ingest, self.metrics, now);
                 text.extend(self.alerts.iter().flat_map(|alerts| alerts.metrics().into_bytes()));
+                text.extend(self.archives.iter().flat_map(|archives| archives.metrics(now).into_bytes()));
                 Reply::new(200, text).with("Content-Type", metrics::CONTENT_TYPE)
             }
             Action::Alerts { is_history } => alerts::list(self.alerts.as_deref(), *is_history),

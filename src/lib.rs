@@ -21,6 +21,7 @@
 pub mod agent;
 pub mod alerts;
 pub mod api;
+pub mod archive;
 pub mod auth;
 pub mod client;
 pub mod clock;

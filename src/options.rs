@@ -18,10 +18,10 @@ use lizm::monitor::{self, Destination};
 use lizm::sample::Tags;
 #[cfg(feature = "redis")]
 use lizm::store::RedisAddress;
-use lizm::store::{KeepOptions, Limits, Location};
+use lizm::store::{ARCHIVES_MAX, KeepOptions, Limits, Location};
 use lizm::summary::Keep;
 use lizm::url::{Url, redact};
-use lizm::{alerts, client, listeners, metrics, probe, receiver, sample, watch};
+use lizm::{alerts, archive, client, listeners, metrics, probe, receiver, sample, watch};
 use log::LevelFilter;
 use pico_args::Arguments;
 
@@ -176,6 +176,7 @@ impl Options {
             },
             listeners: self.listeners()?,
             alerts: self.alert_rules()?,
+            archive: self.archives()?,
         };
         #[cfg(feature = "tls")]
         if let (Some(https), Some(host)) = (&options.https, system_host()) {
@@ -188,6 +189,9 @@ impl Options {
             && options.store.is_shared()
         {
             return Err(format!("option --keep: a Redis keeps {} alone; a directory keeps more", Keep::default()));
+        }
+        if !options.archive.targets.is_empty() && options.store.is_shared() {
+            return Err("option --archive: goes with a store in memory or a directory".to_owned());
         }
         if options.role != Role::All && !options.store.is_shared() {
             let why = "another receiver would not know what this one keeps; give both the same --store redis://…";
@@ -244,6 +248,24 @@ impl Options {
             }
         }
         Ok(listeners::Options { udp, zmq })
+    }
+
+    fn archives(&mut self) -> Result<archive::Options, String> {
+        let targets =
+            self.list("--archive")?.iter().map(|url| url.parse()).collect::<Result<Vec<archive::Target>, _>>();
+        let targets = targets.map_err(|why| format!("option --archive: {why}"))?;
+        if targets.len() > ARCHIVES_MAX {
+            return Err(format!("option --archive: given {} times, the limit is {ARCHIVES_MAX}", targets.len()));
+        }
+        let is_double = |(place, target): (usize, &archive::Target)| targets[..place].contains(target);
+        if targets.iter().enumerate().any(is_double) {
+            return Err("option --archive: one archive is given twice".to_owned());
+        }
+        let (after, ca) = (self.span("--archive-after")?, self.path("--archive-ca")?);
+        if targets.is_empty() && ca.is_some() {
+            return Err("option --archive-ca: goes with --archive alone".to_owned());
+        }
+        Ok(archive::Options { targets, after, ca })
     }
 
     fn alert_rules(&mut self) -> Result<alerts::Options, String> {
@@ -475,6 +497,7 @@ impl Options {
                 rules: rules.iter().map(|rule| (*rule).to_owned()).collect(),
                 ..Default::default()
             },
+            archive: archive::Options::default(),
         };
         let monitor = monitor::Options {
             host,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::alerts::{self, Alerts};
 use crate::api::{Api, Role};
+use crate::archive::{self, Archives};
 use crate::auth::{self, Authorizer, ReadAccess};
 use crate::clock::ReceiverClock;
 #[cfg(feature = "builtin")]
@@ -63,6 +64,8 @@ pub struct Options {
     pub listeners: listeners::Options,
     /// The rules of alerts.
     pub alerts: alerts::Options,
+    /// The archives.
+    pub archive: archive::Options,
 }
 
 /// A server that can serve HTTP without TLS.
@@ -86,6 +89,7 @@ pub struct Receiver {
     store: Arc<Store>,
     stats: Arc<Stats>,
     alerts: Option<(Arc<Alerts>, JoinHandle<()>)>,
+    archives: Option<(Arc<Archives>, Vec<JoinHandle<()>>)>,
     stop_maintenance: mpsc::Sender<()>,
     maintenance: JoinHandle<()>,
 }
@@ -119,7 +123,10 @@ impl Receiver {
         let metrics = metrics::Options { hosts_max, store_kind: options.store.kind() };
         let judges = !options.alerts.is_empty();
         let alerts = judges.then(|| Alerts::start(&options.alerts, store.clone(), clock.clone())).transpose()?;
+        let archives = !options.archive.targets.is_empty();
+        let archives = archives.then(|| Archives::start(&options.archive, &store, &clock)).transpose()?;
         let api = Api::new(ingest.clone(), read_access)
+            .with_archives(archives.as_ref().map(|(archives, _)| archives.clone()))
             .with_alerts(alerts.as_ref().map(|(alerts, _)| alerts.clone()))
             .allowing_hosts(&options.auth.allowed_hosts)
             .trusting_proxies(&options.trusted_proxies)
@@ -149,6 +156,9 @@ impl Receiver {
         listeners.descriptions().iter().for_each(|socket| log::info!("Receiver is listening on {socket}"));
         log::info!("{}", store.description());
         alerts.iter().for_each(|(alerts, _)| log::info!("{}", alerts.description()));
+        if let Some((archives, _)) = &archives {
+            archives.descriptions().for_each(|archive| log::info!("{archive}"));
+        }
         ingest.authorizer().note().iter().for_each(|note| log::info!("{note}"));
         exposure.iter().for_each(|warning| log::warn!("{warning}"));
         let (stop_maintenance, stopped) = mpsc::channel();
@@ -164,6 +174,7 @@ impl Receiver {
             store,
             stats,
             alerts,
+            archives,
             stop_maintenance,
             maintenance,
         })
@@ -196,6 +207,9 @@ impl Receiver {
         let closed = self.builtin.is_none_or(|server| server.close(STOP_WITHIN)) && closed;
         if !closed {
             log::warn!("Some requests were not answered within {} seconds", STOP_WITHIN.as_secs());
+        }
+        if let Some((archives, _)) = &self.archives {
+            archives.stop();
         }
         if let Some((alerts, thread)) = self.alerts {
             alerts.stop();

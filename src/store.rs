@@ -3,6 +3,7 @@
 //! [`Store`] is all that other modules use. Its answers are the same whichever store is behind it, and every result is a
 //! copy.
 
+mod archived;
 #[cfg(feature = "disk")]
 mod disk;
 mod host;
@@ -23,6 +24,7 @@ use smol_str::SmolStr;
 
 use crate::sample::{IdempotencyKey, SampleRef, Tags};
 use crate::summary::{Bucket, IntervalRange, Intervals, Keep, KeyFilter, Series, Tail};
+pub use archived::{ARCHIVES_MAX, ArchiveCursor, ArchiveDone, ArchiveDue, Minutes};
 #[cfg(feature = "disk")]
 use disk::DiskStore;
 use memory::MemoryStore;
@@ -462,6 +464,50 @@ impl Store {
         }
     }
 
+    /// Forgets all archives but those of `ids`: what hosts have of others is of no use.
+    pub fn retain_archives(&self, ids: &[u64]) {
+        if let Some(memory) = self.memory() {
+            memory.retain_archives(ids);
+        }
+    }
+
+    /// Where an archive is with each of some hosts.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn archive_cursors(&self, id: u64, hosts: &[SmolStr]) -> Result<Vec<ArchiveCursor>, StoreError> {
+        self.memory().map(|memory| memory.archive_cursors(id, hosts)).ok_or_else(no_archives)
+    }
+
+    /// Begins to read for an archive what is late of a host, and what is before the minute `end`: a sample that is recorded
+    /// for these from now on is late. No minute from `limit` on is closed yet. `None` where the host is not known.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn begin_archiving(&self, id: u64, host: &str, limit: u64, end: u64) -> Result<Option<ArchiveDue>, StoreError> {
+        let memory = self.memory().ok_or_else(no_archives)?;
+        Ok(memory.change_archives(host, |archives| archives.begin(id, limit, end)))
+    }
+
+    /// Notes what an archive has got of hosts, as durable as samples are. Hosts that are not known any more are left out.
+    ///
+    /// # Errors
+    /// When that could not be made durable: after a restart they may be sent again.
+    pub fn note_archived(&self, id: u64, done: &[ArchiveDone]) -> Result<(), StoreError> {
+        match &self.kind {
+            Kind::Memory(memory) => {
+                for done in done {
+                    memory.change_archives(&done.host, |archives| archives.done(id, done));
+                }
+                Ok(())
+            }
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => disk.note_archived(id, done),
+            #[cfg(feature = "redis")]
+            Kind::Redis(_) => Err(no_archives()),
+        }
+    }
+
     /// Whether other receivers may use the same data.
     #[must_use]
     pub fn is_shared(&self) -> bool {
@@ -546,4 +592,8 @@ impl Store {
             Kind::Redis(_) => None,
         }
     }
+}
+
+fn no_archives() -> StoreError {
+    StoreError::new("a shared store knows no archives")
 }

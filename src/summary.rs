@@ -79,6 +79,11 @@ impl SampleTime {
         self.now
     }
 
+    /// Number of its minute, the finest interval that is kept.
+    pub(crate) fn minute(&self) -> u64 {
+        self.numbers[0]
+    }
+
     /// In how many windows memory does not hold its interval, if the newest sample is of now.
     #[cfg(feature = "disk")]
     pub(crate) fn windows_on_disk(&self, keep: &Keep) -> usize {

@@ -173,6 +173,12 @@ impl Url {
         Self { path: path.into(), query: query.map(str::to_owned), ..self.clone() }
     }
 
+    /// The same with another scheme.
+    #[must_use]
+    pub fn with_scheme(&self, scheme: &str) -> Self {
+        Self { scheme: scheme.to_owned(), ..self.clone() }
+    }
+
     /// What an HTTP client is given to request: the whole URL without user and password, its query with all secrets.
     #[must_use]
     pub fn to_request(&self) -> String {

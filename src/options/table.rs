@@ -151,6 +151,15 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
                 "a line of such a file; may be repeated. In the environment LIZM_ALERT has one a line"),
             option("--notify-ca", "FILE", File, "",
                 "authorities of the certificates of targets, as PEM; without it those of the web"),
+            option("--archive", "URL", Text, "",
+                "send each minute of each host there when it has closed, see docs/integrations.md; may be repeated:\n\
+                http://influx:8086/write?db=x   InfluxDB; https:// too\n\
+                http://victoria:8428/write?db=x&archive=append   VictoriaMetrics\n\
+                elasticsearch://es:9200/lizm    Elasticsearch, OpenSearch; elasticsearchs:// over TLS"),
+            option("--archive-after", "TIME", Span(0, DAY_SEC), "5m",
+                "how old a minute is when it is sent; what comes later is sent again"),
+            option("--archive-ca", "FILE", File, "",
+                "authorities of the certificates of archives, as PEM; without it those of the web"),
             option("--workers", "N", Number(1, 1024), "16", "threads that answer requests"),
             option("--metrics-hosts", "N", Number(0, 1_000_000), "1000",
                 "most hosts whose values /metrics has, the first by name"),

@@ -275,7 +275,7 @@ pub fn encode_line(sample: &Sample<'_>, precision: Precision) -> String {
 
 /// Appends a name with a backslash before each special character. A backslash gets one only where it would otherwise
 /// escape what follows: InfluxDB 1.x reads two backslashes as two.
-fn escape(name: &str, line: &mut String) {
+pub(crate) fn escape(name: &str, line: &mut String) {
     let mut characters = name.chars().peekable();
     while let Some(character) = characters.next() {
         let needs_escape = match character {

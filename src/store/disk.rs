@@ -33,7 +33,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::memory::MemoryStore;
-use super::{AlertRecords, BatchOutcome, KeepOptions, Limits, RecordOutcome, StoreError};
+use super::{AlertRecords, ArchiveDone, BatchOutcome, KeepOptions, Limits, RecordOutcome, StoreError};
 use crate::sample::{IdempotencyKey, SampleRef, Tags};
 use crate::summary::SampleTime;
 pub(super) use backup::backup;
@@ -253,6 +253,15 @@ impl DiskStore {
     pub(super) fn write_alert_records(&self, records: &AlertRecords) -> Result<(), StoreError> {
         let records = records.clone();
         self.ask(MAINTENANCE_WITHIN, move |journal| journal.write_alert_records(&records))
+    }
+
+    /// Notes what an archive has got of hosts, in one batch that is as durable as samples are.
+    ///
+    /// # Errors
+    /// When the disk cannot be written. It is noted in memory all the same.
+    pub(super) fn note_archived(&self, id: u64, done: &[ArchiveDone]) -> Result<(), StoreError> {
+        let done = done.to_vec();
+        self.ask(MAINTENANCE_WITHIN, move |journal| journal.note_archived(id, &done))
     }
 
     /// Has the journal's thread do something, and waits for it.

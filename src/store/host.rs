@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 
 use smol_str::SmolStr;
 
+use super::archived::Archives;
 use super::series_table::SeriesTable;
 use super::{Conflict, MATCHES_MAX, Pulse, is_wanted};
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey, Tags};
@@ -91,6 +92,8 @@ pub(super) struct Rare {
     /// When two sources that publish side by side were last noticed; 0 if never.
     conflict_sec: u64,
     tags: Tags,
+    /// What archives have of it.
+    archives: Archives,
 }
 
 /// Everything kept of one host.
@@ -152,6 +155,9 @@ impl Host {
             self.skew = Some(skew);
         }
         self.changed = true;
+        if let Some(rare) = &mut self.rare {
+            rare.archives.note(time.minute());
+        }
         let (key, (label, _)) = key.zip(values.first())?;
         self.remember(key, label_hash(label), now)
     }
@@ -225,6 +231,16 @@ impl Host {
         if !tags.is_empty() || self.rare.is_some() {
             self.rare.get_or_insert_default().tags = tags.clone();
         }
+    }
+
+    /// What archives have of it, if there are any.
+    pub(super) fn archives(&self) -> Option<&Archives> {
+        self.rare.as_ref().map(|rare| &rare.archives).filter(|archives| !archives.is_empty())
+    }
+
+    /// The same, to be changed.
+    pub(super) fn archives_mut(&mut self) -> &mut Archives {
+        &mut self.rare.get_or_insert_default().archives
     }
 
     /// Has the next checkpoint look at the host if memory need not hold all of it at `now`.

@@ -18,8 +18,9 @@ use smol_str::SmolStr;
 
 #[cfg(feature = "disk")]
 use super::Conflict;
+use super::archived::Archives;
 use super::host::Host;
-use super::{BatchOutcome, Limit, Limits, RecordOutcome};
+use super::{ArchiveCursor, BatchOutcome, Limit, Limits, RecordOutcome};
 use crate::sample::{IdempotencyKey, SampleRef, Tags};
 use crate::summary::{Keep, SampleTime};
 
@@ -304,6 +305,27 @@ impl MemoryStore {
     /// Replaces the tags of a host, and returns whether it is known.
     pub(super) fn set_tags(&self, host: &str, tags: &Tags) -> bool {
         self.shard(host).get_mut(host).map(|host| host.set_tags(tags)).is_some()
+    }
+
+    /// Where an archive is with each of some hosts.
+    pub(super) fn archive_cursors(&self, id: u64, hosts: &[SmolStr]) -> Vec<ArchiveCursor> {
+        let cursor = |name: &SmolStr| self.shard(name).get(name).and_then(Host::archives).map(|known| known.cursor(id));
+        hosts.iter().map(|name| cursor(name).unwrap_or_default()).collect()
+    }
+
+    /// Gives what archives have of a host to `change`, if the host is known.
+    pub(super) fn change_archives<T>(&self, host: &str, change: impl FnOnce(&mut Archives) -> T) -> Option<T> {
+        self.shard(host).get_mut(host).map(|host| change(host.archives_mut()))
+    }
+
+    /// Forgets all archives but those of `ids`.
+    pub(super) fn retain_archives(&self, ids: &[u64]) {
+        for shard in &self.shards {
+            for host in locked(shard).values_mut().filter(|host| host.archives().is_some()) {
+                host.archives_mut().retain(ids);
+                host.changed = true;
+            }
+        }
     }
 
     /// Removes a host, and returns whether it was known.

@@ -347,6 +347,8 @@ pub(crate) struct Heard {
     pub(crate) path: String,
     pub(crate) key: String,
     pub(crate) body: Value,
+    /// The body as it came.
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// How a peer of the test's own treats one request.
@@ -354,6 +356,8 @@ pub(crate) enum Treatment {
     Answer(&'static str),
     /// Answers 200 with a body in JSON.
     Json(&'static str),
+    /// Answers 200 with this body.
+    Text(String),
     /// Answers with a status, fields of the head behind it, and a body.
     Whole(&'static str, &'static str),
     /// Answers, and ends the connection without a word.
@@ -363,18 +367,27 @@ pub(crate) enum Treatment {
 }
 
 /// A peer that plays a receiver: for each request `treat` says what to do with it.
-pub(crate) fn play_receiver(mut treat: impl FnMut(&Heard) -> Treatment + Send + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+pub(crate) fn play_receiver(treat: impl FnMut(&Heard) -> Treatment + Send + 'static) -> SocketAddr {
+    play_receiver_at(([127, 0, 0, 1], 0).into(), treat)
+}
+
+/// The same at an address.
+pub(crate) fn play_receiver_at(
+    address: SocketAddr,
+    mut treat: impl FnMut(&Heard) -> Treatment + Send + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind(address).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = BufReader::new(stream.unwrap());
             while let Some(heard) = hear(&mut stream) {
                 let (status, body, goes_on) = match treat(&heard) {
-                    Treatment::Answer(status) => (status, "{}", true),
-                    Treatment::Whole(status, body) => (status, body, true),
-                    Treatment::Json(body) => ("200 OK", body, true),
-                    Treatment::AnswerAndClose(status) => (status, "{}", false),
+                    Treatment::Answer(status) => (status, "{}".to_owned(), true),
+                    Treatment::Whole(status, body) => (status, body.to_owned(), true),
+                    Treatment::Json(body) => ("200 OK", body.to_owned(), true),
+                    Treatment::Text(body) => ("200 OK", body, true),
+                    Treatment::AnswerAndClose(status) => (status, "{}".to_owned(), false),
                     Treatment::Drop => break,
                 };
                 let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
@@ -407,5 +420,5 @@ fn hear(stream: &mut BufReader<TcpStream>) -> Option<Heard> {
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).ok()?;
-    Some(Heard { path, key, body: serde_json::from_slice(&body).unwrap_or_default() })
+    Some(Heard { path, key, body: serde_json::from_slice(&body).unwrap_or_default(), bytes: body })
 }

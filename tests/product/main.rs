@@ -12,6 +12,8 @@ mod alert_targets;
 mod alerts;
 #[cfg(feature = "redis")]
 mod alerts_shared;
+#[cfg(feature = "disk")]
+mod archives;
 mod browsers;
 #[cfg(feature = "builtin")]
 mod builtin;

@@ -1,12 +1,14 @@
 //! Other people's programs, as clients and as destinations: what they send is summarised, and what the monitor sends
 //! them is theirs.
 
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use lizm::sample::line::{Precision, decode_line, lines};
 use lizm::url::encode;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::harness::{
     PATIENCE, Process, Served, await_some, be_busy, last_minute, monitor_of_fixture, now, reserved_address,
@@ -29,7 +31,7 @@ fn printed(mut command: Command) -> String {
 }
 
 /// What a URL gives once it gives 200 or 204.
-fn fetch(url: &str) -> Option<String> {
+pub(crate) fn fetch(url: &str) -> Option<String> {
     let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build().into();
     agent.get(url).call().ok()?.body_mut().read_to_string().ok()
 }
@@ -243,6 +245,53 @@ fn collectd_reports_by_datagrams() {
     assert!(!log.last().unwrap().contains("refused"), "{log:?}");
 }
 
+/// A database of somebody else's, in a directory of its own.
+pub(crate) struct Peer {
+    _process: Process,
+    _root: TempDir,
+    pub(crate) address: SocketAddr,
+}
+
+impl Peer {
+    /// A VictoriaMetrics.
+    pub(crate) fn victoria_metrics() -> Self {
+        let (root, address) = (tempfile::tempdir().unwrap(), reserved_address());
+        let mut command = Command::new("victoria-metrics");
+        command.arg(format!("-storageDataPath={}", root.path().display())).arg(format!("-httpListenAddr={address}"));
+        let peer = Self::start(command, root, address);
+        await_some("VictoriaMetrics", || fetch(&peer.at("/health")));
+        peer
+    }
+
+    /// An InfluxDB with the database x.
+    pub(crate) fn influxdb() -> Self {
+        let (root, address, rpc) = (tempfile::tempdir().unwrap(), reserved_address(), reserved_address());
+        let base = root.path().display();
+        let config = format!(
+            "reporting-disabled = true\nbind-address = \"{rpc}\"\n[meta]\ndir = \"{base}/meta\"\n[data]\n\
+             dir = \"{base}/data\"\nwal-dir = \"{base}/wal\"\n[http]\nbind-address = \"{address}\"\n\
+             [monitor]\nstore-enabled = false\n"
+        );
+        let path = root.path().join("influxdb.conf");
+        std::fs::write(&path, config).unwrap();
+        let mut command = Command::new("influxd");
+        command.arg("-config").arg(&path);
+        let peer = Self::start(command, root, address);
+        await_some("InfluxDB", || fetch(&peer.at("/ping")));
+        ureq::post(peer.at("/query?q=CREATE%20DATABASE%20x")).send_empty().unwrap();
+        peer
+    }
+
+    fn start(mut command: Command, root: TempDir, address: SocketAddr) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        Self { _process: Process::start(command), _root: root, address }
+    }
+
+    pub(crate) fn at(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+}
+
 /// A host whose name has all that line protocol escapes. A backslash before one of the others is left out: InfluxDB 1.x
 /// cannot have it in a tag.
 const HOST: &str = "jar vis,C:\\x=1";
@@ -289,13 +338,8 @@ fn assert_has(epochs: &[u64], cpu_minute: u64, mem: &[(u64, f64)], cpu: &[(u64, 
 #[test]
 #[ignore = "needs victoria-metrics"]
 fn victoriametrics_takes_what_the_monitor_publishes() {
-    let (root, address) = (tempfile::tempdir().unwrap(), reserved_address());
-    let mut command = Command::new("victoria-metrics");
-    command.arg(format!("-storageDataPath={}", root.path().display())).arg(format!("-httpListenAddr={address}"));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let peer = Process::start(command);
-    let at = |path: &str| format!("http://{address}{path}");
-    await_some("VictoriaMetrics", || fetch(&at("/health")));
+    let peer = Peer::victoria_metrics();
+    let at = |path: &str| peer.at(path);
     let (epochs, cpu_minute) = publish_five(&at("/write?db=x"));
     let found = |metric: &str, count: usize| {
         await_some(metric, || {
@@ -316,21 +360,8 @@ fn victoriametrics_takes_what_the_monitor_publishes() {
 #[test]
 #[ignore = "needs influxdb"]
 fn influxdb_takes_what_the_monitor_publishes() {
-    let (root, address, rpc) = (tempfile::tempdir().unwrap(), reserved_address(), reserved_address());
-    let base = root.path().display();
-    let config = format!(
-        "reporting-disabled = true\nbind-address = \"{rpc}\"\n[meta]\ndir = \"{base}/meta\"\n[data]\n\
-         dir = \"{base}/data\"\nwal-dir = \"{base}/wal\"\n[http]\nbind-address = \"{address}\"\n\
-         [monitor]\nstore-enabled = false\n"
-    );
-    let path = root.path().join("influxdb.conf");
-    std::fs::write(&path, config).unwrap();
-    let mut command = Command::new("influxd");
-    command.arg("-config").arg(&path).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let peer = Process::start(command);
-    let at = |path: &str| format!("http://{address}{path}");
-    await_some("InfluxDB", || fetch(&at("/ping")));
-    ureq::post(at("/query?q=CREATE%20DATABASE%20x")).send_empty().unwrap();
+    let peer = Peer::influxdb();
+    let at = |path: &str| peer.at(path);
     let (epochs, cpu_minute) = publish_five(&at("/write?db=x"));
     let found = |field: &str| -> Vec<(u64, f64)> {
         let query = format!("/query?db=x&epoch=ns&q=SELECT%20{field}%20FROM%20perf%20GROUP%20BY%20host");

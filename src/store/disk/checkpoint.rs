@@ -12,7 +12,9 @@ use std::sync::atomic::Ordering;
 use fjall::{OwnedWriteBatch, PersistMode};
 use smol_str::SmolStr;
 
-use super::format::{chunk_key, chunk_record, host_key, host_record, id_key, series_key, series_record, tags_key};
+use super::format::{
+    archives_key, chunk_key, chunk_record, host_key, host_record, id_key, series_key, series_record, tags_key,
+};
 use super::history;
 use super::journal::{CLEARED_BYTES_MAX, Journal};
 use super::keyspaces::Keyspaces;
@@ -93,6 +95,9 @@ impl Journal {
                             let tags = host.tags();
                             if !tags.is_empty() {
                                 step.batch.insert(&keyspaces.state, tags_key(&name), tags.as_str());
+                            }
+                            if let Some(archives) = host.archives() {
+                                step.batch.insert(&keyspaces.state, archives_key(&name), archives.encode());
                             }
                         }
                     });

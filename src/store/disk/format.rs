@@ -10,6 +10,7 @@
 //! | `state` | `h` 0 HOST | newest batch that all chunks of the host contain (8), last epoch (8), gaps (3 × 4), sources: count (2), each name (1 + n), sequence number (8), time of its newest sample (8); skew of its clock (4) and when that was learned (4), if known |
 //! | `state` | `b` 0 HOST 0 LABEL 0 WINDOW `:` SECONDS 0 chunk (8) | newest batch in it (8), then as [`Series::take_changes`](crate::summary::Series::take_changes) gives it |
 //! | `state` | `t` 0 HOST | the tags of the host, `role=web,site=ams`; none if it has none |
+//! | `state` | `x` 0 HOST | what archives have of the host, as [`Archives::encode`](crate::store::archived::Archives::encode) has it; none without archives |
 //! | `state` | `i` 0 HOST | the number by which its chunks in `history` are found (8), from 1 |
 //! | `state` | `s` 0 HOST 0 LABEL | newest batch that all chunks of the series contain (8), and for each window with chunks in `history` the seconds of an interval (4) and the number after that of the newest interval there (8) |
 //! | `state` | `a` 0, and a key that the alerts choose | a record of the alerts, as JSON |
@@ -41,6 +42,11 @@ pub(super) fn host_key(host: &str) -> Vec<u8> {
 
 pub(super) fn tags_key(host: &str) -> Vec<u8> {
     [b"t\0", host.as_bytes()].concat()
+}
+
+/// The key of what archives have of a host.
+pub(super) fn archives_key(host: &str) -> Vec<u8> {
+    [b"x\0", host.as_bytes()].concat()
 }
 
 /// The key of the number of a host.

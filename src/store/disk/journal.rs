@@ -22,7 +22,9 @@ use fjall::{OwnedWriteBatch, PersistMode};
 use foldhash::HashSet;
 use smol_str::SmolStr;
 
-use super::format::{ALERT_PREFIX, Entry, Fields, host_key, id_key, put_removal, put_sample, series_key, tags_key};
+use super::format::{
+    ALERT_PREFIX, Entry, Fields, archives_key, host_key, id_key, put_removal, put_sample, series_key, tags_key,
+};
 use super::history::Moves;
 use super::keyspaces::{Keyspaces, begin_journal, remove_journal, replace_journals_before};
 use super::lock::DirectoryLock;
@@ -30,8 +32,9 @@ use super::queue::{Queue, Request, Samples};
 use super::restore::{Restored, write_format, write_keep};
 use super::unsynced::Unsynced;
 use crate::sample::{IdempotencyKey, SampleRef, Tags};
+use crate::store::archived::Archives;
 use crate::store::memory::{MemoryStore, Plan};
-use crate::store::{AlertRecords, BatchOutcome, RecordOutcome, StoreError};
+use crate::store::{AlertRecords, ArchiveDone, BatchOutcome, RecordOutcome, StoreError};
 use crate::summary::{Keep, SampleTime};
 
 /// Longest time until the device has what was written.
@@ -356,6 +359,19 @@ impl Journal {
         Ok(self.memory.set_tags(host, tags))
     }
 
+    /// Notes what an archive has got of hosts. Nothing else changes that, or records samples, meanwhile.
+    pub(super) fn note_archived(&mut self, id: u64, done: &[ArchiveDone]) -> Result<(), StoreError> {
+        let noted = done.iter().filter_map(|done| {
+            let change = |archives: &mut Archives| {
+                archives.done(id, done);
+                archives.encode()
+            };
+            Some((archives_key(&done.host), self.memory.change_archives(&done.host, change)?))
+        });
+        let noted: Vec<(Vec<u8>, Vec<u8>)> = noted.collect();
+        self.write_records(noted.iter().map(|(key, record)| (key.clone(), Some(record.as_slice()))))
+    }
+
     /// Writes or removes records in one batch, as durable as samples are.
     fn write_records<'r>(
         &mut self,
@@ -484,7 +500,7 @@ impl Journal {
         let mut batch = keyspaces.db.batch();
         let memory = self.memory();
         for host in hosts.iter().filter(|host| !memory.has_host(host)) {
-            for key in [host_key(host), id_key(host), tags_key(host)] {
+            for key in [host_key(host), id_key(host), tags_key(host), archives_key(host)] {
                 self.put(&keyspaces, &mut batch, Unsynced::state(key, None));
             }
         }
@@ -505,7 +521,7 @@ impl Journal {
 
 /// The keys of all records of a host.
 fn keys_of(keyspaces: &Keyspaces, host: &str) -> fjall::Result<Vec<Vec<u8>>> {
-    let mut keys = vec![host_key(host), id_key(host), tags_key(host)];
+    let mut keys = vec![host_key(host), id_key(host), tags_key(host), archives_key(host)];
     for prefix in [[b"b\0", host.as_bytes(), b"\0"].concat(), series_key(host, "")] {
         for guard in keyspaces.state.prefix(prefix) {
             keys.push(guard.key()?.to_vec());

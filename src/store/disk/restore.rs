@@ -14,6 +14,7 @@ use super::format::{
 };
 use super::history;
 use crate::sample::{AHEAD_SEC_MAX, EPOCH_MAX, Tags, check_host, check_label, check_value};
+use crate::store::archived::Archives;
 use crate::store::{KeepOptions, LabelPage, Limits};
 use crate::summary::{IntervalRange, Keep, KeyFilter, SampleTime, Window, is_chunk_expired, merge_intervals};
 
@@ -63,6 +64,7 @@ pub(super) fn restore(keyspaces: &Keyspaces, limits: Limits, keep: &KeepOptions,
     restore_series(keyspaces, &memory, &kept, now, &mut applied)?;
     restore_older(keyspaces, &memory, now, &mut applied)?;
     restore_hosts(keyspaces, &memory, &mut applied)?;
+    restore_archives(keyspaces, &memory)?;
     let next_disk_id = restore_ids(keyspaces, &memory)?.max(history::newest_id(keyspaces)?) + 1;
     // Before the logs, whose samples count in every window.
     let is_new = |interval_sec: u64| kept.window(interval_sec).is_none();
@@ -223,6 +225,22 @@ fn restore_ids(keyspaces: &Keyspaces, memory: &MemoryStore) -> Result<u64, Strin
     Ok(greatest)
 }
 
+/// Restores what archives have of the hosts. Before the logs, whose samples may be late for an archive.
+fn restore_archives(keyspaces: &Keyspaces, memory: &MemoryStore) -> Result<(), String> {
+    for guard in keyspaces.state.prefix("x\0") {
+        let (key, record) = read(guard)?;
+        restore_archives_record(&key, &record, memory)?;
+    }
+    Ok(())
+}
+
+fn restore_archives_record(key: &[u8], record: &[u8], memory: &MemoryStore) -> Result<(), String> {
+    let host = std::str::from_utf8(&key[2..]).map_err(|_| "it is damaged: a key is malformed")?;
+    let archives = Archives::decode(record).ok_or("it is damaged: what archives have of a host is malformed")?;
+    memory.change_archives(host, |known| *known = archives);
+    Ok(())
+}
+
 /// The first numbers of a host's record.
 #[derive(Default)]
 struct HostNumbers {
@@ -335,6 +353,8 @@ pub(in crate::store) fn restore_record(
         restore_host_record(key, record, memory).map(drop)
     } else if key.starts_with(b"t\0") {
         restore_tags(key, record, memory)
+    } else if key.starts_with(b"x\0") {
+        restore_archives_record(key, record, memory)
     } else {
         restore_batch(record, batch_number(key)?, memory, &mut Applied::default())
     }
