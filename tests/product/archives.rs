@@ -220,7 +220,7 @@ impl Documents {
             let known = self.documents.get(&key).map(|(version, _)| *version);
             let status = match document["label"].as_str().unwrap() {
                 "bad" => 400,
-                _ if self.items % 7 == 0 => 429,
+                _ if self.items.is_multiple_of(7) => 429,
                 _ if known.is_some_and(|known| known >= version) => 409,
                 _ => 201,
             };
