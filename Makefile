@@ -26,7 +26,7 @@ PYTHON = target/python/ready
 # How long `make soak` posts, and each target of `make fuzz` runs.
 SOAK_MINUTES ?= 60
 FUZZ_SEC ?= 900
-FUZZ_TARGETS = alert_rules json_bodies lines paths tokens https_heads store_records kernel_files
+FUZZ_TARGETS = alert_rules json_bodies lines paths promql tokens https_heads store_records kernel_files
 
 .PHONY: build static static-zeromq test soak kills hostile fuzz deny bench screenshots bench-page deploy-check \
   release-check tarball deb tools lint

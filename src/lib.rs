@@ -8,7 +8,8 @@
 //! - [`store`] keeps the hosts; [`summary`] is the arithmetic of their averages.
 //! - [`alerts`] judges rules over what the store keeps, and tells people.
 //! - [`stats`] is what the process counts about itself; [`metrics`] writes it, and the hosts, as Prometheus reads them.
-//! - [`units`] has the unit of each label, for the terminal and the page.
+//! - [`units`] has the unit of each label, for the terminal and the page, and [`metric_names`] the metric that it becomes.
+//! - [`promql`] answers the queries of Grafana and Prometheus's tools from what the store keeps.
 //! - [`watch`] shows in a terminal what a receiver serves.
 //! - [`sanitize`] is the one way out for text that others have chosen.
 //! - [`receiver`] puts the rooms of the receiving side together.
@@ -29,9 +30,11 @@ pub mod features;
 pub mod http;
 pub mod ingest;
 pub mod listeners;
+pub mod metric_names;
 pub mod metrics;
 pub mod monitor;
 pub mod probe;
+pub mod promql;
 pub mod receiver;
 mod reload;
 pub mod sample;

@@ -1,5 +1,5 @@
-//! The units of labels, one table for the terminal and the page. `src/dashboard/units.js` has the same; a test holds both
-//! together.
+//! The units of labels, one table for the terminal, the page and the metrics. `src/dashboard/units.js` has the same; a
+//! test holds both together.
 
 /// What the values of a label are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,19 @@ impl Unit {
             Self::Celsius => "°C",
             Self::Seconds => "s",
             Self::Time | Self::None => "",
+        }
+    }
+
+    /// Its name as Prometheus writes units; nothing for [`Unit::None`].
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Percent => "percent",
+            Self::BytesPerSec => "bytes_per_second",
+            Self::Bytes => "bytes",
+            Self::Celsius => "celsius",
+            Self::Seconds | Self::Time => "seconds",
+            Self::None => "",
         }
     }
 }
@@ -67,12 +80,16 @@ const UNITS: [(&str, Unit); 23] = [
 #[must_use]
 pub fn unit_of(label: &str) -> Unit {
     let stem = label.split([':', ',']).next().unwrap_or_default();
-    let is_like = |pattern: &str| match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+    UNITS.iter().find(|(pattern, _)| is_like(pattern, stem)).map_or(Unit::None, |(_, unit)| *unit)
+}
+
+/// Whether a stem is like a pattern, which has `*` at one end or nowhere.
+pub(crate) fn is_like(pattern: &str, stem: &str) -> bool {
+    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
         (Some(end), _) => stem.ends_with(end),
         (_, Some(start)) => stem.starts_with(start),
         _ => stem == pattern,
-    };
-    UNITS.iter().find(|(pattern, _)| is_like(pattern)).map_or(Unit::None, |(_, unit)| *unit)
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Summaries as JSON: keys, intervals, rounding.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
+use smol_str::SmolStr;
 
 use super::keep::names;
 use super::{ANSWER_INTERVALS_MAX, Bucket, IntervalRange, Intervals, Keep, Ring, Series, Window};
@@ -94,25 +96,35 @@ impl Summary {
     }
 }
 
-/// Selects the summaries whose key contains a text, ignoring case.
+/// Selects the summaries whose key contains a text, ignoring case, or those of some labels.
 #[derive(Debug)]
-pub struct KeyFilter(String);
+pub struct KeyFilter {
+    text: String,
+    labels: Option<BTreeSet<SmolStr>>,
+}
 
 impl KeyFilter {
     /// Selects the summaries whose key contains `text`. An empty text selects all.
     #[must_use]
     pub fn containing(text: &str) -> Self {
-        Self(text.to_lowercase())
+        Self { text: text.to_lowercase(), labels: None }
+    }
+
+    /// Selects all summaries of these labels.
+    #[must_use]
+    pub fn of_labels(labels: impl IntoIterator<Item = SmolStr>) -> Self {
+        Self { text: String::new(), labels: Some(labels.into_iter().collect()) }
     }
 
     /// Whether any summary of `label` is selected.
     #[must_use]
     pub fn matches_label(&self, label: &str) -> bool {
-        self.0.is_empty() || names().any(|name| self.matches_key(&key(name, label)))
+        let is_among = self.labels.as_ref().is_none_or(|labels| labels.contains(label));
+        is_among && (self.text.is_empty() || names().any(|name| self.matches_key(&key(name, label))))
     }
 
     fn matches_key(&self, key: &str) -> bool {
-        self.0.is_empty() || key.to_lowercase().contains(&self.0)
+        self.text.is_empty() || key.to_lowercase().contains(&self.text)
     }
 }
 

@@ -11,6 +11,7 @@ mod json_bodies;
 mod kernel_files;
 mod lines;
 mod paths;
+mod promql;
 mod requests;
 mod store_records;
 mod tokens;
@@ -52,6 +53,11 @@ fn lines_again() {
 #[test]
 fn paths_again() {
     replay("paths", paths::run);
+}
+
+#[test]
+fn promql_again() {
+    replay("promql", promql::run);
 }
 
 #[test]
