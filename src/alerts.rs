@@ -7,6 +7,7 @@ pub mod evaluator;
 pub mod event;
 pub mod globs;
 pub mod notify;
+mod prometheus;
 pub mod replay;
 pub mod rules;
 mod service;

@@ -11,6 +11,7 @@ mod form;
 mod gzip;
 mod hosts;
 mod influx;
+mod prometheus;
 mod reply;
 mod request;
 mod route;
@@ -141,7 +142,7 @@ impl Api {
     pub fn route(&self, head: &RequestHead<'_>, now: u64) -> Result<Route, Reply> {
         self.check_browser(head, now)?;
         let is_head = head.method == "HEAD";
-        if is_head || head.method == "GET" {
+        if is_head || head.method == "GET" || prometheus::is_below(route::path(head.target)) {
             self.check_read_access(head, now)?;
         }
         let action = Action::find(head, head.client(&self.trusted_proxies))?;
@@ -211,7 +212,7 @@ impl Api {
     fn head_reply(&self, route: &Route, now: u64) -> Reply {
         match (self.ingest.store().hosts(now), &route.action) {
             (Err(error), _) => Reply::from(&error),
-            (Ok(_), Action::Metrics) => Reply::head().with("Content-Type", metrics::CONTENT_TYPE),
+            (Ok(_), Action::Metrics(format)) => Reply::head().with("Content-Type", format.content_type()),
             (Ok(_), _) => Reply::head(),
         }
     }
@@ -245,14 +246,15 @@ impl Api {
             },
             Action::Write(write) => write.reply(&self.ingest, &route.principal, body, now),
             Action::Token => self.issue_token(&route.principal, now),
-            Action::Metrics => {
+            Action::Metrics(format) => {
                 let mut text = metrics::write(&self.ingest, self.metrics, now);
-                text.extend(self.alerts.iter().flat_map(|alerts| alerts.metrics().into_bytes()));
-                text.extend(self.archives.iter().flat_map(|archives| archives.metrics(now).into_bytes()));
-                Reply::new(200, text).with("Content-Type", metrics::CONTENT_TYPE)
+                text.extend(self.alerts.iter().map(|alerts| alerts.metrics()));
+                text.extend(self.archives.iter().map(|archives| archives.metrics(now)));
+                Reply::new(200, format.of_text(text).into_bytes()).with("Content-Type", format.content_type())
             }
             Action::Alerts { is_history } => alerts::list(self.alerts.as_deref(), *is_history),
             Action::Silence => alerts::silence(self.alerts.as_deref(), body, now),
+            Action::Prometheus(query) => query.reply(body, self.ingest.store(), self.alerts.as_deref(), now),
             Action::OpenApi => Reply::new(200, OPENAPI.as_bytes().to_vec()),
             Action::Ping => influx::ping(),
             Action::Query { statement } => influx::query(statement.as_deref(), body),
@@ -460,7 +462,7 @@ mod tests {
             }
         }
         assert_eq!(ask(&api, "GET", "/api/hosts", "").1["hosts"][0]["state"], "conflict");
-        let metrics = String::from_utf8(metrics::write(api.ingest(), metrics::Options::default(), NOW)).unwrap();
+        let metrics = metrics::write(api.ingest(), metrics::Options::default(), NOW);
         for line in ["lizm_host_up{host=\"h\"} 1", "lizm_host_conflict{host=\"h\"} 1"] {
             assert!(metrics.lines().any(|written| written == line), "{metrics}");
         }

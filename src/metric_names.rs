@@ -31,9 +31,14 @@ const PARTS: [(&str, &str); 11] = [
 const OTHER_PART: &str = "part";
 
 /// The receiver's own metrics. A label that would have one of these names is followed by [`NOT_OWN`].
-const OWN: [&str; 40] = [
+const OWN: [&str; 45] = [
     "lizm_alert_evaluation_timestamp_seconds",
     "lizm_alert_rules",
+    "lizm_archive_behind_seconds",
+    "lizm_archive_failures_total",
+    "lizm_archive_intervals_total",
+    "lizm_archive_refused_total",
+    "lizm_archive_skipped_total",
     "lizm_build_info",
     "lizm_clock_jump_seconds",
     "lizm_host_clock_skew_seconds",

@@ -1,14 +1,21 @@
 //! `/metrics`: what this process counts about itself and the running minute of the hosts, in Prometheus's text format
-//! 0.0.4 (<https://prometheus.io/docs/instrumenting/exposition_formats/>), under names by its naming rules.
+//! 0.0.4 (<https://prometheus.io/docs/instrumenting/exposition_formats/>), under names by its naming rules, or as
+//! OpenMetrics 1.0 for who asks for that.
 
+mod openmetrics;
+
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
+use smol_str::SmolStr;
+
 use crate::ingest::Ingest;
+use crate::metric_names::{MetricNames, Stat, help};
 use crate::stats::{BOUNDS_SEC, Counter, PANICS, ROUTES, STATUSES, Stats};
 use crate::store::{HostState, Store};
+use crate::summary::Bucket;
+pub use openmetrics::Format;
 
-/// The content type of what [`write()`] returns.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Default of [`Options::hosts_max`]: what one scrape of Prometheus takes with ease.
 pub const HOSTS_MAX: usize = 1000;
 /// Hosts that the store is asked for at a time.
@@ -33,7 +40,7 @@ impl Default for Options {
 
 /// Writes all metrics as of `now`, in seconds since the Unix epoch. No lock is held while it writes: it has copies.
 #[must_use]
-pub fn write(ingest: &Ingest, options: Options, now: u64) -> Vec<u8> {
+pub fn write(ingest: &Ingest, options: Options, now: u64) -> String {
     let (stats, store) = (ingest.stats(), ingest.store());
     let mut text = Text(String::with_capacity(16 << 10));
     text.family("lizm_build_info", "gauge", "Version of this lizm; the value means nothing.");
@@ -56,7 +63,7 @@ pub fn write(ingest: &Ingest, options: Options, now: u64) -> Vec<u8> {
     #[cfg(target_os = "linux")]
     write_process(&mut text);
     write_hosts(&mut text, store, options.hosts_max, now);
-    text.0.into_bytes()
+    text.0
 }
 
 fn write_samples(text: &mut Text, stats: &Stats) {
@@ -198,19 +205,22 @@ fn write_hosts(text: &mut Text, store: &Store, hosts_max: usize, now: u64) {
     }
     let name = "lizm_host_value";
     text.family(name, "gauge", "What the host has reported in the running minute.");
-    let mut written = 0;
-    for step in listed.chunks(STEP_HOSTS) {
-        if text.0.len() > BYTES_MAX {
+    let (mut written, mut values) = (0, HostValues::default());
+    for (step, statuses) in listed.chunks(STEP_HOSTS).zip(statuses.chunks(STEP_HOSTS)) {
+        if text.0.len() + values.bytes > BYTES_MAX {
             break;
         }
         let Ok(running) = store.running(step, now) else { break };
-        for (host, buckets) in step.iter().zip(running) {
+        for ((host, status), buckets) in step.iter().zip(statuses).zip(running) {
+            let labels = status.iter().flat_map(|status| &status.labels).map(String::as_str);
+            let shared = values.names.shared(labels);
             let is_whole = buckets.iter().all(|(label, bucket)| {
-                let fits = text.0.len() <= BYTES_MAX;
-                for (stat, value) in [("avg", bucket.mean()), ("min", bucket.min), ("max", bucket.max)] {
-                    if fits {
+                let fits = text.0.len() + values.bytes <= BYTES_MAX;
+                if fits {
+                    for (stat, value) in [("avg", bucket.mean()), ("min", bucket.min), ("max", bucket.max)] {
                         text.sample(name, &[("host", host), ("label", label), ("stat", stat)], value);
                     }
+                    values.add(host, label, shared.contains(label.as_str()), *bucket);
                 }
                 fits
             });
@@ -218,9 +228,59 @@ fn write_hosts(text: &mut Text, store: &Store, hosts_max: usize, now: u64) {
         }
     }
     text.gauge("lizm_hosts_omitted", "Hosts whose values are left out for a limit.", names.len() - written);
+    values.write(text);
+}
+
+/// The running minute of the hosts under the names of its metrics. The samples of a metric stand together, so they are
+/// gathered first.
+#[derive(Default)]
+struct HostValues {
+    names: MetricNames,
+    /// The samples of each stat, by the places of the metrics among the names.
+    samples: Vec<[Text; 4]>,
+    /// Their bytes together.
+    bytes: usize,
+}
+
+impl HostValues {
+    fn add(&mut self, host: &str, label: &str, is_shared: bool, bucket: Bucket) {
+        let place = self.names.place(label);
+        let Some((metric, _)) = self.names.metric(place) else { return };
+        let told_apart = (is_shared && metric.labels.iter().all(|(name, _)| name != "label")).then_some(label);
+        let labels: Vec<(&str, &str)> = [("host", host)]
+            .into_iter()
+            .chain(metric.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+            .chain(told_apart.map(|label| ("label", label)))
+            .collect();
+        if self.samples.len() <= place {
+            self.samples.resize_with(place + 1, Default::default);
+        }
+        for (stat, text) in Stat::ALL.into_iter().zip(&mut self.samples[place]) {
+            let before = text.0.len();
+            text.sample(&metric.name_of(stat), &labels, stat.of(bucket));
+            self.bytes += text.0.len() - before;
+        }
+    }
+
+    fn write(&self, text: &mut Text) {
+        let mut families: BTreeMap<SmolStr, Vec<(usize, usize)>> = BTreeMap::new();
+        for place in 0..self.samples.len() {
+            let Some((metric, _)) = self.names.metric(place) else { continue };
+            for (at, stat) in Stat::ALL.into_iter().enumerate() {
+                families.entry(metric.name_of(stat)).or_default().push((place, at));
+            }
+        }
+        for (name, parts) in families {
+            let first = parts.first().and_then(|(place, at)| Some((self.names.metric(*place)?, Stat::ALL[*at])));
+            let Some(((metric, unit), stat)) = first else { continue };
+            text.family(&name, "gauge", &help(&metric.name, stat, unit));
+            parts.iter().for_each(|(place, at)| text.0.push_str(&self.samples[*place][*at].0));
+        }
+    }
 }
 
 /// The text. The samples of a family stand together, as the format demands.
+#[derive(Default)]
 struct Text(String);
 
 impl Text {
@@ -277,7 +337,7 @@ mod tests {
     const NOW: u64 = 1_465_001_814;
 
     fn written(ingest: &Ingest, hosts_max: usize) -> String {
-        String::from_utf8(write(ingest, Options { hosts_max, ..Options::default() }, NOW)).unwrap()
+        write(ingest, Options { hosts_max, ..Options::default() }, NOW)
     }
 
     fn ingest_of(hosts: &[&str], label: &'static str) -> Ingest {
@@ -304,6 +364,12 @@ mod tests {
             "lizm_host_value{host=\"jarvis\",label=\"cpu\",stat=\"avg\"} 1.5",
             "lizm_host_value{host=\"jarvis\",label=\"cpu\",stat=\"min\"} 1",
             "lizm_host_value{host=\"jarvis\",label=\"cpu\",stat=\"max\"} 2",
+            "# HELP lizm_cpu_min What hosts report as cpu in percent: least sample of an interval.",
+            "# TYPE lizm_cpu_min gauge",
+            "lizm_cpu{host=\"jarvis\"} 1.5",
+            "lizm_cpu_min{host=\"jarvis\"} 1",
+            "lizm_cpu_max{host=\"jarvis\"} 2",
+            "lizm_cpu_samples{host=\"jarvis\"} 2",
         ] {
             assert!(text.lines().any(|known| known == line), "{line} in {text}");
         }
@@ -322,7 +388,18 @@ mod tests {
 
     #[test]
     fn every_line_is_of_the_family_before_it() {
-        let text = written(&ingest_of(&["a"], "cpu"), 1);
+        let ingest = ingest_of(&["a"], "cpu");
+        let own = written(&ingest_of(&["a"], "cpu"), 0);
+        for family in own.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next()) {
+            let is_own = crate::metric_names::is_own(family) || !family.starts_with("lizm_");
+            assert!(is_own, "{family} is to be in the list of metric_names.rs");
+        }
+        let others = ["cpu:0", "cpu:1", "disk-free", "disk.free", "host_up", "series", "queue_max", "ä,x=1"];
+        let values = others.map(|label| (label.into(), 1.0)).to_vec();
+        let sample = Sample { host: "b".into(), epoch: NOW, values };
+        ingest.submit(&Principal::Anyone, &sample, None, NOW).unwrap();
+        let text = written(&ingest, 2);
+        assert!(text.contains("\nlizm_disk_free{host=\"b\",label=\"disk.free\"} 1\n"), "{text}");
         let (mut family, mut families) = ("", Vec::new());
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# HELP ") {

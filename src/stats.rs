@@ -62,7 +62,7 @@ impl Histogram {
 }
 
 /// The routes that durations are counted by.
-pub const ROUTES: [&str; 13] = [
+pub const ROUTES: [&str; 14] = [
     "submit",
     "write",
     "token",
@@ -75,6 +75,7 @@ pub const ROUTES: [&str; 13] = [
     "metrics",
     "ping",
     "query",
+    "prometheus",
     "other",
 ];
 

@@ -25,6 +25,7 @@ use crate::clock::ReceiverClock;
 use crate::supervisor::spawn_supervised;
 pub use batch::{Batch, Counts, Item, Next, Outcome, Reason};
 pub use http::Client;
+pub(super) use message::rfc3339;
 pub use outbox::{Changes, NOTIFY_ALERT, Outbox};
 pub use queue::{Delivered, Delivery, Notification, Semantics};
 pub use target::Target;

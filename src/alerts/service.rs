@@ -30,7 +30,7 @@ use crate::store::{AlertLease, AlertRecords, Store, StoreError};
 use crate::supervisor::spawn_supervised;
 
 /// Time between two evaluations.
-const EVALUATE_EVERY: Duration = Duration::from_secs(10);
+pub(super) const EVALUATE_EVERY: Duration = Duration::from_secs(10);
 /// Time between two checks of the file, and of the lease.
 const TICK: Duration = Duration::from_secs(1);
 /// How long a lease lasts that is not renewed: a receiver that is killed is replaced within this time.

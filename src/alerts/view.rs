@@ -61,43 +61,54 @@ impl Alerts {
     /// The lines of `/metrics`.
     #[must_use]
     pub fn metrics(&self) -> String {
-        let mut text = String::new();
-        let mut line = |name: &str, labels: &[(&str, &str)], value: f64| {
-            let labels: Vec<String> =
-                labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
-            text += &match labels.is_empty() {
-                true => format!("{name} {value}\n"),
-                false => format!("{name}{{{}}} {value}\n", labels.join(",")),
-            };
-        };
         let state = self.state();
-        line(
-            "# TYPE ALERTS gauge\n# TYPE ALERTS_FOR_STATE gauge\nlizm_alert_rules",
-            &[],
-            state.rules.rules.len() as f64,
-        );
+        let (mut alerts, mut for_state) = (Family::gauge("ALERTS"), Family::gauge("ALERTS_FOR_STATE"));
         for alert in state.evaluator.alerts().filter(|alert| alert.is_shown()) {
             let (shown, key) = (alert.shown(), &alert.key);
             let names = [("alertname", key.name.as_str()), ("host", &key.host), ("series", &key.series)];
             let state = [("alertstate", shown.state), ("severity", shown.severity.word())];
-            line("ALERTS", &[names.as_slice(), &state].concat(), 1.0);
-            line("ALERTS_FOR_STATE", &[names.as_slice(), &state[1..]].concat(), shown.since as f64);
+            alerts.add(&[names.as_slice(), &state].concat(), 1.0);
+            for_state.add(&[names.as_slice(), &state[1..]].concat(), shown.since as f64);
         }
+        let mut delivered = Family::counter("lizm_notifications_total");
+        let mut queued = Family::gauge("lizm_notification_queue");
+        let mut failed = Family::counter("lizm_notifications_failed_total");
         for (target, counts) in self.notifier.counts() {
-            line("lizm_notifications_total", &[("target", &target)], counts.delivered as f64);
-            line("lizm_notification_queue", &[("target", &target)], counts.queued as f64);
+            delivered.add(&[("target", &target)], counts.delivered as f64);
+            queued.add(&[("target", &target)], counts.queued as f64);
             for (reason, count) in Reason::ALL.iter().zip(counts.failed) {
-                line(
-                    "lizm_notifications_failed_total",
-                    &[("target", &target), ("reason", reason.word())],
-                    count as f64,
-                );
+                failed.add(&[("target", &target), ("reason", reason.word())], count as f64);
             }
         }
-        if let Some(at) = state.evaluated_at {
-            line("lizm_alert_evaluation_timestamp_seconds", &[], at as f64);
-        }
-        text
+        let mut rules = Family::gauge("lizm_alert_rules");
+        rules.add(&[], state.rules.rules.len() as f64);
+        let mut evaluated = Family::gauge("lizm_alert_evaluation_timestamp_seconds");
+        state.evaluated_at.iter().for_each(|at| evaluated.add(&[], *at as f64));
+        [rules, alerts, for_state, delivered, queued, failed, evaluated].map(|family| family.text).concat()
+    }
+}
+
+/// The lines of one metric, which stand together.
+struct Family {
+    name: &'static str,
+    text: String,
+}
+
+impl Family {
+    fn gauge(name: &'static str) -> Self {
+        Self { name, text: format!("# TYPE {name} gauge\n") }
+    }
+
+    fn counter(name: &'static str) -> Self {
+        Self { name, text: format!("# TYPE {name} counter\n") }
+    }
+
+    fn add(&mut self, labels: &[(&str, &str)], value: f64) {
+        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+        self.text += &match labels.is_empty() {
+            true => format!("{} {value}\n", self.name),
+            false => format!("{}{{{}}} {value}\n", self.name, labels.join(",")),
+        };
     }
 }
 

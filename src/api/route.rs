@@ -6,11 +6,13 @@ use smol_str::SmolStr;
 
 use super::form::{decode, decode_form, pairs};
 use super::hosts::HostsQuery;
+use super::prometheus::PrometheusQuery;
 use super::reply::Reply;
 use super::request::{OwnedKey, RequestHead, Role};
 use super::summaries::SummaryQuery;
 use super::{dashboard, influx};
 use crate::auth::Principal;
+use crate::metrics::Format;
 use crate::sample::line::LINES_BYTES_MAX;
 use crate::sample::{self, BODY_BYTES_MAX, Tags};
 use crate::summary::KeyFilter;
@@ -42,9 +44,10 @@ pub(super) enum Action {
     Health,
     Write(influx::Write),
     Token,
-    Metrics,
+    Metrics(Format),
     Ping,
     OpenApi,
+    Prometheus(PrometheusQuery),
     Query { statement: Option<String> },
 }
 
@@ -59,11 +62,12 @@ impl Route {
             Action::Dashboard { .. } => "page",
             Action::Alerts { .. } | Action::Silence => "alerts",
             Action::Health => "health",
-            Action::Metrics => "metrics",
+            Action::Metrics(_) => "metrics",
             Action::Write(_) => "write",
             Action::Token => "token",
             Action::Ping => "ping",
             Action::OpenApi => "other",
+            Action::Prometheus(_) => "prometheus",
             Action::Query { .. } => "query",
         }
     }
@@ -93,7 +97,7 @@ impl Route {
     /// Whether the answer is read from the store, and may be long.
     #[must_use]
     pub fn is_read(&self) -> bool {
-        matches!(self.action, Action::Summaries { .. } | Action::Hosts(_) | Action::Metrics)
+        matches!(self.action, Action::Summaries { .. } | Action::Hosts(_) | Action::Metrics(_) | Action::Prometheus(_))
     }
 
     /// Whether the route needs a body of a declared length.
@@ -125,7 +129,7 @@ impl Action {
             }
             "/api/silences" => allow(head.method, "POST").map(|()| Self::Silence),
             "/health" => allow(head.method, "GET, HEAD").map(|()| Self::Health),
-            "/metrics" => allow(head.method, "GET, HEAD").map(|()| Self::Metrics),
+            "/metrics" => allow(head.method, "GET, HEAD").map(|()| Self::Metrics(Format::of(head.accept))),
             "/write" | "/api/v2/write" => {
                 allow(head.method, "POST")?;
                 influx::Write::parse(head, query, client).map(Self::Write)
@@ -136,6 +140,9 @@ impl Action {
             "/query" => {
                 allow(head.method, "GET, HEAD, POST")?;
                 influx::statement(query).map(|statement| Self::Query { statement })
+            }
+            _ if super::prometheus::is_below(path) => {
+                PrometheusQuery::parse(head.method, path, query).map(Self::Prometheus)
             }
             _ => match path.strip_prefix("/api/perf/") {
                 Some(rest) if !rest.is_empty() => Self::find_perf(head, rest, query, client),
@@ -177,9 +184,14 @@ impl Action {
     /// Refuses what a receiver of this role leaves to another.
     pub(super) fn check_role(&self, role: Role) -> Result<(), Reply> {
         let other = match (role, self) {
-            (Role::Intake, Self::Summaries { .. } | Self::Hosts(_) | Self::Alerts { .. } | Self::Dashboard { .. }) => {
-                "summaries"
-            }
+            (
+                Role::Intake,
+                Self::Summaries { .. }
+                | Self::Hosts(_)
+                | Self::Alerts { .. }
+                | Self::Dashboard { .. }
+                | Self::Prometheus(_),
+            ) => "summaries",
             (
                 Role::Summaries,
                 Self::Submit { .. } | Self::Remove { .. } | Self::Write(_) | Self::Ping | Self::Query { .. },

@@ -47,6 +47,7 @@ mod page;
 mod peers;
 #[cfg(target_os = "linux")]
 mod probes;
+mod prometheus;
 mod receiving;
 mod scripts;
 #[cfg(feature = "redis")]

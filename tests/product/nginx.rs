@@ -118,6 +118,12 @@ fn one_address_leads_to_both_services_and_below_a_path_too() {
         assert_eq!(whole.get(&format!("{below}/api/hosts?limit=1")).1["hosts"][0]["host"], "café %25");
         assert_eq!(whole.get(&format!("{below}/ping")).0, 204);
         assert_eq!(whole.post(&format!("{below}/write?precision=s"), "perf,host=lines cpu=1\n").0, 204);
+        // A query by POST reads, and what a client accepts gets through.
+        let query = whole.post(&format!("{below}/api/v1/query"), "query=lizm_cpu{host=\"lines\"}");
+        assert_eq!((query.0, &query.1["data"]["result"][0]["value"][1]), (200, &json!("1")), "{}", query.1);
+        let csv =
+            whole.raw(format!("GET {below}/api/perf/lines HTTP/1.1\r\nHost: h\r\nAccept: text/csv\r\n\r\n").as_bytes());
+        assert_eq!(csv.header("content-type"), Some("text/csv; charset=utf-8"));
         let page = whole.raw(format!("GET {below}/ HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
         assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
     }

@@ -123,7 +123,7 @@ fn clock(sec: u64, now_sec: u64) -> String {
 }
 
 /// A time in seconds since the Unix epoch as RFC 3339 has it.
-pub(super) fn rfc3339(sec: u64) -> String {
+pub(in crate::alerts) fn rfc3339(sec: u64) -> String {
     format!("{}T{:02}:{:02}:{:02}Z", date(sec), sec / 3600 % 24, sec / 60 % 60, sec % 60)
 }
 
