@@ -190,9 +190,6 @@ impl Options {
         {
             return Err(format!("option --keep: a Redis keeps {} alone; a directory keeps more", Keep::default()));
         }
-        if !options.archive.targets.is_empty() && options.store.is_shared() {
-            return Err("option --archive: goes with a store in memory or a directory".to_owned());
-        }
         if options.role != Role::All && !options.store.is_shared() {
             let why = "another receiver would not know what this one keeps; give both the same --store redis://…";
             return Err(format!("option --serve: {why}"));

@@ -464,7 +464,8 @@ impl Store {
         }
     }
 
-    /// Forgets all archives but those of `ids`: what hosts have of others is of no use.
+    /// Forgets all archives but those of `ids`: what hosts have of others is of no use. A shared store knows those of other
+    /// receivers too, and replaces the one that was asked for the longest ago.
     pub fn retain_archives(&self, ids: &[u64]) {
         if let Some(memory) = self.memory() {
             memory.retain_archives(ids);
@@ -476,7 +477,13 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn archive_cursors(&self, id: u64, hosts: &[SmolStr]) -> Result<Vec<ArchiveCursor>, StoreError> {
-        self.memory().map(|memory| memory.archive_cursors(id, hosts)).ok_or_else(no_archives)
+        match &self.kind {
+            Kind::Memory(memory) => Ok(memory.archive_cursors(id, hosts)),
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => Ok(disk.memory().archive_cursors(id, hosts)),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.archive_cursors(id, hosts),
+        }
     }
 
     /// Begins to read for an archive what is late of a host, and what is before the minute `end`: a sample that is recorded
@@ -485,8 +492,14 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn begin_archiving(&self, id: u64, host: &str, limit: u64, end: u64) -> Result<Option<ArchiveDue>, StoreError> {
-        let memory = self.memory().ok_or_else(no_archives)?;
-        Ok(memory.change_archives(host, |archives| archives.begin(id, limit, end)))
+        let begin = |memory: &MemoryStore| memory.change_archives(host, |archives| archives.begin(id, limit, end));
+        match &self.kind {
+            Kind::Memory(memory) => Ok(begin(memory)),
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => Ok(begin(disk.memory())),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.begin_archiving(id, host, limit, end),
+        }
     }
 
     /// Notes what an archive has got of hosts, as durable as samples are. Hosts that are not known any more are left out.
@@ -504,7 +517,20 @@ impl Store {
             #[cfg(feature = "disk")]
             Kind::Disk(disk) => disk.note_archived(id, done),
             #[cfg(feature = "redis")]
-            Kind::Redis(_) => Err(no_archives()),
+            Kind::Redis(redis) => redis.note_archived(id, done),
+        }
+    }
+
+    /// Takes or renews the lease of the receiver that sends to an archive, for a time; with none it is given up. Returns
+    /// whether this receiver has it. A store that is not shared gives it to whoever asks.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub fn lease_archive(&self, id: u64, holder: &str, lasts: Duration) -> Result<bool, StoreError> {
+        match &self.kind {
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => redis.lease_archive(id, holder, lasts),
+            _ => Ok(true),
         }
     }
 
@@ -592,8 +618,4 @@ impl Store {
             Kind::Redis(_) => None,
         }
     }
-}
-
-fn no_archives() -> StoreError {
-    StoreError::new("a shared store knows no archives")
 }

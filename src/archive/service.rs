@@ -1,7 +1,9 @@
 //! A thread for each archive, which reads what is due and sends it until the archive has it.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::mem;
+use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +28,9 @@ const POINTS_MAX: usize = 5000;
 const BYTES_MAX: usize = 4 << 20;
 /// Labels of a host that are read at a time.
 const LABELS_MAX: usize = 64;
+/// How long the lease of a shared store lasts that is not renewed, and how often it is renewed.
+const LEASE: Duration = Duration::from_secs(20);
+const LEASE_RENEWED_EVERY: Duration = Duration::from_secs(5);
 /// First and longest wait before something is tried again; the wait doubles in between.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LONGEST: Duration = Duration::from_secs(60);
@@ -50,6 +55,9 @@ pub(super) struct Archive {
     clock: Arc<ReceiverClock>,
     after_sec: u64,
     started_at: u64,
+    /// The name of this process in the lease of a shared store, and when that was renewed.
+    holder: String,
+    renewed_at: Mutex<Option<Instant>>,
     pub(super) counts: Counts,
     log: Mutex<Log>,
 }
@@ -83,6 +91,8 @@ struct Log {
 enum Stop {
     /// The receiver stops.
     Stopping,
+    /// Another receiver sends to the archive.
+    NotLeading,
     Store(StoreError),
 }
 
@@ -121,6 +131,8 @@ impl Archives {
                 clock: clock.clone(),
                 after_sec: options.after.as_secs(),
                 started_at: clock.now_sec(),
+                holder: format!("{} {:016x}", process::id(), RandomState::new().hash_one(0)),
+                renewed_at: Mutex::default(),
                 counts: Counts::default(),
                 log: Mutex::default(),
             }));
@@ -154,7 +166,12 @@ impl Archive {
         self.prepare(stopped)?;
         loop {
             match self.look(stopped) {
-                Err(Stop::Stopping) => return Err(Stop::Stopping),
+                Err(Stop::Stopping) => {
+                    // Another need not wait for its end.
+                    let _ = self.store.lease_archive(self.id, &self.holder, Duration::ZERO);
+                    return Err(Stop::Stopping);
+                }
+                Err(Stop::NotLeading) => self.counts.due_since.store(0, Ordering::Relaxed),
                 Err(Stop::Store(error)) => self.log_store(Some(&error)),
                 Ok(()) => self.log_store(None),
             }
@@ -176,8 +193,26 @@ impl Archive {
         }
     }
 
+    /// Ends a look where another receiver sends to the archive.
+    fn lead(&self) -> Result<(), Stop> {
+        let mut renewed_at = self.renewed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.store.is_shared() || renewed_at.is_some_and(|at| at.elapsed() < LEASE_RENEWED_EVERY) {
+            return Ok(());
+        }
+        let (asked_at, was_leading) = (Instant::now(), renewed_at.is_some());
+        let leads = self.store.lease_archive(self.id, &self.holder, LEASE)?;
+        *renewed_at = leads.then_some(asked_at);
+        match (was_leading, leads) {
+            (false, true) => log::info!("Archive {}: this receiver sends to it from now on", self.target),
+            (true, false) => log::warn!("Archive {}: another receiver sends to it now", self.target),
+            _ => {}
+        }
+        if leads { Ok(()) } else { Err(Stop::NotLeading) }
+    }
+
     /// Sends what is due of all hosts.
     fn look(&self, stopped: &Receiver<()>) -> Result<(), Stop> {
+        self.lead()?;
         let look = Look { now: self.clock.now_sec(), started_at: self.started_at, after_sec: self.after_sec };
         let pulses = self.store.pulses(look.now)?;
         let hosts: Vec<SmolStr> = pulses.iter().map(|pulse| pulse.host.clone()).collect();
@@ -298,6 +333,7 @@ impl Archive {
             if part.is_empty() {
                 continue;
             }
+            self.lead()?;
             match self.client.send(&part) {
                 Outcome::Taken { refused, why } => {
                     self.taken(part.len().saturating_sub(refused));

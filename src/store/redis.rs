@@ -8,6 +8,7 @@
 
 mod address;
 mod alerts;
+mod archives;
 mod layout;
 mod node;
 mod nodes;

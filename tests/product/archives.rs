@@ -260,14 +260,14 @@ fn play_bulk() -> (SocketAddr, Arc<Mutex<Documents>>) {
         let mut documents = held.lock().unwrap();
         if request.path == "/_index_template/lizm" {
             documents.template = Some(request.body.clone());
-            return Treatment::Json(r#"{"acknowledged":true}"#);
+            return Treatment::Text(r#"{"acknowledged":true}"#.to_owned());
         }
         assert!(request.path.starts_with("/_bulk?filter_path="), "{}", request.path);
         documents.requests += 1;
         let mut body = String::new();
         GzDecoder::new(&request.bytes[..]).read_to_string(&mut body).expect("gzip");
         match documents.requests % 6 {
-            1 => Treatment::Answer("429 Too Many Requests\r\nRetry-After: 0"),
+            1 => Treatment::AnswerAndClose("429 Too Many Requests\r\nRetry-After: 0\r\nConnection: close"),
             3 => Treatment::Drop,
             5 => {
                 documents.carry_out(&body);
@@ -307,6 +307,39 @@ fn killed_at_random_each_interval_is_in_the_index_once() {
     await_same("the index", || kept(&receiver, &HOSTS), || documents.lock().unwrap().intervals());
     let documents = documents.lock().unwrap();
     assert_eq!(documents.template.as_ref().unwrap()["index_patterns"], json!(["lizm-*"]));
+    let (requests, items, intervals) = (documents.requests, documents.items, documents.documents.len());
+    println!("{kills} kills: {intervals} intervals by {requests} requests of {items} items");
+}
+
+#[cfg(feature = "redis")]
+#[test]
+#[ignore = "needs redis-server"]
+fn of_two_receivers_that_are_killed_in_turns_one_sends_each_interval() {
+    let (redis, (address, documents)) = (crate::servers::Redis::start(&[]), play_bulk());
+    let url = format!("elasticsearch://{address}/lizm");
+    let start = || Served::start(&["--store", &redis.url(), "--archive", &url, "--archive-after", "0s"]);
+    let mut receivers = [start(), start()];
+    let (kills, mut number) = (kills(4), 0);
+    for kill in 0..kills {
+        for sample in 0..40 {
+            number += 1;
+            // A third is late.
+            let epoch = match sample % 3 {
+                0 => minute(30) + number * 7919 % 1200,
+                _ => minute(30) + kill % 20 * 60 + sample,
+            };
+            assert!(post(&receivers[(number % 2) as usize], HOSTS[(number % 2) as usize], epoch, number));
+        }
+        thread::sleep(Duration::from_millis(20 + kill * 7919 % 3000));
+        std::mem::replace(&mut receivers[(kill % 2) as usize], start()).process.kill();
+        // Its lease ends.
+        let leases = redis.ask(&["KEYS", "lizm:{alerts}:archive-*"]);
+        for lease in leases.lines().filter(|line| line.starts_with("lizm:")) {
+            redis.ask(&["DEL", lease]);
+        }
+    }
+    await_same("the index", || kept(&receivers[0], &HOSTS), || documents.lock().unwrap().intervals());
+    let documents = documents.lock().unwrap();
     let (requests, items, intervals) = (documents.requests, documents.items, documents.documents.len());
     println!("{kills} kills: {intervals} intervals by {requests} requests of {items} items");
 }

@@ -117,8 +117,14 @@ impl Redis {
         holder: &str,
         lasts: Duration,
     ) -> Result<Option<AlertLease>, StoreError> {
-        let fence = self.ask_fence(holder, lasts, None, &AlertRecords::new())?;
+        let fence = self.ask_fence("lease", holder, lasts, None, &AlertRecords::new())?;
         Ok(fence.map(|fence| AlertLease { holder: holder.to_owned(), fence, lasts }))
+    }
+
+    /// Takes or renews the lease of the receiver that sends to an archive, and returns whether it has it.
+    pub(in super::super) fn lease_archive(&self, id: u64, holder: &str, lasts: Duration) -> Result<bool, StoreError> {
+        let fence = self.ask_fence(&format!("archive-{id:x}"), holder, lasts, None, &AlertRecords::new())?;
+        Ok(fence.is_some())
     }
 
     /// Writes records of alerts, all or none, under a lease. Without one they are written whoever has it.
@@ -138,7 +144,7 @@ impl Redis {
             let commands: Vec<Command> = records.iter().map(write).collect();
             return self.ask(&commands).into_iter().try_for_each(|reply| reply.map(drop));
         };
-        let fence = self.ask_fence(&lease.holder, lease.lasts, Some(lease.fence), records)?;
+        let fence = self.ask_fence("lease", &lease.holder, lease.lasts, Some(lease.fence), records)?;
         fence.map(drop).ok_or_else(|| StoreError::new("another receiver evaluates the rules by now"))
     }
 
@@ -158,6 +164,7 @@ impl Redis {
     /// Runs the script of the lease, which writes records under a fencing number. Returns the one that holds.
     fn ask_fence(
         &self,
+        lease: &str,
         holder: &str,
         lasts: Duration,
         fence: Option<u64>,
@@ -167,7 +174,7 @@ impl Redis {
         hashes.dedup();
         let mut script = cmd("EVALSHA");
         script.arg(&self.scripts.alerts).arg(2 + hashes.len());
-        script.arg(format!("lizm:{{{TAG}}}:lease")).arg(format!("lizm:{{{TAG}}}:fence")).arg(&hashes);
+        script.arg(format!("lizm:{{{TAG}}}:{lease}")).arg(format!("lizm:{{{TAG}}}:fence")).arg(&hashes);
         script.arg(holder).arg(u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
         script.arg(fence.map_or(String::new(), |fence| fence.to_string()));
         for (key, record) in records {

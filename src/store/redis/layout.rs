@@ -35,6 +35,7 @@ pub(super) struct Scripts {
     sweep: String,
     tags: String,
     pub(super) alerts: String,
+    pub(super) archives: String,
     /// `SCRIPT LOAD` of each, for a node that misses one.
     pub(super) loads: Vec<Vec<u8>>,
 }
@@ -62,8 +63,8 @@ impl Scripts {
         let record = hash(&(constants.clone() + include_str!("record.lua")));
         let (remove, sweep) = (hash(include_str!("remove.lua")), hash(&(constants + include_str!("sweep.lua"))));
         let tags = hash(include_str!("tags.lua"));
-        let alerts = hash(include_str!("alerts.lua"));
-        Self { record, remove, sweep, tags, alerts, loads }
+        let (alerts, archives) = (hash(include_str!("alerts.lua")), hash(include_str!("archives.lua")));
+        Self { record, remove, sweep, tags, alerts, archives, loads }
     }
 }
 
@@ -196,6 +197,16 @@ impl HostKeys {
     /// The first of [`HostKeys::about`].
     pub(super) fn heard(&self) -> Command {
         self.command(redis::cmd("HMGET").arg(self.named("host")).arg(&["heard", "skew", "conflict", "tags"]), false)
+    }
+
+    /// The key of what is known of the host itself.
+    pub(super) fn host(&self) -> String {
+        self.named("host")
+    }
+
+    /// Reads where archives are with the host.
+    pub(super) fn archives(&self) -> Command {
+        self.command(redis::cmd("HGET").arg(self.host()).arg("archives"), false)
     }
 
     /// Sets the tags of the host, if it is known.

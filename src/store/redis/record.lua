@@ -72,7 +72,7 @@ for window = 1, windows do
   end
   buckets[window] = redis.call('HMGET', KEYS[3 + window], unpack(fields[window]))
 end
-local heard, listed, skew = unpack(redis.call('HMGET', host_key, 'heard', 'listed', 'skew'))
+local heard, listed, skew, archives = unpack(redis.call('HMGET', host_key, 'heard', 'listed', 'skew', 'archives'))
 listed = tonumber(listed or -1)
 
 -- Values that are the first of their label in the hour. Their labels may be new, and the hour not listed.
@@ -159,6 +159,16 @@ local age_sec = now - tonumber(skew_heard or 0)
 if not ahead_sec or epoch - now >= tonumber(ahead_sec) or age_sec >= SKEW_KEPT_SEC or age_sec < 0 then
   about[#about + 1] = 'skew'
   about[#about + 1] = string.format('%.0f %.0f', epoch - now, now)
+end
+
+-- The least minute that has changed since an archive read it, as archives.lua has it.
+local minute = math.floor((epoch - 1) / 60)
+local noted = archives and string.gsub(archives, '(%x+ %d+ )(%d+)( %d+;)', function(before, changed, behind)
+  return minute < tonumber(changed) and before .. string.format('%.0f', minute) .. behind or nil
+end)
+if noted ~= archives then
+  about[#about + 1] = 'archives'
+  about[#about + 1] = noted
 end
 if #about > 0 then
   redis.call('HSET', host_key, unpack(about))
