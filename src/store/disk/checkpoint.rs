@@ -219,8 +219,8 @@ mod tests {
 
     use super::super::{DiskStore, MAINTENANCE_WITHIN, POST_WITHIN};
     use crate::sample::Sample;
-    use crate::store::{AlertRecords, KeepOptions, LabelPage};
-    use crate::summary::{IntervalRange, KeyFilter};
+    use crate::store::{AlertRecords, ArchiveCursor, ArchiveDone, ArchiveDue, KeepOptions, LabelPage};
+    use crate::summary::{IntervalRange, KeyFilter, WINDOWS};
 
     const NOW: u64 = 1_465_001_814;
     const DAY: u64 = 86_400;
@@ -241,6 +241,39 @@ mod tests {
             let series = store.range("h", &LabelPage::all(&all), range).unwrap();
             series.iter().flat_map(|(_, intervals)| intervals).map(|(_, bucket)| bucket.count).sum()
         })
+    }
+
+    #[test]
+    fn what_an_archive_has_is_there_after_a_restart_and_what_came_late_is_late_again() {
+        let (dir, end) = (tempfile::tempdir().unwrap(), NOW / 60 - 3);
+        let late = WINDOWS[0].number(NOW - 600);
+        let mut store = open(dir.path());
+        record(&store, 600);
+        let begin = |store: &DiskStore| store.memory().change_archives("h", |known| known.begin(1, NOW, end)).unwrap();
+        let done = |has_late| [ArchiveDone { host: "h".into(), next: end, has_late }];
+        let cursor = |store: &DiskStore| store.memory().archive_cursors(1, &["h".into()])[0];
+        assert_eq!(begin(&store), ArchiveDue::default());
+        store.note_archived(1, &done(false)).unwrap();
+        for is_checkpointed in [false, true] {
+            record(&store, 600);
+            if is_checkpointed {
+                store.checkpoint().unwrap();
+            }
+            drop(store);
+            store = open(dir.path());
+            assert_eq!(cursor(&store), ArchiveCursor { next: end, has_late: true }, "{is_checkpointed}");
+            assert_eq!(begin(&store), ArchiveDue { next: end, late: vec![(late, late)] });
+            store.note_archived(1, &done(true)).unwrap();
+            assert!(!cursor(&store).has_late);
+        }
+        drop(store);
+        let store = open(dir.path());
+        assert_eq!(cursor(&store), ArchiveCursor { next: end, has_late: false });
+        // A host that comes again is another.
+        assert!(store.remove("h").unwrap());
+        record(&store, 60);
+        drop(store);
+        assert_eq!(cursor(&open(dir.path())), ArchiveCursor::default());
     }
 
     fn records(names: &[&str]) -> AlertRecords {
