@@ -64,7 +64,7 @@ pub(super) fn restore(keyspaces: &Keyspaces, limits: Limits, keep: &KeepOptions,
     restore_series(keyspaces, &memory, &kept, now, &mut applied)?;
     restore_older(keyspaces, &memory, now, &mut applied)?;
     restore_hosts(keyspaces, &memory, &mut applied)?;
-    restore_archives(keyspaces, &memory)?;
+    let only_logged = restore_archives(keyspaces, &memory)?;
     let next_disk_id = restore_ids(keyspaces, &memory)?.max(history::newest_id(keyspaces)?) + 1;
     // Before the logs, whose samples count in every window.
     let is_new = |interval_sec: u64| kept.window(interval_sec).is_none();
@@ -73,6 +73,11 @@ pub(super) fn restore(keyspaces: &Keyspaces, limits: Limits, keep: &KeepOptions,
         fill(keyspaces, &memory, |window| is_new(window.interval_sec), now)?;
     }
     let mut restored = restore_logs(keyspaces, memory, &mut applied)?;
+    // An older version may have removed them, and left that record.
+    let is_unknown = |host: &String| restored.memory.with_host(host, |host| host.last_epoch == 0) == Some(true);
+    for host in only_logged.iter().filter(|host| is_unknown(host)) {
+        restored.memory.remove(host);
+    }
     for guard in keyspaces.state.prefix("t\0") {
         let (key, tags) = read(guard)?;
         restore_tags(&key, &tags, &restored.memory)?;
@@ -225,20 +230,26 @@ fn restore_ids(keyspaces: &Keyspaces, memory: &MemoryStore) -> Result<u64, Strin
     Ok(greatest)
 }
 
-/// Restores what archives have of the hosts. Before the logs, whose samples may be late for an archive.
-fn restore_archives(keyspaces: &Keyspaces, memory: &MemoryStore) -> Result<(), String> {
+/// Restores what archives have of the hosts. Before the logs, whose samples may be late for an archive. Returns the hosts
+/// that have no other record: those that no checkpoint has written.
+fn restore_archives(keyspaces: &Keyspaces, memory: &MemoryStore) -> Result<Vec<String>, String> {
+    let mut only_logged = Vec::new();
     for guard in keyspaces.state.prefix("x\0") {
         let (key, record) = read(guard)?;
-        restore_archives_record(&key, &record, memory)?;
+        let (host, archives) = parse_archives(&key, &record)?;
+        if !memory.has_host(host) {
+            only_logged.push(host.to_owned());
+        }
+        memory.change_series(host, |host| *host.archives_mut() = archives);
     }
-    Ok(())
+    Ok(only_logged)
 }
 
-fn restore_archives_record(key: &[u8], record: &[u8], memory: &MemoryStore) -> Result<(), String> {
+fn parse_archives<'k>(key: &'k [u8], record: &[u8]) -> Result<(&'k str, Archives), String> {
     let host = std::str::from_utf8(&key[2..]).map_err(|_| "it is damaged: a key is malformed")?;
+    check_host(host).map_err(|why| format!("it is damaged: {why}"))?;
     let archives = Archives::decode(record).ok_or("it is damaged: what archives have of a host is malformed")?;
-    memory.change_archives(host, |known| *known = archives);
-    Ok(())
+    Ok((host, archives))
 }
 
 /// The first numbers of a host's record.
@@ -354,7 +365,9 @@ pub(in crate::store) fn restore_record(
     } else if key.starts_with(b"t\0") {
         restore_tags(key, record, memory)
     } else if key.starts_with(b"x\0") {
-        restore_archives_record(key, record, memory)
+        let (host, archives) = parse_archives(key, record)?;
+        memory.change_archives(host, |known| *known = archives);
+        Ok(())
     } else {
         restore_batch(record, batch_number(key)?, memory, &mut Applied::default())
     }
