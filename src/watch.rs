@@ -5,8 +5,10 @@
 
 mod alerts;
 mod format;
+mod graph;
 mod render;
 mod snapshot;
+mod summaries;
 mod terminal;
 mod view;
 
@@ -17,6 +19,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use graph::GraphQuery;
 use render::Style;
 use snapshot::{Fetcher, Snapshot};
 use terminal::{Key, Terminal};
@@ -55,7 +58,7 @@ pub struct Options {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Query {
     Hosts { labels: Vec<String> },
-    Host { name: String, text: String },
+    Host { name: String, text: String, graph: Option<GraphQuery> },
 }
 
 /// What the main thread waits for.
@@ -70,7 +73,7 @@ impl Options {
     fn query(&self) -> Query {
         let text = self.label.clone().unwrap_or_default();
         match &self.host {
-            Some(name) => Query::Host { name: name.clone(), text },
+            Some(name) => Query::Host { name: name.clone(), text, graph: None },
             None => {
                 let labels = text.split(',').filter(|label| !label.is_empty()).take(LABELS_MAX);
                 let labels = labels.map(|label| label.replace("%2C", ",").replace("%2c", ","));

@@ -19,11 +19,43 @@ pub(super) struct Alert {
     value: Option<f64>,
     comparison: Option<String>,
     pub(super) threshold: Option<f64>,
+    /// When it fired, in seconds since the Unix epoch.
+    pub(super) fired_at: Option<u64>,
 }
 
 #[derive(Deserialize)]
 struct AlertsAnswer {
     alerts: Vec<Alert>,
+}
+
+/// A transition of an alert, as `/api/alerts?history=1` lists it.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Past {
+    pub(super) host: String,
+    pub(super) series: String,
+    fired_at: u64,
+    resolved_at: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct HistoryAnswer {
+    history: Vec<Past>,
+}
+
+impl Past {
+    /// When it fired and was resolved, in seconds since the Unix epoch: one that fires on is resolved at no time.
+    pub(super) fn times(&self) -> (u64, u64) {
+        (self.fired_at, self.resolved_at.unwrap_or(self.fired_at))
+    }
+}
+
+/// Asks what has fired.
+///
+/// # Errors
+/// Why there is no answer.
+pub(super) fn past(client: &Client) -> Result<Vec<Past>, String> {
+    client.get::<HistoryAnswer>("/api/alerts", Some("history=1")).map(|answer| answer.history)
 }
 
 /// Asks what fires, where the list of hosts says how many do.

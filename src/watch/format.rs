@@ -74,6 +74,7 @@ pub(super) fn ascii(line: &str) -> String {
             '│' => '|',
             '└' => '+',
             '─' => '-',
+            '━' => '=',
             dots @ '\u{2800}'..='\u{28ff}' => ascii_dots(dots),
             _ => '?',
         };
@@ -199,13 +200,30 @@ pub(super) fn sparkline(label: &str, values: &[Option<f64>], columns: usize) -> 
     " ".repeat(columns - shown.len()) + &line
 }
 
-/// Values as a line of braille dots, two across and four down in each character, with an axis to the left and one below
-/// that begins with `oldest`; `thresholds` are dotted lines. All of it has `rows` rows of `columns` columns.
+/// The axis below a graph: when it begins, and the parts of it, from 0 to 1, that are marked.
+pub(super) struct Axis<'a> {
+    pub(super) oldest: &'a str,
+    pub(super) marks: Vec<(f64, f64)>,
+}
+
+impl Axis<'_> {
+    /// The line of so many columns. Any column that a mark touches is a thick one.
+    fn line(&self, width: usize) -> String {
+        #[expect(clippy::cast_precision_loss, reason = "columns of a terminal")]
+        let share = |column: usize| column as f64 / width as f64;
+        let is_marked =
+            |column: usize| self.marks.iter().any(|(from, to)| *from <= share(column + 1) && *to >= share(column));
+        (0..width).map(|column| if is_marked(column) { '━' } else { '─' }).collect()
+    }
+}
+
+/// Values as a line of braille dots, two across and four down in each character, with an axis to the left and one below;
+/// `thresholds` are dotted lines. All of it has `rows` rows of `columns` columns.
 pub(super) fn graph(
     label: &str,
     values: &[Option<f64>],
     thresholds: &[f64],
-    oldest: &str,
+    axis: &Axis<'_>,
     (columns, rows): (usize, usize),
 ) -> Vec<String> {
     let (height, width) = (rows.saturating_sub(2).max(1), columns.saturating_sub(NUMBER_COLUMNS + 2).max(1));
@@ -248,7 +266,8 @@ pub(super) fn graph(
         let line: String = characters.iter().filter_map(|bits| char::from_u32(0x2800 + bits)).collect();
         lines.push(format!("{at:>NUMBER_COLUMNS$} │{line}"));
     }
-    lines.push(format!("{:>NUMBER_COLUMNS$} └{}", "", "─".repeat(width)));
+    lines.push(format!("{:>NUMBER_COLUMNS$} └{}", "", axis.line(width)));
+    let oldest = axis.oldest;
     let gap = width.saturating_sub(oldest.width() + 3).max(1);
     lines.push(fit(&format!("{:>NUMBER_COLUMNS$}  {oldest}{}now", "", " ".repeat(gap)), columns));
     lines
@@ -277,11 +296,13 @@ mod tests {
     #[test]
     fn a_graph_has_its_size_and_its_axes() {
         let values: Vec<Option<f64>> = (0..60).map(|n| (n != 30).then(|| f64::from(n))).collect();
-        let lines = graph("cpu", &values, &[], "1 h ago", (40, 10));
+        let axis = Axis { oldest: "1 h ago", marks: vec![(0.5, 0.74), (1.0, 1.0)] };
+        let lines = graph("cpu", &values, &[], &axis, (40, 10));
         assert!(lines.len() == 10 && lines.iter().all(|line| line.width() == 40), "{lines:#?}");
         assert!(lines[0].starts_with(" 100.0% │") && lines[7].starts_with("   0.0% │"), "{lines:#?}");
         assert!(lines[9].contains("1 h ago") && lines[9].ends_with("now"), "{lines:#?}");
-        let with_threshold = graph("queue", &[Some(1.0)], &[4.0], "1 h ago", (40, 10));
+        assert!(lines[8].ends_with(&format!("└{}{}{}━", "─".repeat(15), "━".repeat(8), "─".repeat(7))), "{lines:#?}");
+        let with_threshold = graph("queue", &[Some(1.0)], &[4.0], &axis, (40, 10));
         assert!(with_threshold[0].contains("4 │⠁⠁⠁⠁"), "{with_threshold:#?}");
         let ascii = ascii(&lines.join("\n"));
         assert!(ascii.is_ascii() && !ascii.contains('?') && ascii.contains('.'), "{ascii}");

@@ -7,6 +7,8 @@ use serde::Deserialize;
 
 use super::Query;
 use super::alerts::{self, Alert};
+use super::graph::{Graph, Graphs};
+use super::summaries::{Average, Summary, slots};
 use crate::client::Client;
 use crate::url::encode;
 
@@ -124,6 +126,11 @@ pub(super) struct HostDetail {
     pub(super) tags: BTreeMap<String, String>,
     pub(super) alerts: Vec<Alert>,
     pub(super) rows: Vec<LabelRow>,
+    /// The receiver's clock, in seconds since the Unix epoch.
+    pub(super) now_sec: u64,
+    /// Whether the receiver has rules.
+    pub(super) is_judged: bool,
+    pub(super) graph: Option<Graph>,
 }
 
 impl HostDetail {
@@ -169,42 +176,17 @@ struct HostSummaries {
     summaries: BTreeMap<String, Summary>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Summary {
-    end: u64,
-    timeslice_size_sec: u64,
-    averages: Vec<Average>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Average {
-    start_sec: u64,
-    num_samples: u32,
-    /// The mean, of which older receivers have `avg` alone, which is rounded.
-    mean: Option<f64>,
-    avg: f64,
-    min: f64,
-    max: f64,
-}
-
-impl Average {
-    fn mean(&self) -> f64 {
-        self.mean.unwrap_or(self.avg)
-    }
-}
-
 /// Asks a receiver, and keeps the last list of hosts, so that it asks for an hour of minutes once only.
 pub(super) struct Fetcher {
     client: Client,
     /// The last list, if it has the whole hour of every host, and when it was asked for.
     last: Option<(HostList, Instant)>,
+    graphs: Graphs,
 }
 
 impl Fetcher {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, last: None }
+        Self { client, last: None, graphs: Graphs::default() }
     }
 
     /// Asks for what a query wants.
@@ -214,7 +196,13 @@ impl Fetcher {
     pub(super) fn fetch(&mut self, query: &Query) -> Result<Snapshot, String> {
         match query {
             Query::Hosts { labels } => self.hosts(labels).map(Snapshot::Hosts),
-            Query::Host { name, text } => host(&self.client, name, text),
+            Query::Host { name, text, graph } => {
+                let mut snapshot = host(&self.client, name, text)?;
+                if let (Snapshot::Host(host), Some(graph)) = (&mut snapshot, graph) {
+                    host.graph = Some(self.graphs.fetch(&self.client, &host.name, host.is_judged, graph)?);
+                }
+                Ok(snapshot)
+            }
         }
     }
 
@@ -277,6 +265,8 @@ fn host(client: &Client, name: &str, text: &str) -> Result<Snapshot, String> {
         let Some(next) = page.next_label_after else { break };
         query = format!("host={}&label-after={}", encode(name), encode(&next));
     }
+    detail.is_judged = firing.is_some();
+    detail.now_sec = summaries.values().map(|summary| summary.end).max().unwrap_or(0);
     detail.alerts = alerts::firing(client, firing)?;
     detail.alerts.retain(|alert| alert.host == name);
     detail.rows = rows(&summaries, text);
@@ -309,21 +299,6 @@ fn rows(summaries: &BTreeMap<String, Summary>, text: &str) -> Vec<LabelRow> {
         }
     }
     rows.into_values().collect()
-}
-
-/// The means of a summary, each at the index of its interval; an interval without samples is a gap.
-fn slots(summary: &Summary, count: usize) -> Vec<Option<f64>> {
-    let mut slots = vec![None; count];
-    let interval_sec = summary.timeslice_size_sec.max(1);
-    // The running interval is the last. A sample on a boundary belongs to the interval that it ends.
-    let running = summary.end.saturating_sub(1) / interval_sec;
-    for average in &summary.averages {
-        let age = running.checked_sub(average.start_sec / interval_sec).and_then(|age| usize::try_from(age).ok());
-        if let Some(slot) = age.and_then(|age| count.checked_sub(age + 1)).and_then(|index| slots.get_mut(index)) {
-            *slot = Some(average.mean());
-        }
-    }
-    slots
 }
 
 #[cfg(test)]
@@ -373,14 +348,5 @@ mod tests {
         later.extend(&row(36_000, &hour));
         assert_eq!(later.series["cpu"][..19], [&(41..60).map(|n| Some(f64::from(n))).collect::<Vec<_>>()[..]].concat());
         assert_eq!(later.series["cpu"][19..59], [None; 40]);
-    }
-
-    #[test]
-    fn intervals_outside_the_window_have_no_place() {
-        let average = |start_sec| Average { start_sec, num_samples: 1, mean: None, avg: 1.0, min: 1.0, max: 1.0 };
-        let summary =
-            Summary { end: 7200, timeslice_size_sec: 60, averages: vec![average(0), average(7140), average(999_999)] };
-        let slots = slots(&summary, MINUTES);
-        assert_eq!((slots.iter().flatten().count(), slots[59]), (1, Some(1.0)));
     }
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use groups::{Grouping, has_tag};
 
 use super::format::number;
+use super::graph::{GraphQuery, Range};
 use super::snapshot::{HostRow, LabelRow, Severity, Snapshot};
 use super::terminal::Key;
 use super::{DEFAULT_LABELS, Options, Query};
@@ -63,10 +64,10 @@ pub(super) struct View {
     shows_help: bool,
     /// The selected host. It stays selected when its row moves.
     selected: Option<String>,
-    /// The selected label of the host that is shown, and whether its graph is shown, by hour instead of by minute.
+    /// The selected label of the host that is shown, whether its graph is shown, and how far back that goes.
     label: Option<String>,
     shows_graph: bool,
-    is_by_hour: bool,
+    range: Range,
     /// The index of the first row on the screen.
     top: usize,
 }
@@ -96,7 +97,7 @@ impl View {
             selected: None,
             label: None,
             shows_graph: false,
-            is_by_hour: false,
+            range: Range::default(),
             top: 0,
         }
     }
@@ -132,8 +133,14 @@ impl View {
             _ if self.shows_help => self.shows_help = false,
             Key::Character('?') => self.shows_help = true,
             Key::Character('p') => self.is_paused = !self.is_paused,
-            Key::Character('r') => self.is_by_hour = !self.is_by_hour,
-            Key::Escape | Key::Backspace | Key::Enter if self.shows_graph => self.shows_graph = false,
+            Key::Character('r') => {
+                self.range = self.range.next();
+                return self.ask_for_graph();
+            }
+            Key::Escape | Key::Backspace | Key::Enter if self.shows_graph => {
+                self.shows_graph = false;
+                return self.ask_for_graph();
+            }
             Key::Character('/') => self.is_typing = !self.shows_graph,
             Key::Character('s') => self.sort_by_next(),
             Key::Character('S') => self.is_reversed = !self.is_reversed,
@@ -228,12 +235,24 @@ impl View {
         if let Query::Host { .. } = self.query {
             let label = names.get(selected).map(|name| (*name).to_owned());
             (self.shows_graph, self.label) = (label.is_some(), label);
-            return Action::None;
+            return self.ask_for_graph();
         }
         let Some(row) = self.shown_hosts().get(selected).copied() else { return Action::None };
         let name = row.host.clone();
         self.selected = Some(name.clone());
-        self.change_query(Query::Host { name, text: String::new() })
+        self.change_query(Query::Host { name, text: String::new(), graph: None })
+    }
+
+    /// Asks for the graph that is shown, or for none any more.
+    fn ask_for_graph(&mut self) -> Action {
+        let (label, range) = (self.label.clone().filter(|_| self.shows_graph), self.range);
+        let Query::Host { graph, .. } = &mut self.query else { return Action::None };
+        let shown = label.map(|label| GraphQuery { label, range });
+        if *graph == shown {
+            return Action::None;
+        }
+        *graph = shown;
+        Action::Ask(self.query.clone())
     }
 
     fn back(&mut self) -> Action {
@@ -362,6 +381,7 @@ mod tests {
     use super::*;
     use crate::client;
     use crate::url::Url;
+    use crate::watch::graph::Graph;
     use crate::watch::render::Style;
     use crate::watch::snapshot::HostDetail;
     use crate::watch::snapshot::HostList;
@@ -437,7 +457,7 @@ mod tests {
     fn a_host_opens_and_closes() {
         let mut view = view();
         press(&mut view, "j");
-        let query = Query::Host { name: "host01".to_owned(), text: String::new() };
+        let query = Query::Host { name: "host01".to_owned(), text: String::new(), graph: None };
         assert_eq!(view.handle_key(Key::Enter, 14), Action::Ask(query));
         let late = HostList { labels: options_labels(), rows: Vec::new(), count: 0 };
         view.update(Ok(Snapshot::Hosts(late)), Instant::now());
@@ -456,6 +476,7 @@ mod tests {
                     r#"{"name": "busy", "host": "host01", "series": "cpu", "state": "firing", "value": 12.5, "comparison": ">", "threshold": 5}"#,
                 ).unwrap()],
                 rows: vec![row],
+                ..HostDetail::default()
             })),
             Instant::now(),
         );
@@ -472,9 +493,18 @@ mod tests {
                 && shown.contains("⠂⠂⠂⠂"),
             "{shown}"
         );
-        press(&mut view, "r");
-        assert!(screen(&mut view).contains("24 h ago"));
-        assert_eq!(view.handle_key(Key::Escape, 14), Action::None);
+        for oldest in ["24 h ago", "7 days ago"] {
+            assert!(matches!(view.handle_key(Key::Character('r'), 14), Action::Ask(_)));
+            assert_eq!(screen(&mut view).contains(oldest), oldest == "24 h ago", "a week is asked for first");
+        }
+        let query = GraphQuery { label: "cpu".to_owned(), range: Range::Week };
+        let graph = Some(Graph { query, values: vec![Some(1.0), Some(70.0)], fired: vec![(900_000, 950_000)] });
+        let Some(Snapshot::Host(host)) = view.snapshot.clone() else { unreachable!("a host is shown") };
+        view.update(Ok(Snapshot::Host(HostDetail { graph, now_sec: 1_000_000, ..host })), Instant::now());
+        let shown = screen(&mut view);
+        assert!(shown.contains("7 days ago") && shown.contains("now 70.0%") && shown.contains("─━━━━━━━─"), "{shown}");
+        let query = Query::Host { name: "host01".to_owned(), text: String::new(), graph: None };
+        assert_eq!(view.handle_key(Key::Escape, 14), Action::Ask(query));
         assert_eq!(view.handle_key(Key::Escape, 14), Action::Ask(Query::Hosts { labels: options_labels() }));
     }
 

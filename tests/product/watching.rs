@@ -246,10 +246,12 @@ fn five_hundred_hosts_are_usable_in_any_terminal() {
         let screen = terminal.await_screen(&["disk  now 97.5%", "60 min ago", "100.0%"]);
         check(&screen);
         terminal.tmux(&["resize-window", "-x", "60", "-y", "15"]);
-        let screen = terminal.await_screen(&["60 min ago", "r hour or day"]);
+        let screen = terminal.await_screen(&["60 min ago", "r another range"]);
         assert!(screen.lines().all(|line| line.chars().count() <= 60), "{screen}");
         terminal.keys(&["r"]);
         terminal.await_screen(&["24 h ago"]);
+        terminal.keys(&["r"]);
+        terminal.await_screen(&["7 days ago", "disk  now 97.5%"]);
         terminal.keys(&["q"]);
         terminal.await_screen(&["ended with 0"]);
     }

@@ -8,7 +8,9 @@ ever held, and has held the most of each fault by then, so that what memory stil
 
 Each sender has hosts of its own and does as a monitor does: one request at a time, a key on each, and the same again
 until it is answered. So in the end the summaries must have each post exactly once. A line a minute says how the
-receivers are: latency is of posts that no fault was near, and of these none may have had to be sent again.
+receivers are: latency is of posts that no fault was near, and of these none may have had to be sent again. A machine
+that is busy with other things may have a disk that stands still by itself: a program that does nothing but write and
+sync on the same file system says when, and that counts as a fault.
 """
 
 import argparse
@@ -44,6 +46,7 @@ RECOVERS_WITHIN_SEC = 30
 DISK_BYTES = 512 << 20
 SIPPERS = 100
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+DISK_SLOW_SEC = 0.3  # a sync that takes longer is of a disk that stands still
 CLOCK_READ_SEC = 1  # how long libfaketime goes on by what its file has said
 
 SLOPE_MAX_MB_PER_HOUR = 1.0
@@ -125,7 +128,42 @@ def ask(port, method, path, body=None, timeout_sec=30):
         connection.close()
 
 
-def send(name, port, number, begun_sec, ends, is_faulted, reports):
+class Disk:
+    """What a program that writes and syncs, over and over, knows of the file system."""
+
+    def __init__(self, directory):
+        self.path = directory / "canary"
+        # When the sync that is under way began, 0 between two, and when the last slow one ended.
+        self.began, self.slow_until = multiprocessing.Value("d", 0), multiprocessing.Value("d", 0)
+        self.process = multiprocessing.Process(target=self.run, daemon=True)
+
+    def start(self):
+        self.process.start()
+
+    def stop(self):
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+    def run(self):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        while True:
+            time.sleep(0.1)
+            began = self.began.value = time.monotonic()
+            # While it is full there is nothing to sync.
+            with contextlib.suppress(OSError), self.path.open("wb", buffering=0) as file:
+                file.write(b"x")
+                os.fsync(file.fileno())
+            if time.monotonic() - began > DISK_SLOW_SEC:
+                self.slow_until.value = time.monotonic()
+            self.began.value = 0
+
+    def has_stood_still_since(self, since):
+        began = self.began.value
+        return self.slow_until.value > since or 0 < began < time.monotonic() - DISK_SLOW_SEC
+
+
+def send(name, port, number, begun_sec, ends, is_faulted, disk, reports):
     """A sender: posts until `ends`, and reports what it saw, and at last how many posts each host has in each hour."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     hosts = [f"{name}-{number}-{host}" for host in range(HOSTS)]
@@ -139,6 +177,7 @@ def send(name, port, number, begun_sec, ends, is_faulted, reports):
         host, epoch, sequence = hosts[sequence % HOSTS], int(time.time()), sequence + 1
         body = json.dumps({label: sequence % 100 for label in LABELS})
         began, is_calm = time.monotonic(), not is_faulted.value
+        is_near = lambda: is_faulted.value or disk.has_stood_still_since(began)
         while True:
             try:
                 headers = {"Idempotency-Key": f"{source}-{sequence}"}
@@ -155,14 +194,14 @@ def send(name, port, number, begun_sec, ends, is_faulted, reports):
                 connection.close()
                 why = repr(error)
             seen.again += 1
-            if is_calm and not is_faulted.value:
+            if is_calm and not is_near():
                 seen.again_in_calm[f"{why} after {time.monotonic() - began:.1f} s"] += 1
             is_calm = False
             time.sleep(0.1)
         now = time.monotonic()
         posted[host][hour_of(epoch)] += 1
         seen.posts += 1
-        if is_calm and not is_faulted.value:
+        if is_calm and not is_near():
             seen.latencies.append(now - began)
         if now - reported > 10:
             reports.put((name, "seen", seen))
@@ -399,7 +438,7 @@ def soak(lizm, minutes, directory):
         file.truncate(DISK_BYTES)
     subprocess.run(["mkfs.ext4", "-q", image], check=True)
     subprocess.run(["mount", "-o", "loop", image, disk], check=True)
-    started, receivers = [], {}
+    started, receivers, canary = [], {}, Disk(disk)
     try:
         redis = Redis(directory)
         started.append(redis)
@@ -413,9 +452,10 @@ def soak(lizm, minutes, directory):
         is_faulted, reports = multiprocessing.Value("b", 0), multiprocessing.Queue()
         begun_sec, begins = int(time.time()), time.monotonic() + REHEARSAL_SEC
         ends = begins + 60 * minutes
+        canary.start()
         for name, receiver in receivers.items():
             for number in range(SENDERS):
-                arguments = (name, receiver.port, number, begun_sec, ends, is_faulted, reports)
+                arguments = (name, receiver.port, number, begun_sec, ends, is_faulted, canary, reports)
                 multiprocessing.Process(target=send, args=arguments, daemon=True).start()
         faults = Faults(receivers, redis, disk)
         # The windows are being filled, which no fault is to cut short.
@@ -429,6 +469,7 @@ def soak(lizm, minutes, directory):
         is_faulted.value = 0
         return watch(receivers, faults, is_faulted, reports, ends)
     finally:
+        canary.stop()
         for each in started:
             each.process.kill()
             each.process.wait()

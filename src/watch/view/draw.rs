@@ -6,7 +6,8 @@ use super::{FRAME_ROWS, Line, Order, View};
 use crate::sanitize::visible;
 use crate::watch::Query;
 use crate::watch::alerts::Alert;
-use crate::watch::format::{age, fit, fit_middle, graph, number};
+use crate::watch::format::{Axis, age, fit, fit_middle, graph, number};
+use crate::watch::graph::{Graph, Range};
 use crate::watch::render::{HostLayout, HostsLayout, Style, Tone, unknown};
 use crate::watch::snapshot::{HostDetail, HostList, HostRow, Severity, Snapshot};
 
@@ -88,7 +89,14 @@ impl View {
         let Some(row) = host.rows.iter().find(|row| Some(&row.label) == self.label.as_ref()) else {
             return vec![fit("It is not reported any more.", columns)];
         };
-        let (values, oldest) = if self.is_by_hour { (&row.hours, "24 h ago") } else { (&row.minutes, "60 min ago") };
+        let is_asked = |graph: &&Graph| graph.query.label == row.label && graph.query.range == self.range;
+        let asked = host.graph.as_ref().filter(is_asked);
+        let values = match (self.range, asked) {
+            (Range::Hour, _) => &row.minutes,
+            (Range::Day, None) => &row.hours,
+            (_, Some(graph)) => &graph.values,
+            (_, None) => return vec![fit(&format!("Asking {} …", self.url), columns)],
+        };
         let newest = values.iter().rev().find_map(|value| *value);
         let known = || values.iter().flatten().copied();
         let figures = [("now", newest), ("least", known().reduce(f64::min)), ("most", known().reduce(f64::max))];
@@ -97,10 +105,16 @@ impl View {
         let head =
             format!("{}{figures}", fit_middle(&label, label.width().min(columns.saturating_sub(figures.width()))));
         let head = style.paint(Tone::Bold, &fit(&head, columns));
-        let alerts = host.alerts.iter().filter(|alert| alert.is_of(&row.label));
-        let thresholds: Vec<f64> = alerts.filter_map(|alert| alert.threshold).collect();
+        let alerts = || host.alerts.iter().filter(|alert| alert.is_of(&row.label));
+        let thresholds: Vec<f64> = alerts().filter_map(|alert| alert.threshold).collect();
+        let fires = alerts().filter_map(|alert| Some((alert.fired_at?, host.now_sec)));
+        let fired = asked.iter().flat_map(|graph| graph.fired.iter().copied()).chain(fires);
+        let axis = Axis {
+            oldest: self.range.oldest(),
+            marks: fired.filter_map(|fired| share_of_range(fired, self.range, host.now_sec)).collect(),
+        };
         let size = (columns, rows.saturating_sub(1));
-        [head].into_iter().chain(graph(&row.label, values, &thresholds, oldest, size)).collect()
+        [head].into_iter().chain(graph(&row.label, values, &thresholds, &axis, size)).collect()
     }
 
     /// What is shown, and at the right where it is from or how many there are.
@@ -168,11 +182,20 @@ impl View {
                 format!("q quit   ? help   {filtered}   s sorted by {order}   Enter open a host")
             }
             Query::Host { .. } if self.shows_graph => {
-                "q quit   ? help   r hour or day   Esc back to the labels".to_owned()
+                "q quit   ? help   r another range   Esc back to the labels".to_owned()
             }
             Query::Host { .. } => format!("q quit   ? help   {filtered}   Enter a graph   Esc back to the hosts"),
         }
     }
+}
+
+/// Which part of a range that ends at `now` a time takes, from 0 to 1; `None` where it is over before.
+fn share_of_range((from, to): (u64, u64), range: Range, now: u64) -> Option<(f64, f64)> {
+    let sec = range.hours() * 3600;
+    let begin = now.saturating_sub(sec);
+    #[expect(clippy::cast_precision_loss, reason = "seconds of a year at most")]
+    let share = |at: u64| at.clamp(begin, now).saturating_sub(begin) as f64 / sec as f64;
+    (to >= begin && from <= now).then(|| (share(from), share(to)))
 }
 
 /// What needs attention, the worst first, as far as a line can have it.
