@@ -103,17 +103,28 @@ def growth_rows():
 
 
 def store_rows():
-    """A store in a directory beside one in memory."""
-    with tempfile.TemporaryDirectory() as directory, receiver() as memory, receiver("--store", directory) as disk:
+    """A store in a directory beside one in memory, by each of the two HTTP servers."""
+    return [row for server in ("tiny_http", "builtin") for row in server_store_rows(server)]
+
+
+def server_store_rows(server):
+    options = ["--http-server", server]
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        receiver(*options) as memory,
+        receiver(*options, "--store", directory) as disk,
+    ):
         servers = [memory, disk]
-        for server in servers:
-            posts_per_sec(server)  # warm, and every series there is exists
-        in_memory, on_disk = in_turns(*(partial(posts_per_sec, server) for server in servers))
+        for warmed in servers:
+            posts_per_sec(warmed)  # warm, and every series there is exists
+        in_memory, on_disk = in_turns(*(partial(posts_per_sec, measured) for measured in servers))
+        job = f"posts of two labels for 1,000 hosts, 32 connections, {server}"
+        beyond_memory = f"CPU of a post with `--store DIR` beyond that with memory, {server}"
         return [
-            rate_row("posts of two labels for 1,000 hosts, 32 connections, store in memory", memory, in_memory),
+            rate_row(f"{job}, store in memory", memory, in_memory),
             rate_row("the same with `--store DIR`", disk, on_disk),
             Row("ratio, `--store DIR` to memory", ratios(rates(on_disk), rates(in_memory)), "×", least=0.7),
-            Row("CPU of a post with `--store DIR` beyond that with memory", beyond(on_disk, in_memory), "µs", most=5),
+            Row(beyond_memory, beyond(on_disk, in_memory), "µs", most=5),
         ]
 
 

@@ -15,29 +15,30 @@ mod prometheus;
 mod reply;
 mod request;
 mod route;
+mod submit;
 mod summaries;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Instant;
 
-use serde::Serialize;
 use serde_json::json;
 
 use crate::alerts::Alerts;
 use crate::archive::Archives;
 use crate::auth::{Authorizer, Principal, ReadAccess};
-use crate::ingest::{Ingest, IngestError};
+use crate::ingest::Ingest;
 use crate::metrics;
-use crate::sample::{self, IdempotencyKey, Sample, Tags};
 use crate::stats::Stats;
-use crate::store::RecordOutcome;
 use browser::BrowserGuard;
 use gzip::VARY;
 pub use reply::Reply;
 pub use request::{ClientTransport, HEAD_BYTES_MAX, RequestHead, Role};
 use route::Action;
 pub use route::Route;
+pub use submit::Submission;
+use submit::Submit;
 
 /// Most series that a short answer is read from: with all that is kept of them that takes below a millisecond. To compress
 /// one takes four times as long.
@@ -46,6 +47,14 @@ const SHORT_COMPRESSED_SERIES_MAX: usize = SHORT_SERIES_MAX / 4;
 
 /// The description of the API that programs read (OpenAPI 3.1).
 const OPENAPI: &str = include_str!("../docs/openapi.json");
+
+/// What a request has come to without waiting.
+pub enum Begun {
+    /// Its reply.
+    Replied(Reply),
+    /// A sample on its way to the store. [`Api::finish`] has the reply.
+    Submitted(Submission),
+}
 
 /// The answers of one receiver.
 pub struct Api {
@@ -148,9 +157,9 @@ impl Api {
         let action = Action::find(head, head.client(&self.trusted_proxies))?;
         action.check_role(self.role)?;
         let principal = match &action {
-            Action::Submit { host, .. } => {
+            Action::Submit(submit) => {
                 let principal = self.authenticate(head, now)?;
-                self.ingest.authorize(&principal, host, now).map_err(|error| Reply::from(&error))?;
+                self.ingest.authorize(&principal, &submit.host, now).map_err(|error| Reply::from(&error))?;
                 principal
             }
             Action::Remove { host } => {
@@ -177,7 +186,9 @@ impl Api {
     #[must_use]
     pub fn may_wait(&self, route: &Route) -> bool {
         match &route.action {
-            Action::Submit { .. } | Action::Remove { .. } => self.ingest.store().may_wait(),
+            // A directory's journal is not waited for: it wakes who would wait.
+            Action::Submit(Submit { tags: None, .. }) => self.ingest.store().is_shared(),
+            Action::Submit(_) | Action::Remove { .. } => self.ingest.store().may_wait(),
             Action::Write(_) => route.is_compressed() || self.ingest.store().may_wait(),
             // They are locked while all of them are judged.
             Action::Alerts { .. } | Action::Silence => self.alerts.is_some(),
@@ -208,6 +219,26 @@ impl Api {
         reply
     }
 
+    /// Answers as [`Api::reply`] does, but waits for no journal: a sample may have yet to be stored. `waker` is woken then.
+    #[must_use]
+    pub fn begin(&self, route: &Route, body: &[u8], now: u64, waker: &Waker) -> Begun {
+        match &route.action {
+            Action::Submit(submit @ Submit { tags: None, .. }) => {
+                Begun::Submitted(submit.begin(&self.ingest, &route.principal, body, now, Some(waker)))
+            }
+            _ => Begun::Replied(self.reply(route, body, now)),
+        }
+    }
+
+    /// Answers a submission when it is over; before that it waits.
+    #[must_use]
+    pub fn finish(&self, submission: Submission) -> Reply {
+        let began = submission.began;
+        let reply = submission.finish(&self.ingest, None);
+        self.stats().observe("submit", began.elapsed());
+        reply
+    }
+
     /// Answers a HEAD for what a GET would read from the store: whether the store can be read.
     fn head_reply(&self, route: &Route, now: u64) -> Reply {
         match (self.ingest.store().hosts(now), &route.action) {
@@ -219,11 +250,9 @@ impl Api {
 
     fn find_reply(&self, route: &Route, body: &[u8], now: u64) -> Reply {
         match &route.action {
-            Action::Submit { host, epoch, key, tags } => {
-                let sample =
-                    sample::decode_values(body).map(|values| Sample { host: (**host).into(), epoch: *epoch, values });
-                let key = key.as_ref().map(request::OwnedKey::borrowed);
-                self.submit(&route.principal, sample, key, tags.as_ref(), now)
+            Action::Submit(submit) => {
+                let submission = submit.begin(&self.ingest, &route.principal, body, now, None);
+                submission.finish(&self.ingest, submit.tags.as_ref())
             }
             Action::Summaries { host, filter, query } => {
                 let reply = query.reply(self.ingest.store(), host, filter, now);
@@ -275,48 +304,12 @@ impl Api {
         let has_ended = self.stats().maintenance_ended.get() > 0;
         has_ended.then(|| "the maintenance of the store has ended by a panic".to_owned())
     }
-
-    fn submit(
-        &self,
-        principal: &Principal,
-        sample: Result<Sample<'_>, String>,
-        key: Option<IdempotencyKey<'_>>,
-        tags: Option<&Tags>,
-        now: u64,
-    ) -> Reply {
-        let recorded = sample
-            .map_err(IngestError::Malformed)
-            .inspect_err(|error| self.ingest.count_refused(error))
-            .and_then(|sample| {
-                let recorded = self.ingest.submit(principal, &sample, key, now)?;
-                match tags.map_or(Ok(()), |tags| self.ingest.set_tags(principal, &sample.host, tags, now)) {
-                    Err(error @ IngestError::Store(_)) => Err(error),
-                    // A sample that is too old makes no host known.
-                    _ => Ok(recorded),
-                }
-            });
-        match recorded {
-            Ok(RecordOutcome { duplicate: true, .. }) => Reply::json(200, &json!({ "stored": 0, "duplicate": true })),
-            Ok(RecordOutcome { stored, expired, refused, .. }) => {
-                Reply::json(200, &Submitted { stored, expired, refused: (refused > 0).then_some(refused) })
-            }
-            Err(error) => Reply::from(&error),
-        }
-    }
-}
-
-/// How many values of a submission were stored, were too old, and were refused by the cap on series.
-#[derive(Debug, Serialize)]
-struct Submitted {
-    stored: usize,
-    expired: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refused: Option<usize>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::{IdempotencyKey, Sample};
     use crate::store::{Limits, Store};
     use serde_json::Value;
 

@@ -209,7 +209,7 @@ pub fn answer<'b>(pieces: impl IntoIterator<Item = &'b [u8]>, api: &Api) -> Vec<
         peer: None,
         now,
         is_closing: false,
-        may_wait: true,
+        waker: None,
     };
     let (mut connection, mut answers) = (Connection::new(now.instant), Vec::new());
     for piece in pieces {

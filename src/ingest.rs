@@ -3,13 +3,14 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::task::Waker;
 
 use crate::auth::{AuthError, Authorizer, LastToken, Principal};
 use crate::clock::ReceiverClock;
 use crate::sample::line::{Decoder, LineHead, Precision, decode_tags, is_tags};
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey, Sample, SampleRef, Tags};
 use crate::stats::Stats;
-use crate::store::{BatchOutcome, Conflict, Limit, Limits, RecordOutcome, Store, StoreError};
+use crate::store::{BatchOutcome, Conflict, Limit, Limits, RecordOutcome, Recording, Store, StoreError};
 
 /// Lines that are decoded before they are recorded, and values after which a run ends. Both bound the memory of a run, and
 /// how long the store is locked.
@@ -172,22 +173,38 @@ impl Ingest {
         key: Option<IdempotencyKey<'_>>,
         now: u64,
     ) -> Result<RecordOutcome, IngestError> {
-        let recorded = self.record(principal, sample.view(), key, now);
-        recorded.inspect_err(|error| self.count_refused(error))
+        let recording = self.begin(principal, sample, key, now, None)?;
+        self.finish(&sample.host, recording)
     }
 
-    fn record(
+    /// Begins what [`Ingest::submit`] does; [`Store::begin_record`] says when `waker` is woken. [`Ingest::finish`] is the rest.
+    ///
+    /// # Errors
+    /// When the sample does not go to the store. The error is counted.
+    pub fn begin(
         &self,
         principal: &Principal,
-        sample: SampleRef<'_>,
+        sample: &Sample<'_>,
         key: Option<IdempotencyKey<'_>>,
         now: u64,
-    ) -> Result<RecordOutcome, IngestError> {
-        self.authorize(principal, sample.host, now).map_err(IngestError::Untrusted)?;
-        self.check_epoch(sample.host, sample.epoch, now)?;
-        let recorded = self.store.record(sample, key, now).map_err(IngestError::Store)?;
-        self.count(sample.host, &recorded);
-        self.check_cap(recorded)
+        waker: Option<&Waker>,
+    ) -> Result<Recording, IngestError> {
+        let is_allowed = self.authorize(principal, &sample.host, now).map_err(IngestError::Untrusted);
+        let checked = is_allowed.and_then(|()| self.check_epoch(&sample.host, sample.epoch, now));
+        checked.inspect_err(|error| self.count_refused(error))?;
+        Ok(self.store.begin_record(sample.view(), key, now, waker))
+    }
+
+    /// Waits until a sample of `host` is stored, and counts what became of it.
+    ///
+    /// # Errors
+    /// When nothing of the sample was stored. The error is counted.
+    pub fn finish(&self, host: &str, recording: Recording) -> Result<RecordOutcome, IngestError> {
+        let recorded = recording.finish().map_err(IngestError::Store).and_then(|recorded| {
+            self.count(host, &recorded);
+            self.check_cap(recorded)
+        });
+        recorded.inspect_err(|error| self.count_refused(error))
     }
 
     /// Replaces the tags of a host; who may submit for it may do so. They are as durable as the store promises.

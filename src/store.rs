@@ -9,6 +9,7 @@ mod disk;
 mod host;
 mod memory;
 mod outcome;
+mod recording;
 #[cfg(feature = "redis")]
 mod redis;
 mod series_table;
@@ -18,6 +19,7 @@ mod status;
 use std::collections::BTreeMap;
 #[cfg(feature = "disk")]
 use std::path::Path;
+use std::task::Waker;
 use std::time::Duration;
 
 use smol_str::SmolStr;
@@ -29,6 +31,7 @@ pub use archived::{ARCHIVES_MAX, ArchiveCursor, ArchiveDone, ArchiveDue, Minutes
 use disk::DiskStore;
 use memory::MemoryStore;
 pub use outcome::{BatchOutcome, Conflict, Limit, RecordOutcome, StoreError};
+pub use recording::Recording;
 #[cfg(feature = "redis")]
 pub use redis::Address as RedisAddress;
 #[cfg(feature = "redis")]
@@ -232,6 +235,23 @@ impl Store {
             Kind::Disk(disk) => disk.record(sample, key, now),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.record(sample, key, now),
+        }
+    }
+
+    /// Begins to record a sample as [`Store::record`] does. Only Redis is waited for here; a directory's outcome comes later, and
+    /// `waker` is woken then. Without a waker a thread has to wait for it.
+    #[cfg_attr(not(feature = "disk"), expect(unused_variables, reason = "only a directory wakes anybody"))]
+    pub fn begin_record(
+        &self,
+        sample: SampleRef<'_>,
+        key: Option<IdempotencyKey<'_>>,
+        now: u64,
+        waker: Option<&Waker>,
+    ) -> Recording {
+        match &self.kind {
+            #[cfg(feature = "disk")]
+            Kind::Disk(disk) => Recording::journal(disk.begin_record(sample, key, now, waker)),
+            _ => Recording::over(self.record(sample, key, now)),
         }
     }
 
@@ -606,6 +626,12 @@ impl Store {
             Kind::Disk(disk) => disk.expire(now),
             _ => Ok(()),
         }
+    }
+
+    /// Has the disk stand still until what is returned is dropped.
+    #[cfg(all(test, feature = "disk"))]
+    pub(crate) fn stall(&self) -> Option<std::sync::mpsc::Sender<()>> {
+        if let Kind::Disk(disk) = &self.kind { Some(disk::tests::stall(disk)) } else { None }
     }
 
     /// The hosts, where this process holds them.

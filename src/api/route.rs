@@ -8,13 +8,14 @@ use super::form::{decode, decode_form, pairs};
 use super::hosts::HostsQuery;
 use super::prometheus::PrometheusQuery;
 use super::reply::Reply;
-use super::request::{OwnedKey, RequestHead, Role};
+use super::request::{RequestHead, Role};
+use super::submit::Submit;
 use super::summaries::SummaryQuery;
 use super::{dashboard, influx};
 use crate::auth::Principal;
 use crate::metrics::Format;
 use crate::sample::line::LINES_BYTES_MAX;
-use crate::sample::{self, BODY_BYTES_MAX, Tags};
+use crate::sample::{self, BODY_BYTES_MAX};
 use crate::summary::KeyFilter;
 
 /// Longest body in bytes where there is nothing to store: a statement of a client of InfluxDB, or one without meaning.
@@ -34,7 +35,7 @@ pub struct Route {
 
 #[derive(Debug)]
 pub(super) enum Action {
-    Submit { host: SmolStr, epoch: u64, key: Option<OwnedKey>, tags: Option<Tags> },
+    Submit(Submit),
     Summaries { host: SmolStr, filter: KeyFilter, query: SummaryQuery },
     Remove { host: SmolStr },
     Hosts(HostsQuery),
@@ -55,7 +56,7 @@ impl Route {
     /// Its name among [`crate::stats::ROUTES`].
     pub(super) fn name(&self) -> &'static str {
         match self.action {
-            Action::Submit { .. } => "submit",
+            Action::Submit(_) => "submit",
             Action::Summaries { .. } => "summaries",
             Action::Remove { .. } => "remove",
             Action::Hosts(_) => "hosts",
@@ -77,7 +78,7 @@ impl Route {
     pub fn body_bytes_max(&self) -> usize {
         match self.action {
             Action::Write(_) => LINES_BYTES_MAX,
-            Action::Submit { .. } => BODY_BYTES_MAX,
+            Action::Submit(_) => BODY_BYTES_MAX,
             _ => OTHER_BYTES_MAX,
         }
     }
@@ -103,7 +104,7 @@ impl Route {
     /// Whether the route needs a body of a declared length.
     #[must_use]
     pub fn needs_length(&self) -> bool {
-        matches!(self.action, Action::Submit { .. } | Action::Write(_) | Action::Silence)
+        matches!(self.action, Action::Submit(_) | Action::Write(_) | Action::Silence)
     }
 }
 
@@ -171,7 +172,7 @@ impl Action {
             "POST" => {
                 let epoch = sample::parse_epoch(&decode("epoch", rest)?).map_err(bad)?;
                 let (key, tags) = (head.key(client).map_err(bad)?, head.host_tags().map_err(bad)?);
-                Ok(Self::Submit { host, epoch, key, tags })
+                Ok(Self::Submit(Submit { host, epoch, key, tags }))
             }
             "DELETE" => Ok(Self::Remove { host }),
             _ => {
@@ -194,7 +195,7 @@ impl Action {
             ) => "summaries",
             (
                 Role::Summaries,
-                Self::Submit { .. } | Self::Remove { .. } | Self::Write(_) | Self::Ping | Self::Query { .. },
+                Self::Submit(_) | Self::Remove { .. } | Self::Write(_) | Self::Ping | Self::Query { .. },
             ) => "intake",
             _ => return Ok(()),
         };

@@ -1,6 +1,7 @@
 //! A client: its socket, its connection, and who it is. It moves between the loop and the threads that may wait.
 
 use std::io;
+use std::task::Waker;
 #[cfg(feature = "tls")]
 use std::time::Duration;
 use std::time::Instant;
@@ -50,7 +51,7 @@ struct Who {
 }
 
 impl Who {
-    fn context<'c>(&'c self, shared: &'c Shared, now: Now, may_wait: bool) -> Context<'c> {
+    fn context<'c>(&'c self, shared: &'c Shared, now: Now, waker: Option<&'c Waker>) -> Context<'c> {
         #[cfg(feature = "tls")]
         let (transport, must_verify_again) = (
             if self.is_tls { ClientTransport::Tls(self.identity.as_ref()) } else { ClientTransport::Plain },
@@ -66,7 +67,7 @@ impl Who {
             peer: Some(self.guard.address()),
             now,
             is_closing: must_verify_again || shared.is_draining(),
-            may_wait,
+            waker,
         }
     }
 }
@@ -78,6 +79,8 @@ pub(super) enum Turn {
     Wait,
     /// Another turn, after the others.
     Again,
+    /// Another turn, when its sample is stored.
+    Stored,
     /// A thread that may wait for the store.
     Store,
     /// A thread that may take long to read.
@@ -114,11 +117,11 @@ impl Client {
         &self.stream
     }
 
-    /// Reads what there is, answers it, and sends the answers, each as far as it goes without waiting; with `may_wait` the
-    /// store may be waited for.
-    pub(super) fn proceed(&mut self, shared: &Shared, buffers: &mut Buffers, now: Now, may_wait: bool) -> Turn {
+    /// Reads what there is, answers it, and sends the answers, each as far as it goes without waiting; without a
+    /// `waker` the store may be waited for.
+    pub(super) fn proceed(&mut self, shared: &Shared, buffers: &mut Buffers, now: Now, waker: Option<&Waker>) -> Turn {
         self.connection.borrow(buffers);
-        let turn = self.try_proceed(shared, now, may_wait).unwrap_or_else(|error| {
+        let turn = self.try_proceed(shared, now, waker).unwrap_or_else(|error| {
             self.note_error(&error, shared, now);
             Turn::Close
         });
@@ -126,7 +129,7 @@ impl Client {
         turn
     }
 
-    fn try_proceed(&mut self, shared: &Shared, now: Now, may_wait: bool) -> io::Result<Turn> {
+    fn try_proceed(&mut self, shared: &Shared, now: Now, waker: Option<&Waker>) -> io::Result<Turn> {
         if !self.flush(now)? {
             return Ok(Turn::Wait);
         }
@@ -140,11 +143,12 @@ impl Client {
             return if self.has_ended { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(self.wait()) };
         }
         loop {
-            let pause = self.connection.advance(&self.who.context(shared, now, may_wait));
+            let pause = self.connection.advance(&self.who.context(shared, now, waker));
             if !self.flush(now)? {
                 return Ok(Turn::Wait);
             }
             match pause {
+                Pause::Sample => return Ok(Turn::Stored),
                 Pause::Store => return Ok(Turn::Store),
                 Pause::Read => return Ok(Turn::Read),
                 Pause::Others => return Ok(Turn::Again),
@@ -205,14 +209,14 @@ impl Client {
     }
 
     /// Takes note that its time is over.
-    pub(super) fn expire(&mut self, shared: &Shared, buffers: &mut Buffers, now: Now) -> Turn {
+    pub(super) fn expire(&mut self, shared: &Shared, buffers: &mut Buffers, now: Now, waker: &Waker) -> Turn {
         #[cfg(feature = "tls")]
         if self.is_handshaking {
             self.note_error(&io::ErrorKind::TimedOut.into(), shared, now);
             return Turn::Close;
         }
-        if self.connection.expire(&self.who.context(shared, now, false)) {
-            self.proceed(shared, buffers, now, false)
+        if self.connection.expire(&self.who.context(shared, now, Some(waker))) {
+            self.proceed(shared, buffers, now, Some(waker))
         } else {
             Turn::Close
         }
@@ -227,6 +231,11 @@ impl Client {
         #[cfg(not(feature = "tls"))]
         let _ = (shared, now);
         log::debug!("A connection ended: {error}");
+    }
+
+    /// Whether its sample is stored, or given up.
+    pub(super) fn is_stored(&self, now: Now) -> bool {
+        self.connection.is_stored(now.instant)
     }
 
     /// Whether it is between two requests.

@@ -4,13 +4,14 @@
 use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::budget::{Budget, Reservation};
 use super::chunks::Chunks;
 use super::head::{self, Head};
 use super::{Body, append};
-use crate::api::{Api, ClientTransport, Reply, Route};
+use crate::api::{Api, Begun, ClientTransport, Reply, Route, Submission};
 use crate::auth::LastToken;
 
 /// Longest wait for the first request.
@@ -63,8 +64,14 @@ pub(super) struct Context<'c> {
     pub(super) now: Now,
     /// Whether the next answer ends the connection.
     pub(super) is_closing: bool,
-    /// Whether this thread may wait for the store, or take long.
-    pub(super) may_wait: bool,
+    /// What wakes this thread when a sample is stored, if it may neither wait for the store nor take long.
+    pub(super) waker: Option<&'c Waker>,
+}
+
+impl Context<'_> {
+    fn may_wait(&self) -> bool {
+        self.waker.is_none()
+    }
 }
 
 /// Why a connection does not go on by itself.
@@ -74,6 +81,8 @@ pub(super) enum Pause {
     Input,
     /// It waits for its client to take what it was answered.
     Output,
+    /// It waits for a sample to be stored: [`Connection::is_stored`].
+    Sample,
     /// It has a whole request whose answer may wait. Another thread is to go on with it.
     Store,
     /// The same, for an answer that is read and may be long.
@@ -89,6 +98,8 @@ struct Request {
     head_only: bool,
     /// The header `Connection` of its answer.
     connection: Option<&'static str>,
+    /// Its sample, when the body is used up.
+    submission: Option<Submission>,
 }
 
 /// How a body comes.
@@ -194,7 +205,7 @@ impl Connection {
 
     /// Whether more bytes of the client are of use now.
     pub(super) fn wants_input(&self) -> bool {
-        self.request.is_some() || !self.has_output()
+        self.request.as_ref().map_or(!self.has_output(), |request| request.submission.is_none())
     }
 
     /// What is to be sent.
@@ -234,6 +245,15 @@ impl Connection {
     /// Whether the client has sent enough after the last answer.
     pub(super) fn has_lingered(&self) -> bool {
         self.lingered_bytes > LINGER_BYTES_MAX
+    }
+
+    /// Whether it waits for no sample, or not any more.
+    pub(super) fn is_stored(&self, now: Instant) -> bool {
+        self.submission().is_none_or(|submission| submission.is_over(now))
+    }
+
+    fn submission(&self) -> Option<&Submission> {
+        self.request.as_ref()?.submission.as_ref()
     }
 
     /// Whether it is between two requests.
@@ -288,7 +308,7 @@ impl Connection {
 
     /// Begins the limit of time of what comes next.
     fn enter_phase(&mut self, now: Instant) {
-        let phase = if self.has_output() {
+        let phase = if self.has_output() || self.submission().is_some() {
             Phase::Answer
         } else if !self.is_open {
             Phase::Linger
@@ -324,6 +344,9 @@ impl Connection {
         let Some(mut request) = self.request.take() else {
             return self.begin(input, used, context);
         };
+        if let Some(submission) = request.submission.take() {
+            return self.finish(request, submission, context);
+        }
         let body_bytes = match &mut request.body {
             RequestBody::Length(length) if input.len() - *used < *length => None,
             RequestBody::Length(length) => Some(*length),
@@ -340,14 +363,21 @@ impl Connection {
             self.request = Some(request);
             return Ok(Some(Pause::Input));
         };
-        if !context.may_wait && (body_bytes > SHORT_BYTES_MAX || context.api.may_wait(&request.route)) {
+        if !context.may_wait() && (body_bytes > SHORT_BYTES_MAX || context.api.may_wait(&request.route)) {
             let pause = if request.route.is_read() { Pause::Read } else { Pause::Store };
             self.request = Some(request);
             return Ok(Some(pause));
         }
-        let mut reply = context.api.reply(&request.route, &input[*used..*used + body_bytes], context.now.unix_sec);
+        let (body, now) = (&input[*used..*used + body_bytes], context.now.unix_sec);
         *used += body_bytes;
         self.memory = None;
+        let mut reply = match context.waker {
+            None => context.api.reply(&request.route, body, now),
+            Some(waker) => match context.api.begin(&request.route, body, now, waker) {
+                Begun::Replied(reply) => reply,
+                Begun::Submitted(submission) => return self.finish(request, submission, context),
+            },
+        };
         if reply.body.len() > SHORT_BYTES_MAX {
             reply.body.shrink_to_fit();
             self.memory = context.budget.reserve(reply.body.len());
@@ -357,7 +387,22 @@ impl Connection {
             }
         }
         self.answer(reply, request.head_only, request.connection, context);
-        Ok((request.route.is_read() && !context.may_wait && *used < input.len()).then_some(Pause::Others))
+        Ok((request.route.is_read() && !context.may_wait() && *used < input.len()).then_some(Pause::Others))
+    }
+
+    /// Answers a submission, if that does not wait.
+    fn finish(
+        &mut self,
+        request: Request,
+        submission: Submission,
+        context: &Context<'_>,
+    ) -> Result<Option<Pause>, Reply> {
+        if context.may_wait() || submission.is_over(context.now.instant) {
+            self.answer(context.api.finish(submission), false, request.connection, context);
+            return Ok(None);
+        }
+        self.request = Some(Request { submission: Some(submission), ..request });
+        Ok(Some(Pause::Sample))
     }
 
     /// Begins the next request, if its head is whole.
@@ -417,7 +462,7 @@ impl Connection {
         if expects && is_last && length != Some(0) && !is_http_1_0 {
             self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        self.request = Some(Request { route, body, head_only, connection });
+        self.request = Some(Request { route, body, head_only, connection, submission: None });
         Ok(())
     }
 
@@ -445,187 +490,4 @@ fn busy() -> Reply {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::auth::{Authorizer, ReadAccess};
-    use crate::ingest::Ingest;
-    use crate::store::Store;
-
-    fn api() -> Api {
-        let ingest = Ingest::new(Arc::new(Store::new(100)), Authorizer::allow_all(), Arc::default());
-        Api::new(Arc::new(ingest), ReadAccess::Anyone)
-    }
-
-    /// A connection over an empty store, and a clock that is moved by hand.
-    struct Fixture {
-        api: Api,
-        budget: Arc<Budget>,
-        connection: Connection,
-        now: Now,
-        is_closing: bool,
-    }
-
-    impl Fixture {
-        fn new(memory_bytes: usize) -> Self {
-            let now = Now { instant: Instant::now(), unix_sec: 1_465_001_814 };
-            let connection = Connection::new(now.instant);
-            Self { api: api(), budget: Budget::new(memory_bytes), connection, now, is_closing: false }
-        }
-
-        fn with<T>(&mut self, may_wait: bool, act: impl FnOnce(&mut Connection, &Context<'_>) -> T) -> T {
-            let context = Context {
-                api: &self.api,
-                budget: &self.budget,
-                transport: ClientTransport::Plain,
-                last_token: &LastToken::default(),
-                peer: None,
-                now: self.now,
-                is_closing: self.is_closing,
-                may_wait,
-            };
-            act(&mut self.connection, &context)
-        }
-
-        /// Sends bytes to the connection, which may wait.
-        fn send(&mut self, bytes: &[u8]) -> Pause {
-            self.connection.input().extend_from_slice(bytes);
-            self.with(true, Connection::advance)
-        }
-
-        /// Takes all of the output.
-        fn take(&mut self) -> String {
-            let output = self.connection.output().concat();
-            self.connection.sent(output.len(), self.now.instant);
-            String::from_utf8(output).unwrap()
-        }
-
-        /// Sends bytes, and tells the statuses of the answers.
-        fn statuses(&mut self, bytes: &[u8]) -> Vec<u16> {
-            let (mut pause, mut output) = (self.send(bytes), self.take());
-            while pause == Pause::Output {
-                pause = self.send(b"");
-                output += &self.take();
-            }
-            output.split("HTTP/1.1 ").filter_map(|answer| answer.get(..3)?.parse().ok()).collect()
-        }
-
-        fn pass(&mut self, time: Duration) -> bool {
-            self.now.instant += time;
-            self.connection.deadline() <= self.now.instant
-        }
-
-        fn expire(&mut self) -> bool {
-            self.with(true, Connection::expire)
-        }
-    }
-
-    const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
-
-    /// A post with more header fields, its length among them.
-    fn post(fields: &str, body: &str) -> Vec<u8> {
-        format!("POST /api/perf/h/1465001814 HTTP/1.1\r\nHost: x\r\n{fields}\r\n{body}").into_bytes()
-    }
-
-    #[test]
-    fn a_connection_outlives_a_refusal_whose_body_has_a_known_end() {
-        let mut fixture = Fixture::new(MEMORY_BYTES_MAX);
-        let refused = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n";
-        assert_eq!(fixture.statuses(refused), [404]);
-        for _ in 0..10 {
-            assert_eq!(fixture.statuses(&[b'x'; 10_000]), [0; 0]);
-        }
-        assert_eq!(fixture.statuses(HEALTH), [200]);
-        assert!(!fixture.connection.is_closing());
-        assert_eq!(fixture.statuses(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n"), [404]);
-        assert!(fixture.connection.is_closing());
-        for _ in 0..=LINGER_BYTES_MAX / 10_000 {
-            assert!(!fixture.connection.has_lingered());
-            assert_eq!(fixture.statuses(&[b'x'; 10_000]), [0; 0]);
-        }
-        assert!(fixture.connection.has_lingered());
-    }
-
-    #[test]
-    fn a_client_that_reads_nothing_is_answered_no_further() {
-        let mut fixture = Fixture::new(MEMORY_BYTES_MAX);
-        for _ in 0..100 {
-            if !fixture.connection.wants_input() {
-                break;
-            }
-            fixture.send(&HEALTH.repeat(400));
-        }
-        assert!(fixture.connection.output_bytes() < 2 * OUTPUT_BYTES_MAX);
-        assert!(fixture.connection.input.len() <= 400 * HEALTH.len());
-        let before = fixture.statuses(b"").len();
-        assert_eq!(before, 400);
-    }
-
-    #[test]
-    fn memory_is_reserved_for_long_bodies_and_comes_back() {
-        let mut fixture = Fixture::new(100_000);
-        let long = |length| post(&format!("Content-Length: {length}\r\n"), "");
-        assert_eq!(fixture.statuses(&long(60_000)), [0; 0]);
-        assert!(fixture.budget.reserve(60_000).is_none());
-        assert_eq!(fixture.statuses(&[b' '; 60_000]), [400]);
-        assert!(fixture.budget.reserve(100_000).is_some());
-        assert_eq!(fixture.statuses(&long(100_001)), [503]);
-        assert!(fixture.connection.is_closing());
-    }
-
-    #[test]
-    fn what_may_wait_is_left_to_a_thread_that_may() {
-        let mut fixture = Fixture::new(MEMORY_BYTES_MAX);
-        let long = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
-        fixture.connection.input().extend_from_slice(&[long, HEALTH].concat());
-        assert_eq!(fixture.with(false, Connection::advance), Pause::Read);
-        assert_eq!(fixture.with(false, Connection::advance), Pause::Read);
-        assert_eq!(fixture.statuses(b""), [200, 200]);
-        // Of short answers others come before the next.
-        let short = b"GET /api/perf/h HTTP/1.1\r\nHost: x\r\n\r\n";
-        fixture.connection.input().extend_from_slice(&[&short.repeat(2), HEALTH].concat());
-        for (pause, answers) in [(Pause::Others, 1), (Pause::Others, 2), (Pause::Input, 3)] {
-            assert_eq!(fixture.with(false, Connection::advance), pause);
-            let output = String::from_utf8(fixture.connection.output().concat()).unwrap();
-            assert_eq!(output.matches("HTTP/1.1 200 OK").count(), answers);
-        }
-    }
-
-    #[test]
-    fn each_phase_has_its_deadline() {
-        let mut fixture = Fixture::new(MEMORY_BYTES_MAX);
-        let (head, rest) = HEALTH.split_at(5);
-        assert!(!fixture.pass(FIRST_WITHIN - HEAD_WITHIN));
-        fixture.send(head);
-        assert!(!fixture.pass(HEAD_WITHIN / 2));
-        fixture.send(&rest[..1]);
-        assert!(fixture.pass(HEAD_WITHIN / 2) && fixture.expire());
-        assert!(fixture.take().contains("HTTP/1.1 408 Request Timeout") && fixture.connection.is_closing());
-        assert!(fixture.pass(LINGER_MAX) && !fixture.expire());
-
-        let mut fixture = Fixture::new(MEMORY_BYTES_MAX);
-        fixture.send(&post("Content-Length: 100\r\n", "{"));
-        assert!(!fixture.pass(HEAD_WITHIN));
-        assert!(fixture.pass(BODY_WITHIN - HEAD_WITHIN) && fixture.expire());
-        assert!(fixture.take().contains("body: not whole after 10 seconds, the limit"));
-
-        let mut fixture = Fixture::new(MEMORY_BYTES_MAX);
-        fixture.send(HEALTH);
-        for _ in 0..ANSWER_WITHIN.as_secs() / 4 - 1 {
-            assert!(!fixture.pass(Duration::from_secs(4)));
-            fixture.connection.sent(1, fixture.now.instant);
-        }
-        assert!(fixture.pass(ANSWER_SILENCE_MAX) && !fixture.expire());
-        fixture.take();
-        assert!(!fixture.pass(IDLE_MAX / 2) && fixture.connection.is_idle());
-        assert!(fixture.pass(IDLE_MAX / 2) && !fixture.expire());
-    }
-
-    #[test]
-    fn a_closing_server_says_that_its_answer_is_the_last() {
-        let mut fixture = Fixture { is_closing: true, ..Fixture::new(MEMORY_BYTES_MAX) };
-        fixture.send(&HEALTH.repeat(2));
-        let answers = fixture.take();
-        assert!(answers.contains("Connection: close\r\n") && answers.matches("HTTP/1.1").count() == 1, "{answers}");
-        assert!(fixture.connection.is_closing());
-    }
-}
+mod tests;

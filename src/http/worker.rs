@@ -1,9 +1,11 @@
 //! The loop: one thread, the readiness of its clients' sockets by epoll, and a turn for each that is ready. It never waits
 //! for anything else.
 
+use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use super::client::{Client, Turn};
@@ -15,6 +17,8 @@ use crate::stats::Heartbeat;
 /// How often deadlines are looked at, and how often while the server closes.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 const SWEEP_EVERY_CLOSING: Duration = Duration::from_millis(20);
+/// How often samples are looked at that are being stored: a disk that stalls wakes nobody.
+const STORED_EVERY: Duration = Duration::from_millis(50);
 /// How long a closing server lets idle clients send another request, whose answer says that it is the last. A client that
 /// sends one just when the connection is closed cannot know whether it was taken: nginx answers such a POST by 502.
 const CLOSING_IDLE_MAX: Duration = Duration::from_secs(1);
@@ -60,6 +64,12 @@ impl Inbox {
     }
 }
 
+impl Wake for Inbox {
+    fn wake(self: Arc<Self>) {
+        self.poller.wake();
+    }
+}
+
 /// A client that is with another thread. Dropping this tells its loop what became of it.
 struct Absent {
     inbox: Arc<Inbox>,
@@ -86,7 +96,8 @@ impl Drop for Absent {
 enum Slot {
     Free,
     Here(Box<Client>),
-    /// With a thread that may wait; and what its socket has become ready for meanwhile.
+    /// With a thread that may wait, or among those whose samples are being stored; and what its socket has become ready for
+    /// meanwhile.
     Away(Option<Ready>),
 }
 
@@ -98,13 +109,18 @@ pub(super) struct Worker {
     free: Vec<usize>,
     /// Slots of clients that get another turn without their sockets becoming ready.
     again: Vec<usize>,
+    /// Clients whose samples are being stored, which happens in their order, with their slots.
+    storing: VecDeque<(usize, Box<Client>)>,
+    /// Ends the wait of this loop.
+    waker: Waker,
     buffers: Buffers,
 }
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, inbox: Arc<Inbox>) -> Self {
-        let (slots, free, again) = (Vec::new(), Vec::new(), Vec::new());
-        Self { shared, inbox, slots, free, again, buffers: Buffers::default() }
+        let (slots, free, again, storing) = (Vec::new(), Vec::new(), Vec::new(), VecDeque::new());
+        let waker = Waker::from(inbox.clone());
+        Self { shared, inbox, slots, free, again, storing, waker, buffers: Buffers::default() }
     }
 
     /// Serves clients until the server closes and all of them have been answered.
@@ -112,13 +128,18 @@ impl Worker {
         let (mut events, mut swept, mut closing_since) = (Vec::new(), Instant::now(), None);
         loop {
             let sweep_every = if closing_since.is_some() { SWEEP_EVERY_CLOSING } else { SWEEP_EVERY };
-            let wait = if self.again.is_empty() { sweep_every } else { Duration::ZERO };
+            let wait = match (self.again.is_empty(), self.storing.is_empty()) {
+                (false, _) => Duration::ZERO,
+                (true, true) => sweep_every,
+                (true, false) => STORED_EVERY.min(sweep_every),
+            };
             if let Err(error) = self.inbox.poller.wait(&mut events, wait) {
                 log::error!("The sockets of clients cannot be waited for: {error}");
                 return;
             }
             self.inbox.heartbeat.record();
             let now = Now::of_clocks(&self.shared.api);
+            self.take_stored(now);
             for slot in std::mem::take(&mut self.again) {
                 self.turn(slot, now, Ready::default());
             }
@@ -157,16 +178,28 @@ impl Worker {
                     }
                 }
             }
-            Parcel::Back(slot, mut client, turn) => {
-                let missed = if let Slot::Away(missed) = self.slots[slot] { missed } else { None };
-                client.ready.add(missed.unwrap_or_default());
-                self.slots[slot] = Slot::Here(client);
-                match turn {
-                    Turn::Wait if missed.is_some() => self.turn(slot, now, Ready::default()),
-                    turn => self.give(slot, turn),
-                }
-            }
+            Parcel::Back(slot, client, turn) => match (turn, self.put_back(slot, client)) {
+                (Turn::Wait, Some(missed)) => self.turn(slot, now, missed),
+                (turn, _) => self.give(slot, turn),
+            },
             Parcel::Lost(slot) => self.close(slot),
+        }
+    }
+
+    /// Puts a client back in its slot, and tells what its socket has become ready for meanwhile.
+    fn put_back(&mut self, slot: usize, mut client: Box<Client>) -> Option<Ready> {
+        let missed = if let Slot::Away(missed) = self.slots[slot] { missed } else { None };
+        client.ready.add(missed.unwrap_or_default());
+        self.slots[slot] = Slot::Here(client);
+        missed
+    }
+
+    /// Gives a turn to each client whose sample is stored.
+    fn take_stored(&mut self, now: Now) {
+        let stored = self.storing.iter().take_while(|(_, client)| client.is_stored(now)).count();
+        for (slot, client) in self.storing.drain(..stored).collect::<Vec<_>>() {
+            self.put_back(slot, client);
+            self.turn(slot, now, Ready::default());
         }
     }
 
@@ -180,9 +213,9 @@ impl Worker {
             }
             Slot::Here(client) => {
                 client.ready.add(ready);
-                let (shared, buffers) = (&self.shared, &mut self.buffers);
+                let (shared, buffers, waker) = (&self.shared, &mut self.buffers, Some(&self.waker));
                 // A panic costs this connection alone.
-                catch_unwind(AssertUnwindSafe(|| client.proceed(shared, buffers, now, false))).unwrap_or(Turn::Close)
+                catch_unwind(AssertUnwindSafe(|| client.proceed(shared, buffers, now, waker))).unwrap_or(Turn::Close)
             }
         };
         self.give(slot, turn);
@@ -192,8 +225,19 @@ impl Worker {
         match turn {
             Turn::Wait => {}
             Turn::Again => self.again.push(slot),
+            Turn::Stored => {
+                let client = self.take_away(slot);
+                self.storing.extend(client.map(|client| (slot, client)));
+            }
             Turn::Store | Turn::Read => self.hand_over(slot, turn),
             Turn::Close => self.close(slot),
+        }
+    }
+
+    fn take_away(&mut self, slot: usize) -> Option<Box<Client>> {
+        match std::mem::replace(&mut self.slots[slot], Slot::Away(None)) {
+            Slot::Here(client) => Some(client),
+            Slot::Free | Slot::Away(_) => None,
         }
     }
 
@@ -205,12 +249,11 @@ impl Worker {
 
     /// Has a client go on with a thread that may wait.
     fn hand_over(&mut self, slot: usize, turn: Turn) {
-        let away = Slot::Away(None);
-        let Slot::Here(mut client) = std::mem::replace(&mut self.slots[slot], away) else { return };
+        let Some(mut client) = self.take_away(slot) else { return };
         let mut absent = Absent { inbox: self.inbox.clone(), slot, result: None };
         let shared = self.shared.clone();
         let job = move || {
-            let turn = client.proceed(&shared, &mut Buffers::default(), Now::of_clocks(&shared.api), true);
+            let turn = client.proceed(&shared, &mut Buffers::default(), Now::of_clocks(&shared.api), None);
             absent.give_back(client, turn);
         };
         let pool = if turn == Turn::Read { &self.shared.read_pool } else { &self.shared.store_pool };
@@ -226,7 +269,7 @@ impl Worker {
             let turn = if closes_idle && client.is_idle() {
                 Turn::Close
             } else if client.deadline() <= now.instant {
-                client.expire(&self.shared, &mut self.buffers, now)
+                client.expire(&self.shared, &mut self.buffers, now, &self.waker)
             } else {
                 continue;
             };

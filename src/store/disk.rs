@@ -5,8 +5,8 @@
 //! the number of the newest batch in it, and clears the log that these batches are in; meanwhile batches go to a second
 //! log. What a restart finds in both is counted once, by these numbers.
 //!
-//! One thread writes ([`journal`]). Callers queue and wait for it, a post for a second at most, so that a disk that
-//! stalls holds nobody else up. Readers use memory, and read the disk for ranges that memory does not hold.
+//! One thread writes ([`journal`]). Callers queue, and wait for it or are woken by it, a post for a second at most, so that a
+//! disk that stalls holds nobody else up. Readers use memory, and read the disk for ranges that memory does not hold.
 
 mod backup;
 mod checkpoint;
@@ -20,6 +20,7 @@ mod lock;
 mod queue;
 mod ranges;
 mod read_only;
+mod recording;
 mod restore;
 mod unsynced;
 
@@ -29,6 +30,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::task::Waker;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -44,6 +46,7 @@ use keyspaces::Keyspaces;
 use lock::DirectoryLock;
 use queue::{Queue, Reply, Samples};
 use read_only::{restore_copy, unwritable};
+pub(super) use recording::Recording;
 pub(super) use restore::restore_record;
 use restore::{Restored, restore, write_format};
 
@@ -134,6 +137,22 @@ impl DiskStore {
         self.queue.unavailable()
     }
 
+    /// Has the journal's thread record a sample, unless `key` says that it was recorded before, and then wake `waker`.
+    ///
+    /// # Errors
+    /// When nothing can be written now.
+    pub(super) fn begin_record(
+        &self,
+        sample: SampleRef<'_>,
+        key: Option<IdempotencyKey<'_>>,
+        now: u64,
+        waker: Option<&Waker>,
+    ) -> Result<Recording, StoreError> {
+        let mut entries = Vec::new();
+        put_sample(&mut entries, sample, key, now);
+        self.write(entries, key.and_then(|key| key.address), waker).map(Recording)
+    }
+
     /// Records a sample, unless `key` says that it was recorded before.
     ///
     /// # Errors
@@ -144,11 +163,7 @@ impl DiskStore {
         key: Option<IdempotencyKey<'_>>,
         now: u64,
     ) -> Result<RecordOutcome, StoreError> {
-        let mut entries = Vec::new();
-        put_sample(&mut entries, sample, key, now);
-        let address = key.and_then(|key| key.address);
-        let BatchOutcome { stored, mut others } = self.write(entries, address)?;
-        others.pop().map_or(Ok(RecordOutcome { stored, ..RecordOutcome::default() }), |(_, outcome)| outcome)
+        self.begin_record(sample, key, now, None)?.finish()
     }
 
     /// Records `count` samples, each as [`DiskStore::record`] does, in their order.
@@ -160,7 +175,7 @@ impl DiskStore {
     ) -> BatchOutcome {
         let mut entries = Vec::new();
         (0..count).for_each(|place| put_sample(&mut entries, sample(place), None, now));
-        self.write(entries, None).unwrap_or_else(|error| {
+        self.write(entries, None, None).and_then(|reply| reply.wait()).unwrap_or_else(|error| {
             // What can be said of them without the disk is said.
             let outcome = |place| match SampleTime::new(self.memory.keep(), sample(place).epoch, now).is_expired(false)
             {
@@ -171,10 +186,15 @@ impl DiskStore {
         })
     }
 
-    fn write(&self, entries: Vec<u8>, address: Option<IpAddr>) -> Result<BatchOutcome, StoreError> {
-        let reply = Reply::new();
+    fn write(
+        &self,
+        entries: Vec<u8>,
+        address: Option<IpAddr>,
+        waker: Option<&Waker>,
+    ) -> Result<Arc<Reply<BatchOutcome>>, StoreError> {
+        let reply = Reply::new(POST_WITHIN, waker);
         self.queue.push_samples(Samples { entries, address, reply: reply.clone() })?;
-        reply.wait(POST_WITHIN)
+        Ok(reply)
     }
 
     /// Replaces the tags of a host, and returns whether it is known. Nothing is written where it has them already.
@@ -270,14 +290,14 @@ impl DiskStore {
         within: Duration,
         task: impl FnOnce(&mut Journal) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let reply = Reply::new();
+        let reply = Reply::new(within, None);
         let answered = reply.clone();
         self.queue.push_task(move |journal| {
             if answered.begin() {
                 answered.finish(task(journal));
             }
         });
-        reply.wait(within)
+        reply.wait()
     }
 
     /// Has the directory opened again after another thread has failed to read or write it.
@@ -499,7 +519,7 @@ pub(super) mod tests {
     }
 
     /// Has the journal's thread stand still until the returned sender is dropped.
-    fn stall(store: &DiskStore) -> mpsc::Sender<()> {
+    pub(in crate::store) fn stall(store: &DiskStore) -> mpsc::Sender<()> {
         let ((begin, begun), (release, released)) = (mpsc::channel(), mpsc::channel());
         store.queue.push_task(move |_| {
             begin.send(()).unwrap();
@@ -599,7 +619,8 @@ pub(super) mod tests {
                 let values: Vec<_> = (0..labels).map(|label| (format!("label-{label}").into(), 1.0)).collect();
                 let sample = SampleRef { host: "h", epoch: NOW, values: &values };
                 put_sample(&mut entries, sample, Some(IdempotencyKey::new("s", 4)), NOW);
-                between.push_samples(Samples { entries, address: None, reply: Reply::new() }).unwrap();
+                let reply = Reply::new(POST_WITHIN, None);
+                between.push_samples(Samples { entries, address: None, reply }).unwrap();
                 between.push_task(move |_| copy(&from, &to));
             });
             journal.checkpoint().map(drop)

@@ -20,6 +20,12 @@ fn store_in(path: &Path) -> Served {
     Served::start(&["--store", path.to_str().unwrap()])
 }
 
+/// The same by each HTTP server in its turn: a thread of tiny_http waits for the journal, the loop of the other does not.
+fn store_in_by_turns(path: &Path, turn: u64) -> Served {
+    let server = if turn.is_multiple_of(2) { "builtin" } else { "tiny_http" };
+    Served::start(&["--store", path.to_str().unwrap(), "--http-server", server])
+}
+
 /// Starts a receiver that is to fail. Returns its exit code and what it printed.
 fn refused_start(path: &Path) -> (Option<i32>, String) {
     let output =
@@ -279,7 +285,7 @@ pub(crate) fn kills(usual: u64) -> u64 {
 #[test]
 fn killed_at_random_it_loses_nothing_and_counts_nothing_twice() {
     let dir = tempfile::tempdir().unwrap();
-    let mut receiver = store_in(dir.path());
+    let mut receiver = store_in_by_turns(dir.path(), 1);
     let address = Arc::new(Mutex::new(receiver.address));
     let stop = Arc::new(AtomicBool::new(false));
     let writers = start_writers(4, &address, &stop);
@@ -287,7 +293,7 @@ fn killed_at_random_it_loses_nothing_and_counts_nothing_twice() {
         // A moment that differs from kill to kill.
         thread::sleep(Duration::from_millis(20 + kill * 7919 % 180));
         receiver.process.kill();
-        receiver = store_in(dir.path());
+        receiver = store_in_by_turns(dir.path(), kill);
         *address.lock().unwrap() = receiver.address;
     }
     stop.store(true, Ordering::Relaxed);
@@ -366,7 +372,7 @@ fn stopped_under_load_twenty_times_it_loses_nothing() {
         thread::sleep(Duration::from_millis(50));
         let (status, lines) = receiver.process.stop(Signal::SIGTERM);
         assert!(status.success(), "round {round}: {lines:?}");
-        receiver = store_in(dir.path());
+        receiver = store_in_by_turns(dir.path(), round);
         *address.lock().unwrap() = receiver.address;
     }
     stop.store(true, Ordering::Relaxed);
@@ -622,6 +628,19 @@ fn a_frozen_disk_refuses_posts_and_serves_reads() {
     let frozen = Frozen::freeze(&mounted.0);
     // What is to be kept of alerts waits for the disk too.
     assert_eq!(receiver.post("/api/silences", r#"{"alerts": "busy", "on": "*", "for": "1h"}"#).0, 200);
+    // Many that wait hold nobody up, and each is answered.
+    let crowd = Vec::from_iter((0..300).map(|_| {
+        let mut client = TcpStream::connect(receiver.address).unwrap();
+        let head = format!("POST /api/perf/crowd/{at} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n");
+        client.write_all((head + "{\"cpu\":1}").as_bytes()).unwrap();
+        client
+    }));
+    assert_eq!(receiver.get("/api/hosts").1["count"], 1);
+    for mut client in crowd {
+        let mut status = [0; 12];
+        client.read_exact(&mut status).unwrap();
+        assert_eq!(status, *b"HTTP/1.1 503");
+    }
     // The first may be given to the disk, which keeps it when it answers again. The others are refused at once.
     for seq in 2..=9 {
         let (status, answer) = post(seq);

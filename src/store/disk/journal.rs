@@ -16,6 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use fjall::{OwnedWriteBatch, PersistMode};
@@ -267,9 +268,16 @@ impl Journal {
             }
         }
         self.write_group(&mut group, &mut outcomes);
+        let mut wakers: Vec<&Waker> = Vec::new();
         for (samples, outcome) in requests.iter().zip(outcomes) {
             samples.reply.finish(Ok(outcome));
+            if let Some(waker) = samples.reply.waker()
+                && !wakers.iter().any(|other| other.will_wake(waker))
+            {
+                wakers.push(waker);
+            }
         }
+        wakers.into_iter().for_each(Waker::wake_by_ref);
     }
 
     /// Writes a group to the log and applies it to memory, or neither.

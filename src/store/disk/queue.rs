@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::store::memory::locked;
@@ -78,8 +79,12 @@ impl<T> Queue<T> {
         let mut state = locked(&self.state);
         state.unavailable().map_or(Ok(()), Err)?;
         state.requests.push(Request::Record(samples));
+        // Where more wait, the thread was woken before, and takes all of them.
+        let is_first = state.requests.len() == 1;
         drop(state);
-        self.changed.notify_one();
+        if is_first {
+            self.changed.notify_one();
+        }
         Ok(())
     }
 
@@ -129,6 +134,11 @@ impl<T> Queue<T> {
 pub(super) struct Reply<T> {
     progress: Mutex<Progress<T>>,
     changed: Condvar,
+    /// How long it is awaited, and until when.
+    within: Duration,
+    until: Instant,
+    /// What wakes the thread that looks at [`Reply::is_over`] instead of waiting.
+    waker: Option<Waker>,
 }
 
 enum Progress<T> {
@@ -140,8 +150,10 @@ enum Progress<T> {
 }
 
 impl<T> Reply<T> {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { progress: Mutex::new(Progress::Waiting), changed: Condvar::new() })
+    /// The answer to a request that begins now. One that is not begun within that time is not carried out any more.
+    pub(super) fn new(within: Duration, waker: Option<&Waker>) -> Arc<Self> {
+        let (progress, until) = (Mutex::new(Progress::Waiting), Instant::now() + within);
+        Arc::new(Self { progress, changed: Condvar::new(), within, until, waker: waker.cloned() })
     }
 
     /// Begins the request, and returns whether anybody still waits for it.
@@ -153,30 +165,39 @@ impl<T> Reply<T> {
         matches!(*progress, Progress::Begun)
     }
 
-    /// Ends the request.
+    /// Ends the request. Whoever has a waker is woken later, once for all requests that end together.
     pub(super) fn finish(&self, result: Result<T, StoreError>) {
         *locked(&self.progress) = Progress::Done(result);
-        self.changed.notify_one();
+        if self.waker.is_none() {
+            self.changed.notify_one();
+        }
     }
 
-    /// Waits for the end of the request. One that is not begun within that time is not carried out any more.
+    pub(super) fn waker(&self) -> Option<&Waker> {
+        self.waker.as_ref()
+    }
+
+    /// Whether [`Reply::wait`] would not wait at `now`.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        now >= self.until || matches!(*locked(&self.progress), Progress::Done(_))
+    }
+
+    /// Waits for the end of the request.
     ///
     /// # Errors
     /// When the request failed, or is not done in time; if it was begun by then, that is not certain.
-    pub(super) fn wait(&self, within: Duration) -> Result<T, StoreError> {
+    pub(super) fn wait(&self) -> Result<T, StoreError> {
         let is_open = |progress: &mut Progress<T>| matches!(progress, Progress::Waiting | Progress::Begun);
-        let waited = self.changed.wait_timeout_while(locked(&self.progress), within, is_open);
+        let left = self.until.saturating_duration_since(Instant::now());
+        let waited = self.changed.wait_timeout_while(locked(&self.progress), left, is_open);
         let mut progress = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let no_answer = || format!("the disk has not answered within {} seconds", self.within.as_secs());
         match std::mem::replace(&mut *progress, Progress::Abandoned) {
             Progress::Done(result) => result,
-            Progress::Begun => Err(StoreError::uncertain(no_answer(within))),
-            Progress::Waiting | Progress::Abandoned => Err(StoreError::new(no_answer(within))),
+            Progress::Begun => Err(StoreError::uncertain(no_answer())),
+            Progress::Waiting | Progress::Abandoned => Err(StoreError::new(no_answer())),
         }
     }
-}
-
-fn no_answer(within: Duration) -> String {
-    format!("the disk has not answered within {} seconds", within.as_secs())
 }
 
 #[cfg(test)]
@@ -185,15 +206,27 @@ mod tests {
 
     #[test]
     fn a_request_is_carried_out_or_abandoned_and_never_both() {
-        let reply = Reply::<u8>::new();
-        assert!(!reply.wait(Duration::ZERO).unwrap_err().is_uncertain, "not begun");
-        assert!(!reply.begin(), "abandoned");
-        let reply = Reply::<u8>::new();
-        assert!(reply.begin());
-        assert!(reply.wait(Duration::ZERO).unwrap_err().is_uncertain, "begun");
-        let reply = Reply::new();
-        assert!(reply.begin());
+        for waker in [None, Some(Waker::noop())] {
+            let reply = Reply::<u8>::new(Duration::ZERO, waker);
+            assert!(!reply.wait().unwrap_err().is_uncertain, "not begun");
+            assert!(!reply.begin(), "abandoned");
+            let reply = Reply::<u8>::new(Duration::ZERO, waker);
+            assert!(reply.begin());
+            assert!(reply.wait().unwrap_err().is_uncertain, "begun");
+            let reply = Reply::new(Duration::ZERO, waker);
+            assert!(reply.begin());
+            reply.finish(Ok(7));
+            assert_eq!(reply.wait(), Ok(7));
+        }
+    }
+
+    #[test]
+    fn a_request_is_over_when_it_is_done_or_its_time_is() {
+        let (now, within) = (Instant::now(), Duration::from_secs(60));
+        let reply = Reply::new(within, Some(Waker::noop()));
+        assert!(!reply.is_over(now) && reply.is_over(now + 2 * within));
+        assert!(reply.begin() && !reply.is_over(now));
         reply.finish(Ok(7));
-        assert_eq!(reply.wait(Duration::ZERO), Ok(7));
+        assert!(reply.is_over(now));
     }
 }
