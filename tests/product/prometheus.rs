@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -302,42 +303,84 @@ fn prometheus_gives_the_same() {
         .stderr(Stdio::null());
     let _prometheus = Process::start(command);
     let asked: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build().into();
-    let of_prometheus = |query: &str| -> Option<Value> {
-        let mut answer = asked.get(format!("http://{address}/api/v1/query")).query("query", query).call().ok()?;
-        serde_json::from_str(&answer.body_mut().read_to_string().ok()?).ok()
+    let of_prometheus = |path: &str, pairs: &[(&str, &str)]| -> Option<Value> {
+        let request = asked.get(format!("http://{address}/api/v1/{path}"));
+        let request = pairs.iter().fold(request, |request, (name, value)| request.query(name, value));
+        serde_json::from_str(&request.call().ok()?.body_mut().read_to_string().ok()?).ok()
     };
-    // The times of the two are not the same moment, and the order of a vector is nobody's.
+    // The times of the two are not the same moment, and the order of a vector is nobody's. Of a range the end counts.
     let values = |body: &Value| -> Vec<(String, f64)> {
         let result = &body["data"]["result"];
-        if body["data"]["resultType"] == "scalar" {
-            return vec![(String::new(), result[1].as_str().unwrap().parse().unwrap())];
-        }
-        let value =
-            |series: &Value| (series["metric"].to_string(), series["value"][1].as_str().unwrap().parse().unwrap());
-        let mut values: Vec<_> = result.as_array().unwrap().iter().map(value).collect();
+        let number = |point: &Value| point[1].as_str().unwrap().parse().unwrap();
+        let value = |series: &Value| {
+            let point = series["values"].as_array().map_or(&series["value"], |points| points.last().unwrap());
+            (series["metric"].to_string(), number(point))
+        };
+        let mut values: Vec<_> = match body["data"]["resultType"].as_str() {
+            Some("scalar") => vec![(String::new(), number(result))],
+            _ => result.as_array().unwrap().iter().map(value).collect(),
+        };
         values.sort_by(|one: &(String, f64), other| one.0.cmp(&other.0));
         values
     };
     await_some("a scrape", || {
         post_all();
-        of_prometheus("lizm_cpu").filter(|body| values(body).len() == 3)
+        of_prometheus("query", &[("query", "lizm_cpu")]).filter(|body| values(body).len() == 3)
     });
     for query in QUERIES {
-        // At the turn of a minute a scrape finds nothing until there are new samples.
-        let mut last = None;
-        let deadline = std::time::Instant::now() + PATIENCE;
-        loop {
-            post_all();
-            let (status, ours) = ask(&receiver, "query", &[("query", query)]);
-            assert_eq!(status, 200, "{query}: {ours}");
-            let theirs = of_prometheus(query);
-            if theirs.as_ref().is_some_and(|theirs| values(theirs) == values(&ours)) {
-                break;
+        for path in ["query", "query_range"] {
+            // At the turn of a minute a scrape finds nothing until there are new samples.
+            let mut last = None;
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                post_all();
+                let (start, end) = ((now() - 2).to_string(), now().to_string());
+                let range = [("query", query), ("start", start.as_str()), ("end", end.as_str()), ("step", "1")];
+                let pairs = if path == "query" { &range[..1] } else { &range[..] };
+                let (status, ours) = ask(&receiver, path, pairs);
+                assert_eq!(status, 200, "{query}: {ours}");
+                let theirs = of_prometheus(path, pairs);
+                if theirs.as_ref().is_some_and(|theirs| values(theirs) == values(&ours)) {
+                    break;
+                }
+                assert!(Instant::now() < deadline, "{path} {query}: {last:?}");
+                last = Some((theirs, ours));
             }
-            assert!(std::time::Instant::now() < deadline, "{query}: {last:?}");
-            last = Some((theirs, ours));
         }
     }
+}
+
+#[cfg(all(feature = "disk", feature = "redis"))]
+#[test]
+#[ignore = "needs redis-server"]
+fn every_store_gives_the_same() {
+    let (directory, redis) = (tempfile::tempdir().unwrap(), crate::servers::Redis::start(&[]));
+    let (in_directory, in_redis) = (directory.path().join("store"), redis.url());
+    let minute = last_minute();
+    let answers = |store: &str| -> Vec<Value> {
+        let receiver = Served::start(&["--store", store, "--keep", "1m:1h,1h:1d"]);
+        for (host, age) in [("a", 0), ("a", 60), ("a", 1800), ("b", 0), ("b", 7200)] {
+            let values = format!("{{\"cpu\": {age}.5, \"cpu:0\": 2, \"cpu:1\": 3, \"x-y\": 4, \"x.y\": 5}}");
+            assert_eq!(receiver.post(&format!("/api/perf/{host}/{}", minute - age + 7), &values).0, 200);
+        }
+        let (start, end) = ((minute - 3000).to_string(), (minute + 60).to_string());
+        let day_ago = (minute - 80_000).to_string();
+        let mut answers = vec![ask(&receiver, "labels", &[]).1, ask(&receiver, "metadata", &[]).1];
+        for query in
+            ["lizm_cpu", "sum by (core) (lizm_cpu_core)", "{__name__=~\"lizm_x_y.*\"}", "max_over_time(lizm_cpu[40m])"]
+        {
+            answers.push(ask(&receiver, "query", &[("query", query), ("time", &end)]).1);
+            for (start, step) in [(&start, "60"), (&start, "600"), (&day_ago, "3600")] {
+                let pairs = [("query", query), ("start", start.as_str()), ("end", &end), ("step", step)];
+                answers.push(post(&receiver, "query_range", &pairs).1);
+            }
+        }
+        answers
+    };
+    let in_memory = answers("memory");
+    assert!(in_memory.iter().all(|answer| answer["status"] == "success" && answer["data"]["result"] != json!([])));
+    assert_eq!(answers(&in_redis), in_memory);
+    assert_eq!(answers(in_directory.to_str().unwrap()), in_memory);
 }
 
 #[test]
