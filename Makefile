@@ -47,9 +47,9 @@ test: TOOLS = $(TEST_TOOLS)
 test: tools $(AXE) $(PYTHON)
 	cargo test --all-features -- --include-ignored
 
-$(PYTHON): | tools
+$(PYTHON): Makefile | tools
 	python3 -m venv target/python
-	target/python/bin/pip install --quiet influxdb-client==1.50.0 schemathesis==4.32.5
+	target/python/bin/pip install --quiet influxdb-client==1.50.0 prometheus-api-client==0.7.2 schemathesis==4.32.5
 	touch $@
 
 $(AXE): | tools

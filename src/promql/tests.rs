@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use proptest::prelude::*;
+use proptest::sample::select;
+
 use super::*;
 use crate::sample::{SampleRef, Tags};
 use crate::store::{KeepOptions, Limits, Location, Store};
@@ -279,6 +282,54 @@ fn what_is_wrong_or_not_known_is_named() {
         assert_eq!(error, Error::Execution(sentence), "{query}");
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_words_are_a_query_or_refused(words in proptest::collection::vec(select(WORDS), 0..12)) {
+        let query = words.join(" ");
+        let store = store();
+        at(&store, &query, NOW);
+        over(&store, &query, -600, 60, 30);
+    }
+}
+
+/// Words that queries are made of.
+const WORDS: &[&str] = &[
+    "lizm_cpu",
+    "lizm_cpu_core",
+    "{host=~\"a|b\"}",
+    "[5m]",
+    "[1h]",
+    "offset",
+    "1m",
+    "-",
+    "+",
+    "*",
+    "/",
+    "%",
+    "^",
+    "==",
+    ">",
+    "bool",
+    "1",
+    "0.5",
+    "NaN",
+    "(",
+    ")",
+    "sum",
+    "topk",
+    "bottomk",
+    "(2,",
+    "avg_over_time(",
+    "last_over_time(",
+    "round(",
+    "clamp_min(",
+    ",",
+    "by (host)",
+    "without (core)",
+];
 
 #[test]
 fn a_query_has_limits() {

@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::harness::{PATIENCE, Process, Served, agent, answer, await_some, last_minute, now, reserved_address};
+use crate::harness::{
+    PATIENCE, Process, Served, agent, answer, await_some, last_minute, now, python_program, reserved_address,
+};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -206,6 +208,30 @@ fn promtool_asks() {
     let wrong = Command::new("promtool").args(["query", "instant", &receiver.url(""), "rate(lizm_cpu[1m])"]).output();
     let said = String::from_utf8(wrong.unwrap().stderr).unwrap();
     assert!(said.contains("the function \"rate\" is not known here"), "{said}");
+}
+
+#[test]
+#[ignore = "needs prometheus-api-client from PyPI"]
+fn the_python_client_of_prometheus_reads() {
+    let (receiver, minute) = served(&[]);
+    let script = r#"
+import datetime, sys
+from prometheus_api_client import PrometheusConnect
+client, minute = PrometheusConnect(url=sys.argv[1]), int(sys.argv[2])
+assert client.check_prometheus_connection()
+assert "lizm_cpu" in client.all_metrics() and "core" in client.get_label_names()
+assert client.get_label_values("host") == ["a", "b"]
+assert client.get_current_metric_value("lizm_disk_path", {"host": "a"})[0]["value"][1] == "97.5"
+start = datetime.datetime.fromtimestamp(minute - 60)
+end = datetime.datetime.fromtimestamp(minute + 60)
+chunks = client.get_metric_range_data("lizm_cpu", {"host": "a"}, start, end, datetime.timedelta(minutes=1))
+assert [chunk["values"] for chunk in chunks] == [[[minute + 60, "2.5"]]], chunks
+values = client.custom_query_range("sum(lizm_cpu)", start, end, "30s")[0]["values"]
+assert values == [[minute + 30, "12.5"], [minute + 60, "12.5"]], values
+print("read")
+"#;
+    let mut python = Command::new(python_program("python"));
+    assert_eq!(run(python.args(["-c", script, &receiver.url(""), &minute.to_string()])), "read\n");
 }
 
 /// What a Prometheus that has scraped constant values gives for the same queries.
