@@ -60,11 +60,11 @@ soak: TOOLS = python3 redis-server mount e2fsprogs faketime strace
 soak: tools build
 	python3 -B tests/soak/soak.py target/release/lizm --minutes $(SOAK_MINUTES)
 
-# The long form of the ledger tests and of alerts, 200 kills each, and half a minute of a Redis that stands still.
+# The long form of the ledger tests, of alerts and of archives, 200 kills each, and half a minute of a Redis that stands still.
 kills: TOOLS = $(TEST_TOOLS)
 kills: tools
 	LIZM_TEST_KILLS=200 LIZM_TEST_STOPPED_SEC=30 cargo test --release --test product -- --include-ignored --nocapture \
-	  durable::killed alert_kills shared::two_services shared::a_redis_that_stands_still
+	  durable::killed alert_kills archives::killed archives::of_two_receivers shared::two_services shared::a_redis_that_stands_still
 
 # Sends each entry of the hostile corpus 1,000 times to the static binary, and floods it with 2,000,000 names;
 # sends 100,000 generated requests to both HTTP servers.

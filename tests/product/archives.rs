@@ -296,7 +296,7 @@ fn killed_at_random_each_interval_is_in_the_index_once() {
             // A third is late, for any minute of the hour before.
             let epoch = match sample % 3 {
                 0 => minute(60) + number * 7919 % 3000,
-                _ => minute(61 + kills) + kill * 60 + sample,
+                _ => minute(81) + kill % 20 * 60 + sample,
             };
             assert!(post(&receiver, host, epoch, number));
         }
