@@ -185,11 +185,6 @@ impl Options {
         if options.alerts.is_empty() && options.alerts.notify_ca.is_some() {
             return Err("option --notify-ca: goes with --alerts alone".to_owned());
         }
-        if options.keep.asked.is_some_and(|keep| keep.windows() != Keep::default().windows())
-            && options.store.is_shared()
-        {
-            return Err(format!("option --keep: a Redis keeps {} alone; a directory keeps more", Keep::default()));
-        }
         if options.role != Role::All && !options.store.is_shared() {
             let why = "another receiver would not know what this one keeps; give both the same --store redis://…";
             return Err(format!("option --serve: {why}"));

@@ -145,12 +145,7 @@ impl Store {
                 ));
             }
             #[cfg(feature = "redis")]
-            Location::Redis(address) => {
-                if asked.windows() != Keep::default().windows() {
-                    return Err(format!("store {address}: a Redis keeps {} alone", Keep::default()));
-                }
-                Kind::Redis(Box::new(Redis::open(address, limits, asked)?))
-            }
+            Location::Redis(address) => Kind::Redis(Box::new(Redis::open(address, limits, options)?)),
         };
         Ok(Self { kind, limits })
     }
@@ -196,11 +191,11 @@ impl Store {
 
     /// What it keeps of each series.
     #[must_use]
-    pub fn keep(&self) -> &Keep {
+    pub fn keep(&self) -> Keep {
         match &self.kind {
-            Kind::Memory(memory) => memory.keep(),
+            Kind::Memory(memory) => *memory.keep(),
             #[cfg(feature = "disk")]
-            Kind::Disk(disk) => disk.memory().keep(),
+            Kind::Disk(disk) => *disk.memory().keep(),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.keep(),
         }
@@ -298,10 +293,7 @@ impl Store {
             #[cfg(feature = "disk")]
             Kind::Disk(disk) => disk.range(host, page, range),
             #[cfg(feature = "redis")]
-            Kind::Redis(redis) => {
-                let series = redis.series(host, page, now)?;
-                Ok(series.into_iter().map(|(label, series)| (label, series.range(range))).collect())
-            }
+            Kind::Redis(redis) => redis.range(host, page, range, now),
         }
     }
 

@@ -121,8 +121,8 @@ struct More {
 /// A range of intervals of one window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IntervalRange {
-    /// The window, by its place in the setting.
-    pub window: usize,
+    /// The window.
+    pub window: Window,
     /// Number of the first interval.
     pub first: u64,
     /// Number of the last interval.
@@ -211,17 +211,19 @@ impl Series {
 
     /// The intervals of a range that have samples, as far as memory has them.
     #[must_use]
-    pub fn range(&self, range: IntervalRange) -> Intervals {
+    pub fn range(&self, keep: &Keep, range: IntervalRange) -> Intervals {
         let IntervalRange { window, first, last } = range;
-        let held = self.rings().nth(window).map_or_else(Vec::new, |ring| ring.between(first, last).collect());
-        let older = self.older().nth(window).map_or_else(Vec::new, |older| older.between(first, last));
+        let Some(place) = keep.place(window.interval_sec) else { return Intervals::new() };
+        let held = self.rings().nth(place).map_or_else(Vec::new, |ring| ring.between(first, last).collect());
+        let older = self.older().nth(place).map_or_else(Vec::new, |older| older.between(first, last));
         merge_intervals(older, held)
     }
 
-    /// Whether some of the intervals of a window from `first` on are on disk.
+    /// Whether some of the intervals of a range are on disk.
     #[must_use]
-    pub fn is_on_disk_from(&self, window: usize, first: u64) -> bool {
-        self.older().nth(window).is_some_and(|older| older.end > first)
+    pub fn is_on_disk(&self, keep: &Keep, range: IntervalRange) -> bool {
+        let older = keep.place(range.window.interval_sec).and_then(|place| self.older().nth(place));
+        older.is_some_and(|older| older.end > range.first)
     }
 
     /// Adds the samples of one interval. `window` is the place of its window. An interval that no sample can be in at
@@ -237,7 +239,7 @@ impl Series {
     /// asked for.
     #[must_use]
     pub fn tails(&self, keep: &Keep, intervals: [u64; 2]) -> [Tail; 2] {
-        let hours = keep.windows().iter().position(|window| window.interval_sec == WINDOWS[1].interval_sec);
+        let hours = keep.place(WINDOWS[1].interval_sec);
         let hours = hours.filter(|_| intervals[1] > 0).and_then(|place| self.rings().nth(place));
         [self.rings[0].tail(intervals[0]), hours.map_or_else(Tail::default, |hours| hours.tail(intervals[1]))]
     }

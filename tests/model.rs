@@ -225,7 +225,7 @@ impl Trial<'_> {
                 .unwrap();
         for label in LABELS {
             let samples = self.model.get(&(host.to_owned(), label));
-            for (place, window) in self.keep.windows().iter().enumerate() {
+            for window in self.keep.windows() {
                 let sure = self.sure(window);
                 let mut expected: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
                 for (epoch, values) in
@@ -245,7 +245,7 @@ impl Trial<'_> {
                     .filter(|(number, _)| *number >= sure)
                     .collect();
                 let about = format!("{host} {label} {} at {}", window.name, self.now);
-                let range = IntervalRange { window: place, first: sure, last: interval(window, self.now) };
+                let range = IntervalRange { window: *window, first: sure, last: interval(window, self.now) };
                 let page = LabelPage::all(&wanted);
                 let ranges = self.store().range(host, &page, range, self.now).unwrap();
                 let kept = ranges.into_iter().find(|(known, _)| known == label);

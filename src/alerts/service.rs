@@ -166,7 +166,7 @@ impl Alerts {
         store: Arc<Store>,
         clock: Arc<ReceiverClock>,
     ) -> io::Result<(Arc<Self>, JoinHandle<()>)> {
-        let (source, retention) = (options.clone(), Retention::from(store.keep()));
+        let (source, retention) = (options.clone(), Retention::from(&store.keep()));
         let files = options.file.iter().cloned().collect();
         let rules =
             Reloaded::new(files, move || Ok(Mutex::new(Some(source.read(retention)?)))).map_err(io::Error::other)?;

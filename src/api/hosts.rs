@@ -119,7 +119,8 @@ impl HostsQuery {
         let all = KeyFilter::containing("");
         let status = store.statuses(&[host.into()], &self.recent(), now)?.pop().flatten();
         let mut answer = self.answer(Vec::new(), 0, now);
-        let range = match self.range.resolve(store.keep(), false, now) {
+        let keep = store.keep();
+        let range = match self.range.resolve(&keep, false, now) {
             Ok(range) => range,
             Err(reply) => return Ok(reply),
         };
@@ -128,13 +129,13 @@ impl HostsQuery {
             return Ok(Reply::json(200, &answer));
         };
         let (listed, ranged): (Page<Series>, Page<Intervals>);
-        let (summaries, next) = if let Some(range) = range {
+        let (summaries, next) = if let Some(range) = &range {
             ranged = Page::range(store, host, &all, &self.label_after, range.intervals, now)?;
-            let summaries = HostSummaries::Range(range.summaries(store.keep(), &ranged, &all));
+            let summaries = HostSummaries::Range(range.summaries(&ranged, &all));
             (summaries, ranged.last_label().filter(|_| ranged.has_more))
         } else {
             listed = Page::listed(store, host, &all, &self.label_after, now)?;
-            let summaries = Summaries { series: &listed.series, filter: &all, keep: store.keep(), now };
+            let summaries = Summaries { series: &listed.series, filter: &all, keep: &keep, now };
             (HostSummaries::Listed(summaries), listed.last_label().filter(|_| listed.has_more))
         };
         let labels = summaries.labels();

@@ -105,16 +105,17 @@ pub(super) struct SummaryQuery {
 impl SummaryQuery {
     /// The summaries of a page, with a link to the next one (RFC 8288).
     pub(super) fn reply(&self, store: &Store, host: &str, filter: &KeyFilter, now: u64) -> Result<Reply, StoreError> {
-        let (reply, next) = match self.range.resolve(store.keep(), self.is_csv, now) {
+        let keep = &store.keep();
+        let (reply, next) = match self.range.resolve(keep, self.is_csv, now) {
             Err(reply) => return Ok(reply),
             Ok(None) => {
                 let page = Page::listed(store, host, filter, &self.after, now)?;
-                let summaries = Summaries { series: &page.series, filter, keep: store.keep(), now };
+                let summaries = Summaries { series: &page.series, filter, keep, now };
                 (Reply::json(200, &summaries), page.last_label().filter(|_| page.has_more).map(url::encode))
             }
             Ok(Some(range)) => {
                 let page = Page::range(store, host, filter, &self.after, range.intervals, now)?;
-                let summaries = range.summaries(store.keep(), &page, filter);
+                let summaries = range.summaries(&page, filter);
                 let reply = match self.is_csv {
                     true => Reply::new(200, csv(host, &summaries).into_bytes())
                         .with("Content-Type", "text/csv; charset=utf-8"),
@@ -181,12 +182,11 @@ pub(super) struct ResolvedRange {
 
 impl ResolvedRange {
     pub(super) fn summaries<'a>(
-        &self,
-        keep: &'a Keep,
+        &'a self,
         page: &'a Page<Intervals>,
         filter: &'a KeyFilter,
     ) -> RangeSummaries<'a, SmolStr> {
-        let (range, window) = (self.intervals, &keep.windows()[self.intervals.window]);
+        let (range, window) = (self.intervals, &self.intervals.window);
         RangeSummaries { series: &page.series, filter, window, range, end: self.end, kept_from: self.kept_from }
     }
 }
@@ -240,11 +240,11 @@ impl RangeQuery {
         if from >= end {
             return bad("from: not before to".to_owned());
         }
-        let windows = || keep.windows().iter().enumerate();
+        let windows = || keep.windows().iter();
         let covers = |window: &Window| window.oldest(now) * window.interval_sec <= from;
         let count = |window: &Window| window.number(end) + 1 - (from / window.interval_sec);
         let limit = self.limit.unwrap_or(RANGE_INTERVALS);
-        let asked = self.by_sec.map(|by_sec| windows().find(|(_, window)| window.interval_sec == by_sec));
+        let asked = self.by_sec.map(|by_sec| windows().find(|window| window.interval_sec == by_sec));
         let chosen = match asked {
             Some(Some(asked)) => Some(asked),
             Some(None) => {
@@ -252,14 +252,14 @@ impl RangeQuery {
                 return bad(format!("by: not kept here; kept are {}", names.join(", ")));
             }
             None => {
-                let mut covering = windows().filter(|(_, window)| covers(window));
+                let mut covering = windows().filter(|window| covers(window));
                 let first = covering.next();
-                first.into_iter().chain(covering).find(|(_, window)| count(window) <= limit).or(first)
+                first.into_iter().chain(covering).find(|window| count(window) <= limit).or(first)
             }
         };
-        let Some((place, window)) = chosen.or_else(|| windows().next_back()) else { return Ok(None) };
+        let Some(window) = chosen.or_else(|| windows().next_back()) else { return Ok(None) };
         let first = (from / window.interval_sec).max(window.oldest(now));
-        let intervals = IntervalRange { window: place, first, last: window.number(end) };
+        let intervals = IntervalRange { window: *window, first, last: window.number(end) };
         if intervals.count() > limit {
             return bad(format!(
                 "limit: the range has {} intervals {}, and the limit is {limit}; take a shorter range, or a coarser \
@@ -285,7 +285,7 @@ mod tests {
         let taken = super::super::form::pairs(query).try_for_each(|(name, value)| range.take(name, value).map(drop));
         let resolved = taken.and_then(|()| range.resolve(&keep, false, NOW));
         let resolved = resolved.map_err(|reply| String::from_utf8(reply.body).unwrap())?.unwrap();
-        let name = keep.windows()[resolved.intervals.window].name;
+        let name = resolved.intervals.window.name;
         Ok((name, resolved.intervals.count(), resolved.kept_from))
     }
 

@@ -18,7 +18,7 @@ use super::target::{Kind, Target};
 use super::{INTERVAL_SEC, Options, Outcome, Point, Verdict, bulk, lines};
 use crate::clock::ReceiverClock;
 use crate::store::{ArchiveDone, LabelPage, Minutes, Pulse, Store, StoreError};
-use crate::summary::{IntervalRange, KeyFilter};
+use crate::summary::{IntervalRange, KeyFilter, RECENT};
 use crate::supervisor::spawn_supervised;
 
 /// Time between two looks at what is due.
@@ -288,7 +288,7 @@ impl Archive {
             let mut after = SmolStr::default();
             loop {
                 let page = LabelPage { filter: &all, after: &after, labels_max: LABELS_MAX };
-                let series = self.store.range(host, &page, IntervalRange { window: 0, first, last }, now)?;
+                let series = self.store.range(host, &page, IntervalRange { window: *RECENT, first, last }, now)?;
                 for (label, intervals) in &series {
                     for (minute, bucket) in intervals {
                         let point = Point { host, label, minute: *minute, bucket: *bucket };

@@ -77,7 +77,6 @@ pub(super) enum Fold {
 
 /// The intervals of a window that the times of a query see.
 struct View {
-    interval_sec: u64,
     range: IntervalRange,
     /// For each time the number before its first interval, and that of the last.
     bounds: Vec<(i64, i64)>,
@@ -98,16 +97,16 @@ impl View {
             milliseconds(window.oldest(now) * window.interval_sec) <= from_ms + slack_ms.max(interval_ms(window))
         };
         let count = |window: &Window| (last_ms - from_ms) / interval_ms(window) + 1;
-        let windows = || keep.windows().iter().enumerate();
-        let covering = || windows().filter(|(_, window)| covers(window));
+        let windows = || keep.windows().iter();
+        let covering = || windows().filter(|window| covers(window));
         let most = i64::try_from(POINTS_MAX).unwrap_or(i64::MAX);
-        let finest = covering().find(|(_, window)| count(window) <= most).or_else(|| covering().next_back());
-        let longest = (keep.windows().len() - 1, &keep.windows()[keep.windows().len() - 1]);
-        let (mut place, mut window) = finest.unwrap_or(longest);
-        for (coarser_place, coarser) in windows().skip(place + 1).filter(|_| is_mergeable) {
+        let finest = covering().find(|window| count(window) <= most).or_else(|| covering().next_back());
+        let mut window = finest.unwrap_or(keep.longest());
+        let finest_sec = window.interval_sec;
+        for coarser in windows().filter(|coarser| is_mergeable && coarser.interval_sec > finest_sec) {
             let is_multiple = |ms: i64| ms.rem_euclid(interval_ms(coarser)) == 0;
             if covers(coarser) && [first_ms, steps.step_ms, span_ms].into_iter().all(is_multiple) {
-                (place, window) = (coarser_place, coarser);
+                window = coarser;
             }
         }
         let number = |ms: i64| (ms - 1).div_euclid(interval_ms(window));
@@ -116,8 +115,8 @@ impl View {
         let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);
         let first = bounds.first().map_or(0, |(before, _)| unsigned(before + 1)).max(window.oldest(now));
         let last = bounds.last().map_or(0, |(_, last)| unsigned(*last));
-        let range = IntervalRange { window: place, first, last };
-        Self { interval_sec: window.interval_sec, range, bounds }
+        let range = IntervalRange { window: *window, first, last };
+        Self { range, bounds }
     }
 
     /// The values of intervals at each time.
@@ -150,7 +149,7 @@ impl View {
 
     /// The end of an interval, or the last time if that is before.
     fn time_ms(&self, number: u64, last_ms: i64) -> i64 {
-        milliseconds((number + 1).saturating_mul(self.interval_sec)).min(last_ms)
+        milliseconds((number + 1).saturating_mul(self.range.window.interval_sec)).min(last_ms)
     }
 }
 
@@ -222,7 +221,7 @@ impl<'a> Reader<'a> {
         let shifted = Steps { start_ms: steps.start_ms - selector.offset_ms, ..steps };
         let mut lines = Vec::new();
         let (budget, is_mergeable) = (self.budget, fold == Fold::Merge);
-        let view = View::new(self.selection.store.keep(), shifted, span_ms, is_mergeable, self.selection.now);
+        let view = View::new(&self.selection.store.keep(), shifted, span_ms, is_mergeable, self.selection.now);
         self.each(selector, &view, steps.count, |labels, stat, intervals| {
             let values = view.values(intervals, stat, fold, budget)?;
             if values.iter().any(Option::is_some) {
@@ -236,7 +235,7 @@ impl<'a> Reader<'a> {
     /// The intervals of a span before a time, each at its end.
     pub(super) fn intervals(&mut self, selector: &Selector, span_ms: i64, time_ms: i64) -> Result<Matrix, Error> {
         let last_ms = time_ms - selector.offset_ms;
-        let view = View::new(self.selection.store.keep(), Steps::at(last_ms), span_ms, false, self.selection.now);
+        let view = View::new(&self.selection.store.keep(), Steps::at(last_ms), span_ms, false, self.selection.now);
         let mut matrix = Vec::new();
         self.each(selector, &view, view.range.count(), |labels, stat, intervals| {
             let point =
@@ -313,7 +312,7 @@ fn own_intervals(
     budget: &Budget,
     now: u64,
 ) -> Result<Intervals, Error> {
-    let Some(window) = store.keep().windows().get(view.range.window) else { return Ok(Intervals::new()) };
+    let window = view.range.window;
     let (running, newest) = (window.number(now), window.number(found.status.last_epoch));
     let last = view.range.last.min(running);
     let all_1 = |first: u64| (first..=last).map(|number| (number, Bucket::of(1.0))).collect();

@@ -12,6 +12,7 @@ mod archives;
 mod layout;
 mod node;
 mod nodes;
+mod setting;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -22,12 +23,17 @@ use ::redis::Value;
 use smol_str::SmolStr;
 
 use super::host::{forgotten_from, is_in_conflict};
-use super::{BatchOutcome, LabelPage, Limit, Limits, MATCHES_MAX, RecordOutcome, Status, StoreError, is_wanted};
+use super::{
+    BatchOutcome, KeepOptions, LabelPage, Limit, Limits, MATCHES_MAX, RecordOutcome, Status, StoreError, is_wanted,
+};
 use crate::sample::{IdempotencyKey, SampleRef, Tags};
-use crate::summary::{self, ANSWER_INTERVALS_MAX, Bucket, Keep, RECENT, SampleTime, Series, round2};
+use crate::summary::{
+    self, ANSWER_INTERVALS_MAX, Bucket, IntervalRange, Intervals, Keep, RECENT, SampleTime, Series, round2,
+};
 pub use address::Address;
 use layout::{HostKeys, INDEX_PARTS, Index, ScriptReply, Scripts};
 use nodes::{ANSWER_WITHIN, Command, Nodes};
+use setting::Known;
 
 /// Hosts whose status is asked for in one batch: with the last hour of a few series, some hundred kilobytes of replies
 /// for each thread that asks.
@@ -37,6 +43,10 @@ const STATUSES_PER_BATCH: usize = 16;
 const LABELS_READ_WHOLE_MAX: usize = 256;
 /// Labels whose fields one batch reads of a host with more labels: some 10,000 fields.
 const LABELS_PER_BATCH: usize = 64;
+/// Intervals that one batch reads of a range: some milliseconds of Redis's time.
+const FIELDS_PER_BATCH: usize = 10_000;
+/// How often samples are recorded whose host another receiver brings to another setting.
+const ROUNDS: usize = 3;
 
 /// Hosts in a shared Redis.
 pub(super) struct Redis {
@@ -46,7 +56,7 @@ pub(super) struct Redis {
     /// An estimate of how many series there are: what the last sweep counted, and what this receiver has added since.
     series: AtomicUsize,
     limits: Limits,
-    keep: Keep,
+    known: Known,
 }
 
 /// A host that must be written to the index before some of its samples are recorded.
@@ -67,18 +77,32 @@ struct Listing<'a> {
 
 impl Redis {
     /// Prepares connections to the Redis at an address. The first sweep counts what it holds.
-    pub(super) fn open(address: &Address, limits: Limits, keep: Keep) -> Result<Self, String> {
-        let scripts = Scripts::new(limits, &keep);
+    ///
+    /// # Errors
+    /// When it keeps something else than this receiver is asked for. Where it does not answer that shows later.
+    pub(super) fn open(address: &Address, limits: Limits, options: &KeepOptions) -> Result<Self, String> {
+        let scripts = Scripts::new(limits);
         let nodes = Nodes::open(address, scripts.loads.clone())?;
-        Ok(Self { address: address.clone(), nodes, scripts, series: AtomicUsize::new(0), limits, keep })
+        let (series, known) = (AtomicUsize::new(0), Known::new(options));
+        let redis = Self { address: address.clone(), nodes, scripts, series, limits, known };
+        // What else fails is tried again before the first sample.
+        let agreed = redis.agree();
+        match redis.known.refusal() {
+            Some(refusal) => Err(format!("store {address}: {refusal}")),
+            None => agreed.map(drop).or(Ok(())).map(|()| redis),
+        }
     }
 
-    pub(super) fn keep(&self) -> &Keep {
-        &self.keep
+    pub(super) fn keep(&self) -> Keep {
+        self.known.setting().keep
     }
 
     pub(super) fn description(&self) -> String {
-        format!("Store is {}, shared by all receivers that name it", self.address)
+        let kept = self
+            .known
+            .agreed()
+            .map_or_else(|| "does not say yet what it keeps".to_owned(), |setting| format!("keeps {}", setting.keep));
+        format!("Store is {}, which {kept}, shared by all receivers that name it", self.address)
     }
 
     pub(super) fn series_count(&self) -> usize {
@@ -86,7 +110,7 @@ impl Redis {
     }
 
     pub(super) fn unavailable(&self) -> Option<StoreError> {
-        self.nodes.unavailable()
+        self.nodes.unavailable().or_else(|| self.known.refusal())
     }
 
     pub(super) fn record(
@@ -113,34 +137,57 @@ impl Redis {
         key: Option<IdempotencyKey<'_>>,
         now: u64,
     ) -> Vec<Result<RecordOutcome, StoreError>> {
-        let deadline = Instant::now() + ANSWER_WITHIN;
+        let mut deadline = Instant::now() + ANSWER_WITHIN;
+        let mut setting = match self.agreed() {
+            Ok(setting) => setting,
+            Err(error) => return samples.iter().map(|_| Err(error.clone())).collect(),
+        };
         let expired =
             |sample: &SampleRef<'_>| Ok(RecordOutcome { expired: sample.values.len(), ..RecordOutcome::default() });
         let mut outcomes: Vec<Result<RecordOutcome, StoreError>> = samples.iter().map(expired).collect();
-        let time = |place: &usize| SampleTime::new(&self.keep, samples[*place].epoch, now);
-        let places = (0..samples.len()).filter(|place| !time(place).is_expired(key.is_some()));
-        let (places, keys): (Vec<usize>, Vec<HostKeys>) =
-            places.map(|place| (place, HostKeys::of(samples[place].host))).unzip();
-        let commands = places
-            .iter()
-            .zip(&keys)
-            .map(|(place, keys)| keys.record(&self.scripts, &samples[*place], key, Index::Unknown, now));
-        let replies = self.nodes.run(&commands.collect::<Vec<_>>(), deadline);
         let mut listings: BTreeMap<&str, Listing<'_>> = BTreeMap::new();
-        for (place, reply) in places.into_iter().zip(replies) {
-            let sample = &samples[place];
-            match understood(reply, layout::read_recorded) {
-                Ok(ScriptReply::Recorded(outcome)) => outcomes[place] = Ok(outcome),
-                Ok(ScriptReply::Unlisted { labels, hour, over, new }) => {
-                    let listing = listings.entry(sample.host).or_default();
-                    listing.hour = listing.hour.max(hour.unwrap_or(0)).max(layout::hour_of(sample.epoch));
-                    listing.labels = listing.labels.max(labels);
-                    listing.was_down = labels == 0 && hour.is_some();
-                    listing.samples.push((place, over, new));
+        let mut places: Vec<usize> = (0..samples.len()).collect();
+        for _ in 0..ROUNDS {
+            let time = |place: &usize| SampleTime::new(&setting.keep, samples[*place].epoch, now);
+            places.retain(|place| !time(place).is_expired(key.is_some()));
+            let commands = places.iter().map(|place| {
+                let keys = HostKeys::of(samples[*place].host);
+                keys.record(&self.scripts, &setting, &samples[*place], key, Index::Unknown, now)
+            });
+            let replies = self.nodes.run(&commands.collect::<Vec<_>>(), deadline);
+            let mut unsettled: BTreeMap<&str, (String, Vec<usize>)> = BTreeMap::new();
+            for (place, reply) in std::mem::take(&mut places).into_iter().zip(replies) {
+                let sample = &samples[place];
+                match understood(reply, layout::read_recorded) {
+                    Ok(ScriptReply::Recorded(outcome)) => outcomes[place] = Ok(outcome),
+                    Ok(ScriptReply::Unsettled(found)) => {
+                        outcomes[place] = Err(changing());
+                        unsettled.entry(sample.host).or_insert_with(|| (found, Vec::new())).1.push(place);
+                    }
+                    Ok(ScriptReply::Unlisted { labels, hour, over, new }) => {
+                        let listing = listings.entry(sample.host).or_default();
+                        listing.hour = listing.hour.max(hour.unwrap_or(0)).max(layout::hour_of(sample.epoch));
+                        listing.labels = listing.labels.max(labels);
+                        listing.was_down = labels == 0 && hour.is_some();
+                        listing.samples.push((place, over, new));
+                    }
+                    Err(error) => outcomes[place] = Err(error),
                 }
-                Err(error) => outcomes[place] = Err(error),
             }
+            for (host, (found, waiting)) in unsettled {
+                match self.settle(host, &found, now, deadline) {
+                    Ok(()) => places.extend(waiting),
+                    Err(error) => waiting.iter().for_each(|place| outcomes[*place] = Err(error.clone())),
+                }
+            }
+            if places.is_empty() {
+                break;
+            }
+            places.sort_unstable();
+            places.iter().for_each(|place| outcomes[*place] = expired(&samples[*place]));
+            (setting, deadline) = (self.known.setting(), deadline.max(Instant::now() + ANSWER_WITHIN / 4));
         }
+        places.iter().for_each(|place| outcomes[*place] = Err(changing()));
         if !listings.is_empty() {
             self.list_and_record(samples, key, now, deadline, listings, &mut outcomes);
         }
@@ -195,21 +242,24 @@ impl Redis {
             }
         }
         let listed = self.nodes.run(&commands, deadline);
+        let setting = &self.known.setting();
         let commands: Vec<Command> = again
             .iter()
             .map(|(place, host, granted)| {
                 let is_listed = listed.get(*host).is_some_and(Result::is_ok);
                 let index = if is_listed { Index::Listed { granted } } else { Index::Away { granted } };
-                HostKeys::of(samples[*place].host).record(&self.scripts, &samples[*place], key, index, now)
+                HostKeys::of(samples[*place].host).record(&self.scripts, setting, &samples[*place], key, index, now)
             })
             .collect();
         // The first deadline may have passed in waiting for a node that is away, and which is known to be by now.
         let deadline = deadline.max(Instant::now() + ANSWER_WITHIN / 4);
         for ((place, ..), reply) in again.iter().zip(self.nodes.run(&commands, deadline)) {
-            outcomes[*place] = understood(reply, |reply| match layout::read_recorded(reply)? {
-                ScriptReply::Recorded(outcome) => Some(outcome),
+            let outcome = understood(reply, |reply| match layout::read_recorded(reply)? {
+                ScriptReply::Recorded(outcome) => Some(Ok(outcome)),
+                ScriptReply::Unsettled(_) => Some(Err(changing())),
                 ScriptReply::Unlisted { .. } => None,
             });
+            outcomes[*place] = outcome.and_then(|outcome| outcome);
         }
     }
 
@@ -232,19 +282,17 @@ impl Redis {
         let keys = HostKeys::of(host);
         let known = self.ask(&[keys.labels()]).pop().unwrap_or(Ok(Value::Nil))?;
         let is_small = layout::pairs(&known).count() <= LABELS_READ_WHOLE_MAX;
-        let labels = layout::pairs(&known).filter_map(|(label, hour)| layout::read_label(label, hour, now));
-        let mut labels: Vec<String> = labels.filter(|label| page.matches(label)).collect();
-        labels.sort_unstable();
-        labels.truncate(page.labels_max);
+        let (keep, labels) = (&self.keep(), self.labels_of(&known, page, now));
         let mut series: BTreeMap<SmolStr, Series> =
             labels.iter().map(|label| (label.into(), Series::default())).collect();
         for labels in labels.chunks(if is_small { LABELS_READ_WHOLE_MAX } else { LABELS_PER_BATCH }) {
-            let reads = if is_small { keys.summaries(now) } else { keys.summaries_of(labels, now) };
+            let reads = if is_small { keys.summaries(keep, now) } else { keys.summaries_of(keep, labels, now) };
             let replies = self.ask(&reads.iter().map(|read| &read.command).cloned().collect::<Vec<_>>());
             for (read, reply) in reads.iter().zip(replies) {
-                for (number, label, bucket) in read.buckets(&reply?) {
+                let oldest = keep.windows().get(read.window).map_or(0, |window| window.oldest_listed(now));
+                for (number, label, bucket) in read.buckets(&reply?).filter(|(number, ..)| *number >= oldest) {
                     if let Some(series) = series.get_mut(&label) {
-                        series.add(&self.keep, read.window, number, bucket, now);
+                        series.add(keep, read.window, number, bucket, now);
                     }
                 }
             }
@@ -252,16 +300,64 @@ impl Redis {
         Ok(series.into_iter().collect())
     }
 
+    /// A range of the intervals of a page of the labels of a host, sorted by label: some thousand intervals a batch.
+    pub(super) fn range(
+        &self,
+        host: &str,
+        page: &LabelPage<'_>,
+        range: IntervalRange,
+        now: u64,
+    ) -> Result<Vec<(SmolStr, Intervals)>, StoreError> {
+        let keys = HostKeys::of(host);
+        let known = self.ask(&[keys.labels()]).pop().unwrap_or(Ok(Value::Nil))?;
+        let labels = self.labels_of(&known, page, now);
+        let mut ranges: Vec<(SmolStr, Intervals)> =
+            labels.iter().map(|label| (label.into(), Intervals::new())).collect();
+        for ranges in ranges.chunks_mut(LABELS_PER_BATCH) {
+            let labels: Vec<SmolStr> = ranges.iter().map(|(label, _)| label.clone()).collect();
+            let reads = if range.first > range.last {
+                Vec::new()
+            } else {
+                keys.intervals(&range.window, range.first, range.last, &labels)
+            };
+            let fields = reads.iter().map(|(fields, _)| fields.len()).max().unwrap_or(1);
+            for reads in reads.chunks((FIELDS_PER_BATCH / fields).max(1)) {
+                let replies = self.ask(&reads.iter().map(|(_, command)| command.clone()).collect::<Vec<_>>());
+                for ((fields, _), reply) in reads.iter().zip(replies) {
+                    let Value::Array(buckets) = reply? else { continue };
+                    for ((number, label), bucket) in fields.iter().zip(&buckets) {
+                        let intervals = ranges.get_mut(*label).map(|(_, intervals)| intervals);
+                        if let (Some(intervals), Some(bucket)) = (intervals, layout::read_bucket(bucket)) {
+                            intervals.push((*number, bucket));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(ranges)
+    }
+
+    /// The labels of a page, sorted, of those that Redis has of a host.
+    fn labels_of(&self, known: &Value, page: &LabelPage<'_>, now: u64) -> Vec<String> {
+        let keep = &self.keep();
+        let labels = layout::pairs(known).filter_map(|(label, hour)| layout::read_label(keep, label, hour, now));
+        let mut labels: Vec<String> = labels.filter(|label| page.matches(label)).collect();
+        labels.sort_unstable();
+        labels.truncate(page.labels_max);
+        labels
+    }
+
     /// What each of some hosts has reported in the running minute, sorted by label: two batches for a few hosts.
     pub(super) fn running(&self, hosts: &[SmolStr], now: u64) -> Result<Vec<Vec<(SmolStr, Bucket)>>, StoreError> {
-        let mut running = Vec::with_capacity(hosts.len());
+        let (mut running, keep) = (Vec::with_capacity(hosts.len()), &self.keep());
         for hosts in hosts.chunks(STATUSES_PER_BATCH) {
             let keys: Vec<HostKeys> = hosts.iter().map(|host| HostKeys::of(host)).collect();
             let known = self.ask(&keys.iter().map(HostKeys::labels).collect::<Vec<_>>());
             let mut reads = Vec::with_capacity(hosts.len());
             for (keys, known) in keys.iter().zip(known) {
                 let known = known?;
-                let labels = layout::pairs(&known).filter_map(|(label, hour)| layout::read_label(label, hour, now));
+                let labels =
+                    layout::pairs(&known).filter_map(|(label, hour)| layout::read_label(keep, label, hour, now));
                 let mut labels: Vec<String> = labels.collect();
                 labels.sort_unstable();
                 reads.push((!labels.is_empty()).then(|| keys.running(&labels, now)));
@@ -286,7 +382,7 @@ impl Redis {
         for reply in self.ask(&commands) {
             let reply = reply?;
             let listed = layout::pairs(&reply).filter_map(|(host, entry)| layout::read_listed(host, entry));
-            let is_kept = |newest: u64| now < forgotten_from(newest, self.limits.forget_hosts_sec);
+            let is_kept = |newest: u64| now < self.forgotten_from(newest);
             hosts.extend(listed.filter(|(_, newest)| is_kept(*newest)).map(|(host, _)| SmolStr::new(host)));
         }
         hosts.sort_unstable();
@@ -315,11 +411,17 @@ impl Redis {
             for (fields, recent) in fields.into_iter().zip(&wanted) {
                 let (about, labels) = (next()?, next()?);
                 let means = fields.into_iter().map(|fields| Ok((fields, next()?))).collect::<Result<Vec<_>, _>>()?;
-                let is_kept = |status: &Status| now < forgotten_from(status.last_epoch, self.limits.forget_hosts_sec);
-                statuses.push(status(&about, &labels, recent, &means, now).filter(is_kept));
+                let is_kept = |status: &Status| now < self.forgotten_from(status.last_epoch);
+                statuses.push(status(&self.keep(), &about, &labels, recent, &means, now).filter(is_kept));
             }
         }
         Ok(statuses)
+    }
+
+    /// The second from which a host is forgotten: nothing is kept of it any more then.
+    fn forgotten_from(&self, last_epoch: u64) -> u64 {
+        let listed_until = layout::listed_until(&self.keep(), layout::hour_of(last_epoch));
+        forgotten_from(last_epoch, self.limits.forget_hosts_sec).max(listed_until)
     }
 
     /// The labels of each of some hosts that `recent` names. Only where beginnings are among them Redis is asked.
@@ -331,10 +433,12 @@ impl Redis {
         if beginnings.is_empty() {
             return Ok(wanted);
         }
+        let keep = &self.keep();
         let commands: Vec<Command> = hosts.iter().map(|host| HostKeys::of(host).labels()).collect();
         for (reply, wanted) in self.ask(&commands).into_iter().zip(&mut wanted) {
             let reply = reply?;
-            let labels = || layout::pairs(&reply).filter_map(|(label, hour)| layout::read_label(label, hour, now));
+            let pairs = || layout::pairs(&reply);
+            let labels = || pairs().filter_map(|(label, hour)| layout::read_label(keep, label, hour, now));
             for beginning in &beginnings {
                 let matches = labels().filter(|label| is_wanted(beginning, label));
                 wanted.extend(matches.take(MATCHES_MAX).map(SmolStr::from));
@@ -356,7 +460,7 @@ impl Redis {
         for step in [keys.mark_unlisted(), layout::unlist(keys.index_part(), host)] {
             self.ask(&[step]).into_iter().try_for_each(|reply| reply.map(drop))?;
         }
-        let reply = self.ask(&[keys.remove(&self.scripts, now)]).pop().unwrap_or(Ok(Value::Nil))?;
+        let reply = self.ask(&[keys.remove(&self.scripts, &self.keep(), now)]).pop().unwrap_or(Ok(Value::Nil))?;
         let Value::Int(labels) = reply else { return Err(not_understood(&reply)) };
         let Ok(labels) = usize::try_from(labels) else { return Ok(false) };
         let less = |count: usize| Some(count.saturating_sub(labels));
@@ -372,7 +476,12 @@ impl Redis {
     /// Removes hosts from the index that are to be forgotten, returns their names, and counts the series of the others. The
     /// keys of a host expire by themselves. Where Redis does not answer, the next sweep does this.
     pub(super) fn sweep(&self, now: u64) -> Vec<SmolStr> {
-        let commands: Vec<Command> = (0..INDEX_PARTS).map(|part| layout::sweep(&self.scripts, part, now)).collect();
+        if let Err(error) = self.sweep_settings(now) {
+            log::debug!("Setting of the store could not be looked at: {error}");
+        }
+        let keep = &self.keep();
+        let commands: Vec<Command> =
+            (0..INDEX_PARTS).map(|part| layout::sweep(&self.scripts, keep, part, now)).collect();
         let mut forgotten = Vec::new();
         let counted = self.ask(&commands).into_iter().map(|reply| layout::read_swept(&reply.ok()?, &mut forgotten));
         // Every part is read, whether or not one before it has failed.
@@ -390,6 +499,7 @@ impl Redis {
 
 /// The status of a host; `None` where it is not known.
 fn status(
+    keep: &Keep,
     about: &Value,
     labels: &Value,
     recent: &[SmolStr],
@@ -397,7 +507,7 @@ fn status(
     now: u64,
 ) -> Option<Status> {
     let mut labels: Vec<String> =
-        layout::pairs(labels).filter_map(|(label, hour)| layout::read_label(label, hour, now)).collect();
+        layout::pairs(labels).filter_map(|(label, hour)| layout::read_label(keep, label, hour, now)).collect();
     labels.sort_unstable();
     let about = layout::read_about(about)?;
     let interval_sec = about.gaps_sec.into_iter().filter(|gap_sec| *gap_sec > 0).min();
@@ -422,6 +532,10 @@ fn status(
         recent: recent.map(|(label, means)| (label.to_string(), means)).collect(),
         labels,
     })
+}
+
+fn changing() -> StoreError {
+    StoreError::new("what is kept is being changed")
 }
 
 fn understood<T>(reply: Result<Value, StoreError>, read: impl FnOnce(&Value) -> Option<T>) -> Result<T, StoreError> {

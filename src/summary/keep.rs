@@ -148,8 +148,13 @@ impl Keep {
         self.windows().iter().find(|window| window.interval_sec == interval_sec)
     }
 
+    /// The place of the window of an interval of so many seconds.
+    pub(super) fn place(&self, interval_sec: u64) -> Option<usize> {
+        self.windows().iter().position(|window| window.interval_sec == interval_sec)
+    }
+
     /// The same where a directory has what no answer without a range lists: that is not held in memory.
-    #[cfg(feature = "disk")]
+    #[cfg(any(feature = "disk", feature = "redis"))]
     pub(crate) fn on_disk(mut self) -> Self {
         self.windows.iter_mut().for_each(|window| window.memory_sec = window.listed_sec());
         self

@@ -337,7 +337,19 @@ fn compare_history(receiver: &Served, writers: &[Writer]) {
 #[test]
 fn killed_at_random_while_a_third_of_the_samples_is_late_it_loses_nothing_and_counts_nothing_twice() {
     let dir = tempfile::tempdir().unwrap();
-    let start = || Served::start(&[&["--store", dir.path().to_str().unwrap()], &HISTORY[..]].concat());
+    kill_while_samples_are_late(dir.path().to_str().unwrap());
+}
+
+#[cfg(feature = "redis")]
+#[test]
+#[ignore = "needs redis-server"]
+fn on_redis_killed_at_random_while_a_third_of_the_samples_is_late_it_loses_nothing_and_counts_nothing_twice() {
+    let redis = crate::servers::Redis::start(&[]);
+    kill_while_samples_are_late(&redis.url());
+}
+
+fn kill_while_samples_are_late(store: &str) {
+    let start = || Served::start(&[&["--store", store], &HISTORY[..]].concat());
     let mut receiver = start();
     let address = Arc::new(Mutex::new(receiver.address));
     let stop = Arc::new(AtomicBool::new(false));

@@ -8,6 +8,8 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{Served, lizm, now};
+#[cfg(feature = "redis")]
+use crate::servers::Redis;
 
 const DAY: u64 = 86_400;
 
@@ -112,8 +114,6 @@ fn a_wrong_setting_is_wrong_usage() {
         (&["--keep", "1h:1d"][..], "option --keep: \"1h:1d\": the first interval is 1m"),
         (&["--keep-change"], "option --keep-change: goes with --keep"),
         (&["--retry-horizon", "1m"], "option --retry-horizon: "),
-        #[cfg(feature = "redis")]
-        (&["--store", "redis://127.0.0.1:1", "--keep", "1m:1d"], "option --keep: a Redis keeps 1m:1h,1h:1d alone"),
     ] {
         let output = lizm(&[&["receiver", "--port", "0"], arguments].concat()).output().unwrap();
         let why = String::from_utf8(output.stderr).unwrap();
@@ -176,4 +176,57 @@ fn a_directory_keeps_its_setting_and_all_that_was_kept() {
     // A day that is kept again has what the hours still have.
     let receiver = start(dir.path(), &["--keep", "1m:6h,1h:1d,1d:60d"]);
     assert_eq!(averages(&receiver.get("/api/perf/h?from=-40d&by=day").1, "by-day"), (1, 1, 1.0));
+}
+
+#[cfg(feature = "redis")]
+#[test]
+#[ignore = "needs redis-server"]
+fn a_redis_keeps_one_setting_for_all_its_receivers() {
+    let redis = Redis::start(&[]);
+    let start = |arguments: &[&str]| Served::start(&[&["--store", &redis.url()], arguments].concat());
+    let at = now();
+    let first = start(&["--keep", "1m:6h,1h:3d,1d:30d"]);
+    first.process.line_with("which keeps 1m:6h,1h:3d,1d:30d, shared by all receivers");
+    for (age, value) in [(5 * 3600, 1.0), (2 * DAY, 2.0), (20 * DAY, 4.5)] {
+        post(&first, "h", at - age, value);
+    }
+    post(&first, "down", at - 4 * 3600, 1.0);
+    check_ranges(&first, at);
+    // Another receiver keeps the same with the option and without it, and is refused with another.
+    for arguments in [&[][..], &["--keep", "1m:6h,1h:3d,1d:30d"]] {
+        check_ranges(&start(arguments), at);
+    }
+    for (keep, removed) in
+        [("1m:6h,1h:1d", ", and what is kept by-hour and is older than 1d, all"), ("1m:6h,1h:3d,1d:60d", "")]
+    {
+        let output = lizm(&["receiver", "--port", "0", "--store", &redis.url(), "--keep", keep]).output().unwrap();
+        let why = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{why}");
+        for part in ["its receivers keep 1m:6h,1h:3d,1d:30d, and --keep 1m:6h,1h:", "with --keep-change", removed] {
+            assert!(why.contains(part), "{why}");
+        }
+    }
+    // Longer, with an interval that was not kept: it is filled from minutes, and the first takes it up.
+    let second = start(&["--keep", "1m:12h,10m:1d,1h:3d,1d:60d", "--keep-change"]);
+    post(&second, "h", at - 11 * 3600, 1.0);
+    post(&first, "h", at - 5 * 3600, 3.0);
+    first.process.line_with("keeps 1m:12h,10m:1d,1h:3d,1d:60d from now on");
+    for receiver in [&first, &second] {
+        let get = |query: &str| receiver.get(&format!("/api/perf/{query}")).1;
+        assert_eq!(averages(&get("h/cpu?from=-12h&by=10-minutes"), "by-10-minutes"), (2, 3, 3.0));
+        assert_eq!(averages(&get("h/cpu?from=-12h&by=minute"), "by-minute"), (2, 3, 3.0));
+        assert_eq!(averages(&get("h/cpu?from=-60d&by=day"), "by-day").1, 5);
+        // Of a host that is down the sweep fills it.
+        crate::harness::await_some("what is filled", || {
+            let filled = receiver.get("/api/perf/down/cpu?from=-12h&by=10-minutes").1;
+            (averages(&filled, "by-10-minutes") == (1, 1, 1.0)).then_some(())
+        });
+    }
+    // Shorter: what is kept no more is gone, and the keys of it.
+    let third = start(&["--keep", "1m:1h,1h:1d", "--keep-change"]);
+    third.process.line_with("which keeps 1m:1h,1h:1d, shared");
+    post(&third, "h", at, 1.0);
+    assert_eq!(averages(&third.get("/api/perf/h?from=-1d&by=hour").1, "by-hour").1, 4);
+    let (status, answer) = third.get("/api/perf/h?from=-1d&by=day");
+    assert!(status == 400 && answer["error"].as_str().unwrap().contains("kept are by-minute, by-hour"), "{answer}");
 }

@@ -38,6 +38,7 @@ mod http;
 mod https;
 mod lines;
 mod logging;
+mod merging;
 mod metrics;
 mod monitoring;
 #[cfg(feature = "redis")]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Served, await_some, connect, now, reserved_address};
+use crate::harness::{Answer, Process, Served, await_some, connect, lizm, now, reserved_address};
 use crate::servers::{Cluster, Redis, make_certificates};
 
 fn on(redis: &Redis) -> Served {
@@ -164,7 +164,8 @@ fn a_redis_may_come_late_and_go_and_come_back() {
 #[ignore = "needs redis-server"]
 fn an_eviction_policy_that_drops_summaries_is_warned_of() {
     let redis = Redis::start(&["--maxmemory-policy", "allkeys-lru"]);
-    let line = on(&redis).process.line_with("WARNING: ");
+    let receiver = Process::start(lizm(&["receiver", "--port", "0", "--bind", "127.0.0.1", "--store", &redis.url()]));
+    let line = receiver.line_with("WARNING: ");
     assert!(line.contains("allkeys-lru") && line.contains("noeviction"), "{line}");
 }
 

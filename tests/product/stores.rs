@@ -143,7 +143,7 @@ fn stored(n: usize) -> RecordOutcome {
 fn answer_of(store: &Store, host: &str, text: &str, now: u64) -> Value {
     let wanted = KeyFilter::containing(text);
     let series = store.series(host, &LabelPage::all(&wanted), now).unwrap();
-    serde_json::to_value(Summaries { series: &series, filter: &wanted, keep: store.keep(), now }).unwrap()
+    serde_json::to_value(Summaries { series: &series, filter: &wanted, keep: &store.keep(), now }).unwrap()
 }
 
 fn answer(store: &Store, host: &str, now: u64) -> Value {
@@ -461,17 +461,21 @@ fn machines_under_one_name_are_a_conflict(open: Open<'_>) {
 }
 
 /// A sequence that looks random and is the same each time (Knuth's MMIX constants).
-struct Sequence(u64);
+pub(crate) struct Sequence(u64);
 
 impl Sequence {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
     }
 }
 
 fn whatever_comes_in_any_order_is_answered_as_by_memory(open: Open<'_>) {
-    let (store, memory, mut sequence) = (open(1000), Store::new(1000), Sequence(7));
+    let (store, memory, mut sequence) = (open(1000), Store::new(1000), Sequence::new(7));
     let mut now = NOW;
     for round in 0..30 {
         // Of samples that come together Redis may take some later, so that their sums have to be exact in any order.

@@ -237,6 +237,7 @@ mod tests {
     /// How many samples are kept by minute, by hour and by day.
     fn counts(store: &DiskStore) -> [u32; 3] {
         [0, 1, 2].map(|window| {
+            let window = store.memory().keep().windows()[window];
             let (all, range) = (KeyFilter::containing(""), IntervalRange { window, first: 0, last: NOW });
             let series = store.range("h", &LabelPage::all(&all), range).unwrap();
             series.iter().flat_map(|(_, intervals)| intervals).map(|(_, bucket)| bucket.count).sum()

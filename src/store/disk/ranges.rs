@@ -26,7 +26,6 @@ impl DiskStore {
         range: IntervalRange,
     ) -> Result<Vec<(SmolStr, Intervals)>, StoreError> {
         let (shard, begun) = (self.memory.shard_of(host), Instant::now());
-        let Some(window) = self.memory.keep().windows().get(range.window) else { return Ok(Vec::new()) };
         loop {
             let version = self.moves.version(shard);
             let series = self.memory.range_and_disk(host, page, range);
@@ -37,7 +36,7 @@ impl DiskStore {
                 let keyspaces = self.moves.keyspaces()?;
                 let read = series.into_iter().map(|(label, (held, disk_id))| {
                     let id = disk_id.unwrap_or(0);
-                    let older = history::read(&keyspaces, id, &label, window, range.first, range.last)?;
+                    let older = history::read(&keyspaces, id, &label, &range.window, range.first, range.last)?;
                     Ok((label, merge_intervals(older, held)))
                 });
                 let read: Result<Vec<_>, String> = read.collect();

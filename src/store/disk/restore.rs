@@ -97,7 +97,7 @@ fn fill(keyspaces: &Keyspaces, memory: &MemoryStore, is_new: impl Fn(&Window) ->
             if !is_new(window) {
                 continue;
             }
-            let range = IntervalRange { window: place, first: finer.oldest(now), last: finer.number(u64::MAX) };
+            let range = IntervalRange { window: *finer, first: finer.oldest(now), last: finer.number(u64::MAX) };
             for (label, (held, disk_id)) in memory.range_and_disk(&host, &LabelPage::all(&all), range) {
                 let read = history::read(keyspaces, disk_id.unwrap_or(0), &label, finer, range.first, range.last)?;
                 memory.with_host(&host, |host| {
@@ -530,7 +530,7 @@ mod tests {
         for round in 0..3 {
             let counts = |label: &str, window: usize| {
                 let filter = KeyFilter::containing(label);
-                let range = IntervalRange { window, first: 0, last: now };
+                let range = IntervalRange { window: store.memory().keep().windows()[window], first: 0, last: now };
                 let series = store.range("jarvis", &LabelPage::all(&filter), range).unwrap();
                 series[0].1.iter().map(|(_, bucket)| (bucket.count, bucket.sum)).collect::<Vec<_>>()
             };

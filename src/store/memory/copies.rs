@@ -21,7 +21,7 @@ impl MemoryStore {
         page: &LabelPage<'_>,
         range: IntervalRange,
     ) -> Vec<(SmolStr, Intervals)> {
-        self.copy(host, page, |_, series| series.range(range))
+        self.copy(host, page, |_, series| series.range(&self.keep, range))
     }
 
     /// Copies of a range what memory holds of a page of labels, sorted by label, and where a part of the range is on disk the
@@ -34,8 +34,8 @@ impl MemoryStore {
         range: IntervalRange,
     ) -> Vec<(SmolStr, (Intervals, Option<u64>))> {
         self.copy(host, page, |host, series| {
-            let is_on_disk = series.is_on_disk_from(range.window, range.first);
-            (series.range(range), is_on_disk.then_some(u64::from(host.disk_id)))
+            let is_on_disk = series.is_on_disk(&self.keep, range);
+            (series.range(&self.keep, range), is_on_disk.then_some(u64::from(host.disk_id)))
         })
     }
 

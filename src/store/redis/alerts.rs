@@ -12,7 +12,7 @@ use super::layout::{self, HostKeys};
 use super::nodes::{Command, slot_of};
 use super::{Redis, not_understood};
 use crate::sample::AHEAD_SEC_MAX;
-use crate::summary::{Tail, WINDOWS};
+use crate::summary::{Tail, WINDOWS, Window};
 
 /// The hash tag of all keys of alerts, so that one script reaches them.
 const TAG: &str = "alerts";
@@ -58,15 +58,17 @@ impl Redis {
     ) -> Result<Vec<(SmolStr, [Tail; 2])>, StoreError> {
         let keys = HostKeys::of(host);
         let known = self.ask(&[keys.labels()]).pop().unwrap_or(Ok(Value::Nil))?;
-        let labels = layout::pairs(&known).filter_map(|(label, hour)| layout::read_label(label, hour, now));
+        let keep = self.keep();
+        let labels = layout::pairs(&known).filter_map(|(label, hour)| layout::read_label(&keep, label, hour, now));
         let mut labels: Vec<SmolStr> = labels.map(SmolStr::from).filter(|label| is_wanted(label)).collect();
         labels.sort_unstable();
         let newest = newest.min(now.saturating_add(AHEAD_SEC_MAX));
-        let firsts: Vec<Option<u64>> = WINDOWS
-            .iter()
-            .zip(intervals)
-            .map(|(window, count)| (count > 0).then(|| window.number(newest).saturating_sub(count)))
-            .collect();
+        let windows = WINDOWS.map(|window| keep.window(window.interval_sec).copied());
+        let first = |(window, count): (&Option<Window>, u64)| {
+            let window = window.filter(|_| count > 0)?;
+            Some((window, window.number(newest).saturating_sub(count)))
+        };
+        let firsts: Vec<Option<(Window, u64)>> = windows.iter().zip(intervals).map(first).collect();
         let mut tails = self.read_tails(&keys, labels, newest, &firsts)?;
         let is_scarce = |tails: &[Tail; 2]| {
             let is_scarce = |(tail, count): (&Tail, u64)| count > 0 && tail.held().count() < KNOWN_MIN;
@@ -74,7 +76,8 @@ impl Redis {
         };
         let scarce: Vec<SmolStr> =
             tails.iter().filter(|(_, tails)| is_scarce(tails)).map(|(label, _)| label.clone()).collect();
-        let firsts: Vec<Option<u64>> = WINDOWS.iter().map(|window| Some(window.oldest(now))).collect();
+        let firsts: Vec<Option<(Window, u64)>> =
+            windows.map(|window| window.map(|window| (window, window.oldest_listed(now)))).into();
         tails.extend(self.read_tails(&keys, scarce, newest, &firsts)?);
         Ok(tails.into_iter().collect())
     }
@@ -85,21 +88,23 @@ impl Redis {
         keys: &HostKeys,
         labels: Vec<SmolStr>,
         newest: u64,
-        firsts: &[Option<u64>],
+        firsts: &[Option<(Window, u64)>],
     ) -> Result<BTreeMap<SmolStr, [Tail; 2]>, StoreError> {
         if labels.is_empty() {
             return Ok(BTreeMap::new());
         }
         let mut reads = Vec::new();
-        for (place, (window, first)) in WINDOWS.iter().zip(firsts).enumerate() {
-            let of_window = first.map(|first| keys.intervals(window, first, window.number(newest), &labels));
+        for (place, first) in firsts.iter().enumerate() {
+            let of_window =
+                first.as_ref().map(|(window, first)| keys.intervals(window, *first, window.number(newest), &labels));
             reads.extend(of_window.into_iter().flatten().map(|(fields, command)| (place, fields, command)));
         }
         let replies = self.ask(&reads.iter().map(|(.., command)| command.clone()).collect::<Vec<_>>());
         let mut tails: Vec<[Tail; 2]> = vec![<[Tail; 2]>::default(); labels.len()];
         for ((place, fields, _), reply) in reads.iter().zip(replies) {
             let Value::Array(buckets) = reply? else { continue };
-            let kept = usize::try_from(WINDOWS.get(*place).map_or(0, |window| window.intervals() + 1)).unwrap_or(0);
+            let window = firsts.get(*place).and_then(Option::as_ref).map(|(window, _)| window);
+            let kept = usize::try_from(window.map_or(0, |window| window.intervals_in_memory() + 1)).unwrap_or(0);
             for ((number, label), bucket) in fields.iter().zip(&buckets) {
                 let tail = tails.get_mut(*label).and_then(|tails| tails.get_mut(*place));
                 if let (Some(tail), Some(bucket)) = (tail, layout::read_bucket(bucket)) {

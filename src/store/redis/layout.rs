@@ -14,7 +14,7 @@ use super::super::host::{
 use super::super::{Conflict, Limit, Limits, RecordOutcome};
 use super::nodes::{Command, slot_of};
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey, SampleRef, Tags};
-use crate::summary::{Bucket, Keep, RECENT, WINDOWS, Window, recent_start};
+use crate::summary::{Bucket, Keep, RECENT, Window, hour_end, recent_start};
 
 /// Parts of the index of hosts: enough for a cluster to spread them, few enough to be read in one batch.
 pub(super) const INDEX_PARTS: u16 = 16;
@@ -22,11 +22,12 @@ pub(super) const INDEX_PARTS: u16 = 16;
 const TAG: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Seconds that a key is kept beyond the last answer that lists it, because clocks differ: as many as a sample may be
 /// ahead.
-const SPARE_SEC: u64 = AHEAD_SEC_MAX;
+pub(super) const SPARE_SEC: u64 = AHEAD_SEC_MAX;
 /// Longest time that a host is kept which is down: `--forget-hosts never` is a century here, since keys need an end.
-const FORGET_SEC_MAX: u64 = 100 * 366 * 86_400;
-/// The longest window, the last of [`WINDOWS`]. A host has labels for as long as this window has an interval of it.
-const LONGEST: &Window = &WINDOWS[WINDOWS.len() - 1];
+pub(super) const FORGET_SEC_MAX: u64 = 100 * 366 * 86_400;
+const HOUR: u64 = 3600;
+/// What the index adds to the end of a host's newest hour: a day, whatever is kept.
+const INDEX_SEC: u64 = 86_400;
 
 /// The scripts, each as the SHA-1 hash that `EVALSHA` takes.
 pub(super) struct Scripts {
@@ -34,6 +35,9 @@ pub(super) struct Scripts {
     remove: String,
     sweep: String,
     tags: String,
+    pub(super) settle: String,
+    pub(super) fill: String,
+    pub(super) change: String,
     pub(super) alerts: String,
     pub(super) archives: String,
     /// `SCRIPT LOAD` of each, for a node that misses one.
@@ -41,17 +45,13 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    pub(super) fn new(limits: Limits, keep: &Keep) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         let forget_sec = limits.forget_hosts_sec.min(FORGET_SEC_MAX);
         let constants = format!(
-            "local SOURCES_MAX, SOURCE_KEPT_SEC, AHEAD_SEC_MAX = {SOURCES_PER_HOST_MAX}, {}, {AHEAD_SEC_MAX}\n\
+            "local SOURCES_MAX, AHEAD_SEC_MAX, INDEX_SEC = {SOURCES_PER_HOST_MAX}, {AHEAD_SEC_MAX}, {INDEX_SEC}\n\
              local SOURCES_KEPT, SOURCE_SILENT_SEC = {SOURCES_PER_HOST}, {SOURCE_SILENT_SEC}\n\
              local SKEW_KEPT_SEC, OVERLAP_SEC = {SKEW_KEPT_SEC}, {OVERLAP_SEC}\n\
-             local LISTED_INTERVAL_SEC, LISTED_SPAN_SEC, FLOAT_MAX = {}, {}, {:e}\n\
-             local FORGET_SEC, LABELS_MAX = {forget_sec}, {}\n",
-            source_kept_sec(keep),
-            LONGEST.interval_sec,
-            LONGEST.span_sec,
+             local FLOAT_MAX, FORGET_SEC, LABELS_MAX = {:e}, {forget_sec}, {}\n",
             f64::MAX,
             limits.labels_per_host_max
         );
@@ -60,11 +60,44 @@ impl Scripts {
             loads.push(redis::cmd("SCRIPT").arg("LOAD").arg(text).get_packed_command());
             Script::new(text).get_hash().to_owned()
         };
-        let record = hash(&(constants.clone() + include_str!("record.lua")));
-        let (remove, sweep) = (hash(include_str!("remove.lua")), hash(&(constants + include_str!("sweep.lua"))));
+        let with_constants = |text: &str| constants.clone() + include_str!("common.lua") + text;
+        let record = hash(&with_constants(include_str!("record.lua")));
+        let (remove, sweep) = (hash(include_str!("remove.lua")), hash(&with_constants(include_str!("sweep.lua"))));
         let tags = hash(include_str!("tags.lua"));
         let (alerts, archives) = (hash(include_str!("alerts.lua")), hash(include_str!("archives.lua")));
-        Self { record, remove, sweep, tags, alerts, archives, loads }
+        let (settle, fill) = (hash(include_str!("settle.lua")), hash(&with_constants(include_str!("fill.lua"))));
+        let change = hash(include_str!("change.lua"));
+        Self { record, remove, sweep, tags, settle, fill, change, alerts, archives, loads }
+    }
+}
+
+/// A setting, which is newer than those of lower numbers. Until there is one it is the default, of number 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Setting {
+    pub(super) number: u64,
+    pub(super) keep: Keep,
+}
+
+impl Setting {
+    pub(super) fn new(number: u64, keep: Keep) -> Self {
+        Self { number, keep }
+    }
+
+    /// As Redis has it: `3 1m:1d,1h:90d`; nothing for that of number 0.
+    pub(super) fn text(&self) -> String {
+        if self.number == 0 { String::new() } else { format!("{} {}", self.number, self.keep) }
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        if text.is_empty() {
+            return Some(Self::new(0, Keep::default()));
+        }
+        let (number, keep) = text.split_once(' ')?;
+        Some(Self::new(number.parse().ok().filter(|number| *number > 0)?, keep.parse().ok()?))
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.text() == other.text()
     }
 }
 
@@ -80,13 +113,14 @@ impl HostKeys {
         Self { slot: slot_of(tag.as_bytes()), prefix: format!("lizm:{{{tag}}}:") }
     }
 
-    fn named(&self, name: &str) -> String {
+    pub(super) fn named(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 
-    /// The hash that holds an interval of a window. A hash holds the intervals of one span, such as the minutes of an hour.
+    /// The hash that holds an interval of a window.
     fn of_interval(&self, window: &Window, number: u64) -> String {
-        format!("{}{}:{}", self.prefix, window.name, number / window.intervals() * window.span_sec)
+        let intervals = intervals_of_hash(window);
+        format!("{}{}:{}", self.prefix, window.name, number / intervals * intervals * window.interval_sec)
     }
 
     /// The part of the index that lists the host.
@@ -99,33 +133,34 @@ impl HostKeys {
     }
 
     /// The hashes that hold the intervals `first` to `last` of a window: number of the first interval in each, and key.
-    fn hashes(&self, window: &Window, first: u64, last: u64) -> impl Iterator<Item = (u64, String)> {
-        let intervals = window.intervals();
+    pub(super) fn hashes(&self, window: &Window, first: u64, last: u64) -> impl Iterator<Item = (u64, String)> {
+        let intervals = intervals_of_hash(window);
         (first / intervals..=last / intervals)
             .map(move |hash| (hash * intervals, self.of_interval(window, hash * intervals)))
     }
 
     /// Reads of all buckets that an answer at `now` may list: `HGETALL` of each hash.
-    pub(super) fn summaries(&self, now: u64) -> Vec<BucketRead> {
+    pub(super) fn summaries(&self, keep: &Keep, now: u64) -> Vec<BucketRead> {
         let read = |(window, first, key)| {
             let command = self.command(redis::cmd("HGETALL").arg(key), false);
             BucketRead { window, first, fields: Vec::new(), command }
         };
-        self.listed_hashes(now).map(read).collect()
+        self.listed_hashes(keep, now).map(read).collect()
     }
 
     /// Reads of the buckets of some labels that an answer at `now` may list: `HMGET` of their fields in each hash.
-    pub(super) fn summaries_of(&self, labels: &[String], now: u64) -> Vec<BucketRead> {
+    pub(super) fn summaries_of(&self, keep: &Keep, labels: &[String], now: u64) -> Vec<BucketRead> {
         let read = |(window, first, key): (usize, u64, String)| {
-            self.read_fields(window, first, &key, 0..WINDOWS[window].intervals(), labels)
+            let intervals = keep.windows().get(window).map_or(0, intervals_of_hash);
+            self.read_fields(window, first, &key, 0..intervals, labels)
         };
-        self.listed_hashes(now).map(read).collect()
+        self.listed_hashes(keep, now).map(read).collect()
     }
 
     /// A read of the running minute of some labels, of which there is one at least.
     pub(super) fn running(&self, labels: &[String], now: u64) -> BucketRead {
         let number = RECENT.number(now);
-        let place = number % RECENT.intervals();
+        let place = number % intervals_of_hash(RECENT);
         self.read_fields(0, number - place, &self.of_interval(RECENT, number), place..place + 1, labels)
     }
 
@@ -142,9 +177,9 @@ impl HostKeys {
     }
 
     /// The hashes that hold what an answer at `now` may list: place of the window, number of the first interval, key.
-    fn listed_hashes(&self, now: u64) -> impl Iterator<Item = (usize, u64, String)> {
-        WINDOWS.iter().enumerate().flat_map(move |(place, window)| {
-            let hashes = self.hashes(window, window.oldest(now), window.number(now));
+    fn listed_hashes(&self, keep: &Keep, now: u64) -> impl Iterator<Item = (usize, u64, String)> {
+        keep.windows().iter().enumerate().flat_map(move |(place, window)| {
+            let hashes = self.hashes(window, window.oldest_listed(now), window.number(now));
             hashes.map(move |(first, key)| (place, first, key))
         })
     }
@@ -174,7 +209,7 @@ impl HostKeys {
         labels: &[SmolStr],
     ) -> Vec<(Vec<(u64, usize)>, Command)> {
         let commands = self.hashes(window, first, last).map(|(start, key)| {
-            let numbers = first.max(start)..=last.min(start + window.intervals() - 1);
+            let numbers = first.max(start)..=last.min(start + intervals_of_hash(window) - 1);
             let fields: Vec<(u64, usize)> =
                 numbers.flat_map(|number| (0..labels.len()).map(move |label| (number, label))).collect();
             let mut command = redis::cmd("HMGET");
@@ -216,28 +251,32 @@ impl HostKeys {
         self.command(&command, true)
     }
 
-    pub(super) fn remove(&self, scripts: &Scripts, now: u64) -> Command {
+    pub(super) fn remove(&self, scripts: &Scripts, keep: &Keep, now: u64) -> Command {
         let mut keys = vec![self.named("host"), self.named("labels"), self.named("sources")];
-        for window in &WINDOWS {
-            let last = window.number(now.saturating_add(AHEAD_SEC_MAX));
-            keys.extend(self.hashes(window, window.oldest(now), last).map(|(_, key)| key));
-        }
+        keep.windows().iter().for_each(|window| keys.extend(self.kept_hashes(window, now).map(|(_, key)| key)));
         let mut command = redis::cmd("EVALSHA");
         command.arg(&scripts.remove).arg(keys.len()).arg(keys);
         self.command(&command, true)
+    }
+
+    /// The hashes of a window that there may be at `now`.
+    pub(super) fn kept_hashes(&self, window: &Window, now: u64) -> impl Iterator<Item = (u64, String)> {
+        self.hashes(window, window.oldest(now), window.number(now.saturating_add(AHEAD_SEC_MAX)))
     }
 
     /// The script that records a sample, once for its idempotency key.
     pub(super) fn record(
         &self,
         scripts: &Scripts,
+        setting: &Setting,
         sample: &SampleRef<'_>,
         key: Option<IdempotencyKey<'_>>,
         index: Index<'_>,
         now: u64,
     ) -> Command {
         let SampleRef { epoch, values, .. } = *sample;
-        let windows = WINDOWS.iter().map(|window| (window, window.number(epoch)));
+        let keep = &setting.keep;
+        let windows = keep.windows().iter().map(|window| (window, window.number(epoch)));
         let windows: Vec<_> = windows.filter(|(window, number)| *number >= window.oldest(now)).collect();
         let mut command = Cmd::with_capacity(16 + 2 * values.len(), 256 + 64 * values.len());
         command.arg("EVALSHA").arg(&scripts.record).arg(3 + windows.len());
@@ -245,14 +284,15 @@ impl HostKeys {
         for (window, number) in &windows {
             command.arg(self.of_interval(window, *number));
         }
-        let hour = LONGEST.number(epoch);
-        let kept_sec = listed_until(hour).saturating_sub(now) + SPARE_SEC;
+        let hour = hour_of(epoch);
+        let kept_sec = listed_until(keep, hour).saturating_sub(now).saturating_add(SPARE_SEC);
         command.arg(now).arg(epoch).arg(hour).arg(kept_sec);
         command.arg(key.map_or("", |key| key.source)).arg(key.map_or(0, |key| key.seq)).arg(index.argument());
         command.arg(key.and_then(|key| key.address).map_or("-".to_owned(), |address| address.to_string()));
+        command.arg(setting.text()).arg(keep.longest().interval_sec).arg(keep.longest().span_sec);
+        command.arg(source_kept_sec(keep));
         for (window, number) in &windows {
-            let ends_listed = (number / window.intervals() + 2) * window.span_sec;
-            command.arg(number % window.intervals()).arg(ends_listed.saturating_sub(now) + SPARE_SEC);
+            command.arg(number % intervals_of_hash(window)).arg(hash_kept_sec(window, *number, now).max(0));
         }
         let mut text = String::new();
         for (label, value) in values {
@@ -264,14 +304,34 @@ impl HostKeys {
     }
 }
 
-/// The hour of a sample. A host has labels until the hour of its newest sample has left the longest window.
+/// Intervals of a hash: the minutes of an hour, the hours of a day. What is kept does not change it, and that of a coarser
+/// interval holds a whole number of those of a finer one.
+pub(super) fn intervals_of_hash(window: &Window) -> u64 {
+    match window.interval_sec {
+        60 => 60,
+        600 => 144,
+        3600 => 24,
+        _ => 32,
+    }
+}
+
+/// Seconds from `now` until no answer lists an interval of the hash of interval `number` any more, with some to spare.
+pub(super) fn hash_kept_sec(window: &Window, number: u64, now: u64) -> i64 {
+    let intervals = intervals_of_hash(window);
+    let until = (number / intervals + 1) * intervals * window.interval_sec + window.span_sec + SPARE_SEC;
+    until.cast_signed() - now.cast_signed()
+}
+
+/// The hour of a sample. A host has labels until the longest window has lost the interval of its newest hour.
 pub(super) fn hour_of(epoch: u64) -> u64 {
-    LONGEST.number(epoch)
+    (hour_end(epoch) - 1) / HOUR
 }
 
 /// The second from which a host has no labels any more whose newest sample is in `hour`.
-fn listed_until(hour: u64) -> u64 {
-    (hour + 1) * LONGEST.interval_sec + LONGEST.span_sec
+pub(super) fn listed_until(keep: &Keep, hour: u64) -> u64 {
+    let longest = keep.longest();
+    let intervals = hour.saturating_add(1).saturating_mul(HOUR).div_ceil(longest.interval_sec);
+    intervals.saturating_mul(longest.interval_sec).saturating_add(longest.span_sec)
 }
 
 fn index_key(part: u16) -> String {
@@ -282,9 +342,9 @@ fn index_command(part: u16, command: &Cmd, writes: bool) -> Command {
     Command { slot: slot_of(part.to_string().as_bytes()), bytes: command.get_packed_command(), writes }
 }
 
-/// Lists a host with its number of labels until `hour` has left the longest window.
+/// Lists a host with its newest hour and its number of labels.
 pub(super) fn list(part: u16, host: &str, hour: u64, labels: u64) -> Command {
-    let entry = format!("{} {labels}", listed_until(hour));
+    let entry = format!("{} {labels}", (hour + 1) * HOUR + INDEX_SEC);
     index_command(part, redis::cmd("HSET").arg(index_key(part)).arg(host).arg(entry), true)
 }
 
@@ -309,9 +369,9 @@ pub(super) fn read_time_ms(reply: &Value) -> Option<i64> {
     number(sec)?.checked_mul(1000)?.checked_add(number(us)? / 1000)
 }
 
-pub(super) fn sweep(scripts: &Scripts, part: u16, now: u64) -> Command {
-    let mut command = redis::cmd("EVALSHA");
-    command.arg(&scripts.sweep).arg(1).arg(index_key(part)).arg(now);
+pub(super) fn sweep(scripts: &Scripts, keep: &Keep, part: u16, now: u64) -> Command {
+    let (mut command, longest) = (redis::cmd("EVALSHA"), keep.longest());
+    command.arg(&scripts.sweep).arg(1).arg(index_key(part)).arg(now).arg(longest.interval_sec).arg(longest.span_sec);
     index_command(part, &command, true)
 }
 
@@ -338,7 +398,7 @@ impl Index<'_> {
 
 /// A read of buckets from one hash of a window.
 pub(super) struct BucketRead {
-    /// Place of the window in [`WINDOWS`].
+    /// Place of the window in what is kept.
     pub(super) window: usize,
     /// Number of the first interval in the hash.
     first: u64,
@@ -371,6 +431,8 @@ impl BucketRead {
 pub(super) enum ScriptReply {
     /// The script recorded the sample, knew it, or refused it.
     Recorded(RecordOutcome),
+    /// The script did nothing: what is kept of the host is by another setting, this one.
+    Unsettled(String),
     /// The script did nothing: the index must be written first.
     Unlisted {
         /// How many labels the host has.
@@ -408,6 +470,7 @@ pub(super) fn read_recorded(reply: &Value) -> Option<ScriptReply> {
             }),
             ..RecordOutcome::default()
         })),
+        "unsettled" => Some(ScriptReply::Unsettled(text(reply.get(1)?)?.to_owned())),
         "unlisted" => Some(ScriptReply::Unlisted {
             labels: number(1)? as u64,
             hour: number(2).map(|hour| hour as u64),
@@ -421,7 +484,7 @@ pub(super) fn read_recorded(reply: &Value) -> Option<ScriptReply> {
 /// A host of the index, and the end of the hour of its newest sample.
 pub(super) fn read_listed<'a>(host: &'a Value, entry: &Value) -> Option<(&'a str, u64)> {
     let until: u64 = text(entry)?.split(' ').next()?.parse().ok()?;
-    Some((text(host)?, until.saturating_sub(LONGEST.span_sec)))
+    Some((text(host)?, until.saturating_sub(INDEX_SEC)))
 }
 
 /// Reads the reply of the sweep script: how many labels there are. The names of hosts that it has forgotten are added to
@@ -475,9 +538,9 @@ pub(super) fn read_about(about: &Value) -> Option<About> {
 }
 
 /// Reads a label of a host; `None` where the newest hour that it has samples in is not listed any more.
-pub(super) fn read_label(label: &Value, hour: &Value, now: u64) -> Option<String> {
+pub(super) fn read_label(keep: &Keep, label: &Value, hour: &Value, now: u64) -> Option<String> {
     let hour: u64 = text(hour)?.parse().ok()?;
-    (hour >= LONGEST.oldest(now)).then(|| text(label).map(str::to_owned))?
+    (listed_until(keep, hour) > now).then(|| text(label).map(str::to_owned))?
 }
 
 /// The pairs of a reply to `HGETALL`.
@@ -486,7 +549,7 @@ pub(super) fn pairs(reply: &Value) -> impl Iterator<Item = (&Value, &Value)> {
     flat.chunks_exact(2).map(|pair| (&pair[0], &pair[1]))
 }
 
-fn text(value: &Value) -> Option<&str> {
+pub(super) fn text(value: &Value) -> Option<&str> {
     match value {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
         Value::SimpleString(text) => Some(text),
@@ -507,6 +570,16 @@ mod tests {
             assert_eq!(time(parts), None, "{parts:?}");
         }
         assert_eq!(read_time_ms(&Value::Int(1)), None);
+    }
+
+    #[test]
+    fn a_setting_is_read_as_it_is_written() {
+        for text in ["", "1 1m:1h", "7 1m:1d,1h:90d,1d:2y"] {
+            assert_eq!(Setting::parse(text).unwrap().text(), text);
+        }
+        for wrong in ["0 1m:1h", "1", "x 1m:1h", "1 1h:1d", "-1 1m:1h", "1  1m:1h"] {
+            assert_eq!(Setting::parse(wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]

@@ -1,31 +1,28 @@
--- Records one sample of a host, once, all of it or nothing. Definitions of the limits in capitals precede this text.
+-- Records one sample of a host, once, all of it or nothing. Definitions of the limits in capitals and common.lua precede
+-- this text.
 --
 -- KEYS: the host, its labels, its sources, and for each window the hash that holds the sample's interval. The last hash
 -- is that of the longest window, which every sample is in.
 -- ARGV: now, epoch, hour of the sample, seconds to keep the host, source or '', sequence number, what is known of the
--- index, address of the source or '-'; for each window the place of the interval in its hash, and seconds to keep the hash; then labels and values in
--- turns. Of the index: '' nothing; ' 1 3 ' it has the host, and the labels of the values 1 and 3 may be new; 'away 1 3 '
+-- index, address of the source or '-', the setting by which it is kept, length and span of the longest window, seconds to
+-- keep a source; for each window the place of the interval in its hash, and seconds to keep the hash; then labels and
+-- values in turns. Of the index: '' nothing; ' 1 3 ' it has the host, and the labels of the values 1 and 3 may be new; 'away 1 3 '
 -- the same, but it could not be written.
 --
 -- Returns {'stored', values, refused, refused because the host has too many labels, addresses of two sources of which a
--- conflict has begun…} or {'duplicate'}. Where the index must
--- be written first it stores nothing and returns {'unlisted', number of labels, hour listed for, values whose labels the
+-- conflict has begun…} or {'duplicate'}. Where what is kept of the host is by another setting it stores nothing and
+-- returns {'unsettled', that setting}. Where the index must be written first it stores nothing and returns {'unlisted', number of labels, hour listed for, values whose labels the
 -- host has no room for, places of the values whose labels would be new and for which it has room…}.
 local now, epoch, hour, kept_sec = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local source, seq, granted = ARGV[5], ARGV[6], ARGV[7]
 local host_key, labels_key, sources_key, windows = KEYS[1], KEYS[2], KEYS[3], #KEYS - 3
-local first = 9 + 2 * windows
+local setting, longest_sec, longest_span_sec, source_kept_sec = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
+local first = 13 + 2 * windows
 local count = (#ARGV - first + 1) / 2
 
 -- Numbers up to 2^64 in digits: longer ones, and of the same length those that sort later, are greater.
 local function is_above(a, b)
   return #a > #b or #a == #b and a > b
-end
-
--- The shortest decimal text that reads back as the same number.
-local function exact(number)
-  local text = string.format('%.15g', number)
-  return tonumber(text) == number and text or string.format('%.17g', number)
 end
 
 local function keep(key, seconds)
@@ -53,7 +50,7 @@ local known, last_heard, since = source ~= '' and redis.call('HGET', sources_key
 if known then
   local newest, heard, known_since = string.match(known, '^(%d+) (%d+) (%d+)')
   last_heard, since = tonumber(heard), tonumber(known_since)
-  if last_heard + SOURCE_KEPT_SEC > now and not is_above(seq, newest) then
+  if last_heard + source_kept_sec > now and not is_above(seq, newest) then
     return {'duplicate'}
   end
 end
@@ -62,18 +59,22 @@ if count == 0 then
   return {'stored', 0, 0, 0}
 end
 
+local heard, listed, skew, archives, settled = unpack(redis.call('HMGET', host_key, 'heard', 'listed', 'skew', 'archives', 'keep'))
+listed = tonumber(string.match(listed or '', '^%d+') or -1)
+if heard and (settled or '') ~= setting then
+  return {'unsettled', settled or ''}
+end
+
 -- The buckets of the sample's intervals.
 local fields, buckets = {}, {}
 for window = 1, windows do
-  local place = ARGV[7 + 2 * window] .. ' '
+  local place = ARGV[11 + 2 * window] .. ' '
   fields[window] = {}
   for i = 1, count do
     fields[window][i] = place .. ARGV[first + 2 * i - 2]
   end
   buckets[window] = redis.call('HMGET', KEYS[3 + window], unpack(fields[window]))
 end
-local heard, listed, skew, archives = unpack(redis.call('HMGET', host_key, 'heard', 'listed', 'skew', 'archives'))
-listed = tonumber(listed or -1)
 
 -- Values that are the first of their label in the hour. Their labels may be new, and the hour not listed.
 local firsts, refused, refused_count, over_count = {}, {}, 0, 0
@@ -86,7 +87,7 @@ if #firsts > 0 or listed < hour then
   if listed < hour then
     local labels = redis.call('HGETALL', labels_key)
     for i = 1, #labels, 2 do
-      if (labels[i + 1] + 1) * LISTED_INTERVAL_SEC + LISTED_SPAN_SEC <= now then
+      if listed_until((labels[i + 1] + 1) * 3600, longest_sec, longest_span_sec) <= now then
         redis.call('HDEL', labels_key, labels[i])
       end
     end
@@ -117,7 +118,7 @@ if #firsts > 0 or listed < hour then
     end
   end
   if string.sub(granted, 1, 4) ~= 'away' then
-    redis.call('HSET', host_key, 'listed', math.max(hour, listed))
+    redis.call('HSET', host_key, 'listed', listed_text(math.max(hour, listed), setting))
   end
   keep(labels_key, kept_sec)
   keep(host_key, kept_sec + FORGET_SEC)
@@ -134,7 +135,7 @@ for window = 1, windows do
   end
   redis.call('HSET', KEYS[3 + window], unpack(changed))
   if is_new then
-    keep(KEYS[3 + window], tonumber(ARGV[8 + 2 * window]))
+    keep(KEYS[3 + window], tonumber(ARGV[12 + 2 * window]))
   end
 end
 
@@ -151,6 +152,10 @@ if epoch > newest then
     gap, gap2, gap3 = math.min(epoch - newest, 4294967295), gap, gap2
   end
   about = {'heard', string.format('%.0f %.0f %.0f %.0f', epoch, gap, gap2, gap3)}
+end
+if not heard and setting ~= '' then
+  about[#about + 1] = 'keep'
+  about[#about + 1] = setting
 end
 
 -- How far its clock is ahead: the greatest difference within a minute, because samples come late and never early.
@@ -218,6 +223,6 @@ if source ~= '' then
     end
   end
   redis.call('HSET', sources_key, source, seq .. ' ' .. ARGV[1] .. string.format(' %.0f ', since) .. address .. ' ' .. label)
-  redis.call('EXPIRE', sources_key, SOURCE_KEPT_SEC)
+  redis.call('EXPIRE', sources_key, source_kept_sec)
 end
 return {'stored', count - refused_count, refused_count, over_count, unpack(conflict)}

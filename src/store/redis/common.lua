@@ -1,0 +1,18 @@
+-- What more than one script needs.
+
+-- The shortest decimal text that reads back as the same number.
+local function exact(number)
+  local text = string.format('%.15g', number)
+  return tonumber(text) == number and text or string.format('%.17g', number)
+end
+
+-- The second from which nothing is kept any more of an hour that ends at a time, by the longest window.
+local function listed_until(hour_end, longest_sec, longest_span_sec)
+  return math.ceil(hour_end / longest_sec) * longest_sec + longest_span_sec
+end
+
+-- The hour that the index has a host for. By a setting of its own it bears the number of the layout: the script of a
+-- receiver that knows no settings fails on it before it writes anything.
+local function listed_text(hour, setting)
+  return string.format(setting == '' and '%.0f' or '%.0f 2', hour)
+end
