@@ -54,14 +54,6 @@ impl Inbox {
     fn parcels(&self) -> MutexGuard<'_, Vec<Parcel>> {
         self.parcels.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn is_empty(&self) -> bool {
-        self.parcels().is_empty()
-    }
-
-    fn take(&self) -> Vec<Parcel> {
-        std::mem::take(&mut *self.parcels())
-    }
 }
 
 impl Wake for Inbox {
@@ -145,13 +137,16 @@ impl Worker {
             }
             for event in events.drain(..) {
                 match event {
-                    Event::Woken => self.inbox.take().into_iter().for_each(|parcel| self.unpack(parcel, now)),
+                    Event::Woken => {
+                        let parcels = std::mem::take(&mut *self.inbox.parcels());
+                        parcels.into_iter().for_each(|parcel| self.unpack(parcel, now));
+                    }
                     Event::Ready { key, ready } => self.turn(key, now, ready),
                 }
             }
             if self.shared.is_draining() {
                 closing_since.get_or_insert(now.instant);
-                if self.free.len() == self.slots.len() && self.inbox.is_empty() {
+                if self.free.len() == self.slots.len() && self.inbox.parcels().is_empty() {
                     return;
                 }
             }
