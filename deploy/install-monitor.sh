@@ -1,8 +1,11 @@
 #!/bin/sh
 # Installs lizm's monitor as a service of systemd that publishes this machine to a receiver. Run again, it upgrades.
 #
-#   sudo ./install-monitor.sh URL [TOKEN]    such as http://receiver:8080; a TOKEN of - is read from standard input
+#   sudo ./install-monitor.sh URL [TOKEN | --join TOKEN]    such as http://receiver:8080
 #   sudo ./install-monitor.sh --remove
+#
+# A TOKEN of - is read from standard input. That of --join is one of 'lizm token --join', for which the receiver gives this
+# machine one of its own.
 #
 # It needs the binary `lizm` and the unit `lizm-monitor.service` beside it, or in the places of this repository. In the
 # environment LIZM_BINARY names another binary, LIZM_HOST another name than the system's, LIZM_TAG its tags, such as
@@ -67,6 +70,7 @@ remove() {
 install_monitor() {
     url=$1
     token=$2
+    variable=$3
     case $url in
     http://?* | https://?* | udp://?* | zmq://?*) ;;
     *) fail "URL: \"$url\" is not one such as http://receiver:8080" 2 ;;
@@ -100,8 +104,8 @@ install_monitor() {
         # The file stays root's; the service is given a copy.
         mkdir -p "$unit.d"
         chmod 755 "$unit.d"
-        printf '[Service]\nLoadCredential=monitor.token:%s\nEnvironment=LIZM_TOKEN_FILE=%%d/monitor.token\n' \
-            "$token_file" > "$token_conf"
+        printf '[Service]\nLoadCredential=monitor.token:%s\nEnvironment=%s=%%d/monitor.token\n' \
+            "$token_file" "$variable" > "$token_conf"
         chmod 644 "$token_conf"
     fi
 
@@ -122,7 +126,7 @@ install_monitor() {
 
 case "${1:-}" in
 -h | --help | '')
-    sed -n '2,10s/^# \{0,1\}//p' "$0"
+    sed -n '2,13s/^# \{0,1\}//p' "$0"
     [ -n "${1:-}" ] || exit 2
     exit 0
     ;;
@@ -135,7 +139,15 @@ case $1 in
     ;;
 -*) fail "option $1: not known; --help says what is" 2 ;;
 *)
+    variable=LIZM_TOKEN_FILE
+    if [ "${2:-}" = --join ]; then
+        [ $# -ge 3 ] || fail "--join: the token is missing" 2
+        variable=LIZM_JOIN_FILE
+        url=$1
+        shift 2
+        set -- "$url" "$@"
+    fi
     [ $# -le 2 ] || fail "takes a URL and a token, and $3 is one more" 2
-    install_monitor "$1" "${2:-}"
+    install_monitor "$1" "${2:-}" "$variable"
     ;;
 esac

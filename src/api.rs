@@ -11,6 +11,7 @@ mod form;
 mod gzip;
 mod hosts;
 mod influx;
+mod joins;
 mod prometheus;
 mod reply;
 mod request;
@@ -27,12 +28,13 @@ use serde_json::json;
 
 use crate::alerts::Alerts;
 use crate::archive::Archives;
-use crate::auth::{Authorizer, Principal, ReadAccess};
+use crate::auth::{Authorizer, Principal, ReadAccess, bearer};
 use crate::ingest::Ingest;
 use crate::metrics;
 use crate::stats::Stats;
 use browser::BrowserGuard;
 use gzip::VARY;
+use hosts::About;
 pub use reply::Reply;
 pub use request::{ClientTransport, HEAD_BYTES_MAX, RequestHead, Role};
 use route::Action;
@@ -66,6 +68,8 @@ pub struct Api {
     trusted_proxies: Vec<IpAddr>,
     alerts: Option<Arc<Alerts>>,
     archives: Option<Arc<Archives>>,
+    /// Whether anyone on other machines may submit.
+    is_open: bool,
 }
 
 impl Api {
@@ -74,7 +78,8 @@ impl Api {
     pub fn new(ingest: Arc<Ingest>, read_access: ReadAccess) -> Self {
         let browser_guard = BrowserGuard::new(&[], false);
         let (metrics, role, trusted_proxies) = (metrics::Options::default(), Role::All, Vec::new());
-        Self { ingest, read_access, browser_guard, metrics, role, trusted_proxies, alerts: None, archives: None }
+        let (alerts, archives, is_open) = (None, None, false);
+        Self { ingest, read_access, browser_guard, metrics, role, trusted_proxies, alerts, archives, is_open }
     }
 
     /// The same, which browsers may reach under the names `allowed` too.
@@ -112,6 +117,12 @@ impl Api {
     #[must_use]
     pub fn with_archives(self, archives: Option<Arc<Archives>>) -> Self {
         Self { archives, ..self }
+    }
+
+    /// The same, which says whether anyone on other machines may submit and remove.
+    #[must_use]
+    pub fn open_to_anyone(self, is_open: bool) -> Self {
+        Self { is_open, ..self }
     }
 
     /// The same with `options` for `/metrics`.
@@ -167,7 +178,7 @@ impl Api {
                 self.ingest.authorize_removal(&principal, host, now).map_err(|error| Reply::from(&error))?;
                 principal
             }
-            Action::Silence => {
+            Action::Silence | Action::ShutOut { .. } => {
                 let principal = self.authenticate(head, now)?;
                 self.ingest
                     .authorize_removal(&principal, alerts::ANY_HOST, now)
@@ -175,7 +186,8 @@ impl Api {
                 principal
             }
             Action::Write(_) => self.authenticate(head, now)?,
-            Action::Token => self.certificate_owner(head.transport, now)?,
+            Action::Token { .. } if head.authorization.and_then(bearer).is_some() => self.joiner(head, now)?,
+            Action::Token { .. } => self.certificate_owner(head.transport, now)?,
             _ => Principal::Anyone,
         };
         let takes_gzip = head.accept_encoding.is_some_and(gzip::is_accepted);
@@ -189,6 +201,7 @@ impl Api {
             // A directory's journal is not waited for: it wakes who would wait.
             Action::Submit(Submit { tags: None, .. }) => self.ingest.store().is_shared(),
             Action::Submit(_) | Action::Remove { .. } => self.ingest.store().may_wait(),
+            Action::Token { .. } | Action::ShutOut { .. } => self.ingest.store().may_wait(),
             Action::Write(_) => route.is_compressed() || self.ingest.store().may_wait(),
             // They are locked while all of them are judged.
             Action::Alerts { .. } | Action::Silence => self.alerts.is_some(),
@@ -264,8 +277,8 @@ impl Api {
                 Err(error) => Reply::from(&error),
             },
             Action::Hosts(query) => {
-                let firing = self.alerts.as_deref().map(Alerts::firing);
-                let reply = query.reply(self.ingest.store(), firing, now);
+                let about = About { firing: self.alerts.as_deref().map(Alerts::firing), is_open: self.is_open };
+                let reply = query.reply(self.ingest.store(), about, now);
                 reply.unwrap_or_else(|error| Reply::from(&error))
             }
             Action::Dashboard { is_cached } => dashboard::reply(*is_cached, route.takes_gzip),
@@ -274,7 +287,9 @@ impl Api {
                 Some(reason) => Reply::json(503, &json!({ "status": "failing", "reason": reason })),
             },
             Action::Write(write) => write.reply(&self.ingest, &route.principal, body, now),
-            Action::Token => self.issue_token(&route.principal, now),
+            Action::Token { from } => self.issue_token(&route.principal, from, body, now),
+            Action::Joins { after } => joins::list(self, after),
+            Action::ShutOut { host } => joins::shut_out(self, host, now),
             Action::Metrics(format) => {
                 let mut text = metrics::write(&self.ingest, self.metrics, now);
                 text.extend(self.alerts.iter().map(|alerts| alerts.metrics()));

@@ -31,7 +31,7 @@ pub use certificate::{certificate_end, client_verifier, identity_of};
 pub use client::{check_token, read_token, with_tls};
 #[cfg(feature = "tls")]
 use guesses::GuessLimiter;
-pub use identity::{AuthError, INSUFFICIENT_SCOPE, Identity, Principal};
+pub use identity::{AuthError, Identity, Principal};
 #[cfg(feature = "tls")]
 pub use last_token::LastToken;
 #[cfg(feature = "tls")]
@@ -39,7 +39,7 @@ pub use password::{Password, basic};
 #[cfg(feature = "tls")]
 pub(crate) use pem::{certificates, private_key, sentence};
 #[cfg(feature = "tls")]
-pub use token::{IssuedToken, Keys, TOKEN_BYTES_MAX, Tokens, check_token_host};
+pub use token::{IssuedToken, Keys, TOKEN_BYTES_MAX, Tokens, check_token_host, digest};
 
 /// What a datagram or a message with a token begins with. The token ends with the line.
 pub const TOKEN_LINE: &str = "Authorization: Bearer ";

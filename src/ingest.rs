@@ -7,6 +7,7 @@ use std::task::Waker;
 
 use crate::auth::{AuthError, Authorizer, LastToken, Principal};
 use crate::clock::ReceiverClock;
+use crate::joins::Joins;
 use crate::sample::line::{Decoder, LineHead, Precision, decode_tags, is_tags};
 use crate::sample::{AHEAD_SEC_MAX, IdempotencyKey, Sample, SampleRef, Tags};
 use crate::stats::Stats;
@@ -93,13 +94,15 @@ pub struct Ingest {
     authorizer: Authorizer,
     stats: Arc<Stats>,
     clock: Arc<ReceiverClock>,
+    joins: Joins,
 }
 
 impl Ingest {
     /// Records into `store` what `authorizer` lets pass, and counts in `stats`.
     #[must_use]
     pub fn new(store: Arc<Store>, authorizer: Authorizer, stats: Arc<Stats>) -> Self {
-        Self { store, authorizer, stats, clock: Arc::default() }
+        let joins = Joins::new(store.clone());
+        Self { store, authorizer, stats, clock: Arc::default(), joins }
     }
 
     /// The same by `clock`.
@@ -118,6 +121,12 @@ impl Ingest {
     #[must_use]
     pub fn authorizer(&self) -> &Authorizer {
         &self.authorizer
+    }
+
+    /// Who has joined, and who is shut out.
+    #[must_use]
+    pub fn joins(&self) -> &Joins {
+        &self.joins
     }
 
     /// The store.
@@ -145,7 +154,8 @@ impl Ingest {
     /// # Errors
     /// When it may not.
     pub fn authorize(&self, principal: &Principal, host: &str, now: u64) -> Result<(), AuthError> {
-        principal.authorize(host, now).inspect_err(|error| self.count_untrusted(error, now))
+        let authorized = principal.authorize(host, now).and_then(|()| self.joins.check(principal, host));
+        authorized.inspect_err(|error| self.count_untrusted(error, now))
     }
 
     /// Checks that `principal` may remove `host`. A refusal is counted and logged.
@@ -153,7 +163,8 @@ impl Ingest {
     /// # Errors
     /// When it may not.
     pub fn authorize_removal(&self, principal: &Principal, host: &str, now: u64) -> Result<(), AuthError> {
-        principal.authorize_removal(host, now).inspect_err(|error| self.count_untrusted(error, now))
+        let authorized = principal.authorize_removal(host, now).and_then(|()| self.joins.check(principal, host));
+        authorized.inspect_err(|error| self.count_untrusted(error, now))
     }
 
     fn count_untrusted(&self, error: &AuthError, now: u64) {

@@ -5,6 +5,7 @@
 //! - [`auth`] decides who may submit and who may read.
 //! - [`listeners`] takes datagrams and messages, which are not answered.
 //! - [`ingest`] is the one way in for samples; [`sample`] decodes them and holds every limit on input.
+//! - [`joins`] is who has joined with a token, and who is shut out.
 //! - [`store`] keeps the hosts; [`summary`] is the arithmetic of their averages.
 //! - [`alerts`] judges rules over what the store keeps, and tells people.
 //! - [`stats`] is what the process counts about itself; [`metrics`] writes it, and the hosts, as Prometheus reads them.
@@ -29,6 +30,7 @@ pub mod clock;
 pub mod features;
 pub mod http;
 pub mod ingest;
+pub mod joins;
 pub mod listeners;
 pub mod metric_names;
 pub mod metrics;

@@ -8,6 +8,8 @@ mod export;
 mod forget;
 mod logging;
 mod options;
+#[cfg(feature = "tls")]
+mod token_command;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -15,9 +17,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-#[cfg(feature = "tls")]
-use lizm::auth;
-#[cfg(any(feature = "tls", feature = "disk"))]
+#[cfg(feature = "disk")]
 use lizm::clock::unix_now_sec;
 use lizm::monitor::{self, Destination, Monitor};
 use lizm::probe::{self, Probes, Reading};
@@ -90,7 +90,7 @@ fn run(command: &Command) -> Result<(), String> {
             writeln!(io::stdout(), "{result}").map_err(io_failed)
         }
         #[cfg(feature = "tls")]
-        Command::Token(options) => token(options),
+        Command::Token(asked) => token_command::run(asked, &mut io::stdout()),
         Command::Watch(options) => watch::run(options),
         Command::Export(options) => export::export(options, &mut io::stdout().lock()),
         Command::Receiver(options) => {
@@ -155,15 +155,6 @@ fn demo(receiver: &receiver::Options, monitor: &monitor::Options) -> Result<(), 
     monitor.stop();
     receiver.stop();
     Ok(())
-}
-
-/// Prints a token.
-#[cfg(feature = "tls")]
-fn token(options: &options::TokenOptions) -> Result<(), String> {
-    let (hosts, is_operator) = (options.hosts.clone(), options.is_operator);
-    let identity = auth::Identity { hosts, is_operator, ..auth::Identity::default() };
-    let issued = auth::Keys::read(&options.key_file)?.issue(identity, options.valid, unix_now_sec())?;
-    writeln!(io::stdout(), "{}", issued.token()).map_err(|error| error.to_string())
 }
 
 /// Blocks SIGTERM and SIGINT for [`wait_for_signal`], in this thread and those it starts, and raises the limit of

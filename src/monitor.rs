@@ -6,6 +6,7 @@
 
 mod destination;
 mod http;
+mod own_token;
 mod publisher;
 mod retry_queue;
 mod spool;
@@ -15,6 +16,7 @@ mod udp;
 mod zeromq;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::PathBuf;
@@ -85,6 +87,33 @@ pub struct Credentials {
     pub token_from: Option<Url>,
     /// A token for all destinations.
     pub token_file: Option<PathBuf>,
+    /// How this host joins.
+    pub join: Option<JoinOptions>,
+}
+
+/// How a host joins, which gives it a token of its own.
+#[derive(Debug, Clone)]
+pub struct JoinOptions {
+    /// The token to join with.
+    pub token: JoinToken,
+    /// The directory that keeps the host's own token.
+    pub state: PathBuf,
+}
+
+/// Where the token to join with is.
+#[derive(Clone)]
+pub enum JoinToken {
+    /// Here.
+    Given(String),
+    /// In a file.
+    File(PathBuf),
+}
+
+/// No token is ever logged.
+impl fmt::Debug for JoinToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JoinToken")
+    }
 }
 
 /// A sample on its way, the same for every destination.
@@ -121,7 +150,7 @@ impl Monitor {
     pub fn start(options: &Options) -> io::Result<Self> {
         let probes = Probes::new(&options.probe)?;
         let agent = http::shared_agent(&options.credentials).map_err(io::Error::other)?;
-        let mut tokens = TokenSources::new(&options.credentials, agent.clone());
+        let mut tokens = TokenSources::new(&options.credentials, &options.host, agent.clone());
         let spools = options.spool.as_deref().map(SpoolDir::open).transpose()?;
         let mut keys = Keys::new(spools.as_ref().map(|spools| spools.source.clone()));
         let mut sinks = Vec::new();
@@ -131,6 +160,7 @@ impl Monitor {
             let destinations = destinations.join(", ");
             log::info!("Host {host} is measured every {interval} s by {probes}, and published to {destinations}");
         }
+        tokens.check(&options.destinations)?;
         for destination in &options.destinations {
             let publisher = Publisher::new(destination, &agent, tokens.of(destination)?, options)?;
             sinks.push(Sink::start(destination, publisher, options.backlog_max, spools.as_ref(), &mut keys)?);

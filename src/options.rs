@@ -10,8 +10,6 @@ mod table;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-#[cfg(feature = "tls")]
-use std::time::Duration;
 
 use lizm::api::Role;
 use lizm::monitor::{self, Destination};
@@ -30,6 +28,8 @@ use crate::check::CheckOptions;
 use crate::export::ExportOptions;
 use crate::forget::ForgetOptions;
 use crate::logging::Logging;
+#[cfg(feature = "tls")]
+use crate::token_command::TokenCommand;
 use arguments::{Options, check_directory, env_value, environment_warnings, parsed, suggestion};
 use table::COMMANDS;
 
@@ -63,18 +63,8 @@ pub(crate) enum Command {
     Watch(watch::Options),
     Export(ExportOptions),
     #[cfg(feature = "tls")]
-    Token(TokenOptions),
+    Token(TokenCommand),
     Demo(Box<(receiver::Options, monitor::Options)>),
-}
-
-/// The options of `lizm token`.
-#[cfg(feature = "tls")]
-#[derive(Debug)]
-pub(crate) struct TokenOptions {
-    pub(crate) hosts: Vec<String>,
-    pub(crate) is_operator: bool,
-    pub(crate) key_file: PathBuf,
-    pub(crate) valid: Duration,
 }
 
 /// Reads the command line of this process.

@@ -117,7 +117,14 @@ impl Receiver {
         let authorizer = Authorizer::from_options(&options.auth).map_err(io::Error::other)?;
         let read_access = ReadAccess::from_options(&options.auth).map_err(io::Error::other)?;
         let exposure = exposure(options, authorizer.allows_all(), read_access.allows_all());
+        let has_tokens = !authorizer.allows_all();
         let ingest = Arc::new(Ingest::new(store.clone(), authorizer, stats.clone()).with_clock(clock.clone()));
+        if has_tokens && let Err(error) = ingest.joins().reload() {
+            // A shared store may come later than this process.
+            if !options.store.is_shared() {
+                return Err(io::Error::other(error.to_string()));
+            }
+        }
         // Of receivers that share a store, those that serve summaries have the hosts' values in /metrics.
         let hosts_max = if options.role == Role::Intake { 0 } else { options.metrics_hosts_max };
         let metrics = metrics::Options { hosts_max, store_kind: options.store.kind() };
@@ -131,6 +138,7 @@ impl Receiver {
             .allowing_hosts(&options.auth.allowed_hosts)
             .trusting_proxies(&options.trusted_proxies)
             .with_metrics(metrics)
+            .open_to_anyone(!exposure.is_empty() && !has_tokens)
             .serving(options.role);
         let api = Arc::new(api);
         // The servers start last: a failure to open another socket must not end a process that has answered requests.
@@ -155,6 +163,9 @@ impl Receiver {
         }
         listeners.descriptions().iter().for_each(|socket| log::info!("Receiver is listening on {socket}"));
         log::info!("{}", store.description());
+        if has_tokens && !store.is_durable() {
+            log::info!("Store is memory, which forgets who has joined and who is shut out when the receiver stops");
+        }
         alerts.iter().for_each(|(alerts, _)| log::info!("{}", alerts.description()));
         if let Some((archives, _)) = &archives {
             archives.descriptions().for_each(|archive| log::info!("{archive}"));
@@ -163,9 +174,11 @@ impl Receiver {
         exposure.iter().for_each(|warning| log::warn!("{warning}"));
         let (stop_maintenance, stopped) = mpsc::channel();
         let is_shared = options.store.is_shared();
-        let maintenance = Maintenance { store: store.clone(), clock, stats: stats.clone(), directory, is_shared };
+        let reloaded = (is_shared && has_tokens).then(|| ingest.clone());
+        let maintenance =
+            Maintenance { store: store.clone(), clock, stats: stats.clone(), directory, is_shared, reloaded };
         let maintenance = maintenance.spawn(stopped)?;
-        Ok(Self {
+        let receiver = Self {
             server,
             #[cfg(feature = "builtin")]
             builtin,
@@ -177,7 +190,30 @@ impl Receiver {
             archives,
             stop_maintenance,
             maintenance,
-        })
+        };
+        receiver.next_machine(options).iter().for_each(|line| log::info!("{line}"));
+        Ok(receiver)
+    }
+
+    /// The two lines by which the next machine joins, one for here and one for there, where others can reach this one.
+    fn next_machine(&self, options: &Options) -> Vec<String> {
+        let address = self.address().map(|address| ("http", address));
+        #[cfg(feature = "builtin")]
+        let https = self.builtin.as_ref().and_then(http::Server::https_address).map(|address| ("https", address));
+        #[cfg(feature = "builtin")]
+        let address = https.or(address);
+        let (Some(key), Some((scheme, address))) = (&options.auth.token_key, address) else { return Vec::new() };
+        if options.bind.is_loopback() || options.role == Role::Summaries {
+            return Vec::new();
+        }
+        let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        let host = name.filter(|_| options.bind.is_unspecified()).unwrap_or_else(|| options.bind.to_string());
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let publish = format!("{scheme}://{host}:{}", address.port());
+        vec![
+            format!("For the next machine, here: lizm token --join --token-key {} > join.token", key.display()),
+            format!("and there: lizm monitor --publish {publish} --join-file join.token --state DIR"),
+        ]
     }
 
     /// The address of the HTTP server, if there is one.

@@ -10,13 +10,13 @@ mod host;
 mod memory;
 mod outcome;
 mod recording;
+mod records;
 #[cfg(feature = "redis")]
 mod redis;
 mod series_table;
 mod settings;
 mod status;
 
-use std::collections::BTreeMap;
 #[cfg(feature = "disk")]
 use std::path::Path;
 use std::task::Waker;
@@ -32,6 +32,8 @@ use disk::DiskStore;
 use memory::MemoryStore;
 pub use outcome::{BatchOutcome, Conflict, Limit, RecordOutcome, StoreError};
 pub use recording::Recording;
+use records::MemoryRecords;
+pub use records::{Records, Swap};
 #[cfg(feature = "redis")]
 pub use redis::Address as RedisAddress;
 #[cfg(feature = "redis")]
@@ -50,9 +52,6 @@ pub struct AlertLease {
     /// For how long after it was renewed.
     pub lasts: Duration,
 }
-
-/// Records of alerts by their keys; `None` is one that is removed.
-pub type AlertRecords = BTreeMap<String, Option<Vec<u8>>>;
 
 /// A page of the labels of a host.
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +90,8 @@ pub fn backup(directory: &Path, target: &Path, now: u64) -> Result<String, Strin
 pub struct Store {
     kind: Kind,
     limits: Limits,
+    /// The records of a store in memory.
+    memory_records: MemoryRecords,
 }
 
 enum Kind {
@@ -107,7 +108,11 @@ impl Store {
     #[must_use]
     pub fn new(limits: impl Into<Limits>) -> Self {
         let limits = limits.into();
-        Self { kind: Kind::Memory(MemoryStore::new(limits, Keep::default())), limits }
+        Self {
+            kind: Kind::Memory(MemoryStore::new(limits, Keep::default())),
+            limits,
+            memory_records: MemoryRecords::default(),
+        }
     }
 
     /// Opens the store at `location` with all that it holds, at `now`. It keeps what it kept before.
@@ -147,7 +152,7 @@ impl Store {
             #[cfg(feature = "redis")]
             Location::Redis(address) => Kind::Redis(Box::new(Redis::open(address, limits, options)?)),
         };
-        Ok(Self { kind, limits })
+        Ok(Self { kind, limits, memory_records: MemoryRecords::default() })
     }
 
     /// Restores one record of a directory into a store in memory, as opening that directory would: by its key in the
@@ -431,35 +436,6 @@ impl Store {
             Kind::Disk(disk) => Ok(disk.memory().tails(&pulse.host, intervals, is_wanted)),
             #[cfg(feature = "redis")]
             Kind::Redis(redis) => redis.tails(&pulse.host, pulse.last_epoch, intervals, is_wanted, now),
-        }
-    }
-
-    /// What was kept of alerts before, by keys that begin with `kind`.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn alert_records(&self, kind: char) -> Result<AlertRecords, StoreError> {
-        match &self.kind {
-            Kind::Memory(_) => Ok(AlertRecords::new()),
-            #[cfg(feature = "disk")]
-            Kind::Disk(disk) => disk.alert_records(kind),
-            #[cfg(feature = "redis")]
-            Kind::Redis(redis) => redis.alert_records(kind),
-        }
-    }
-
-    /// Keeps records of alerts, all or none, if the lease still holds. A store in memory keeps nothing. Without a lease a
-    /// shared store keeps them whoever has it.
-    ///
-    /// # Errors
-    /// When the store cannot be written, or another receiver has the lease.
-    pub fn write_alert_records(&self, records: &AlertRecords, lease: Option<&AlertLease>) -> Result<(), StoreError> {
-        match &self.kind {
-            Kind::Memory(_) => Ok(()),
-            #[cfg(feature = "disk")]
-            Kind::Disk(disk) => disk.write_alert_records(records),
-            #[cfg(feature = "redis")]
-            Kind::Redis(redis) => redis.write_alert_records(records, lease),
         }
     }
 

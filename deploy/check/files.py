@@ -203,7 +203,11 @@ def check_install_monitor(binary, root, work):
     assert enabled.is_symlink() and (machine / "usr/local/bin/lizm").read_bytes() == binary.read_bytes()
     said = run("chroot", machine, "systemd-analyze", "verify", "--man=no", "/etc/systemd/system/lizm-monitor.service")
     assert "lizm" not in said, said
-    for wrong in (["ftp://receiver"], ["--upgrade"], ["http://r", "t", "more"], ['http://r"', "t"]):
+    conf_of_token = unit.with_name(unit.name + ".d") / "token.conf"
+    assert "Environment=LIZM_TOKEN_FILE=%d/monitor.token" in conf_of_token.read_text()
+    run(*install, "http://receiver:8080", "--join", "to-join", env=environment)
+    assert token.read_text() == "to-join\n" and "Environment=LIZM_JOIN_FILE=%d/monitor.token" in conf_of_token.read_text()
+    for wrong in (["http://r", "--join"], ["http://r", "--join", "t", "more"], ["ftp://receiver"], ["--upgrade"], ["http://r", "t", "more"], ['http://r"', "t"]):
         refused = subprocess.run([*install, *wrong], capture_output=True, check=False, env=environment)
         assert refused.returncode == 2, (wrong, refused)
     run(*install, "--remove", env=environment)

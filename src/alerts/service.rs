@@ -26,7 +26,7 @@ use super::source::Options;
 use crate::clock::ReceiverClock;
 use crate::reload::Reloaded;
 use crate::sample::SampleRef;
-use crate::store::{AlertLease, AlertRecords, Store, StoreError};
+use crate::store::{AlertLease, Records, Store, StoreError};
 use crate::supervisor::spawn_supervised;
 
 /// Time between two evaluations.
@@ -109,7 +109,7 @@ pub(super) struct State {
     silences: Vec<AskedSilence>,
     pub(super) history: VecDeque<Remembered>,
     /// What the store does not have yet.
-    unsaved: AlertRecords,
+    unsaved: Records,
     pub(super) evaluated_at: Option<u64>,
     /// Whether it is known that the store takes no records.
     has_failed: bool,
@@ -132,7 +132,7 @@ impl Stored {
     fn read(store: &Store, kinds: &[char]) -> Result<Self, StoreError> {
         let mut stored = Self::default();
         for kind in kinds {
-            for (_, record) in store.alert_records(*kind)? {
+            for (_, record) in store.records(*kind)? {
                 let record = record.unwrap_or_default();
                 let is_read = match *kind {
                     ALERT => serde_json::from_slice(&record).map(|alert| stored.alerts.push(alert)),
@@ -182,7 +182,7 @@ impl Alerts {
             wanted: HashMap::new(),
             silences: Vec::new(),
             history: VecDeque::new(),
-            unsaved: AlertRecords::new(),
+            unsaved: Records::new(),
             evaluated_at: None,
             has_failed: false,
             lease: None,
@@ -403,7 +403,7 @@ impl Alerts {
             return;
         }
         // Nobody who asks for alerts waits for the store.
-        let written = self.store.write_alert_records(&records, Some(&lease));
+        let written = self.store.write_records(&records, Some(&lease));
         let mut state = self.state();
         if let (Err(error), false) = (&written, state.has_failed) {
             log::error!("Alerts: what is sent cannot be kept, and may be sent again after a restart: {error}");
@@ -446,7 +446,7 @@ impl Alerts {
         let record = serde_json::to_vec(&asked).map_err(|error| SilenceError::Invalid(error.to_string()))?;
         let record = (silence_key(&asked), Some(record));
         if self.store.is_shared() {
-            let written = self.store.write_alert_records(&[record].into(), None);
+            let written = self.store.write_records(&[record].into(), None);
             written.map_err(SilenceError::Unavailable)?;
         } else {
             self.state().unsaved.extend([record]);

@@ -4,6 +4,9 @@
 use std::sync::Arc;
 
 use super::browser::BrowserError;
+#[cfg(feature = "tls")]
+use super::joins;
+use super::route::TokenClient;
 use super::{Api, ClientTransport, Reply, RequestHead, route};
 #[cfg(feature = "tls")]
 use crate::auth::Identity;
@@ -69,11 +72,11 @@ impl Api {
     pub(super) fn certificate_owner(&self, transport: ClientTransport<'_>, now: u64) -> Result<Principal, Reply> {
         let nobody = "subject not known";
         let ClientTransport::Tls(identity) = transport else {
-            let sentence = "token: given over HTTPS alone, to the owner of a certificate";
+            let sentence = "token: given over HTTPS alone, to the owner of a certificate, or for a token to join with";
             return Err(self.refuse_token(403, sentence, nobody, now));
         };
         if self.authorizer().tokens().is_none() {
-            return Err(Reply::error(404, "token: none is needed here; this receiver runs without --token-key"));
+            return Err(Reply::error(404, joins::NONE_NEEDED));
         }
         let Some(identity) = identity else {
             let sentence = "token: given to the owner of a certificate, and this connection has none";
@@ -86,12 +89,32 @@ impl Api {
         Ok(Principal::Identity(Arc::new(identity.clone())))
     }
 
-    /// Gives the owner of a certificate a token for the hosts that it names.
+    /// Finds the owner of a token that is good to join, or that was got by joining.
+    pub(super) fn joiner(&self, head: &RequestHead<'_>, now: u64) -> Result<Principal, Reply> {
+        let principal = self.authenticate(head, now)?;
+        match &principal {
+            Principal::Identity(identity) if identity.join.is_none() && !identity.has_joined => {
+                let sentence =
+                    "token: neither one to join with, nor one that a host was given for it, which is renewed";
+                Err(self.refuse_token(403, sentence, &identity.to_string(), now))
+            }
+            _ => Ok(principal),
+        }
+    }
+
+    /// Gives a token: to a host that joins or has joined one of its own, and to the owner of a certificate one for the
+    /// hosts that it names.
     #[cfg(feature = "tls")]
-    pub(super) fn issue_token(&self, owner: &Principal, now: u64) -> Reply {
+    pub(super) fn issue_token(&self, owner: &Principal, from: &TokenClient, body: &[u8], now: u64) -> Reply {
         let (Some(tokens), Principal::Identity(owner)) = (self.authorizer().tokens(), owner) else {
-            return Reply::error(404, "token: none is needed here; this receiver runs without --token-key");
+            return Reply::error(404, joins::NONE_NEEDED);
         };
+        if owner.join.is_some() {
+            return joins::join(self, tokens, owner, from, body, now);
+        }
+        if owner.has_joined {
+            return joins::renew(self, tokens, owner, now);
+        }
         match tokens.issue(Identity::clone(owner), now) {
             Ok(issued) => Reply::json(200, &issued).with("Cache-Control", "no-store"),
             Err(why) => self.refuse_token(403, &format!("certificate: {why}"), &owner.to_string(), now),
@@ -99,8 +122,7 @@ impl Api {
     }
 
     /// Counts and logs that no token was given, and to whom.
-    #[cfg(feature = "tls")]
-    fn refuse_token(&self, status: u16, sentence: &str, identity: &str, now: u64) -> Reply {
+    pub(super) fn refuse_token(&self, status: u16, sentence: &str, identity: &str, now: u64) -> Reply {
         self.stats().untrusted.add(1);
         self.authorizer().log_refusal(&format!("{sentence}; {identity}"), now);
         let challenge = "Bearer realm=\"lizm\", error=\"invalid_client\"";
@@ -115,7 +137,7 @@ impl Api {
 
     #[cfg(not(feature = "tls"))]
     #[expect(clippy::unused_self, reason = "with the feature tls it is used")]
-    pub(super) fn issue_token(&self, _: &Principal, _: u64) -> Reply {
+    pub(super) fn issue_token(&self, _: &Principal, _: &TokenClient, _: &[u8], _: u64) -> Reply {
         Reply::error(403, &format!("token: {}", crate::features::WITHOUT_TLS))
     }
 }

@@ -107,15 +107,15 @@ impl HostsQuery {
     }
 
     /// The hosts that are asked for, in the order of their names.
-    pub(super) fn reply(&self, store: &Store, firing: Option<usize>, now: u64) -> Result<Reply, StoreError> {
+    pub(super) fn reply(&self, store: &Store, about: About, now: u64) -> Result<Reply, StoreError> {
         match &self.host {
-            Some(host) => self.reply_one(store, host, firing, now),
-            None => self.reply_page(store, firing, now),
+            Some(host) => self.reply_one(store, host, about, now),
+            None => self.reply_page(store, about, now),
         }
     }
 
     /// One host, with the summaries of a page of its labels.
-    fn reply_one(&self, store: &Store, host: &str, firing: Option<usize>, now: u64) -> Result<Reply, StoreError> {
+    fn reply_one(&self, store: &Store, host: &str, about: About, now: u64) -> Result<Reply, StoreError> {
         let all = KeyFilter::containing("");
         let status = store.statuses(&[host.into()], &self.recent(), now)?.pop().flatten();
         let mut answer = self.answer(Vec::new(), 0, now);
@@ -125,7 +125,7 @@ impl HostsQuery {
             Err(reply) => return Ok(reply),
         };
         let Some(status) = status else {
-            answer.firing = firing;
+            answer.about = about;
             return Ok(Reply::json(200, &answer));
         };
         let (listed, ranged): (Page<Series>, Page<Intervals>);
@@ -143,12 +143,12 @@ impl HostsQuery {
         entry.summaries = Some(summaries);
         answer = self.answer(vec![entry], 1, now);
         answer.next_label_after = next;
-        answer.firing = firing;
+        answer.about = about;
         Ok(Reply::json(200, &answer))
     }
 
     /// A page of all hosts. It ends early where the answer would become too long.
-    fn reply_page(&self, store: &Store, firing: Option<usize>, now: u64) -> Result<Reply, StoreError> {
+    fn reply_page(&self, store: &Store, about: About, now: u64) -> Result<Reply, StoreError> {
         let names = store.hosts(now)?;
         let after = self.after.as_deref();
         let rest = &names[after.map_or(0, |after| names.partition_point(|name| **name <= *after))..];
@@ -167,7 +167,7 @@ impl HostsQuery {
         }
         let mut answer = self.answer(hosts, names.len(), now);
         answer.next_after = next;
-        answer.firing = firing;
+        answer.about = about;
         Ok(Reply::json(200, &answer))
     }
 
@@ -217,12 +217,23 @@ impl HostsQuery {
             count,
             next_after: None,
             next_label_after: None,
-            firing: None,
+            about: About::default(),
             series_start_sec: has_series
                 .then(|| summary::recent_start(now) + self.skipped() as u64 * summary::RECENT.interval_sec),
             series_interval_sec: has_series.then_some(summary::RECENT.interval_sec),
         }
     }
+}
+
+/// What is said of the receiver beside the hosts.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(super) struct About {
+    /// How many alerts fire, where rules are judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) firing: Option<usize>,
+    /// Whether anyone on other machines may submit and remove.
+    #[serde(rename = "open", skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_open: bool,
 }
 
 /// The list of hosts.
@@ -238,9 +249,8 @@ struct HostsAnswer<'a> {
     /// Where there are more labels of the host: their next page is behind this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_label_after: Option<&'a str>,
-    /// How many alerts fire, where rules are judged.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    firing: Option<usize>,
+    #[serde(flatten)]
+    about: About,
     #[serde(skip_serializing_if = "Option::is_none")]
     series_start_sec: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -12,7 +12,7 @@ use super::form::{decode_form, pairs};
 use super::gzip;
 use super::reply::Reply;
 use super::request::{OwnedKey, RequestHead};
-use crate::auth::{INSUFFICIENT_SCOPE, Principal};
+use crate::auth::Principal;
 use crate::ingest::{Counts, Ingest, IngestError, LineOptions};
 use crate::sample::line::{self, LINES_BYTES_MAX, LINES_MAX, Precision};
 use crate::store::{RecordOutcome, StoreError};
@@ -48,6 +48,8 @@ struct Written {
     ahead: usize,
     /// Lines of hosts that the principal may not submit for.
     untrusted: usize,
+    /// The status and the challenge of the lines that came without a good token.
+    challenge: Option<(u16, &'static str)>,
     /// How often something of a line was not stored.
     refused: usize,
     /// The first of those, by the numbers of their lines; at most [`EXPLAINED_MAX`].
@@ -132,7 +134,12 @@ impl Written {
             Err(error) => {
                 self.capped += usize::from(matches!(error, IngestError::SeriesLimit { .. }));
                 self.ahead += usize::from(matches!(error, IngestError::Ahead { .. }));
-                self.untrusted += usize::from(matches!(error, IngestError::Untrusted(_)));
+                if let IngestError::Untrusted(error) = &error {
+                    self.untrusted += 1;
+                    // A token that is not good at all says more than one for other hosts.
+                    let status = error.status();
+                    self.challenge = Some(self.challenge.map_or(status, |known| known.min(status)));
+                }
                 self.refuse(line, &error);
             }
         }
@@ -157,15 +164,19 @@ impl Written {
         }
         let Some(RefusedLine { line, error }) = self.explained.first() else { return Reply::no_content() };
         let count = self.refused;
-        let status = match stored {
-            0 if self.untrusted == lines => 403,
-            0 if self.capped == count => 429,
-            0 if self.ahead == count => 422,
+        let challenge = self.challenge.filter(|_| stored == 0 && self.untrusted == lines);
+        let status = match (challenge, stored) {
+            (Some((status, _)), _) => status,
+            (None, 0) if self.capped == count => 429,
+            (None, 0) if self.ahead == count => 422,
             _ => 400,
         };
         let sentence = format!("{count} of {lines} lines were not stored whole; line {line}: {error}");
         let reply = Reply::json(status, &json!({ "error": sentence, "stored": stored, "lines": self.explained }));
-        if status == 403 { reply.with("WWW-Authenticate", INSUFFICIENT_SCOPE) } else { reply }
+        match challenge {
+            Some((_, challenge)) => reply.with("WWW-Authenticate", challenge),
+            None => reply,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::form::{decode, decode_form, pairs};
 use super::hosts::HostsQuery;
 use super::prometheus::PrometheusQuery;
 use super::reply::Reply;
-use super::request::{RequestHead, Role};
+use super::request::{ClientTransport, RequestHead, Role};
 use super::submit::Submit;
 use super::summaries::SummaryQuery;
 use super::{dashboard, influx};
@@ -44,12 +44,23 @@ pub(super) enum Action {
     Silence,
     Health,
     Write(influx::Write),
-    Token,
+    Token { from: TokenClient },
+    Joins { after: String },
+    ShutOut { host: SmolStr },
     Metrics(Format),
     Ping,
     OpenApi,
     Prometheus(PrometheusQuery),
     Query { statement: Option<String> },
+}
+
+/// Who asks for a token, for the log.
+#[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "without the feature there are no tokens"))]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TokenClient {
+    pub(super) address: Option<IpAddr>,
+    /// Whether it asks over plain HTTP, where others may read the token.
+    pub(super) is_plain: bool,
 }
 
 impl Route {
@@ -65,7 +76,7 @@ impl Route {
             Action::Health => "health",
             Action::Metrics(_) => "metrics",
             Action::Write(_) => "write",
-            Action::Token => "token",
+            Action::Token { .. } | Action::Joins { .. } | Action::ShutOut { .. } => "token",
             Action::Ping => "ping",
             Action::OpenApi => "other",
             Action::Prometheus(_) => "prometheus",
@@ -98,7 +109,8 @@ impl Route {
     /// Whether the answer is read from the store, and may be long.
     #[must_use]
     pub fn is_read(&self) -> bool {
-        matches!(self.action, Action::Summaries { .. } | Action::Hosts(_) | Action::Metrics(_) | Action::Prometheus(_))
+        let is_list = matches!(self.action, Action::Summaries { .. } | Action::Hosts(_) | Action::Joins { .. });
+        is_list || matches!(self.action, Action::Metrics(_) | Action::Prometheus(_))
     }
 
     /// Whether the route needs a body of a declared length.
@@ -135,7 +147,17 @@ impl Action {
                 allow(head.method, "POST")?;
                 influx::Write::parse(head, query, client).map(Self::Write)
             }
-            "/api/token" => allow(head.method, "POST").map(|()| Self::Token),
+            "/api/token" => {
+                allow(head.method, "POST")?;
+                let is_plain = matches!(head.transport, ClientTransport::Plain);
+                Ok(Self::Token { from: TokenClient { address: client, is_plain } })
+            }
+            "/api/joins" => {
+                allow(head.method, "GET, HEAD")?;
+                let after = pairs(query).find(|(name, _)| *name == "after");
+                let after = after.map(|(name, text)| decode_form(name, text)).transpose()?;
+                Ok(Self::Joins { after: after.unwrap_or_default() })
+            }
             "/api/openapi.json" => allow(head.method, "GET, HEAD").map(|()| Self::OpenApi),
             "/ping" => allow(head.method, "GET, HEAD").map(|()| Self::Ping),
             "/query" => {
@@ -144,6 +166,12 @@ impl Action {
             }
             _ if super::prometheus::is_below(path) => {
                 PrometheusQuery::parse(head.method, path, query).map(Self::Prometheus)
+            }
+            _ if path.starts_with("/api/joins/") => {
+                allow(head.method, "DELETE")?;
+                let host: SmolStr = decode("host", &path["/api/joins/".len()..])?.into();
+                sample::check_host(&host).map_err(|why| Reply::error(400, &why))?;
+                Ok(Self::ShutOut { host })
             }
             _ => match path.strip_prefix("/api/perf/") {
                 Some(rest) if !rest.is_empty() => Self::find_perf(head, rest, query, client),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The challenge to who shows a good token for other hosts (RFC 6750, 3.1).
-pub const INSUFFICIENT_SCOPE: &str = "Bearer realm=\"lizm\", error=\"insufficient_scope\"";
+const INSUFFICIENT_SCOPE: &str = "Bearer realm=\"lizm\", error=\"insufficient_scope\"";
 
 /// The owner of a token or a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -17,13 +17,30 @@ pub struct Identity {
     pub fingerprint: Option<String>,
     /// When the token or the certificate ends, in seconds since the Unix epoch.
     pub expires_at: Option<u64>,
+    /// When the token was made, in seconds since the Unix epoch.
+    pub issued_at: u64,
+    /// Of a join token: the hosts that may join with it, as in `hosts`; none stands for all. It is good for nothing else.
+    pub join: Option<Vec<String>>,
+    /// Whether the token was given for a join token, so that it is renewed.
+    pub has_joined: bool,
 }
 
 impl Identity {
     /// Its name in the log: the first of its hosts.
     #[must_use]
     pub fn subject(&self) -> &str {
-        self.hosts.first().map_or(if self.is_operator { "operator" } else { "" }, String::as_str)
+        let other = match (self.is_operator, &self.join) {
+            (true, _) => "operator",
+            (false, Some(_)) => "join",
+            (false, None) => "",
+        };
+        self.hosts.first().map_or(other, String::as_str)
+    }
+
+    /// Whether `host` may join with this token.
+    #[must_use]
+    pub fn lets_join(&self, host: &str) -> bool {
+        self.join.as_ref().is_some_and(|hosts| hosts.is_empty() || hosts.iter().any(|pattern| covers(pattern, host)))
     }
 
     fn covers(&self, host: &str) -> bool {
@@ -108,6 +125,13 @@ pub enum AuthError {
         /// Whose it is.
         identity: Arc<Identity>,
     },
+    /// The host was shut out after the token was made.
+    ShutOut {
+        /// The host asked for.
+        host: String,
+        /// Whose it is.
+        identity: Arc<Identity>,
+    },
 }
 
 impl AuthError {
@@ -116,7 +140,9 @@ impl AuthError {
     pub fn status(&self) -> (u16, &'static str) {
         match self {
             Self::NoToken => (401, "Bearer realm=\"lizm\""),
-            Self::BadToken(_) | Self::Expired { .. } => (401, "Bearer realm=\"lizm\", error=\"invalid_token\""),
+            Self::BadToken(_) | Self::Expired { .. } | Self::ShutOut { .. } => {
+                (401, "Bearer realm=\"lizm\", error=\"invalid_token\"")
+            }
             Self::OtherHost { .. } => (403, INSUFFICIENT_SCOPE),
         }
     }
@@ -125,7 +151,9 @@ impl AuthError {
     pub(super) fn identity(&self) -> Option<&Identity> {
         match self {
             Self::NoToken | Self::BadToken(_) => None,
-            Self::Expired { identity, .. } | Self::OtherHost { identity, .. } => Some(identity),
+            Self::Expired { identity, .. } | Self::OtherHost { identity, .. } | Self::ShutOut { identity, .. } => {
+                Some(identity)
+            }
         }
     }
 }
@@ -136,12 +164,16 @@ impl fmt::Display for AuthError {
             Self::NoToken => f.write_str("token: missing; 'Authorization: Bearer TOKEN' is needed here"),
             Self::BadToken(why) => write!(f, "token: {why}"),
             Self::Expired { ago_sec, .. } => write!(f, "token: expired {ago_sec} seconds ago"),
+            Self::OtherHost { identity, .. } if identity.join.is_some() => {
+                f.write_str("token: one to join with, which takes no samples; 'lizm monitor --join' exchanges it")
+            }
             Self::OtherHost { host, identity } if identity.hosts.is_empty() => {
                 write!(f, "token: not for host {host:?}; it is for no host")
             }
             Self::OtherHost { host, identity } => {
                 write!(f, "token: not for host {host:?}; it is for {}", identity.hosts.join(", "))
             }
+            Self::ShutOut { host, .. } => write!(f, "token: host {host:?} was shut out after it was made"),
         }
     }
 }

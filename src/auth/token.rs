@@ -33,12 +33,18 @@ const HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.";
 /// The claims of a token.
 #[derive(Serialize, Deserialize)]
 struct Claims {
-    /// Subject: the first of the hosts, or `operator`.
+    /// Subject: the first of the hosts, `operator` or `join`.
     sub: String,
     hosts: Vec<String>,
     /// Whether it is good for the removal of any host.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     operator: bool,
+    /// Of a join token: the hosts that may join with it. They are no `hosts`, for which a token is good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    join: Option<Vec<String>>,
+    /// Whether it was given for a join token.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    joined: bool,
     /// Issued at, and expires at, in seconds since the Unix epoch.
     iat: u64,
     exp: u64,
@@ -71,10 +77,18 @@ impl IssuedToken {
 pub fn check_token_host(host: &str) -> Result<(), String> {
     match host {
         "*" | "*." => Err("host: '*' stands for no host. '*.example.org' stands for the names of one more label, and \
-            lizm token --operator makes a token that removes any host; none submits for all"
+            lizm token --join makes a token with which any host gets one of its own, and lizm token --operator one that \
+            removes any host; none submits for all"
             .to_owned()),
         _ => check_host(host),
     }
+}
+
+/// The SHA-256 of a secret word, as hexadecimal digits.
+#[must_use]
+pub fn digest(secret: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, secret.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The keys of a key file.
@@ -138,16 +152,19 @@ impl Keys {
     /// # Errors
     /// When it names no host, one that no host can have, or so many that it would be too long.
     pub fn issue(&self, identity: Identity, valid: Duration, now: u64) -> Result<IssuedToken, String> {
-        if identity.hosts.is_empty() && !identity.is_operator {
+        if identity.hosts.is_empty() && !identity.is_operator && identity.join.is_none() {
             return Err("host: a token needs one".to_owned());
         }
-        identity.hosts.iter().try_for_each(|host| check_token_host(host))?;
+        let mut hosts = identity.hosts.iter().chain(identity.join.iter().flatten());
+        hosts.try_for_each(|host| check_token_host(host))?;
         // A token does not outlive the certificate that it is given for.
         let end = now.saturating_add(valid.as_secs()).min(identity.expires_at.unwrap_or(u64::MAX));
         let claims = Claims {
             sub: identity.subject().to_owned(),
             hosts: identity.hosts,
             operator: identity.is_operator,
+            join: identity.join,
+            joined: identity.has_joined,
             iat: now,
             exp: end,
             fingerprint: identity.fingerprint,
@@ -158,7 +175,7 @@ impl Keys {
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         if token.len() > TOKEN_BYTES_MAX {
-            let names = claims.hosts.len();
+            let names = claims.hosts.len() + claims.join.map_or(0, |hosts| hosts.len());
             return Err(format!("host: {names} names make a token longer than {TOKEN_BYTES_MAX} bytes, the limit"));
         }
         Ok(IssuedToken {
@@ -188,8 +205,9 @@ impl Keys {
         let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| MALFORMED)?;
         let claims: Claims = serde_json::from_slice(&claims).map_err(|_| MALFORMED)?;
         let end = claims.exp;
-        let Claims { hosts, operator: is_operator, fingerprint, .. } = claims;
-        let identity = Identity { hosts, is_operator, fingerprint, expires_at: Some(end) };
+        let Claims { hosts, operator: is_operator, join, joined: has_joined, iat: issued_at, fingerprint, .. } = claims;
+        let expires_at = Some(end);
+        let identity = Identity { hosts, is_operator, fingerprint, expires_at, issued_at, join, has_joined };
         if now >= end {
             return Err(AuthError::Expired { ago_sec: now - end, identity: Arc::new(identity) });
         }
@@ -221,7 +239,15 @@ impl Tokens {
     /// # Errors
     /// Those of [`Keys::issue`].
     pub fn issue(&self, identity: Identity, now: u64) -> Result<IssuedToken, String> {
-        self.keys.current().issue(identity, self.valid, now)
+        self.issue_for(identity, self.valid, now)
+    }
+
+    /// Makes a token for `identity` that is valid for `valid`; see [`Keys::issue`].
+    ///
+    /// # Errors
+    /// Those of [`Keys::issue`].
+    pub fn issue_for(&self, identity: Identity, valid: Duration, now: u64) -> Result<IssuedToken, String> {
+        self.keys.current().issue(identity, valid, now)
     }
 
     pub(super) fn note(&self) -> Option<&str> {

@@ -130,6 +130,7 @@ async function refresh() {
   }
   answered = clockWithSeconds((Date.parse(date) || Date.now()) / 1000);
   tellLife("");
+  $("open").hidden = !answer.open;
   if (view.host !== null) drawHost(answer);
   else {
     const isFirst = !isListed;

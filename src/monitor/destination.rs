@@ -72,11 +72,11 @@ impl Destination {
         }
     }
 
-    /// Where a receiver of https gives tokens; `None` for other schemes, and for a path that is not a receiver's.
+    /// Where a receiver gives tokens; `None` for what is not HTTP, and for a path that is not a receiver's.
     pub(super) fn token_url(&self) -> Option<Url> {
         let (Self::Api(url) | Self::Lines { url, .. }) = self else { return None };
         let prefix = url.path().strip_suffix("/api/perf").or(url.path().strip_suffix("/write"))?;
-        (url.scheme() == "https").then(|| url.with_target(format!("{prefix}/api/token"), None))
+        Some(url.with_target(format!("{prefix}/api/token"), None))
     }
 
     /// Where a sample of `host` and `epoch` goes.
@@ -101,7 +101,7 @@ impl fmt::Display for Destination {
 /// A sentence that names the option and the URL, without its secrets.
 pub fn token_url(given: &str) -> Result<Url, String> {
     let url = Destination::parse(given).ok().and_then(|destination| destination.token_url());
-    url.ok_or_else(|| format!("option --token-from: {:?} is not the URL of an https receiver", redact(given)))
+    url.ok_or_else(|| format!("option --token-from: {:?} is not the URL of a receiver", redact(given)))
 }
 
 #[cfg(test)]
@@ -115,10 +115,11 @@ mod tests {
         assert_eq!(token_url("https://r:8443").as_deref(), Some("https://r:8443/api/token"));
         assert_eq!(token_url("https://r/lizm/api/perf/").as_deref(), Some("https://r/lizm/api/token"));
         assert_eq!(token_url("https://r/lizm/write?db=a").as_deref(), Some("https://r/lizm/api/token"));
-        for without in ["http://r", "https://r/elsewhere", "udp://r:8089"] {
+        assert_eq!(token_url("http://r").as_deref(), Some("http://r/api/token"));
+        for without in ["https://r/elsewhere", "udp://r:8089"] {
             assert_eq!(token_url(without), None, "{without}");
         }
-        for wrong in ["http://r", "nonsense", "https://me:secret@r/elsewhere"] {
+        for wrong in ["udp://r:1", "nonsense", "https://me:secret@r/elsewhere"] {
             let said = super::token_url(wrong).unwrap_err();
             assert!(said.starts_with("option --token-from: ") && !said.contains("secret"), "{said}");
         }

@@ -7,10 +7,10 @@ use serde::Deserialize;
 use ureq::typestate::WithBody;
 
 use super::Credentials;
-use crate::agent;
 use crate::reload::Reloaded;
 use crate::sanitize;
 use crate::url::Url;
+use crate::{agent, auth};
 
 /// Longest time for a connection, and for a whole request.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -170,7 +170,28 @@ fn send(agent: &ureq::Agent, request: ureq::RequestBuilder<WithBody>, body: &[u8
     Ok(Answer { status, body: body.map_err(|error| explained(&error)), retry_after })
 }
 
+/// What a receiver says of a token that it gives (RFC 6749, 5.1).
+#[derive(Deserialize)]
+struct TokenResponse {
+    access_token: String,
+    expires_in: u64,
+}
+
 impl Answer {
+    /// The token of an answer to `POST /api/token`, and how long it lives; `None` where none is needed.
+    pub(super) fn token(&self) -> Result<Option<(Arc<str>, Duration)>, String> {
+        match (self.status, &self.body) {
+            (200, Ok(body)) => {
+                let TokenResponse { access_token, expires_in } = serde_json::from_str(body)
+                    .map_err(|_| "the answer has no access_token and expires_in".to_owned())?;
+                auth::check_token(&access_token).map_err(|why| format!("the access_token {why}"))?;
+                Ok(Some((Arc::from(access_token), Duration::from_secs(expires_in))))
+            }
+            (404, _) => Ok(None),
+            _ => Err(self.details()),
+        }
+    }
+
     /// What the answer to a sample means.
     pub(super) fn outcome(&self) -> Outcome {
         match (Verdict::of(self.status), &self.body) {

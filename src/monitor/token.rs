@@ -1,4 +1,4 @@
-//! The tokens that a monitor shows: given by a receiver for this host's certificate, or read from a file.
+//! The tokens that a monitor shows: given by a receiver for this host's certificate or a join token, or read from a file.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,11 +7,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-
 use super::Credentials;
 use super::destination::Destination;
 use super::http::{self, SharedAgent};
+use super::own_token::{GivenToken, OwnToken};
 use crate::auth;
 use crate::reload::Reloaded;
 use crate::supervisor::spawn_supervised;
@@ -44,10 +43,10 @@ impl TokenSource {
         Reloaded::new(vec![file.to_owned()], read).map(Self::File)
     }
 
-    fn receiver(url: Url, agent: SharedAgent) -> io::Result<Self> {
+    fn receiver(url: Url, agent: SharedAgent, mut own: Option<OwnToken>) -> io::Result<Self> {
         let refresher = Arc::new(TokenRefresher { url, token: Mutex::default(), changed: Condvar::new() });
         let (running, answered) = (refresher.clone(), refresher);
-        spawn_supervised("token", move || running.run(&agent))?;
+        spawn_supervised("token", move || running.run(&agent, own.as_mut()))?;
         Ok(Self::Receiver(answered))
     }
 
@@ -71,13 +70,39 @@ impl TokenSource {
 /// The token sources of a monitor's destinations: one for each receiver that gives tokens, and one for the file.
 pub(super) struct TokenSources<'a> {
     credentials: &'a Credentials,
+    host: &'a str,
     agent: SharedAgent,
     known: HashMap<String, Arc<TokenSource>>,
 }
 
 impl<'a> TokenSources<'a> {
-    pub(super) fn new(credentials: &'a Credentials, agent: SharedAgent) -> Self {
-        Self { credentials, agent, known: HashMap::new() }
+    pub(super) fn new(credentials: &'a Credentials, host: &'a str, agent: SharedAgent) -> Self {
+        Self { credentials, host, agent, known: HashMap::new() }
+    }
+
+    /// Where the token for a destination is asked for, if a receiver gives it.
+    fn url_for(&self, destination: &Destination) -> Option<Url> {
+        let Credentials { certificate, token_from, join, .. } = self.credentials;
+        match (token_from, destination) {
+            (Some(url), _) => Some(url.clone()),
+            (None, _) if certificate.is_some() => destination.token_url().filter(|url| url.scheme() == "https"),
+            // Whatever else takes lines is not to see a token to join with.
+            (None, Destination::Api(_)) if join.is_some() => destination.token_url(),
+            _ => None,
+        }
+    }
+
+    /// Checks that a host that is to join has where to.
+    ///
+    /// # Errors
+    /// When none of the destinations gives tokens.
+    pub(super) fn check(&self, destinations: &[Destination]) -> io::Result<()> {
+        if self.credentials.join.is_some() && destinations.iter().all(|destination| self.url_for(destination).is_none())
+        {
+            let why = "option --join: no URL of --publish is that of a receiver over HTTP; --token-from names one";
+            return Err(io::Error::other(why));
+        }
+        Ok(())
     }
 
     /// The token source of a destination.
@@ -85,19 +110,18 @@ impl<'a> TokenSources<'a> {
     /// # Errors
     /// When the file cannot be used, or a thread not be started.
     pub(super) fn of(&mut self, destination: &Destination) -> io::Result<Arc<TokenSource>> {
-        let Credentials { certificate, token_from, token_file, .. } = self.credentials;
-        let url = match (token_from, certificate) {
-            (Some(url), _) => Some(url.clone()),
-            (None, Some(_)) => destination.token_url(),
-            (None, None) => None,
-        };
+        let Credentials { token_file, join, .. } = self.credentials;
+        let url = self.url_for(destination);
         let name = url.as_ref().map(Url::to_string).or(token_file.as_ref().map(|file| file.display().to_string()));
         let name = name.unwrap_or_default();
         if let Some(source) = self.known.get(&name) {
             return Ok(source.clone());
         }
         let source = Arc::new(match (url, token_file) {
-            (Some(url), None) => TokenSource::receiver(url, self.agent.clone())?,
+            (Some(url), None) => {
+                let own = join.as_ref().map(|join| OwnToken::open(join, &url, self.host)).transpose()?;
+                TokenSource::receiver(url, self.agent.clone(), own)?
+            }
             (_, Some(file)) => TokenSource::file(file).map_err(io::Error::other)?,
             (None, None) => TokenSource::None,
         });
@@ -106,8 +130,8 @@ impl<'a> TokenSources<'a> {
     }
 }
 
-/// Keeps a token that a receiver gives. Its thread asks for another at two thirds of a token's life, by a clock that
-/// nobody sets, and when a receiver refuses the one there is.
+/// Keeps a token that a receiver gives. Its thread asks for another at two thirds of a token's life, or at half of that of
+/// the host's own, by a clock that nobody sets, and when a receiver refuses the one there is.
 pub(super) struct TokenRefresher {
     url: Url,
     token: Mutex<CurrentToken>,
@@ -121,13 +145,6 @@ struct CurrentToken {
     /// When the newest token expires.
     good_until: Option<Instant>,
     is_refused: bool,
-}
-
-/// What a receiver gives.
-#[derive(Deserialize)]
-struct TokenResponse {
-    access_token: String,
-    expires_in: u64,
 }
 
 impl TokenRefresher {
@@ -150,17 +167,22 @@ impl TokenRefresher {
         }
     }
 
-    fn run(&self, agent: &SharedAgent) {
+    fn run(&self, agent: &SharedAgent, mut own: Option<&mut OwnToken>) {
         let mut retry = RETRY_FIRST;
+        let mut kept = own.as_ref().and_then(|own| own.kept());
         loop {
             let asked_at = Instant::now();
-            let answer = self.ask(agent);
+            let answer = match (kept.take(), &mut own) {
+                (Some(kept), _) => Ok(Some(kept)),
+                (None, Some(own)) => own.ask(&agent.current(), &self.url),
+                (None, None) => self.ask(agent),
+            };
             let mut current = self.lock();
             let wait = match answer {
-                Ok(Some((token, life))) => {
+                Ok(Some(GivenToken { token, life, renewed_in })) => {
                     (current.latest, current.good_until) = (Some(Ok(Some(token))), Some(asked_at + life));
                     retry = RETRY_FIRST;
-                    life * 2 / 3
+                    renewed_in
                 }
                 Ok(None) => {
                     (current.latest, current.good_until) = (Some(Ok(None)), None);
@@ -188,19 +210,12 @@ impl TokenRefresher {
         }
     }
 
-    /// Asks for a token and how long it lives; `None` where none is needed.
-    fn ask(&self, agent: &SharedAgent) -> Result<Option<(Arc<str>, Duration)>, String> {
+    /// Asks for a token by the certificate of the connection; `None` where none is needed.
+    fn ask(&self, agent: &SharedAgent) -> Result<Option<GivenToken>, String> {
         let answer = http::post(&agent.current(), &self.url, None, &[], &[]).map_err(|error| error.details)?;
-        match (answer.status, &answer.body) {
-            (200, Ok(body)) => {
-                let TokenResponse { access_token, expires_in } = serde_json::from_str(body)
-                    .map_err(|_| "the answer has no access_token and expires_in".to_owned())?;
-                auth::check_token(&access_token).map_err(|why| format!("the access_token {why}"))?;
-                let token = Arc::from(access_token);
-                Ok(Some((token, Duration::from_secs(expires_in).min(LIFE_MAX))))
-            }
-            (404, _) => Ok(None),
-            _ => Err(answer.details()),
-        }
+        Ok(answer.token()?.map(|(token, life)| {
+            let life = life.min(LIFE_MAX);
+            GivenToken { token, life, renewed_in: life * 2 / 3 }
+        }))
     }
 }

@@ -164,8 +164,18 @@ impl Options {
     /// A span of time in the range of the table.
     pub(super) fn span(&mut self, option: &'static str) -> Result<Duration, String> {
         let text = self.text_or_default(option)?;
+        self.parse_span(option, &text)
+    }
+
+    /// The same where none may be given.
+    #[cfg(feature = "tls")]
+    pub(super) fn optional_span(&mut self, option: &'static str) -> Result<Option<Duration>, String> {
+        self.text(option)?.map(|text| self.parse_span(option, &text)).transpose()
+    }
+
+    fn parse_span(&self, option: &'static str, text: &str) -> Result<Duration, String> {
         let Value::Span(least, most) = self.row(option).value else { return Ok(Duration::ZERO) };
-        let sec = span_sec(&text).filter(|sec| (least..=most).contains(sec));
+        let sec = span_sec(text).filter(|sec| (least..=most).contains(sec));
         sec.map(Duration::from_secs).ok_or_else(|| {
             let (least, most) = (help::span(least), help::span(most));
             format!("option {option}: {text:?} is not a time such as 90s, 5m, 12h or 30d, from {least} to {most}")

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use lizm::auth;
-use lizm::monitor::{self, Credentials};
+use lizm::monitor::{self, Credentials, JoinOptions, JoinToken};
 
 use super::Options;
 #[cfg(feature = "tls")]
-use super::{Command, TokenOptions};
+use super::{Command, table};
+#[cfg(feature = "tls")]
+use crate::token_command::TokenCommand;
 
 impl Options {
     /// The HTTPS server.
@@ -66,17 +68,42 @@ impl Options {
             key: self.file_of_tls("--key")?,
             token_from: self.text("--token-from")?.map(|url| monitor::token_url(&url)).transpose()?,
             token_file: self.path("--token-file")?,
+            join: self.join()?,
         };
+        if credentials.join.is_some() && (credentials.certificate.is_some() || credentials.token_file.is_some()) {
+            return Err("option --join: goes neither with --cert nor with --token-file".to_owned());
+        }
         if credentials.certificate.is_some() != credentials.key.is_some() {
             return Err("options --cert and --key: given together or not at all".to_owned());
         }
-        if credentials.token_from.is_some() && credentials.certificate.is_none() {
-            return Err("option --token-from: needs a certificate, --cert and --key".to_owned());
+        if let (Some(url), None) = (&credentials.token_from, &credentials.join) {
+            if credentials.certificate.is_none() {
+                return Err("option --token-from: needs a certificate, --cert and --key, or --join".to_owned());
+            }
+            if url.scheme() != "https" {
+                return Err(format!("option --token-from: {url} is not the URL of an https receiver"));
+            }
         }
         if credentials.token_from.is_some() && credentials.token_file.is_some() {
             return Err("options --token-from and --token-file: only one can be where tokens come from".to_owned());
         }
         Ok(credentials)
+    }
+
+    /// How a monitor joins.
+    fn join(&mut self) -> Result<Option<JoinOptions>, String> {
+        let state = self.path("--state")?;
+        let token = match (self.text("--join")?, self.path("--join-file")?) {
+            (Some(_), Some(_)) => return Err("options --join and --join-file: only one has the token".to_owned()),
+            (None, None) => return Ok(None),
+            (Some(token), None) => {
+                auth::check_token(&token).map_err(|why| format!("option --join: {why}"))?;
+                JoinToken::Given(token)
+            }
+            (None, Some(file)) => JoinToken::File(file),
+        };
+        let state = state.ok_or("option --state: missing; it is the directory that keeps this host's own token")?;
+        Ok(Some(JoinOptions { token, state }))
     }
 
     /// `lizm token`.
@@ -85,17 +112,38 @@ impl Options {
         let hosts = self.occurrences("--host")?;
         let mut checked = hosts.iter().map(|host| auth::check_token_host(host));
         checked.try_for_each(|result| result.map_err(|why| format!("option --host: {why}")))?;
-        let is_operator = self.flag("--operator")?;
-        if hosts.is_empty() && !is_operator {
-            let why =
-                "missing; it names the host that the token is for, and --operator makes a token that removes any host";
+        // These say what is done here alone: LIZM_JOIN is a monitor's token.
+        let [is_operator, is_join, lists] =
+            ["--operator", "--join", "--list"].map(|option| self.arguments.contains(option));
+        let revoked = self.occurrences("--revoke")?.pop();
+        let (token_file, key_file) = (self.path("--token-file")?, self.file_of_tls("--token-key")?);
+        let valid = self.optional_span("--valid")?;
+        if lists || revoked.is_some() {
+            let receiver = self.client()?;
+            return Ok(Command::Token(match revoked {
+                Some(host) => {
+                    lizm::sample::check_host(&host).map_err(|why| format!("option --revoke: {why}"))?;
+                    TokenCommand::Revoke { receiver, host, token_file }
+                }
+                None => TokenCommand::List(receiver),
+            }));
+        }
+        if is_join && is_operator {
+            return Err("options --join and --operator: one token cannot be both".to_owned());
+        }
+        if hosts.is_empty() && !is_operator && !is_join {
+            let why = "missing; it names the host that the token is for. --join makes a token with which any host gets one \
+                       of its own, and --operator one that removes any host";
             return Err(format!("option --host: {why}"));
         }
-        let key_file = self.file_of_tls("--token-key")?;
         let key_file = key_file.ok_or("option --token-key: missing; it is the receiver's")?;
-        let valid = self.span("--valid")?;
+        let valid = valid.unwrap_or(if is_join { table::JOIN_VALID } else { table::TOKEN_VALID });
         self.no_more()?;
-        Ok(Command::Token(TokenOptions { hosts, is_operator, key_file, valid }))
+        let identity = match is_join {
+            true => auth::Identity { join: Some(hosts), ..auth::Identity::default() },
+            false => auth::Identity { hosts, is_operator, ..auth::Identity::default() },
+        };
+        Ok(Command::Token(TokenCommand::Print { identity, key_file, valid }))
     }
 
     /// A file that only a program with the feature tls can use.

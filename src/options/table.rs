@@ -1,6 +1,15 @@
 //! The commands and their options: the one source of the help, of what the command line accepts, and of defaults.
 
+#[cfg(feature = "tls")]
+use std::time::Duration;
+
 use Value::{Directory, File, Flag, Number, OneOf, Span, Text};
+
+/// How long a token is valid where nothing is said: of a host or an operator, and to join.
+#[cfg(feature = "tls")]
+pub(super) const TOKEN_VALID: Duration = Duration::from_secs(30 * DAY_SEC);
+#[cfg(feature = "tls")]
+pub(super) const JOIN_VALID: Duration = Duration::from_secs(3600);
 
 /// What an option takes.
 pub(super) enum Value {
@@ -235,9 +244,14 @@ lizm receiver --no-plain --tls-port 8443 --tls-cert receiver.pem --tls-key recei
                 which the monitor renews"),
             option("--key", "FILE", File, "", "the key of the certificate, as PEM"),
             option("--token-from", "URL", Text, "",
-                "the https receiver that gives tokens for all of --publish, datagrams and messages too"),
+                "the receiver that gives tokens for all of --publish, datagrams and messages too; https with --cert"),
             option("--token-file", "FILE", File, "",
                 "a token made by 'lizm token', for all of --publish; read again when it changes"),
+            option("--join", "TOKEN", Text, "",
+                "a token made by 'lizm token --join': receivers give this host one of its own for it, once, which the \
+                monitor keeps in --state and renews. Others see a command line: a file is better"),
+            option("--join-file", "FILE", File, "", "the same token in a file, which is not needed once the host has joined"),
+            option("--state", "DIR", Directory, "", "with --join: where this host's own token is kept"),
             option("--log-publish", "WHAT", OneOf(&["each", "changes"]), "each",
                 "what the log says of samples: a line for each; or changes: the start, trouble once a minute, recovery, \
                 and a line an hour"),
@@ -359,17 +373,33 @@ mean, sum, min and max. It has 5 seconds for each answer.
     },
     CommandSpec {
         name: "token",
-        summary: "print a token for a host without a certificate, or for an operator",
-        usage: "--host NAME|--operator --token-key FILE [--valid TIME]",
+        summary: "print a token for a host, for hosts to join, or for an operator; list who has joined, shut a host out",
+        usage: "--host NAME|--join|--operator --token-key FILE [--valid TIME] | --list URL | --revoke HOST URL",
         options: &[&[
             option("--host", "NAME", Text, "",
                 "the host that the token is for; may be repeated. *.example.org stands for all names of one more label"),
-            option("--operator", "", Flag, "", "the token is good to remove any host"),
+            option("--join", "", Flag, "",
+                "the token is good to join, any number of times: 'lizm monitor --join' exchanges it for one of the host's \
+                own. With --host these hosts alone may join"),
+            option("--operator", "", Flag, "", "the token is good to remove any host, and to shut it out"),
             option("--token-key", "FILE", File, "", "the receiver's own file, whose first key signs"),
-            option("--valid", "TIME", Span(1, 3650 * DAY_SEC), "30d", "how long the token is valid"),
-        ]],
-        notes: "",
-        examples: "lizm token --host jarvis --token-key token.key --valid 90d > jarvis.token\n",
+            option("--valid", "TIME", Span(1, 3650 * DAY_SEC), "",
+                "how long the token is valid; without it 30d, and with --join 1h"),
+            option("--list", "", Flag, "", "print who has joined at the receiver at URL, and who is shut out"),
+            option("--revoke", "HOST", Text, "",
+                "shut HOST out of the receiver at URL: no token is good for it that was made until now, and its name may be \
+                taken by a new join"),
+            option("--token-file", "FILE", File, "", "with --revoke: an operator's token"),
+        ], CLIENT],
+        notes: "\
+--list prints a line for each host with tabs between: joined or shut-out, host, since when and when its token was renewed
+last, in seconds since 1970.
+",
+        examples: "\
+lizm token --host jarvis --token-key token.key --valid 90d > jarvis.token
+lizm token --join --token-key token.key --valid 1h > join.token
+lizm token --revoke jarvis http://localhost:8080 --token-file operator.token
+",
     },
     CommandSpec {
         name: "man",

@@ -9,11 +9,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::clock::ReceiverClock;
+use crate::ingest::Ingest;
 use crate::stats::Stats;
 use crate::store::{Store, StoreError};
 
 /// Time between two looks at the clock.
 const TICK: Duration = Duration::from_secs(1);
+/// Ticks between two looks at who was shut out by another receiver.
+const TICKS_PER_RELOAD: usize = 2;
 /// Ticks between two looks at the clock of a shared store, and at what was refused.
 const TICKS_PER_CHECK: usize = 5;
 /// Ticks between two checkpoints and sweeps. A restart reads the samples of that time from the log again.
@@ -34,6 +37,8 @@ pub(super) struct Maintenance {
     pub(super) directory: Option<PathBuf>,
     /// Whether other receivers share the store.
     pub(super) is_shared: bool,
+    /// Whose list of hosts that are shut out is read again, where other receivers may change it.
+    pub(super) reloaded: Option<Arc<Ingest>>,
 }
 
 impl Maintenance {
@@ -58,6 +63,12 @@ impl Maintenance {
             }
             if !self.is_shared || tick % TICKS_PER_CHECK == 0 {
                 self.update_clock(&mut clock_is_wrong);
+            }
+            if tick % TICKS_PER_RELOAD == 0
+                && let Some(ingest) = &self.reloaded
+            {
+                // What a store does not answer now it answers later, and takes no samples meanwhile.
+                let _ = ingest.joins().reload();
             }
             if tick % TICKS_PER_CHECK == 0 {
                 losses.report(Counts::of(&self.stats), tick, self.clock.is_disputed());

@@ -35,11 +35,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::memory::MemoryStore;
-use super::{AlertRecords, ArchiveDone, BatchOutcome, KeepOptions, Limits, RecordOutcome, StoreError};
+use super::{ArchiveDone, BatchOutcome, KeepOptions, Limits, RecordOutcome, Records, StoreError, Swap};
 use crate::sample::{IdempotencyKey, SampleRef, Tags};
 use crate::summary::SampleTime;
 pub(super) use backup::backup;
-use format::{ALERT_PREFIX, put_sample};
+use format::{RECORD_PREFIX, put_sample, record_key};
 use history::Moves;
 use journal::{Journal, WAITING_BYTES_MAX, read_note};
 use keyspaces::Keyspaces;
@@ -249,30 +249,43 @@ impl DiskStore {
         freed.map_err(|error| self.fail(&error))
     }
 
-    /// What was kept of alerts.
+    /// The records whose keys begin with `kind`.
     ///
     /// # Errors
     /// When the disk cannot be read.
-    pub(super) fn alert_records(&self, kind: char) -> Result<AlertRecords, StoreError> {
+    pub(super) fn records(&self, kind: char) -> Result<Records, StoreError> {
         let keyspaces = self.ask(MAINTENANCE_WITHIN, Journal::keyspaces)?;
-        let mut records = AlertRecords::new();
-        let mut prefix = ALERT_PREFIX.to_vec();
-        prefix.extend(kind.to_string().into_bytes());
-        for guard in keyspaces.state.prefix(prefix) {
+        let mut records = Records::new();
+        for guard in keyspaces.state.prefix(record_key(&kind.to_string())) {
             let (key, value) = guard.into_inner().map_err(|error| self.fail(&error))?;
-            let key = String::from_utf8_lossy(&key[ALERT_PREFIX.len()..]).into_owned();
+            let key = String::from_utf8_lossy(&key[RECORD_PREFIX.len()..]).into_owned();
             records.insert(key, Some(value.to_vec()));
         }
         Ok(records)
     }
 
-    /// Writes records of alerts in one batch, as durable as samples are.
+    /// Writes records in one batch, as durable as samples are.
     ///
     /// # Errors
     /// When the disk cannot be written.
-    pub(super) fn write_alert_records(&self, records: &AlertRecords) -> Result<(), StoreError> {
+    pub(super) fn write_records(&self, records: &Records) -> Result<(), StoreError> {
         let records = records.clone();
-        self.ask(MAINTENANCE_WITHIN, move |journal| journal.write_alert_records(&records))
+        self.ask(MAINTENANCE_WITHIN, move |journal| journal.write_records(&records))
+    }
+
+    /// Replaces a record that is `old`.
+    ///
+    /// # Errors
+    /// When the disk cannot be read or written.
+    pub(super) fn swap_record(
+        &self,
+        key: &str,
+        old: Option<&[u8]>,
+        new: &[u8],
+        records_max: usize,
+    ) -> Result<Swap, StoreError> {
+        let (key, old, new) = (key.to_owned(), old.map(<[u8]>::to_vec), new.to_vec());
+        self.ask(POST_WITHIN, move |journal| journal.swap_record(&key, old.as_deref(), &new, records_max))
     }
 
     /// Notes what an archive has got of hosts, in one batch that is as durable as samples are.

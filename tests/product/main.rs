@@ -36,6 +36,8 @@ mod hostile;
 mod http;
 #[cfg(feature = "tls")]
 mod https;
+#[cfg(all(feature = "disk", feature = "tls"))]
+mod joins;
 mod lines;
 mod logging;
 mod merging;

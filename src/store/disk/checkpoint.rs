@@ -219,7 +219,7 @@ mod tests {
 
     use super::super::{DiskStore, MAINTENANCE_WITHIN, POST_WITHIN};
     use crate::sample::Sample;
-    use crate::store::{AlertRecords, ArchiveCursor, ArchiveDone, ArchiveDue, KeepOptions, LabelPage};
+    use crate::store::{ArchiveCursor, ArchiveDone, ArchiveDue, KeepOptions, LabelPage, Records};
     use crate::summary::{IntervalRange, KeyFilter, WINDOWS};
 
     const NOW: u64 = 1_465_001_814;
@@ -277,7 +277,7 @@ mod tests {
         assert_eq!(cursor(&open(dir.path())), ArchiveCursor::default());
     }
 
-    fn records(names: &[&str]) -> AlertRecords {
+    fn records(names: &[&str]) -> Records {
         names.iter().map(|name| ((*name).to_owned(), Some(name.as_bytes().to_vec()))).collect()
     }
 
@@ -288,7 +288,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path());
         [0, 3 * 3600, 20 * DAY, 400 * DAY].iter().for_each(|age| record(&store, *age));
-        store.write_alert_records(&records(&["xa", "xb"])).unwrap();
+        store.write_records(&records(&["xa", "xb"])).unwrap();
         store.checkpoint().unwrap();
         [5 * 3600, 20 * DAY, 400 * DAY].iter().for_each(|age| record(&store, *age));
         store.sync_now().unwrap();
@@ -296,9 +296,9 @@ mod tests {
         let synced = fs::metadata(&journal_file).unwrap().len();
         let expected = counts(&store);
         assert_eq!(expected, [3, 5, 7]);
-        let removed = AlertRecords::from([("xb".to_owned(), None)]);
-        store.write_alert_records(&removed).unwrap();
-        store.write_alert_records(&records(&["xc"])).unwrap();
+        let removed = Records::from([("xb".to_owned(), None)]);
+        store.write_records(&removed).unwrap();
+        store.write_records(&records(&["xc"])).unwrap();
         let queue = store.queue.clone();
         let checkpoint = store.ask(MAINTENANCE_WITHIN, move |journal| {
             // Carried out after the step that writes the chunks.
@@ -313,7 +313,7 @@ mod tests {
         while store.unavailable().is_some() {
             thread::sleep(Duration::from_millis(5));
         }
-        let alerts = |store: &DiskStore| store.alert_records('x').unwrap();
+        let alerts = |store: &DiskStore| store.records('x').unwrap();
         assert_eq!((counts(&store), alerts(&store)), (expected, records(&["xa", "xc"])));
         drop(store);
         let store = open(dir.path());

@@ -13,7 +13,7 @@
 //! | `state` | `x` 0 HOST | what archives have of the host, as [`Archives::encode`](crate::store::archived::Archives::encode) has it; none without archives |
 //! | `state` | `i` 0 HOST | the number by which its chunks in `history` are found (8), from 1 |
 //! | `state` | `s` 0 HOST 0 LABEL | newest batch that all chunks of the series contain (8), and for each window with chunks in `history` the seconds of an interval (4) and the number after that of the newest interval there (8) |
-//! | `state` | `a` 0, and a key that the alerts choose | a record of the alerts, as JSON |
+//! | `state` | `a` 0, and a key whose first letter is the kind | a record of alerts, or of who has joined, as JSON |
 //! | `log-0`, `log-1` | number of a batch (8), from 1 | the entries of the batch, one after the other: 1 now (8) epoch (8) host (1 + n) source (1 + n) sequence number (8) count (2), each label (1 + n) and value (8); or 2 host (1 + n): the host was removed |
 //! | `history` | number of the host (8) LABEL 0 seconds of an interval (4) chunk (8) | intervals that memory does not hold, as [`encode_chunk`](crate::summary::encode_chunk) packs them |
 //!
@@ -30,14 +30,18 @@ use crate::summary::{CHUNK_ENTRY_BYTES, Keep};
 /// The format that is written, and the newest that is read.
 pub(super) const FORMAT: u64 = 4;
 
-/// What the keys of the alerts' records begin with.
-pub(super) const ALERT_PREFIX: &[u8] = b"a\0";
+/// What the keys of records begin with.
+pub(super) const RECORD_PREFIX: &[u8] = b"a\0";
 
 const SAMPLE: u8 = 1;
 const REMOVAL: u8 = 2;
 
 pub(super) fn host_key(host: &str) -> Vec<u8> {
     [b"h\0", host.as_bytes()].concat()
+}
+
+pub(super) fn record_key(key: &str) -> Vec<u8> {
+    [RECORD_PREFIX, key.as_bytes()].concat()
 }
 
 pub(super) fn tags_key(host: &str) -> Vec<u8> {

@@ -24,7 +24,7 @@ use foldhash::HashSet;
 use smol_str::SmolStr;
 
 use super::format::{
-    ALERT_PREFIX, Entry, Fields, archives_key, host_key, id_key, put_removal, put_sample, series_key, tags_key,
+    Entry, Fields, archives_key, host_key, id_key, put_removal, put_sample, record_key, series_key, tags_key,
 };
 use super::history::Moves;
 use super::keyspaces::{Keyspaces, begin_journal, remove_journal, replace_journals_before};
@@ -35,7 +35,8 @@ use super::unsynced::Unsynced;
 use crate::sample::{IdempotencyKey, SampleRef, Tags};
 use crate::store::archived::Archives;
 use crate::store::memory::{MemoryStore, Plan};
-use crate::store::{AlertRecords, ArchiveDone, BatchOutcome, RecordOutcome, StoreError};
+use crate::store::records::kind_of;
+use crate::store::{ArchiveDone, BatchOutcome, RecordOutcome, Records, StoreError, Swap};
 use crate::summary::{Keep, SampleTime};
 
 /// Longest time until the device has what was written.
@@ -352,17 +353,34 @@ impl Journal {
         }
     }
 
-    /// Writes records of alerts in one batch.
-    pub(super) fn write_alert_records(&mut self, records: &AlertRecords) -> Result<(), StoreError> {
-        let records = records.iter().map(|(key, record)| ([ALERT_PREFIX, key.as_bytes()].concat(), record.as_deref()));
-        self.write_records(records)
+    /// Writes records in one batch.
+    pub(super) fn write_records(&mut self, records: &Records) -> Result<(), StoreError> {
+        self.write_state(records.iter().map(|(key, record)| (record_key(key), record.as_deref())))
+    }
+
+    /// Replaces a record that is `old`, or makes it.
+    pub(super) fn swap_record(
+        &mut self,
+        key: &str,
+        old: Option<&[u8]>,
+        new: &[u8],
+        records_max: usize,
+    ) -> Result<Swap, StoreError> {
+        let state = self.keyspaces()?.state;
+        let held = state.get(record_key(key)).map_err(|error| self.fail(&format!("cannot be read: {error}"), true))?;
+        let is_full = || state.prefix(record_key(kind_of(key))).count() >= records_max;
+        if let Some(refused) = Swap::refused(old, held.as_deref(), is_full) {
+            return Ok(refused);
+        }
+        self.write_state([(record_key(key), Some(new))].into_iter())?;
+        Ok(Swap::Done)
     }
 
     /// Replaces the tags of a host, and returns whether it is known.
     pub(super) fn set_tags(&mut self, host: &str, tags: &Tags) -> Result<bool, StoreError> {
         if self.memory.has_host(host) {
             let record = (!tags.is_empty()).then_some(tags.as_str().as_bytes());
-            self.write_records([(tags_key(host), record)].into_iter())?;
+            self.write_state([(tags_key(host), record)].into_iter())?;
         }
         Ok(self.memory.set_tags(host, tags))
     }
@@ -377,11 +395,11 @@ impl Journal {
             Some((archives_key(&done.host), self.memory.change_archives(&done.host, change)?))
         });
         let noted: Vec<(Vec<u8>, Vec<u8>)> = noted.collect();
-        self.write_records(noted.iter().map(|(key, record)| (key.clone(), Some(record.as_slice()))))
+        self.write_state(noted.iter().map(|(key, record)| (key.clone(), Some(record.as_slice()))))
     }
 
-    /// Writes or removes records in one batch, as durable as samples are.
-    fn write_records<'r>(
+    /// Writes or removes entries of `state` in one batch, as durable as samples are.
+    fn write_state<'r>(
         &mut self,
         records: impl Iterator<Item = (Vec<u8>, Option<&'r [u8]>)>,
     ) -> Result<(), StoreError> {

@@ -1,5 +1,5 @@
-//! What alerts need of a shared store: the lease of the receiver that evaluates the rules, its records, and the newest
-//! intervals of hosts.
+//! What alerts need of a shared store: the lease of the receiver that evaluates the rules, records, of others too, and the
+//! newest intervals of hosts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use ::redis::{Cmd, Value, cmd};
 use smol_str::SmolStr;
 
-use super::super::{AlertLease, AlertRecords, Pulse, StoreError};
+use super::super::{AlertLease, Pulse, Records, StoreError, Swap};
 use super::layout::{self, HostKeys};
 use super::nodes::{Command, slot_of};
 use super::{Redis, not_understood};
 use crate::sample::AHEAD_SEC_MAX;
 use crate::summary::{Tail, WINDOWS, Window};
 
-/// The hash tag of all keys of alerts, so that one script reaches them.
+/// The hash tag of all records, so that one script reaches them. Alerts had the first ones.
 const TAG: &str = "alerts";
 /// Hosts that are asked for in one batch.
 const PULSES_PER_BATCH: usize = 500;
@@ -122,20 +122,20 @@ impl Redis {
         holder: &str,
         lasts: Duration,
     ) -> Result<Option<AlertLease>, StoreError> {
-        let fence = self.ask_fence("lease", holder, lasts, None, &AlertRecords::new())?;
+        let fence = self.ask_fence("lease", holder, lasts, None, &Records::new())?;
         Ok(fence.map(|fence| AlertLease { holder: holder.to_owned(), fence, lasts }))
     }
 
     /// Takes or renews the lease of the receiver that sends to an archive, and returns whether it has it.
     pub(in super::super) fn lease_archive(&self, id: u64, holder: &str, lasts: Duration) -> Result<bool, StoreError> {
-        let fence = self.ask_fence(&format!("archive-{id:x}"), holder, lasts, None, &AlertRecords::new())?;
+        let fence = self.ask_fence(&format!("archive-{id:x}"), holder, lasts, None, &Records::new())?;
         Ok(fence.is_some())
     }
 
-    /// Writes records of alerts, all or none, under a lease. Without one they are written whoever has it.
-    pub(in super::super) fn write_alert_records(
+    /// Writes records, all or none, under the lease of alerts. Without one they are written whoever has it.
+    pub(in super::super) fn write_records(
         &self,
-        records: &AlertRecords,
+        records: &Records,
         lease: Option<&AlertLease>,
     ) -> Result<(), StoreError> {
         let Some(lease) = lease else {
@@ -154,7 +154,7 @@ impl Redis {
     }
 
     /// The records of a kind, which is the first character of their keys.
-    pub(in super::super) fn alert_records(&self, kind: char) -> Result<AlertRecords, StoreError> {
+    pub(in super::super) fn records(&self, kind: char) -> Result<Records, StoreError> {
         let hash = place_of(&kind.to_string()).0;
         let reply = self.ask(&[command(cmd("HGETALL").arg(hash), false)]).pop().unwrap_or(Ok(Value::Nil))?;
         let record = |(field, value): (&Value, &Value)| match (field, value) {
@@ -166,6 +166,26 @@ impl Redis {
         Ok(layout::pairs(&reply).filter_map(record).collect())
     }
 
+    /// Replaces a record that is `old`, or makes it.
+    pub(in super::super) fn swap_record(
+        &self,
+        key: &str,
+        old: Option<&[u8]>,
+        new: &[u8],
+        records_max: usize,
+    ) -> Result<Swap, StoreError> {
+        let (hash, field) = place_of(key);
+        let mut script = cmd("EVALSHA");
+        script.arg(&self.scripts.swap).arg(1).arg(hash).arg(field);
+        script.arg(old.unwrap_or_default()).arg(new).arg(records_max);
+        match self.ask(&[command(&script, true)]).pop().unwrap_or(Ok(Value::Nil))? {
+            Value::Int(1) => Ok(Swap::Done),
+            Value::Int(0) => Ok(Swap::Full),
+            Value::BulkString(held) => Ok(Swap::Other((!held.is_empty()).then_some(held))),
+            other => Err(not_understood(&other)),
+        }
+    }
+
     /// Runs the script of the lease, which writes records under a fencing number. Returns the one that holds.
     fn ask_fence(
         &self,
@@ -173,7 +193,7 @@ impl Redis {
         holder: &str,
         lasts: Duration,
         fence: Option<u64>,
-        records: &AlertRecords,
+        records: &Records,
     ) -> Result<Option<u64>, StoreError> {
         let mut hashes: Vec<String> = records.keys().map(|key| place_of(key).0).collect();
         hashes.dedup();

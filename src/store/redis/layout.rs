@@ -40,6 +40,7 @@ pub(super) struct Scripts {
     pub(super) change: String,
     pub(super) alerts: String,
     pub(super) archives: String,
+    pub(super) swap: String,
     /// `SCRIPT LOAD` of each, for a node that misses one.
     pub(super) loads: Vec<Vec<u8>>,
 }
@@ -66,8 +67,8 @@ impl Scripts {
         let tags = hash(include_str!("tags.lua"));
         let (alerts, archives) = (hash(include_str!("alerts.lua")), hash(include_str!("archives.lua")));
         let (settle, fill) = (hash(include_str!("settle.lua")), hash(&with_constants(include_str!("fill.lua"))));
-        let change = hash(include_str!("change.lua"));
-        Self { record, remove, sweep, tags, settle, fill, change, alerts, archives, loads }
+        let (change, swap) = (hash(include_str!("change.lua")), hash(include_str!("swap.lua")));
+        Self { record, remove, sweep, tags, settle, fill, change, alerts, archives, swap, loads }
     }
 }
 
