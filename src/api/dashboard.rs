@@ -91,14 +91,14 @@ fn tighten(source: &str, spaces: &[&str]) -> String {
 
 /// What the browser may do. The hashes are those of the script and the style in the page; a test compares them.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-NFyqmzm+qjgi8ShMKoBqjlDJedJQOFG1huXp2KneGrM='; \
-    style-src 'sha256-nvbcaWGTrduooZLWl7vHVojEi745gSHEgQ0E4Xl/Eqo='; \
+    script-src 'sha256-TWl6MGi53eRdVjmmszqKUxUDaCXmnmLYbpotiTJtNS4='; \
+    style-src 'sha256-NjQvNWoZ8HL1u0fVlLnL4i+hSfshYzLg4SbP5N+L6TU='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// The entity tag of the page: a browser that has this page need not fetch it again. It is weak, for it is that of both
 /// forms, compressed and not.
-const ETAG: &str = "W/\"AS7YtxEZ6agmhNnp\"";
+const ETAG: &str = "W/\"jhFTNGoYfp/0Mxhu\"";
 
 const HEADERS: [(&str, &str); 7] = [
     ("Content-Type", "text/html; charset=utf-8"),

@@ -8,7 +8,7 @@ const LEFT = 66, RIGHT = 10, TOP = 8, BOTTOM = 24;
 /** Least gap in pixels between numbers on the left, and between times below. */
 const VALUE_GAP = 36, TIME_GAP = 76;
 /** Steps of the times below, in seconds of the reader's day; those of weeks begin on Mondays. */
-const TIME_STEPS_SEC = [300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, ...[1, 2, 7, 14, 28, 56].map(days => days * 86400)];
+const TIME_STEPS_SEC = [300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, ...[1, 2, 7, 14, 28, 56, 112].map(days => days * 86400)];
 /** Seconds of 1970 before its first Monday. */
 const MONDAY_SEC = 4 * 86400;
 /** Commands that are named as the busiest. */

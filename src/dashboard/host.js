@@ -8,11 +8,11 @@ const FAMILIES = [
   { title: "CPU", stems: ["cpu"], kind: "line", top: "top-cpu" },
   { title: "CPU by kind", stems: ["cpu-user", "cpu-system", "cpu-iowait", "cpu-steal"], kind: "stack" },
   { title: "Memory and swap", stems: ["mem", "swap"], kind: "line", top: "top-mem" },
-  { title: "File systems", stems: ["disk"], kind: "line" },
+  { title: "File systems", stems: ["disk", "inodes"], kind: "line" },
   { title: "Network in and out", stems: ["net-in", "net-out"], kind: "mirror" },
   { title: "Disk reads and writes", stems: ["disk-read", "disk-write"], kind: "mirror" },
-  { title: "Load", stems: ["load1", "load-per-core"], kind: "line" },
-  { title: "Pressure", stems: ["pressure-cpu", "pressure-mem", "pressure-io"], kind: "line" },
+  { title: "Load", stems: ["load1", "load5", "load15", "load-per-core"], kind: "line" },
+  { title: "Pressure", stems: ["pressure-cpu", "pressure-mem", "pressure-io", "pressure-cpu-full", "pressure-mem-full", "pressure-io-full"], kind: "line" },
   { title: "Temperature", stems: ["temp"], kind: "line" },
 ];
 /** Tiles: a title, and the first of some labels that the host has. */

@@ -43,9 +43,9 @@ function makeRow(host) {
     dot: node.querySelector(".dot"), state: node.querySelector(".state span"), age: node.querySelector(".age"), note: node.querySelector("small"),
   };
   // A browser that does not tell which rows are out of sight has all of them drawn.
-  node.addEventListener("contentvisibilityautostatechange", event => {
-    row.isOutOfSight = event.skipped;
-    if (!event.skipped) drawCells(row);
+  node.addEventListener("contentvisibilityautostatechange", ({ skipped }) => {
+    row.isOutOfSight = skipped;
+    if (!skipped) drawCells(row);
   });
   fitCells(row);
   return row;
@@ -80,10 +80,10 @@ function takeMinutes(row, series, start) {
   if (!series) return;
   const long = Math.max(0, ...Object.values(series).map(minutes => minutes.length));
   const first = start + (long - 60) * 60;
-  const known = row.minutes, passed = (first - row.start) / 60;
+  const known = row.minutes, passed = Math.max(0, (first - row.start) / 60);
   row.minutes = {};
   for (const label in series) {
-    const before = passed < 0 ? [] : (known[label] ?? []).slice(passed, passed + 60 - long);
+    const before = (known[label] ?? []).slice(passed, passed + 60 - long);
     row.minutes[label] = [...before, ...Array(60 - long - before.length).fill(null), ...series[label]];
   }
   row.start = first;
