@@ -55,7 +55,7 @@ fn a_redis_that_stands_still_is_answered_503_within_a_second() {
     let early = AtomicUsize::new(0);
     redis.signal(Signal::SIGSTOP);
     thread::scope(|scope| {
-        for client in 0..8 {
+        for client in 0..40 {
             let (address, early) = (receiver.address, &early);
             scope.spawn(move || {
                 let mut stream = connect(address);

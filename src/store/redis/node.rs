@@ -26,6 +26,8 @@ const SILENCE_MAX: Duration = Duration::from_millis(500);
 /// that is slow to reach gets a multiple of the time to connect, which is two round trips or more.
 const READ_SILENCE_MAX: Duration = Duration::from_millis(75);
 const CONNECTS_PER_READ: u32 = 3;
+/// Commands that queue behind those that were sent, from which on a read waits no longer than that.
+const QUEUED_MIN: usize = 8;
 /// How often a server is probed that does not answer, or takes no writes.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// How often a server is probed that has nothing to do, so that `/health` knows of its end before a request does.
@@ -214,11 +216,12 @@ impl Node {
     }
 
     /// Until when a read waits if the server answers nobody meanwhile: the silence begins with the last reply over any
-    /// connection, or with the oldest command that waits for one. While a connection is free nobody waits behind another,
-    /// and a server that is only short of processor time is waited for.
+    /// connection, or with the oldest command that waits for one. While few commands queue few people wait, and a server
+    /// that is only short of processor time is waited for.
     fn read_until(&self) -> Instant {
         let since = self.waiting_since_ms.iter().map(|since_ms| since_ms.load(Ordering::Relaxed));
-        let since_ms = since.min().filter(|since_ms| *since_ms > 0).unwrap_or_else(|| self.since_start_ms());
+        let is_waited_for = |since_ms: &u64| *since_ms > 0 && self.state().waiting.len() >= QUEUED_MIN;
+        let since_ms = since.min().filter(is_waited_for).unwrap_or_else(|| self.since_start_ms());
         self.started + Duration::from_millis(since_ms.max(self.heard_ms.load(Ordering::Relaxed))) + self.read_silence()
     }
 
