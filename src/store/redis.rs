@@ -16,6 +16,7 @@ mod setting;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -57,6 +58,8 @@ pub(super) struct Redis {
     series: AtomicUsize,
     limits: Limits,
     known: Known,
+    /// Which of the receivers reads for archives.
+    reader: u64,
 }
 
 /// A host that must be written to the index before some of its samples are recorded.
@@ -84,7 +87,8 @@ impl Redis {
         let scripts = Scripts::new(limits);
         let nodes = Nodes::open(address, scripts.loads.clone())?;
         let (series, known) = (AtomicUsize::new(0), Known::new(options));
-        let redis = Self { address: address.clone(), nodes, scripts, series, limits, known };
+        let reader = RandomState::new().hash_one(0);
+        let redis = Self { address: address.clone(), nodes, scripts, series, limits, known, reader };
         // What else fails is tried again before the first sample.
         let agreed = redis.agree();
         match redis.known.refusal() {

@@ -67,7 +67,7 @@ impl Redis {
         let keys = HostKeys::of(host);
         let mut script = cmd("EVALSHA");
         script.arg(&self.scripts.archives).arg(1).arg(keys.host());
-        script.arg(step).arg(format!("{id:x}")).arg(&numbers).arg(ARCHIVES_MAX);
+        script.arg(step).arg(format!("{id:x}")).arg(&numbers).arg(ARCHIVES_MAX).arg(format!("{:x}", self.reader));
         keys.command(&script, true)
     }
 }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_field_of_a_host_says_where_each_archive_is() {
-        let field = Value::BulkString(b"a 7 9 999999999999;fe 20 12 999999999999;b 9 9 3;junk;".to_vec());
+        let field = Value::BulkString(b"a 7 9 999999999999 5e;fe 20 12 999999999999 5e;b 9 9 3 5e;junk;".to_vec());
         let cursor = |id| read_cursor(&field, id);
         assert_eq!(cursor(0xa), ArchiveCursor { next: 7, has_late: false });
         assert_eq!(cursor(0xfe), ArchiveCursor { next: 20, has_late: true });

@@ -168,7 +168,7 @@ end
 
 -- The least minute that has changed since an archive read it, as archives.lua has it.
 local minute = math.floor((epoch - 1) / 60)
-local noted = archives and string.gsub(archives, '(%x+ %d+ )(%d+)( %d+;)', function(before, changed, behind)
+local noted = archives and string.gsub(archives, '(%x+ %d+ )(%d+)( %d+ %x+;)', function(before, changed, behind)
   return minute < tonumber(changed) and before .. string.format('%.0f', minute) .. behind or nil
 end)
 if noted ~= archives then
