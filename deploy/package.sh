@@ -51,6 +51,12 @@ completions() {
     lizm completions fish > "$3"
 }
 
+# What other programs are given: nginx, Grafana and Prometheus.
+examples() {
+    mkdir -p "$1"
+    cp -r deploy/nginx.conf deploy/grafana deploy/prometheus "$1"
+}
+
 set_times() {
     find "$1" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 }
@@ -61,6 +67,7 @@ tarball() {
     mkdir -p "$tree"
     install -m 755 "$binary" deploy/install-monitor.sh "$tree"
     cp -r deploy/systemd docs "$tree"
+    examples "$tree/deploy"
     cp deploy/systemd/lizm-monitor.service README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE "$tree"
     rm -rf "$tree/docs/pictures"
     man_pages "$tree/man"
@@ -90,6 +97,7 @@ deb() {
     completions "$tree/usr/share/bash-completion/completions/lizm" "$tree/usr/share/zsh/vendor-completions/_lizm" \
         "$tree/usr/share/fish/vendor_completions.d/lizm.fish"
     cp docs/*.md README.md "$doc"
+    examples "$doc/examples"
     {
         printf '%s\n' 'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/' \
             'Upstream-Name: lizm' '' 'Files: *' 'Copyright: 2026 The lizm authors' 'License: MIT or Apache-2.0' '' \
