@@ -392,8 +392,8 @@ mean, sum, min and max. It has 5 seconds for each answer.
             option("--token-file", "FILE", File, "", "with --revoke: an operator's token"),
         ], CLIENT],
         notes: "\
---list prints a line for each host with tabs between: joined or shut-out, host, since when and when its token was renewed
-last, in seconds since 1970.
+--list prints a line for each host with tabs between: joined or shut-out, host, since when, and when its token was
+renewed last, in seconds since 1970.
 ",
         examples: "\
 lizm token --host jarvis --token-key token.key --valid 90d > jarvis.token
