@@ -36,12 +36,12 @@ fn operator_file(trust: &Trust) -> String {
 }
 
 /// A receiver's plain server, or its HTTPS.
-enum Door {
+enum Guarded {
     Plain(Served),
     Https(Secured),
 }
 
-impl Door {
+impl Guarded {
     /// One of each server, with a key for tokens.
     fn all(trust: &Trust) -> Vec<(&'static str, Self)> {
         let key = trust.text("token.key");
@@ -96,33 +96,40 @@ fn a_join_token_gives_each_host_one_of_its_own() {
     let claims = json!({ "sub": "join", "hosts": [], "join": [], "iat": now() - 60, "exp": now() - 1 });
     let expired = token_of(KEY, HS256, &claims);
     let narrow = join_token(&key, &["--host", "*.example.org", "--host", "friday"]);
-    for (server, door) in Door::all(&trust) {
-        let answer = door.join(&join, &json!({ "host": "jarvis", "asker": ASKER }));
+    for (server, guarded) in Guarded::all(&trust) {
+        let answer = guarded.join(&join, &json!({ "host": "jarvis", "asker": ASKER }));
         let issued: Value = serde_json::from_str(&answer.body).unwrap();
         assert_eq!((answer.status, answer.header("cache-control")), (200, Some("no-store")), "{server}: {issued}");
         assert_eq!((&issued["hosts"], &issued["expires_in"]), (&json!(["jarvis"]), &json!(30 * DAY_SEC)), "{server}");
         let own = access_token(&answer);
-        assert_eq!((door.submit("jarvis", &own).status, door.submit("friday", &own).status), (200, 403), "{server}");
+        assert_eq!(
+            (guarded.submit("jarvis", &own).status, guarded.submit("friday", &own).status),
+            (200, 403),
+            "{server}"
+        );
         // The same asker is given an answer again, for the first may have been lost. Another is not, nor one unknown.
-        assert_eq!(door.submit("jarvis", &door.own(&join, "jarvis", ASKER)).status, 200, "{server}");
+        assert_eq!(guarded.submit("jarvis", &guarded.own(&join, "jarvis", ASKER)).status, 200, "{server}");
         for again in [json!({ "host": "jarvis", "asker": OTHER }), json!({ "host": "jarvis" })] {
-            let refused = door.join(&join, &again);
+            let refused = guarded.join(&join, &again);
             assert!(refused.status == 409 && refused.error().contains("has joined already"), "{server}: {refused:?}");
         }
         // It is good many times, for other names, and for nothing else.
-        let other_own = door.own(&join, "friday", OTHER);
-        assert_eq!((door.submit("friday", &other_own).status, door.submit("jarvis", &other_own).status), (200, 403));
-        assert_eq!(door.join(&join, &json!({ "host": "curl" })).status, 200, "{server}");
-        let refused = door.submit("jarvis", &join);
+        let other_own = guarded.own(&join, "friday", OTHER);
+        assert_eq!(
+            (guarded.submit("friday", &other_own).status, guarded.submit("jarvis", &other_own).status),
+            (200, 403)
+        );
+        assert_eq!(guarded.join(&join, &json!({ "host": "curl" })).status, 200, "{server}");
+        let refused = guarded.submit("jarvis", &join);
         assert!(refused.status == 403 && refused.error().contains("lizm monitor --join"), "{server}: {refused:?}");
         let remove = request("DELETE", "/api/perf/jarvis", &bearer(&join), "");
-        assert_eq!(door.raw(&remove).status, 403, "{server}");
-        let refused = door.join(&expired, &json!({ "host": "late" }));
+        assert_eq!(guarded.raw(&remove).status, 403, "{server}");
+        let refused = guarded.join(&expired, &json!({ "host": "late" }));
         assert!(refused.status == 401 && refused.error().starts_with("token: expired"), "{server}: {refused:?}");
         // One that names hosts is for these alone.
-        let refused = door.join(&narrow, &json!({ "host": "jarvis2", "asker": ASKER }));
+        let refused = guarded.join(&narrow, &json!({ "host": "jarvis2", "asker": ASKER }));
         assert!(refused.status == 403 && refused.error().contains("*.example.org, friday"), "{server}: {refused:?}");
-        assert_eq!(door.join(&narrow, &json!({ "host": "a.example.org" })).status, 200, "{server}");
+        assert_eq!(guarded.join(&narrow, &json!({ "host": "a.example.org" })).status, 200, "{server}");
         // What is no name, no secret or no token of this kind.
         for (body, field) in [
             (json!({ "host": "*.example.org" }), "host"),
@@ -133,21 +140,21 @@ fn a_join_token_gives_each_host_one_of_its_own() {
             (json!({ "host": "h", "other": 1 }), "body"),
             (json!([]), "body"),
         ] {
-            let refused = door.join(&join, &body);
+            let refused = guarded.join(&join, &body);
             assert!(refused.status == 400 && refused.error().starts_with(field), "{server}: {body}: {refused:?}");
         }
-        let refused = door.join(&token(&["jarvis"]), &json!({ "host": "jarvis" }));
+        let refused = guarded.join(&token(&["jarvis"]), &json!({ "host": "jarvis" }));
         assert!(refused.status == 403 && refused.error().starts_with("token: neither"), "{server}: {refused:?}");
         // A host's own is renewed, without a body.
-        let renewed = access_token(&door.raw(&request("POST", "/api/token", &bearer(&own), "")));
-        assert_eq!((door.submit("jarvis", &renewed).status, door.submit("friday", &renewed).status), (200, 403));
+        let renewed = access_token(&guarded.raw(&request("POST", "/api/token", &bearer(&own), "")));
+        assert_eq!((guarded.submit("jarvis", &renewed).status, guarded.submit("friday", &renewed).status), (200, 403));
         let forged = token_of(
             KEY,
             HS256,
             &json!({ "sub": "j", "hosts": ["jarvis"], "iat": 0, "exp": now() - 1,
             "joined": true }),
         );
-        assert_eq!(door.raw(&request("POST", "/api/token", &bearer(&forged), "")).status, 401, "{server}");
+        assert_eq!(guarded.raw(&request("POST", "/api/token", &bearer(&forged), "")).status, 401, "{server}");
     }
 }
 
@@ -155,12 +162,16 @@ fn a_join_token_gives_each_host_one_of_its_own() {
 fn a_host_that_is_shut_out_is_refused_by_every_server_until_it_joins_again() {
     let trust = Trust::new();
     let (key, operator) = (trust.text("token.key"), operator_file(&trust));
-    for (server, door) in Door::all(&trust) {
+    for (server, guarded) in Guarded::all(&trust) {
         let (join, secret) = (join_token(&key, &[]), "a".repeat(16));
-        let own = door.own(&join, "jarvis", &secret);
+        let own = guarded.own(&join, "jarvis", &secret);
         let made = token(&["jarvis", "friday"]);
-        assert_eq!((door.submit("jarvis", &own).status, door.submit("jarvis", &made).status), (200, 200), "{server}");
-        let revoke = |more: &[&str]| lizm_token(&[&["--revoke", "jarvis", &*door.url()], more].concat());
+        assert_eq!(
+            (guarded.submit("jarvis", &own).status, guarded.submit("jarvis", &made).status),
+            (200, 200),
+            "{server}"
+        );
+        let revoke = |more: &[&str]| lizm_token(&[&["--revoke", "jarvis", &*guarded.url()], more].concat());
         let (status, said) = revoke(&[]);
         assert!(status == Some(1) && said.contains("a token is needed here"), "{server}: {said}");
         trust.write("own.token", &own);
@@ -170,19 +181,19 @@ fn a_host_that_is_shut_out_is_refused_by_every_server_until_it_joins_again() {
         let (status, said) = revoke(&["--token-file", &operator]);
         assert_eq!((status, &*said), (Some(0), "jarvis is shut out; its name is free for another join"), "{server}");
         for refused in [
-            door.submit("jarvis", &own),
-            door.submit("jarvis", &made),
-            door.raw(&request("DELETE", "/api/perf/jarvis", &bearer(&own), "")),
-            door.raw(&request("POST", "/write", &bearer(&own), "perf,host=jarvis cpu=1")),
-            door.raw(&request("POST", "/api/token", &bearer(&own), "")),
+            guarded.submit("jarvis", &own),
+            guarded.submit("jarvis", &made),
+            guarded.raw(&request("DELETE", "/api/perf/jarvis", &bearer(&own), "")),
+            guarded.raw(&request("POST", "/write", &bearer(&own), "perf,host=jarvis cpu=1")),
+            guarded.raw(&request("POST", "/api/token", &bearer(&own), "")),
         ] {
             assert!(refused.status == 401, "{server}: {refused:?}");
             let challenge = refused.header("www-authenticate").unwrap();
             assert!(challenge.contains("invalid_token"), "{server}: {challenge}");
             assert!(refused.body.contains("was shut out after it was made"), "{server}: {refused:?}");
         }
-        assert_eq!(door.submit("friday", &made).status, 200, "{server}: another host of the same token");
-        let (_, listed) = lizm_token(&["--list", &door.url()]);
+        assert_eq!(guarded.submit("friday", &made).status, 200, "{server}: another host of the same token");
+        let (_, listed) = lizm_token(&["--list", &guarded.url()]);
         assert!(listed.starts_with("shut-out\tjarvis\t"), "{server}: {listed}");
         // Of the second of the shutting out there may be tokens to join with that are still good.
         let old = token_of(
@@ -191,16 +202,20 @@ fn a_host_that_is_shut_out_is_refused_by_every_server_until_it_joins_again() {
             &json!({ "sub": "join", "hosts": [], "join": [], "iat": now() - 60,
             "exp": now() + 60 }),
         );
-        let refused = door.join(&old, &json!({ "host": "jarvis", "asker": secret }));
+        let refused = guarded.join(&old, &json!({ "host": "jarvis", "asker": secret }));
         assert!(refused.status == 403 && refused.error().contains("a newer one lets it in"), "{server}: {refused:?}");
         // A newer one lets it in, or another by its name. What was shut out stays so.
-        let back = door.own(&join_token(&key, &[]), "jarvis", &"b".repeat(16));
-        assert_eq!((door.submit("jarvis", &back).status, door.submit("jarvis", &own).status), (200, 401), "{server}");
-        let (_, listed) = lizm_token(&["--list", &door.url()]);
+        let back = guarded.own(&join_token(&key, &[]), "jarvis", &"b".repeat(16));
+        assert_eq!(
+            (guarded.submit("jarvis", &back).status, guarded.submit("jarvis", &own).status),
+            (200, 401),
+            "{server}"
+        );
+        let (_, listed) = lizm_token(&["--list", &guarded.url()]);
         assert!(listed.starts_with("joined\tjarvis\t") && listed.lines().count() == 1, "{server}: {listed}");
         assert_eq!(revoke(&["--token-file", &operator]).0, Some(0), "{server}: and out again");
-        assert_eq!(door.submit("jarvis", &back).status, 401, "{server}");
-        let (status, said) = lizm_token(&["--revoke", "nobody", &door.url(), "--token-file", &operator]);
+        assert_eq!(guarded.submit("jarvis", &back).status, 401, "{server}");
+        let (status, said) = lizm_token(&["--revoke", "nobody", &guarded.url(), "--token-file", &operator]);
         assert_eq!((status, &*said), (Some(0), "nobody is shut out; it had not joined"), "{server}");
     }
 }
@@ -231,9 +246,9 @@ fn a_certificate_does_not_let_a_host_in_that_is_shut_out() {
         (claims["iat"].as_u64().unwrap() > shut_out_at).then_some(token)
     });
     assert_eq!(submit(&newer), 401);
-    let door = Door::Https(receiver);
-    door.own(&join_token(&trust.text("token.key"), &[]), "jarvis", &"a".repeat(16));
-    assert_eq!(door.submit("jarvis", &newer).status, 200, "it has joined again");
+    let guarded = Guarded::Https(receiver);
+    guarded.own(&join_token(&trust.text("token.key"), &[]), "jarvis", &"a".repeat(16));
+    assert_eq!(guarded.submit("jarvis", &newer).status, 200, "it has joined again");
 }
 
 #[test]
@@ -251,9 +266,9 @@ fn datagrams_and_messages_of_a_host_that_is_shut_out_are_not_stored() {
     let messages = context.socket(zmq::PUSH).unwrap();
     #[cfg(feature = "zeromq")]
     messages.connect(&endpoint).unwrap();
-    let (join, door) = (join_token(&key, &[]), Door::Plain(receiver));
-    let Door::Plain(receiver) = &door else { return };
-    let own = door.own(&join, "jarvis", &"a".repeat(16));
+    let (join, guarded) = (join_token(&key, &[]), Guarded::Plain(receiver));
+    let Guarded::Plain(receiver) = &guarded else { return };
+    let own = guarded.own(&join, "jarvis", &"a".repeat(16));
     let send: &dyn Fn(&str) = &|text| {
         socket.send_to(text.as_bytes(), address).unwrap();
     };
@@ -268,7 +283,7 @@ fn datagrams_and_messages_of_a_host_that_is_shut_out_are_not_stored() {
         let (before, after, with_join) = (format!("{label}-before"), format!("{label}-after"), format!("{label}-join"));
         let own = match label {
             "udp" => own.clone(),
-            _ => door.own(&join_token(&key, &[]), "jarvis", &"a".repeat(16)),
+            _ => guarded.own(&join_token(&key, &[]), "jarvis", &"a".repeat(16)),
         };
         send(&lines(&own, "jarvis", &before));
         receiver.await_samples("jarvis", &before, 1);
@@ -308,8 +323,8 @@ fn of_many_that_join_by_one_name_at_once_one_does() {
     let directory = trust.text("store");
     let join = join_token(&key, &[]);
     for store in ["memory", &directory] {
-        let door = Door::Plain(Served::start(&["--store", store, "--token-key", &key]));
-        let Door::Plain(served) = &door else { return };
+        let guarded = Guarded::Plain(Served::start(&["--store", store, "--token-key", &key]));
+        let Guarded::Plain(served) = &guarded else { return };
         let statuses = join_at_once(&[served.address; 8], &join, "jarvis");
         assert_eq!(statuses, [&[200][..], &[409; 7]].concat(), "{store}");
     }
@@ -320,22 +335,22 @@ fn a_directory_remembers_who_has_joined_and_memory_says_that_it_forgets() {
     let trust = Trust::new();
     let (key, directory, operator) = (trust.text("token.key"), trust.text("store"), operator_file(&trust));
     let join = join_token(&key, &[]);
-    let start = || Door::Plain(Served::start(&["--store", &directory, "--token-key", &key]));
-    let door = start();
-    let own = door.own(&join, "jarvis", &"a".repeat(16));
-    let out = door.own(&join, "friday", &"b".repeat(16));
-    assert_eq!(lizm_token(&["--revoke", "friday", &door.url(), "--token-file", &operator]).0, Some(0));
-    let Door::Plain(served) = door else { return };
+    let start = || Guarded::Plain(Served::start(&["--store", &directory, "--token-key", &key]));
+    let guarded = start();
+    let own = guarded.own(&join, "jarvis", &"a".repeat(16));
+    let out = guarded.own(&join, "friday", &"b".repeat(16));
+    assert_eq!(lizm_token(&["--revoke", "friday", &guarded.url(), "--token-file", &operator]).0, Some(0));
+    let Guarded::Plain(served) = guarded else { return };
     served.process.kill();
-    let door = start();
-    assert_eq!(door.join(&join, &json!({ "host": "jarvis" })).status, 409);
-    assert_eq!((door.submit("jarvis", &own).status, door.submit("friday", &out).status), (200, 401));
+    let guarded = start();
+    assert_eq!(guarded.join(&join, &json!({ "host": "jarvis" })).status, 409);
+    assert_eq!((guarded.submit("jarvis", &own).status, guarded.submit("friday", &out).status), (200, 401));
     let memory = Served::start(&["--token-key", &key]);
     memory.process.line_with("Store is memory, which forgets who has joined and who is shut out");
     // It takes a host for one that has joined when its token is renewed.
-    let door = Door::Plain(memory);
-    access_token(&door.raw(&request("POST", "/api/token", &bearer(&own), "")));
-    assert_eq!(door.join(&join, &json!({ "host": "jarvis" })).status, 409);
+    let guarded = Guarded::Plain(memory);
+    access_token(&guarded.raw(&request("POST", "/api/token", &bearer(&own), "")));
+    assert_eq!(guarded.join(&join, &json!({ "host": "jarvis" })).status, 409);
     // Without a key for tokens there is nothing to join.
     let open = Served::start(&[]);
     let (listed, left) = (open.get("/api/joins"), open.delete("/api/joins/jarvis"));
@@ -350,13 +365,13 @@ fn receivers_that_share_a_redis_share_who_has_joined() {
     let redis = crate::servers::Redis::start(&[]);
     let trust = Trust::new();
     let (key, operator) = (trust.text("token.key"), operator_file(&trust));
-    let start = || Door::Plain(Served::start(&["--store", &redis.url(), "--token-key", &key]));
+    let start = || Guarded::Plain(Served::start(&["--store", &redis.url(), "--token-key", &key]));
     let (one, other) = (start(), start());
     let join = join_token(&key, &[]);
     let own = one.own(&join, "jarvis", &"a".repeat(16));
     assert_eq!(other.join(&join, &json!({ "host": "jarvis" })).status, 409);
     assert_eq!(other.submit("jarvis", &other.own(&join, "jarvis", &"a".repeat(16))).status, 200);
-    let (Door::Plain(here), Door::Plain(there)) = (&one, &other) else { return };
+    let (Guarded::Plain(here), Guarded::Plain(there)) = (&one, &other) else { return };
     let statuses = join_at_once(&[here.address, there.address, here.address, there.address], &join, "friday");
     assert_eq!(statuses, [200, 409, 409, 409]);
     assert_eq!(lizm_token(&["--revoke", "jarvis", &one.url(), "--token-file", &operator]).0, Some(0));
