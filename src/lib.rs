@@ -47,6 +47,7 @@ pub mod stats;
 pub mod store;
 pub mod summary;
 mod supervisor;
+mod trouble;
 pub mod units;
 pub mod url;
 pub mod watch;

@@ -20,6 +20,7 @@ use crate::clock::ReceiverClock;
 use crate::store::{ArchiveDone, LabelPage, Minutes, Pulse, Store, StoreError};
 use crate::summary::{IntervalRange, KeyFilter, RECENT};
 use crate::supervisor::spawn_supervised;
+use crate::trouble::{Due, Trouble};
 
 /// Time between two looks at what is due.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -36,8 +37,8 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LONGEST: Duration = Duration::from_secs(60);
 /// Longest wait that an archive's `Retry-After` is honoured for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
-/// How often the log says that trouble goes on.
-const TROUBLE_EVERY: Duration = Duration::from_secs(60);
+/// How often the log says what is refused.
+const REFUSED_EVERY: Duration = Duration::from_secs(60);
 
 /// The archives of a receiver.
 pub struct Archives {
@@ -80,8 +81,7 @@ pub(super) struct Counts {
 /// What was said in the log.
 #[derive(Default)]
 struct Log {
-    /// Since when there is trouble, when the log said so last, and how often sending has failed.
-    trouble: Option<(Instant, Instant, u64)>,
+    trouble: Trouble,
     refused_at: Option<Instant>,
     /// Whether it is known that the store does not answer.
     store_failed: bool,
@@ -384,9 +384,10 @@ impl Archive {
         stopped: &Receiver<()>,
     ) -> Result<(), Stop> {
         self.counts.failures.fetch_add(1, Ordering::Relaxed);
-        let behind = self.counts.behind_sec(self.clock.now_sec());
-        let line = self.log().failed(Instant::now(), &self.target, why, behind);
-        line.iter().for_each(|line| log::error!("{line}"));
+        if self.log().trouble.failed(Instant::now()) != Due::No {
+            let behind = self.counts.behind_sec(self.clock.now_sec());
+            log::error!("Archive failed to {}, details: {why}; it is {behind} s behind", self.target);
+        }
         let wait_for = retry_after.map_or(*retry, |asked| asked.min(RETRY_AFTER_MAX).max(*retry));
         *retry = RETRY_LONGEST.min(*retry * 2);
         wait(stopped, wait_for)
@@ -394,15 +395,15 @@ impl Archive {
 
     fn taken(&self, count: usize) {
         self.counts.sent.fetch_add(count as u64, Ordering::Relaxed);
-        let line = self.log().succeeded(Instant::now(), &self.target);
-        line.iter().for_each(|line| log::info!("{line}"));
+        let ended = self.log().trouble.ended(Instant::now());
+        ended.iter().for_each(|how_long| log::info!("Archive is successful again to {}, {how_long}", self.target));
     }
 
     /// Counts intervals that are given up, and logs why once a minute.
     fn refuse(&self, count: usize, why: &str) {
         let refused = self.counts.refused.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
         let mut log = self.log();
-        if log.refused_at.is_none_or(|at| at.elapsed() >= TROUBLE_EVERY) {
+        if log.refused_at.is_none_or(|at| at.elapsed() >= REFUSED_EVERY) {
             log.refused_at = Some(Instant::now());
             drop(log);
             log::warn!("Archive {} does not take {refused} intervals for good, the last: {why}", self.target);
@@ -431,33 +432,6 @@ impl Counts {
     }
 }
 
-impl Log {
-    /// The line that is due when sending has failed, if one is: the first, and one a minute.
-    fn failed(&mut self, now: Instant, target: &Target, why: &str, behind_sec: u64) -> Option<String> {
-        let line = format!("Archive failed to {target}, details: {why}; it is {behind_sec} s behind");
-        match &mut self.trouble {
-            None => {
-                self.trouble = Some((now, now, 1));
-                Some(line)
-            }
-            Some((_, logged_at, failures)) => {
-                *failures += 1;
-                (now.duration_since(*logged_at) >= TROUBLE_EVERY).then(|| {
-                    *logged_at = now;
-                    line
-                })
-            }
-        }
-    }
-
-    /// The line that is due when something was sent, if one is.
-    fn succeeded(&mut self, now: Instant, target: &Target) -> Option<String> {
-        let (since, _, failures) = self.trouble.take()?;
-        let sec = now.duration_since(since).as_secs();
-        Some(format!("Archive is successful again to {target}, after {failures} failures in {sec} s"))
-    }
-}
-
 impl Batch {
     fn push(&mut self, point: String) {
         self.bytes += point.len();
@@ -474,23 +448,5 @@ fn wait(stopped: &Receiver<()>, span: Duration) -> Result<(), Stop> {
     match stopped.recv_timeout(span) {
         Err(RecvTimeoutError::Timeout) => Ok(()),
         _ => Err(Stop::Stopping),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_log_has_the_first_failure_one_a_minute_and_the_recovery() {
-        let (start, target): (_, Target) = (Instant::now(), "http://me:secret@r/write?db=x".parse().unwrap());
-        let at = |sec| start + Duration::from_secs(sec);
-        let mut log = Log::default();
-        let lines: Vec<_> = (0..=130).filter_map(|sec| log.failed(at(sec), &target, "gone", sec)).collect();
-        let line = |sec| format!("Archive failed to http://me:***@r/write?db=x, details: gone; it is {sec} s behind");
-        assert_eq!(lines, [line(0), line(60), line(120)]);
-        let again = log.succeeded(at(131), &target).unwrap();
-        assert_eq!(again, "Archive is successful again to http://me:***@r/write?db=x, after 131 failures in 131 s");
-        assert_eq!(log.succeeded(at(132), &target), None);
     }
 }

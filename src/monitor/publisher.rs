@@ -14,6 +14,7 @@ use crate::auth::TOKEN_LINE;
 use crate::clock::unix_now_sec;
 use crate::sample::line::{Precision, encode_line, encode_tags};
 use crate::sample::{AHEAD_SEC_MAX, Sample, TAGS_HEADER, Tags, encode_values};
+use crate::trouble::{Due, Trouble};
 use crate::url::Url;
 
 /// First and longest wait before a sample is tried again; the wait doubles in between.
@@ -25,9 +26,8 @@ const REPLAY_PAUSE: Duration = Duration::from_millis(4);
 const TOKEN_WITHIN: Duration = Duration::from_secs(5);
 /// How often the log says what receivers did not keep.
 const NOT_KEPT_EVERY: Duration = Duration::from_secs(60);
-/// Where the log has what changes: how often it counts samples, and says that trouble goes on.
+/// Where the log has what changes: how often it counts samples.
 const COUNTED_EVERY: Duration = Duration::from_secs(3600);
-const TROUBLE_EVERY: Duration = Duration::from_secs(60);
 /// How often the tags of this host go with a sample, for a receiver that has forgotten the host, or never heard them.
 const TAGS_EVERY: Duration = Duration::from_secs(60);
 /// The status of a sample whose epoch is ahead of the receiver's clock.
@@ -189,8 +189,7 @@ impl Publisher {
 /// What the log says of the samples of a destination: a line for each, or what changes.
 struct PublishLog {
     logs_each: bool,
-    /// Since when there is trouble, when the log said so last, and how often publishing has failed.
-    trouble: Option<(Instant, Instant, u64)>,
+    trouble: Trouble,
     /// Samples that were published since the last line about them.
     published: u64,
     counted_since: Instant,
@@ -198,7 +197,7 @@ struct PublishLog {
 
 impl PublishLog {
     fn new(logs_each: bool, now: Instant) -> Self {
-        Self { logs_each, trouble: None, published: 0, counted_since: now }
+        Self { logs_each, trouble: Trouble::default(), published: 0, counted_since: now }
     }
 
     /// The line that is due when a sample was published, if one is.
@@ -207,9 +206,8 @@ impl PublishLog {
         if self.logs_each {
             return Some(format!("Publish was successful to {url}"));
         }
-        if let Some((since, _, failures)) = self.trouble.take() {
-            let sec = now.duration_since(since).as_secs();
-            return Some(format!("Publish is successful again to {destination}, after {failures} failures in {sec} s"));
+        if let Some(how_long) = self.trouble.ended(now) {
+            return Some(format!("Publish is successful again to {destination}, {how_long}"));
         }
         if now.duration_since(self.counted_since) < COUNTED_EVERY {
             return None;
@@ -225,18 +223,10 @@ impl PublishLog {
         if self.logs_each {
             return Some(line);
         }
-        match &mut self.trouble {
-            None => {
-                self.trouble = Some((now, now, 1));
-                Some(line)
-            }
-            Some((_, logged_at, failures)) => {
-                *failures += 1;
-                (now.duration_since(*logged_at) >= TROUBLE_EVERY).then(|| {
-                    *logged_at = now;
-                    format!("{line}; {waiting} samples wait")
-                })
-            }
+        match self.trouble.failed(now) {
+            Due::First => Some(line),
+            Due::GoesOn => Some(format!("{line}; {waiting} samples wait")),
+            Due::No => None,
         }
     }
 }
