@@ -12,7 +12,8 @@ use super::rules::{Rule, Test};
 /// Within this time a second firing is flapping.
 const FLAPPING_SEC: u64 = 3600;
 
-/// One alert: its state, and what was reported of it. What fires or was reported is stored, the rest is derived again.
+/// One alert: its state, and what was reported of it. What fires, is about to or was reported is stored, the rest is derived
+/// again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
     /// Which alert.
@@ -20,7 +21,7 @@ pub struct Alert {
     /// The severities whose rules fire now.
     firing: BTreeSet<Severity>,
     /// The severity whose rule does not fire yet, and since when its test holds.
-    #[serde(skip)]
+    #[serde(default)]
     pub pending: Option<(Severity, u64)>,
     /// The newest value, where the rule has one.
     pub value: Option<f64>,
@@ -108,12 +109,12 @@ impl Alert {
 
     /// Whether it is to be stored.
     pub(super) fn is_durable(&self) -> bool {
-        !self.firing.is_empty() || self.reported.is_some()
+        self.pending.is_some() || !self.firing.is_empty() || self.reported.is_some()
     }
 
     /// Whether it is to be remembered: what is over is for an hour, so that flapping is seen.
     pub(super) fn is_remembered(&self, now: u64) -> bool {
-        self.pending.is_some() || self.is_durable() || self.has_fired_lately(now)
+        self.is_durable() || self.has_fired_lately(now)
     }
 
     fn has_fired_lately(&self, now: u64) -> bool {

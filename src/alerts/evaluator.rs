@@ -151,7 +151,7 @@ impl Evaluator {
 
     /// All alerts that fire, are pending, or have not told their end.
     pub fn alerts(&self) -> impl Iterator<Item = &Alert> {
-        self.alerts.values().filter(|alert| alert.pending.is_some() || alert.is_durable())
+        self.alerts.values().filter(|alert| alert.is_durable())
     }
 
     /// Evaluates all hosts of which something new is known. `kept` gives what is kept of one, or nothing where

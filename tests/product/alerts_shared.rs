@@ -24,7 +24,8 @@ fn play() -> (String, Receiver<Heard>) {
 }
 
 fn start(redis: &Redis, target: &str) -> Served {
-    Served::start(&["--store", &redis.url(), "--alert", target, "--alert", "a: x > 90; notify hook"])
+    let soon = "soon: x > 90 for 30m";
+    Served::start(&["--store", &redis.url(), "--alert", target, "--alert", "a: x > 90; notify hook", "--alert", soon])
 }
 
 /// Whether a receiver is the one that evaluates.
@@ -58,6 +59,10 @@ fn two_receivers_tell_once_and_one_that_is_killed_is_replaced() {
     put_minutes(&first, "other", now(), 3, 95.0);
     await_state(&first, "a", "suppressed");
     await_state(&second, "a", "suppressed");
+    // What is about to fire is seen at both, too.
+    for receiver in [&first, &second] {
+        await_state(receiver, "soon", "pending");
+    }
     let killed_at = Instant::now();
     first.process.kill();
     await_some("the second to evaluate", || evaluates(&second).then_some(()));
