@@ -93,7 +93,7 @@ bench: tools static static-zeromq
 # Takes pictures of the dashboard, on a phone and a desktop, light and dark, into docs/pictures; the README shows one.
 screenshots: TOOLS = $(PAGE_TOOLS)
 screenshots: tools build
-	/usr/bin/python3 -B tests/browser/screenshots.py target/release/lizm docs
+	/usr/bin/python3 -B tests/browser/screenshots.py target/release/lizm docs/pictures
 
 # Says what the dashboard costs the wire, the receiver and the browser, each figure beside its bar.
 bench-page: TOOLS = $(PAGE_TOOLS) npm

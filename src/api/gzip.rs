@@ -49,7 +49,7 @@ pub(super) fn compress_reply(reply: Reply, is_taken: bool) -> Reply {
 }
 
 /// Compresses `text` to one member.
-pub(super) fn compress(text: &[u8], level: Compression) -> Vec<u8> {
+fn compress(text: &[u8], level: Compression) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 4), level);
     let written = encoder.write_all(text).and_then(|()| encoder.finish());
     // Memory takes what is written to it.

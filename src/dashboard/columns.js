@@ -49,13 +49,13 @@ function makeCell(name) {
   return { node, value: node.querySelector(".value"), line: node.querySelector(".line"), area: node.querySelector(".area"), meter: node.querySelector("meter"), drawn: [] };
 }
 
-/** Gives a row the cells of the columns that are shown. */
-function fitCells(row) {
-  for (const name in row.cells) row.cells[name].node.remove();
-  row.cells = {};
+/** Gives a slot the cells of the columns that are shown. */
+function fitCells(slot) {
+  for (const name in slot.cells) slot.cells[name].node.remove();
+  slot.cells = {};
   for (const name of columnsShown) {
-    row.cells[name] = makeCell(name);
-    row.age.before(row.cells[name].node);
+    slot.cells[name] = makeCell(name);
+    slot.age.before(slot.cells[name].node);
   }
 }
 
@@ -78,16 +78,14 @@ function fitColumns() {
   }
   const widths = fitting.map(name => COLUMNS[name].kind === "number" ? `${COLUMNS[name].width}px` : `minmax(${COLUMNS[name].width}px, 1fr)`);
   $("table").style.setProperty("--columns", ["84px", "minmax(150px, 1.2fr)", ...widths, "96px"].join(" "));
-  for (const row of rows.values()) {
-    fitCells(row);
-    drawCells(row);
-  }
+  for (const slot of slots) fitCells(slot);
+  drawSlots();
 }
 
-function drawCells(row) {
+function drawCells({ row, cells, block }) {
   const isDown = row.entry.state === "down";
   for (const name of columnsShown) {
-    const cell = row.cells[name], value = row.values[name], label = COLUMNS[name].labels[0];
+    const cell = cells[name], value = row.values[name], label = COLUMNS[name].labels[0];
     const text = value === null ? "–" : isPercent(label) ? value.toFixed(1) : numberOf(label, value, true);
     setText(cell.value, text);
     const isHigh = value !== null && isPercent(label) && value >= HIGH && !isDown;
@@ -96,7 +94,7 @@ function drawCells(row) {
       cell.meter.hidden = value === null;
       cell.meter.value = value ?? 0;
     }
-    if (!cell.line || row.isOutOfSight) continue;
+    if (!cell.line || block.isOutOfSight) continue;
     const minutes = row.minutes[label] ?? [];
     if (isSame(cell.drawn, minutes)) continue;
     const { line, area } = sparkPaths(minutes, 100);

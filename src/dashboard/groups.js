@@ -39,7 +39,7 @@ function makeGroup(name) {
     if (!closedGroups.delete(name)) closedGroups.add(name);
     arrange();
   });
-  return { node, button, dot: node.querySelector(".dot"), facts: node.querySelector(".facts") };
+  return { node, link: button, dot: node.querySelector(".dot"), facts: node.querySelector(".facts") };
 }
 
 /** The head of a group: its worst state, how many hosts it has, and the means of what is shown in percent. */
@@ -54,21 +54,23 @@ function drawGroup(name, members) {
     return values.length ? [`${COLUMNS[column].title} ${numberOf(COLUMNS[column].labels[0], values.reduce((sum, value) => sum + value, 0) / values.length)}`] : [];
   });
   setClass(head.dot, `dot ${problems && worst !== "down" ? "problem" : worst}`);
-  setText(head.button, name === "" ? "no tag" : visible(name));
+  setText(head.link, name === "" ? "no tag" : visible(name));
   setText(head.facts, [count(members.length, "host", "hosts"), worst, problems && count(problems, "problem", "problems"), ...means].filter(Boolean).join(" · "));
-  setAttribute(head.button, "aria-expanded", !closedGroups.has(name));
-  return head.node;
+  setAttribute(head.link, "aria-expanded", !closedGroups.has(name));
+  return head;
 }
 
-/** The nodes of the list in their order, with the heads of groups before their hosts. Groups with problems come first. */
-function groupedNodes(shown) {
-  if (!view.group) {
-    groupHeads.clear();
-    return shown.map(row => row.node);
-  }
-  const groups = Map.groupBy(shown, groupOf);
+/** The rows of the list in their order, with the heads of groups before their hosts. Groups with problems come first,
+    where the order does not rest. */
+function grouped(shown, isResting) {
+  const groups = view.group ? Map.groupBy(shown, groupOf) : new Map([["", shown]]);
   const worst = members => Math.max(...members.map(severity));
-  const order = [...groups].sort(([a, of], [b, others]) => worst(others) - worst(of) || nameOrder.compare(a, b));
+  const order = [...groups];
+  if (!isResting) {
+    order.sort(([a, of], [b, others]) => worst(others) - worst(of) || nameOrder.compare(a, b));
+    order.flatMap(([, members]) => members).forEach((row, i) => { row.order = i + 1; });
+  }
+  if (!view.group) return shown;
   for (const name of groupHeads.keys()) if (!groups.has(name)) groupHeads.delete(name);
-  return order.flatMap(([name, members]) => [drawGroup(name, members), ...(closedGroups.has(name) ? [] : members.map(row => row.node))]);
+  return order.flatMap(([name, members]) => [drawGroup(name, members), ...(closedGroups.has(name) ? [] : members)]);
 }

@@ -18,22 +18,22 @@ function sortNext() {
   if (view.host === null) choose({ sort: nextOf([...$("sort").options].map(option => option.value), view.sort), isReversed: false });
 }
 
-/** What can be moved to in the list, from the top: links of hosts and heads of groups. */
-const stops = () => [...$("rows").querySelectorAll("a, button")];
+/** What can be moved to in the list, from the top, links of hosts and heads of groups; and the one that Tab leads to. */
+let stops = [], tabStop = null;
 
 /** Moves the focus in the list by some rows. */
 function moveFocus(by) {
-  const all = stops();
-  const now = all.indexOf(document.activeElement);
-  const next = now < 0 ? all.indexOf($("rows").querySelector("[tabindex='0']")) : Math.min(all.length - 1, Math.max(0, now + by));
-  all[Math.max(0, next)]?.focus();
+  const now = stops.indexOf(document.activeElement);
+  const next = now < 0 ? stops.indexOf(tabStop) : Math.min(stops.length - 1, Math.max(0, now + by));
+  stops[Math.max(0, next)]?.focus();
 }
 
 /** Makes one of the list's links the tab stop: the one that has the focus, or had it last. */
 function keepTabStop() {
-  const all = stops();
-  const stop = all.find(node => node === document.activeElement) ?? all.find(node => node.getAttribute("tabindex") === "0") ?? all[0];
-  for (const node of all) setAttribute(node, "tabindex", node === stop ? 0 : -1);
+  const stop = [document.activeElement, tabStop].find(node => stops.includes(node)) ?? stops[0];
+  tabStop?.setAttribute("tabindex", -1);
+  stop?.setAttribute("tabindex", 0);
+  tabStop = stop;
 }
 
 function press(event) {
@@ -65,6 +65,6 @@ $("rows").addEventListener("focusin", keepTabStop);
 $("keys-close").addEventListener("click", () => $("keys").close());
 $("skip").addEventListener("click", event => {
   event.preventDefault();
-  if (view.host === null && stops().length) moveFocus(0);
+  if (view.host === null && stops.length) moveFocus(0);
   else $(view.host === null ? "filter" : "host-title").focus();
 });

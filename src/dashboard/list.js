@@ -1,5 +1,5 @@
-// The list of all hosts: a row each, made once and then changed in place, so that focus, selection and scrolling stay
-// where they are while numbers move.
+// The list of all hosts. What is known of a host is a row. What shows it is a slot, a line of the table: another order
+// changes texts, and moves no line. A browser lays out and paints the blocks of slots that are in sight alone.
 
 /** Labels of which the list has the last hour. */
 const LISTED = ["cpu", "mem", "disk"];
@@ -17,6 +17,12 @@ const FULL_WITHIN_MIN = 48 * 60;
 const STATE_ORDER = { down: 0, conflict: 1, late: 2, up: 3 };
 
 const rows = new Map();
+/** The lines of the table and their blocks, from the top; those behind the last one that is needed are kept. */
+const slots = [], blocks = [];
+const BLOCK_SLOTS = 20;
+/** Slots out of sight that are drawn at a time, and how long the page rests before, in milliseconds. */
+const SLOTS_AT_ONCE = 100, REST_MSEC = 100;
+let drawing = 0;
 /** Whether an answer has come: until then there is nothing to say about hosts. */
 let isListed = false;
 /** Whether the last hour of all rows is known, and when minutes came last, in milliseconds. */
@@ -33,22 +39,55 @@ function listQuery() {
 }
 
 function makeRow(host) {
-  const node = copyOf("row");
-  const link = node.querySelector("a");
-  link.textContent = link.title = visible(host);
-  link.href = `#${new URLSearchParams({ host })}`;
-  const row = {
-    host, node, link, rank: 0, order: 0, troubles: [], entry: null, lower: host.toLowerCase(), cells: {},
-    values: {}, latest: {}, minutes: {}, start: 0, labels: [], isOutOfSight: false,
-    dot: node.querySelector(".dot"), state: node.querySelector(".state span"), age: node.querySelector(".age"), note: node.querySelector("small"),
+  return {
+    host, name: visible(host), href: `#${new URLSearchParams({ host })}`, lower: host.toLowerCase(), slot: null,
+    rank: 0, order: 0, troubles: [], entry: null, values: {}, latest: {}, minutes: {}, start: 0, labels: [],
   };
-  // A browser that does not tell which rows are out of sight has all of them drawn.
-  node.addEventListener("contentvisibilityautostatechange", ({ skipped }) => {
-    row.isOutOfSight = skipped;
-    if (!skipped) drawCells(row);
+}
+
+function makeSlot() {
+  const node = copyOf("row"), find = part => node.querySelector(part);
+  const slot = {
+    node, link: find("a"), dot: find(".dot"), state: find(".state span"), age: find(".age"), note: find("small"), row: null, cells: {},
+  };
+  fitCells(slot);
+  return slot;
+}
+
+/** A block for slots from `first` on. A browser that does not tell which are out of sight has all of them drawn at once. */
+function makeBlock(first) {
+  const block = { node: make("div", { className: "block" }), isOutOfSight: false };
+  block.node.addEventListener("contentvisibilityautostatechange", ({ skipped }) => {
+    block.isOutOfSight = skipped;
+    if (!skipped) slots.slice(first, first + BLOCK_SLOTS).forEach(drawSlot);
   });
-  fitCells(row);
-  return row;
+  $("rows").append(block.node);
+  return block;
+}
+
+/** Puts rows and heads of groups into the table, each row into the next slot. */
+function fillBlocks(lines) {
+  for (const row of rows.values()) row.slot = null;
+  for (const slot of slots) slot.row = null;
+  let used = 0;
+  const places = [];
+  stops = lines.map(line => {
+    const place = Math.floor(used / BLOCK_SLOTS);
+    if (!line.node) {
+      const slot = slots[used] ??= makeSlot();
+      [slot.row, slot.block, line.slot] = [line, blocks[place] ??= makeBlock(used), slot];
+      line = slot;
+      used += 1;
+    }
+    (places[place] ??= []).push(line.node);
+    return line.link;
+  });
+  blocks.forEach(({ node }, i) => {
+    const nodes = places[i] ?? [];
+    node.hidden = nodes.length === 0;
+    if (!isSame(node.children, nodes)) node.replaceChildren(...nodes);
+    node.style.setProperty("--lines", nodes.length);
+  });
 }
 
 /** The line of a series and the area under it, up to at least `top`, gaps left as gaps. A minute on its own is a dash. */
@@ -73,7 +112,7 @@ function sparkPaths(values, top) {
   return { line, area };
 }
 
-const isSame = (a, b) => a.length === b.length && a.every((value, i) => value === b[i]);
+const isSame = (a, b) => a.length === b.length && b.every((value, i) => value === a[i]);
 
 /** The minutes of an answer, from `start` on, behind those that a row has: an hour. */
 function takeMinutes(row, series, start) {
@@ -135,7 +174,7 @@ function drawAttention() {
   all.sort(([a], [b]) => severity(b) - severity(a) || a.rank - b.rank);
   $("attention").hidden = all.length === 0;
   const lines = all.slice(0, ATTENTION_SHOWN).map(([row, trouble]) =>
-    [make("a", { href: row.link.getAttribute("href"), textContent: visible(row.host) }), ` ${trouble}`]);
+    [make("a", { href: row.href, textContent: row.name }), ` ${trouble}`]);
   if (all.length > lines.length) lines.push([`and ${all.length - lines.length} more`]);
   listTexts($("attention-list"), lines);
 }
@@ -156,7 +195,7 @@ function drawStrip() {
   ordered.forEach((row, i) => {
     const cell = strip.children[i];
     setClass(cell, `severity-${severity(row)}`);
-    if (cell.title !== row.link.title) cell.title = row.link.title;
+    if (cell.title !== row.name) cell.title = row.name;
   });
   const bad = ordered.filter(row => severity(row) > 1).length;
   strip.classList.toggle("many", ordered.length > STRIP_WIDE_MAX);
@@ -164,27 +203,41 @@ function drawStrip() {
   strip.hidden = ordered.length < 2;
 }
 
-function drawRow(row, entry) {
-  row.entry = entry;
-  setClass(row.node, `row is-${entry.state}`);
-  setClass(row.dot, `dot ${entry.state}`);
-  setText(row.state, entry.state);
-  setText(row.age, ago(entry["age-sec"]));
-  row.troubles = troublesOf(row);
+/** Draws the row of a slot. While the receiver is away ages go on, and what hosts are is not known. */
+function drawSlot(slot) {
+  const { row } = slot;
+  if (!row) return;
+  const { entry } = row, isAway = document.body.classList.contains("is-old");
+  if (slot.link.getAttribute("href") !== row.href) {
+    slot.link.textContent = slot.link.title = row.name;
+    slot.link.href = row.href;
+  }
+  setClass(slot.node, isAway ? "row" : `row is-${entry.state}`);
+  setClass(slot.dot, isAway ? "dot" : `dot ${entry.state}`);
+  setText(slot.state, isAway ? "unknown" : entry.state);
+  setText(slot.age, ago(entry["age-sec"] + (isAway ? secondsSince(listedAt) : 0)));
   const shows = columnsShown.some(name => row.values[name] !== null);
   const firing = alertsOf(row.host).map(alert => visible(alert.name)).join(", ");
-  setText(row.note, firing || shows ? firing : row.labels.slice(0, 4).map(visible).join(", ") + (row.labels.length > 4 ? ", …" : ""));
-  drawCells(row);
+  setText(slot.note, firing || shows ? firing : row.labels.slice(0, 4).map(visible).join(", ") + (row.labels.length > 4 ? ", …" : ""));
+  drawCells(slot);
 }
 
-/** What is said of hosts while the receiver is away: their ages go on, and what they are is not known. */
+/** Draws the slots in sight. The others follow when the picture is there, a few at a time: they are read out and searched. */
+function drawSlots() {
+  clearTimeout(drawing);
+  slots.filter(slot => !slot.block.isOutOfSight).forEach(drawSlot);
+  const rest = slots.filter(slot => slot.row && slot.block.isOutOfSight);
+  const drawSome = () => {
+    rest.splice(0, SLOTS_AT_ONCE).forEach(drawSlot);
+    drawRest();
+  };
+  const drawRest = () => { if (rest.length) drawing = setTimeout(drawSome, REST_MSEC); };
+  drawRest();
+}
+
+/** What is said of hosts while the receiver is away. */
 function drawUnknown() {
-  for (const row of rows.values()) {
-    setText(row.state, "unknown");
-    setClass(row.dot, "dot");
-    setClass(row.node, "row");
-    setText(row.age, ago(row.entry["age-sec"] + secondsSince(listedAt)));
-  }
+  drawSlots();
   if (told) drawHead({ ...told.entry, state: "unknown", "age-sec": told.entry["age-sec"] + secondsSince(toldAt) }, told.summaries);
 }
 
@@ -209,13 +262,12 @@ function drawList(answer) {
     row.labels = entry.labels ?? row.labels;
     takeMinutes(row, entry.series, start);
     takeLatest(row, entry.latest);
-    drawRow(row, entry);
+    row.entry = entry;
+    row.troubles = troublesOf(row);
   }
   if (hasChanged) {
-    for (const [host, row] of rows) {
-      if (listed.has(host)) continue;
-      row.node.remove();
-      rows.delete(host);
+    for (const host of rows.keys()) {
+      if (!listed.has(host)) rows.delete(host);
     }
     const byName = [...rows.values()].sort((a, b) => nameOrder.compare(a.host, b.host));
     byName.forEach((row, rank) => { row.rank = rank; });
@@ -267,24 +319,18 @@ function chosen(isResting) {
   const turn = view.isReversed ? -1 : 1;
   const shown = [...rows.values()].filter(isFound);
   if (isResting) return shown.sort((a, b) => (a.order || Infinity) - (b.order || Infinity) || a.rank - b.rank);
-  shown.sort((a, b) => turn * (order(a, b) || a.rank - b.rank));
-  shown.forEach((row, i) => { row.order = i + 1; });
-  return shown;
+  return shown.sort((a, b) => turn * (order(a, b) || a.rank - b.rank));
 }
 
-/** Filters and sorts the rows, and moves those that are not in their place. */
+/** Filters, sorts and groups the rows, and shows them. */
 function arrange(isResting = false) {
+  const focused = document.activeElement, focusedRow = slots.find(slot => slot.link === focused)?.row;
   const shown = chosen(isResting);
-  const nodes = groupedNodes(shown), isShown = new Set(nodes);
-  const focused = document.activeElement;
-  for (const node of [...$("rows").children]) if (!isShown.has(node)) node.remove();
-  let place = $("rows").firstElementChild;
-  for (const node of nodes) {
-    if (node === place) place = place.nextElementSibling;
-    else $("rows").insertBefore(node, place);
-  }
-  // A node that is moved loses the focus.
-  if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
+  fillBlocks(grouped(shown, isResting));
+  drawSlots();
+  // The focus goes with its host, and a node that is moved loses it.
+  const next = focusedRow ? focusedRow.slot?.link : focused;
+  if (next?.isConnected && next !== document.activeElement) next.focus({ preventScroll: true });
   keepTabStop();
   drawBar(shown.length);
 }

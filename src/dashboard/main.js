@@ -68,7 +68,7 @@ function go() {
     arrange();
     if (before !== null) {
       scrollTo(0, listScroll);
-      rows.get(before)?.link.focus({ preventScroll: true });
+      rows.get(before)?.slot?.link.focus({ preventScroll: true });
     }
   } else if (view.host !== before) {
     $("back").href = listAddress();

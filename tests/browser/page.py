@@ -12,95 +12,17 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from contextlib import contextmanager
 
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from browser import console_errors, direct, open_browser, requests
+from charts import ranges
+from driving import Page, await_equal, await_true, get, page_of, plots, post
+from fleet import columns, many
 
-PATIENCE_SEC = 30
 # What the default columns need besides minutes.
 LATEST = "disk:*,load1,net-in,net-out"
-
-
-def get(url, path):
-    return json.loads(direct(url + path).read())
-
-
-def post(url, host, values, epoch=None):
-    epoch = int(time.time()) if epoch is None else epoch
-    name = urllib.parse.quote(host, safe="").replace(".", "%2E")
-    direct(f"{url}/api/perf/{name}/{epoch}", json.dumps(values).encode()).read()
-
-
-def await_true(what, probe):
-    deadline = time.monotonic() + PATIENCE_SEC
-    while not (found := probe()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited in vain for {what}")
-        time.sleep(0.02)
-    return found
-
-
-def await_equal(what, expected, probe):
-    """Waits until `probe` gives what is expected, and else says what it gave."""
-    deadline = time.monotonic() + PATIENCE_SEC
-    while (found := probe()) != expected:
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what}: {found!r}, expected {expected!r}")
-        time.sleep(0.02)
-
-
-class Page:
-    def __init__(self, browser, url):
-        self.browser, self.url, self.asked = browser, url, []
-
-    def open(self, address=""):
-        self.browser.get(f"{self.url}/{address}")
-
-    def run(self, script, *arguments):
-        return self.browser.execute_script(script, *arguments)
-
-    def find(self, selector):
-        return self.browser.find_element(By.CSS_SELECTOR, selector)
-
-    def texts(self, selector):
-        """What is written in the nodes that are seen, as the browser renders it."""
-        script = "return [...document.querySelectorAll(arguments[0])].filter(n => n.checkVisibility()).map(n => n.textContent)"
-        return self.run(script, selector)
-
-    def text(self, selector):
-        texts = self.texts(selector)
-        return texts[0] if texts else None
-
-    def names(self):
-        return self.texts("#rows .name a")
-
-    def refresh(self):
-        """Does what the clock does, and waits for the end of it."""
-        self.browser.execute_async_script("refresh().then(arguments[0])")
-
-    def settle(self):
-        """What has been asked for since this was last called."""
-        asked = requests(self.browser)
-        self.asked += asked
-        return asked
-
-
-@contextmanager
-def page_of(url, **how):
-    browser = open_browser(**how)
-    try:
-        page = Page(browser, url)
-        yield page
-        page.settle()
-        errors = console_errors(browser)
-        assert not errors, errors
-        strays = [asked for asked in page.asked if not asked.startswith(f"{url}/")]
-        assert page.asked and not strays, strays
-    finally:
-        browser.quit()
 
 
 def shown(label, average):
@@ -194,10 +116,6 @@ def live(url):
         page.find("#back").click()
         await_true("the list", page.names)
         assert page.browser.title == "6 hosts · lizm"
-
-
-def plots(page):
-    return page.browser.find_elements(By.CSS_SELECTOR, ".plot")
 
 
 def assert_charts(page, url, host, range):
@@ -311,129 +229,6 @@ def alerts(url, rules):
         page.find("#forget-yes").click()
         await_true("silence", lambda: (page.text("#host-alerts li") or "").endswith(", silenced"))
         assert not page.texts("#host-alerts button")
-
-
-def ranges(url):
-    """A host over a day, a week, 90 days and a year: by what is kept, with as many times below as there is room for."""
-    now = int(time.time())
-    for days in range(400, 0, -1):
-        post(url, "jarvis", {"cpu": 10 + days % 7, "top-cpu:old": 90}, now - days * 86400)
-    for minute in range(120, -1, -1):
-        post(url, "jarvis", {"cpu": minute / 2, "mem": 50 + minute / 10, "top-cpu:rustc": 40, "top-cpu:sh": minute, "top-mem:ld": 3e9}, now - minute * 60)
-    with page_of(url, width=1440) as page:
-        page.browser.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "America/New_York"})
-        page.open("#host=jarvis")
-        await_equal("the families", ["CPU", "Memory and swap"], lambda: page.texts(".card h2"))
-        plots(page)[0].send_keys(Keys.HOME)
-        assert page.texts(".busiest") == ["Busiest: sh 59 %, rustc 40 %", "Busiest: ld 3 GB"] or page.texts(".busiest")[0].startswith("Busiest: sh "), page.texts(".busiest")
-        for shown, by, intervals in [("day", "minute", None), ("week", "hour", None), ("90d", "day", 90), ("year", "day", 366)]:
-            page.find(f"#ranges button[data-range='{shown}']").click()
-            title = {"90d": "90 days"}.get(shown, shown)
-            await_true(shown, lambda: f"last {title} by " in plots(page)[0].get_attribute("aria-label"))
-            label = plots(page)[0].get_attribute("aria-label")
-            assert f"last {title} by " in label, label
-            boxes = page.run("return [...document.querySelector('.plot svg').querySelectorAll('text')].filter(t => t.getAttribute('y') > 165).map(t => t.getBoundingClientRect().toJSON())")
-            assert len(boxes) >= 2, (shown, boxes)
-            assert all(a["right"] + 4 < b["left"] for a, b in zip(boxes, boxes[1:])), (shown, boxes)
-            if intervals:
-                count = int(plots(page)[0].get_attribute("aria-valuemax")) + 1
-                assert abs(count - intervals) <= 2, (shown, count)
-        assert page.browser.current_url.endswith("#host=jarvis&range=year")
-
-
-def columns(url):
-    """Columns are chosen and are in the address; hosts are grouped, filtered and sorted by any of them; keys do it all."""
-    for host, load in [("web-1", 1), ("web-2", 2.5), ("db-1", 0.5), ("db-2", 9)]:
-        post(url, host, {"cpu": 10 * load, "mem": 50, "disk": 20, "disk:/var": 20 + 8 * load, "load1": load, "temp:a": 40, "temp:b": 45})
-    key = lambda keys: page.browser.switch_to.active_element.send_keys(keys)
-    with page_of(url, width=1440) as page:
-        page.open("#columns=disk,load,temp&sort=load")
-        await_equal("the columns", ["State", "Host", "Disk", "Load", "Temperature", "Last report"], lambda: page.texts("thead button"))
-        await_equal("by load", ["db-2", "web-2", "web-1", "db-1"], page.names)
-        assert page.texts("#rows .disk .value") == ["92.0", "40.0", "28.0", "24.0"], "the fullest file system counts"
-        assert page.texts("#rows .temp .value") == ["45.0 °C"] * 4
-        assert page.texts("#attention li") == ["db-2 disk /var 92.0 %"]
-        page.find(".choices summary").click()
-        page.find("#columns input[value=cpu]").click()
-        await_equal("one more", ["State", "Host", "CPU", "Disk", "Load", "Temperature", "Last report"], lambda: page.texts("thead button"))
-        assert page.browser.current_url.endswith("#sort=load&columns=cpu%2Cdisk%2Cload%2Ctemp")
-        await_true("its values", lambda: page.texts("#rows .cpu .value")[0] == "90.0")
-        page.run("choose({ filter: 'load>2' })")
-        await_equal("the filter", ["db-2", "web-2"], page.names)
-        page.run("choose({ filter: '', sort: 'problems' })")
-
-        # The list is one tab stop, in which keys move.
-        page.run("$('columns').parentElement.open = false; document.activeElement.blur()")
-        assert page.run("return document.querySelectorAll('#rows [tabindex=\"0\"]').length") == 1
-        key("j")
-        focused = lambda: page.run("return document.activeElement.textContent")
-        assert focused() == "db-2", focused()
-        key("jj")
-        assert focused() == "web-1", focused()
-        key("k")
-        assert focused() == "db-1", focused()
-        key("g")
-        await_equal("groups", ["db", "web"], lambda: page.texts("#rows .group button"))
-        assert page.texts("#rows .facts") == ["2 hosts · up · 1 problem · CPU 47.5 % · Disk 58.0 %", "2 hosts · up · CPU 17.5 % · Disk 34.0 %"]
-        page.find("#rows .group button").click()
-        await_equal("one is closed", ["web-1", "web-2"], page.names)
-        page.find("#rows .group button").click()
-        key("g")
-        await_equal("no groups", ["db-2", "db-1", "web-1", "web-2"], page.names)
-        key("!")
-        await_equal("problems only", ["db-2"], page.names)
-        key("!")
-        key("s")
-        await_equal("by name", ["db-1", "db-2", "web-1", "web-2"], page.names)
-        key("S")
-        await_equal("the other way round", ["web-2", "web-1", "db-2", "db-1"], page.names)
-        key("/")
-        key("db")
-        await_equal("a filter", ["db-2", "db-1"], page.names)
-        key(Keys.ESCAPE)
-        await_true("no filter", lambda: len(page.names()) == 4)
-        key("?")
-        assert page.find("#keys").is_displayed()
-        key(Keys.ESCAPE)
-        key("p")
-        await_true("the pause", lambda: page.text("#live-text").startswith("Paused"))
-        key("p")
-        key("j" + Keys.ENTER)
-        await_true("a host", lambda: page.texts(".card"))
-        key("r")
-        await_true("the day", lambda: page.browser.current_url.endswith("&range=day"))
-        key(Keys.ESCAPE)
-        await_true("the list", page.names)
-        page.run("$('skip').focus()")
-        key(Keys.ENTER)
-        assert page.run("return document.activeElement.closest('#rows') !== null"), "the skip link leads into the list"
-
-
-def many(url):
-    """Of 400 hosts those in sight have the line of what is known of them, wherever one scrolls, sorts and filters."""
-    def report(at, turn):
-        lines = [f"perf,host=h{host:03} cpu={host * turn % 97},mem={turn} {at}" for host in range(400)]
-        direct(f"{url}/write?precision=s", "\n".join(lines).encode()).read()
-
-    # Rows in sight whose line is not that of their minutes.
-    stale = """return [...rows.values()].filter(row => {
-      const { top, bottom } = row.node.getBoundingClientRect();
-      const minutes = row.minutes.cpu, isSeen = row.node.isConnected && bottom > 0 && top < innerHeight;
-      return isSeen && row.cells.cpu.line.getAttribute("d") !== sparkPaths(minutes, 100).line;
-    }).map(row => row.host)"""
-    epoch = int(time.time())
-    report(epoch - 60, 1)
-    with page_of(url) as page:
-        page.open()
-        await_true("the last hour", lambda: page.run("return isHourKnown"))
-        page.run("pause()")
-        for turn, change in enumerate(["scrollTo(0, 5000)", "choose({ sort: 'cpu' })", "scrollTo(0, 9000)", "choose({ filter: 'h39' })", "choose({ filter: '' })"]):
-            await_equal("the rows in sight", [], lambda: page.run(stale))
-            report(epoch, 7 + turn)
-            page.refresh()
-            page.run(change)
-        await_equal("the rows in sight", [], lambda: page.run(stale))
-        assert page.run("return [...rows.values()].some(row => row.isOutOfSight && row.cells.cpu.drawn.length === 0)")
 
 
 def accessible(url, axe):
