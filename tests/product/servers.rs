@@ -178,12 +178,23 @@ impl Drop for Nginx {
 impl Nginx {
     /// Starts it before the HTTP servers of two intakes and two summarizers, and the HTTPS server of an intake.
     pub(crate) fn start(intakes: [u16; 2], summarizers: [u16; 2], https: u16) -> Self {
+        Self::start_with(intakes, summarizers, https, &[])
+    }
+
+    /// Starts it with some lines of its configuration replaced.
+    pub(crate) fn start_with(
+        intakes: [u16; 2],
+        summarizers: [u16; 2],
+        https: u16,
+        replaced: &[(&'static str, &str)],
+    ) -> Self {
         let (directory, port) = (tempfile::tempdir().unwrap(), reserved_address().port());
         make_certificates(directory.path());
         let folder = directory.path().to_str().unwrap();
         let [tls_port, passed_port] = [(); 2].map(|()| reserved_address().port());
         let mut config = include_str!("../../deploy/nginx.conf").to_owned();
-        for (deployed, here) in [
+        let replaced = replaced.iter().map(|(deployed, here)| (*deployed, (*here).to_owned()));
+        let here = [
             ("listen 80;", format!("listen 127.0.0.1:{port};")),
             ("listen 443 ssl;", format!("listen 127.0.0.1:{tls_port} ssl;")),
             ("listen 8443;", format!("listen 127.0.0.1:{passed_port};")),
@@ -196,7 +207,8 @@ impl Nginx {
             ("intake-1:8443", format!("127.0.0.1:{https}")),
             ("intake-2:8443", format!("127.0.0.1:{https}")),
             ("http {", format!("http {{ client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;")),
-        ] {
+        ];
+        for (deployed, here) in here.into_iter().chain(replaced) {
             assert!(config.contains(deployed), "{deployed}");
             config = config.replace(deployed, &here);
         }
