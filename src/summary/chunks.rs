@@ -15,7 +15,12 @@ pub(crate) const CHUNK_ENTRY_BYTES: usize = 1 + 28;
 /// In the first byte of an interval that is packed: the least and the greatest are the same, and the sum is too.
 const ONE_VALUE: u8 = 0x80;
 const SUM_IS_VALUE: u8 = 0x40;
-const INDEX: u8 = 0x3f;
+/// In the first byte: how the values are packed, and the index in the chunk.
+const FORM: u8 = 0x30;
+const FORM_SHIFT: u32 = 4;
+const INDEX: u8 = 0x0f;
+/// By what the values are multiplied, by their form: most are measured to so many digits. None are with form 0.
+const SCALES: [f64; 4] = [0.0, 1.0, 10.0, 100.0];
 
 /// What a series is to add to its chunks on disk.
 #[derive(Debug)]
@@ -184,30 +189,128 @@ fn is_sound(bucket: Bucket) -> bool {
     bucket.count > 0 && [bucket.sum, bucket.min, bucket.max].iter().all(|value| value.is_finite())
 }
 
-/// Packs the intervals of one chunk. Of each: its index in the chunk and two flags (a byte), its count (LEB128), and its
-/// sum, least and greatest (8 bytes each, little-endian), of which those are left out that the flags say are the same.
+/// Packs the intervals of one chunk. Of each: its index in the chunk, two flags and a form (a byte), its count (LEB128),
+/// and its least, sum and greatest, of which those are left out that the flags say are the same.
+///
+/// With form 0 each is 8 bytes, little-endian. With another the values are decimals of no, one or two digits. Each is its
+/// number of units (LEB128), the greatest beyond the least. Behind a sum with digits is by how many floats it is from that
+/// number, because rounding has added up.
 pub(crate) fn encode_chunk(intervals: &[(u64, Bucket)]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(intervals.len() * CHUNK_ENTRY_BYTES);
     for (number, bucket) in intervals {
-        let Bucket { mut count, sum, min, max } = *bucket;
+        let Bucket { count, sum, min, max } = *bucket;
         let is_one = min.to_bits() == max.to_bits();
         let is_sum = is_one && sum.to_bits() == min.to_bits();
         let flags = if is_one { ONE_VALUE } else { 0 } | if is_sum { SUM_IS_VALUE } else { 0 };
-        bytes.push((number % CHUNK_INTERVALS) as u8 | flags);
-        while count >= 0x80 {
-            bytes.push(count as u8 | 0x80);
-            count >>= 7;
-        }
-        bytes.push(count as u8);
-        bytes.extend_from_slice(&min.to_le_bytes());
-        if !is_sum {
-            bytes.extend_from_slice(&sum.to_le_bytes());
-        }
-        if !is_one {
-            bytes.extend_from_slice(&max.to_le_bytes());
+        let packed = (1..SCALES.len()).find_map(|form| Some((form, Decimals::of(*bucket, form)?)));
+        let form = packed.as_ref().map_or(0, |(form, _)| *form as u8);
+        bytes.push((number % CHUNK_INTERVALS) as u8 | form << FORM_SHIFT | flags);
+        put_number(&mut bytes, count.into());
+        match packed {
+            Some((form, Decimals { min, sum, off, more })) => {
+                put_number(&mut bytes, zigzag(min));
+                if !is_sum {
+                    put_number(&mut bytes, zigzag(sum));
+                    if form > 1 {
+                        put_number(&mut bytes, zigzag(off));
+                    }
+                }
+                if !is_one {
+                    put_number(&mut bytes, more);
+                }
+            }
+            None => {
+                bytes.extend_from_slice(&min.to_le_bytes());
+                if !is_sum {
+                    bytes.extend_from_slice(&sum.to_le_bytes());
+                }
+                if !is_one {
+                    bytes.extend_from_slice(&max.to_le_bytes());
+                }
+            }
         }
     }
     bytes
+}
+
+/// The values of a bucket in units of a decimal place.
+struct Decimals {
+    min: i64,
+    sum: i64,
+    /// By how many floats the sum is from its units.
+    off: i64,
+    /// How much the greatest is above the least.
+    more: u64,
+}
+
+impl Decimals {
+    /// The values of a bucket by a form; `None` where that would not give them back to the last bit.
+    fn of(bucket: Bucket, form: usize) -> Option<Self> {
+        let (min, sum) = (units(bucket.min, form), units(bucket.sum, form));
+        let off = bucket.sum.to_bits().wrapping_sub(value(sum, form).to_bits()).cast_signed();
+        let more = u64::try_from(units(bucket.max, form) - min).ok()?;
+        let is_small = off.unsigned_abs() <= OFF_MAX && (off == 0 || form > 1);
+        let packed = Self { min, sum, off, more };
+        let Bucket { min, sum, max, .. } = packed.bucket(bucket.count, form)?;
+        let is_same = [min, sum, max].map(f64::to_bits) == [bucket.min, bucket.sum, bucket.max].map(f64::to_bits);
+        (is_small && is_same).then_some(packed)
+    }
+
+    fn bucket(&self, count: u32, form: usize) -> Option<Bucket> {
+        let sum = f64::from_bits(value(self.sum, form).to_bits().wrapping_add_signed(self.off));
+        let max = self.min.checked_add_unsigned(self.more)?;
+        Some(Bucket { count, sum, min: value(self.min, form), max: value(max, form) })
+    }
+}
+
+/// Most floats that a packed sum may be from its units: with more its 8 bytes would be no longer.
+const OFF_MAX: u64 = 1 << 20;
+
+/// A value in units of a form, rounded and within what a float counts exactly.
+fn units(value: f64, form: usize) -> i64 {
+    ((value * SCALES[form]).round() as i64).clamp(-1 << 53, 1 << 53)
+}
+
+fn value(units: i64, form: usize) -> f64 {
+    units as f64 / SCALES[form]
+}
+
+/// Numbers of either sign as ones that are small where these are near 0.
+fn zigzag(number: i64) -> u64 {
+    ((number << 1) ^ (number >> 63)).cast_unsigned()
+}
+
+fn unzigzag(number: u64) -> i64 {
+    (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
+}
+
+/// Appends a number, LEB128.
+fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+/// Takes a number off the front, LEB128.
+fn take_number(bytes: &mut &[u8]) -> Option<u64> {
+    let (mut number, mut shift) = (0, 0);
+    loop {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u64::from(byte & 0x7f).checked_shl(shift)?;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+        shift += 7;
+    }
+}
+
+fn take_float(bytes: &mut &[u8]) -> Option<f64> {
+    let (first, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(f64::from_le_bytes(*first))
 }
 
 /// The intervals of a chunk that [`encode_chunk`] has packed; `None` where the bytes are no such chunk.
@@ -216,28 +319,24 @@ pub(crate) fn decode_chunk(chunk: u64, mut bytes: &[u8]) -> Option<Intervals> {
     while let Some((first, rest)) = bytes.split_first() {
         bytes = rest;
         let index = u64::from(first & INDEX);
-        let (mut count, mut shift) = (0_u64, 0);
-        loop {
-            let (byte, rest) = bytes.split_first()?;
-            bytes = rest;
-            count |= u64::from(byte & 0x7f) << shift;
-            shift += 7;
-            if byte & 0x80 == 0 {
-                break;
+        let (is_one, is_sum) = (first & ONE_VALUE != 0, first & SUM_IS_VALUE != 0);
+        let count = u32::try_from(take_number(&mut bytes)?).ok()?;
+        let bucket = match usize::from((first & FORM) >> FORM_SHIFT) {
+            0 => {
+                let min = take_float(&mut bytes)?;
+                let sum = if is_sum { min } else { take_float(&mut bytes)? };
+                let max = if is_one { min } else { take_float(&mut bytes)? };
+                Bucket { count, sum, min, max }
             }
-            if shift > 28 {
-                return None;
+            form => {
+                let mut number = || take_number(&mut bytes);
+                let min = unzigzag(number()?);
+                let sum = if is_sum { min } else { unzigzag(number()?) };
+                let off = if is_sum || form == 1 { 0 } else { unzigzag(number()?) };
+                let more = if is_one { 0 } else { number()? };
+                Decimals { min, sum, off, more }.bucket(count, form)?
             }
-        }
-        let mut float = || {
-            let (first, rest) = bytes.split_first_chunk()?;
-            bytes = rest;
-            Some(f64::from_le_bytes(*first))
         };
-        let min = float()?;
-        let sum = if first & SUM_IS_VALUE == 0 { float()? } else { min };
-        let max = if first & ONE_VALUE == 0 { float()? } else { min };
-        let bucket = Bucket { count: u32::try_from(count).ok()?, sum, min, max };
         if index >= CHUNK_INTERVALS || chunk >= CHUNKS_END || !is_sound(bucket) {
             return None;
         }
@@ -263,7 +362,8 @@ mod tests {
     use super::*;
 
     fn bucket() -> impl Strategy<Value = Bucket> {
-        let value = prop_oneof![Just(0.0), Just(-0.0), -1e300..1e300_f64];
+        let decimal = (-100_000..100_000_i32, 0..4).prop_map(|(units, digits)| f64::from(units) / 10_f64.powi(digits));
+        let value = prop_oneof![Just(0.0), Just(-0.0), -1e300..1e300_f64, -1e18..1e18_f64, decimal.clone(), decimal];
         let counts = prop_oneof![Just(1), 1..300_u32, any::<u32>().prop_map(|count| count.max(1))];
         (counts, value.clone(), value.clone(), value, any::<bool>()).prop_map(|(count, sum, min, max, is_one)| {
             if is_one { Bucket { count, sum: min, min, max: min } } else { Bucket { count, sum, min, max } }
@@ -275,7 +375,7 @@ mod tests {
         fn packed_chunks_are_read_as_they_were(buckets in proptest::collection::btree_map(0..CHUNK_INTERVALS, bucket(), 1..12), chunk in 0..CHUNKS_END) {
             let intervals: Intervals = buckets.into_iter().map(|(index, bucket)| (chunk * CHUNK_INTERVALS + index, bucket)).collect();
             let bytes = encode_chunk(&intervals);
-            prop_assert!(bytes.len() <= intervals.len() * (1 + 5 + 24));
+            prop_assert!(bytes.len() <= intervals.len() * (1 + 5 + 27));
             prop_assert_eq!(decode_chunk(chunk, &bytes), Some(intervals));
             for end in 0..bytes.len() {
                 let _ = decode_chunk(chunk, &bytes[..end]);
@@ -343,6 +443,37 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The intervals of an hour by minute, of values with so many digits each second.
+    fn hour(digits: i32) -> Intervals {
+        let value = |second: u64| (second * 7919 % 1000) as f64 / 10_f64.powi(digits);
+        let minutes = (0..CHUNK_INTERVALS).map(|minute| {
+            let mut bucket = Bucket::default();
+            (0..60).for_each(|second| bucket.merge(Bucket::of(value(60 * minute + second))));
+            (minute, bucket)
+        });
+        minutes.collect()
+    }
+
+    #[test]
+    fn values_of_few_digits_are_packed_in_few_bytes() {
+        for (digits, bytes_max) in [(0, 9), (1, 11), (2, 11), (3, 26)] {
+            let packed = encode_chunk(&hour(digits));
+            assert_eq!(decode_chunk(0, &packed), Some(hour(digits)));
+            assert!(packed.len() as u64 <= bytes_max * CHUNK_INTERVALS, "{} bytes, {digits} digits", packed.len());
+        }
+    }
+
+    /// What format 4 has written: no value is packed there.
+    #[test]
+    fn chunks_without_packed_values_are_read() {
+        let bytes = [&[0x02, 60][..], &1_f64.to_le_bytes(), &90_f64.to_le_bytes(), &2_f64.to_le_bytes()].concat();
+        let [one, sum] = [[0x83, 1], [0xc4, 1]].map(|head| [&head[..], &0.5_f64.to_le_bytes()].concat());
+        let bytes = [bytes, one, 8_f64.to_le_bytes().to_vec(), sum].concat();
+        let bucket = |count, sum, min, max| Bucket { count, sum, min, max };
+        let read = vec![(14, bucket(60, 90.0, 1.0, 2.0)), (15, bucket(1, 8.0, 0.5, 0.5)), (16, Bucket::of(0.5))];
+        assert_eq!(decode_chunk(1, &bytes), Some(read));
     }
 
     /// Adds the chunks of `series` to `into`.

@@ -17,8 +17,8 @@
 //! | `log-0`, `log-1` | number of a batch (8), from 1 | the entries of the batch, one after the other: 1 now (8) epoch (8) host (1 + n) source (1 + n) sequence number (8) count (2), each label (1 + n) and value (8); or 2 host (1 + n): the host was removed |
 //! | `history` | number of the host (8) LABEL 0 seconds of an interval (4) chunk (8) | intervals that memory does not hold, as [`encode_chunk`](crate::summary::encode_chunk) packs them |
 //!
-//! Of a window that memory holds a part of, `state` has the chunks of that part alone. Format 3 had all of them there, and
-//! no `history`. Format 2 had neither other windows than `by-minute` and `by-hour`, nor `k`. Format 1 had one entry in each batch, and
+//! Of a window that memory holds a part of, `state` has the chunks of that part alone. Format 4 had no decimals packed in
+//! `history`. Format 3 had all chunks in `state`, and no `history`. Format 2 had neither other windows than `by-minute` and `by-hour`, nor `k`. Format 1 had one entry in each batch, and
 //! chunks without the number.
 
 use std::borrow::Cow;
@@ -28,7 +28,7 @@ use crate::sample::{IdempotencyKey, SampleRef};
 use crate::summary::{CHUNK_ENTRY_BYTES, Keep};
 
 /// The format that is written, and the newest that is read.
-pub(super) const FORMAT: u64 = 4;
+pub(super) const FORMAT: u64 = 5;
 
 /// What the keys of records begin with.
 pub(super) const RECORD_PREFIX: &[u8] = b"a\0";

@@ -558,8 +558,8 @@ mod tests {
     fn a_newer_format_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         drop(open_as_it_is(dir.path(), NOW));
-        Keyspaces::open(dir.path()).unwrap().state.insert("f", "5").unwrap();
+        Keyspaces::open(dir.path()).unwrap().state.insert("f", "6").unwrap();
         let refused = DiskStore::open(dir.path(), false, 1000.into(), &KeepOptions::default(), NOW).err().unwrap();
-        assert!(refused.contains("format 5") && refused.contains("knows 4"), "{refused}");
+        assert!(refused.contains("format 6") && refused.contains("knows 5"), "{refused}");
     }
 }
