@@ -27,6 +27,7 @@ from core import core_rows, start_rows
 from datagrams import udp_rows, zmq_rows
 from figures import HEAD
 from fleet import fleet_rows, standstill_rows
+from history import history_rows
 from posts import builtin_rows, crowd_rows, growth_rows, post_rows, stall_rows, store_rows
 from servers import ROOT
 from shared import redis_rows
@@ -70,6 +71,7 @@ JOBS = {
     "redis": redis_rows,
     "alerts": alerts_rows,
     "bulk": bulk_rows,
+    "history": history_rows,
     "udp": udp_rows,
     "zmq": zmq_rows,
 }
