@@ -60,8 +60,7 @@ pub(super) struct DiskStore {
     memory: Arc<MemoryStore>,
     queue: Arc<Queue<Journal>>,
     moves: Arc<Moves>,
-    /// Where the next search for expired chunks begins.
-    expire_from: Mutex<Vec<u8>>,
+    expiry: Mutex<expiry::Progress>,
     description: String,
     /// `None` when the thread has ended.
     thread: Option<JoinHandle<()>>,
@@ -109,7 +108,7 @@ impl DiskStore {
         let (memory, moves) = (journal.memory(), journal.moves.clone());
         let thread = thread::Builder::new().name("journal".into()).spawn(|| journal.run());
         let thread = Some(thread.map_err(|error| failed(format!("cannot start a thread: {error}")))?);
-        let store = Self { memory, queue, moves, expire_from: Mutex::default(), description, thread };
+        let store = Self { memory, queue, moves, expiry: Mutex::default(), description, thread };
         if is_damaged && store.unavailable().is_none() {
             // What is missing is reported once: from here on the numbers have no gap again.
             store.checkpoint().map_err(|error| error.to_string())?;

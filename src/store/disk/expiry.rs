@@ -16,6 +16,8 @@ use crate::summary::is_chunk_expired;
 const EXPIRE_WITHIN: Duration = Duration::from_secs(1);
 /// Expired keys that are removed at once.
 const EXPIRE_KEYS: usize = 1000;
+/// The tables are written again when one in so many of their chunks is removed: a year's about once a day.
+const GARBAGE_MOST: usize = 4;
 
 impl DiskStore {
     /// Removes from the disk what no answer lists any more.
@@ -71,8 +73,80 @@ impl DiskStore {
         let next_id = self.ask(MAINTENANCE_WITHIN, |journal| Ok(journal.next_disk_id))?;
         let ids = self.memory.disk_ids();
         let is_known = |id: u64| id >= next_id || ids.binary_search(&id).is_ok();
-        let mut expire_from = locked(&self.expire_from);
-        let expired = history::expire(keyspaces, self.memory.keep(), now, is_known, &mut expire_from, EXPIRE_WITHIN);
-        expired.map(drop).map_err(|error| self.fail(&error))
+        let mut progress = locked(&self.expiry);
+        let Progress { next, removed } = &mut *progress;
+        let expired = history::expire(keyspaces, self.memory.keep(), now, is_known, next, EXPIRE_WITHIN);
+        *removed += expired.map_err(|error| self.fail(&error))?;
+        // The tables have what was removed until they are written again.
+        if *removed * GARBAGE_MOST >= keyspaces.history.approximate_len().max(1) {
+            keyspaces.compact_history().map_err(|error| self.fail(&error))?;
+            *removed = 0;
+        }
+        Ok(())
+    }
+}
+
+/// How far the search for expired chunks is.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// Where the next search begins.
+    next: Vec<u8>,
+    /// How many chunks were removed that the tables may still have.
+    removed: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::{KeepOptions, POST_WITHIN};
+    use super::*;
+    use crate::sample::Sample;
+
+    const NOW: u64 = 1_465_001_814;
+    const DAY: u64 = 86_400;
+
+    fn open(path: &Path) -> DiskStore {
+        let keep = KeepOptions { asked: "1m:6h,1h:3d,1d:70d".parse().ok(), ..KeepOptions::default() };
+        DiskStore::open(path, false, 10_000.into(), &keep, NOW).unwrap()
+    }
+
+    fn maintain(store: &DiskStore, now: u64) {
+        store.checkpoint().unwrap();
+        store.memory.sweep(now);
+        store.expire(now).unwrap();
+    }
+
+    fn keyspaces(store: &DiskStore) -> Keyspaces {
+        store.ask(POST_WITHIN, Journal::keyspaces).unwrap()
+    }
+
+    #[test]
+    fn the_disk_is_given_back_once_windows_have_passed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let values: Vec<_> = (0..4).map(|label| (format!("label-{label}").into(), 1.0 / 3.0)).collect();
+        let mut now = NOW;
+        for _ in 0..80 {
+            now += DAY;
+            for host in 0..3 {
+                let sample = Sample { host: format!("h{host}").into(), epoch: now, values: values.clone() };
+                assert_eq!(store.record(sample.view(), None, now).unwrap().stored, values.len());
+            }
+            maintain(&store, now);
+        }
+        let chunks = history::chunk_ends(&keyspaces(&store));
+        assert!(chunks.len() > 3 * values.len());
+        for (interval_sec, end) in chunks {
+            let window = store.memory.keep().window(interval_sec).unwrap();
+            assert!(end + window.span_sec + DAY > now, "{}: {} s", window.name, now - end - window.span_sec);
+        }
+        let keyspaces = keyspaces(&store);
+        keyspaces.flush_records().unwrap();
+        assert!(keyspaces.history.disk_space() > 0);
+        // All hosts are down.
+        now += 71 * DAY;
+        (0..2).for_each(|_| maintain(&store, now));
+        assert_eq!((history::chunk_ends(&keyspaces), keyspaces.history.disk_space()), (Vec::new(), 0));
     }
 }

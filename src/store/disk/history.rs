@@ -18,9 +18,7 @@ use fjall::OwnedWriteBatch;
 use super::keyspaces::Keyspaces;
 use crate::store::StoreError;
 use crate::store::memory::{SHARDS, locked};
-use crate::summary::{
-    Bucket, CHUNK_INTERVALS, Intervals, Keep, Window, decode_chunk, encode_chunk, is_chunk_expired, merge_intervals,
-};
+use crate::summary::{Bucket, CHUNK_INTERVALS, Intervals, Keep, Window, decode_chunk, encode_chunk, merge_intervals};
 
 /// Keys that are removed at once.
 const EXPIRE_KEYS: usize = 1000;
@@ -155,9 +153,9 @@ pub(super) fn expire(
     cursor: &mut Vec<u8>,
     within: Duration,
 ) -> fjall::Result<usize> {
-    let expires = |id, interval_sec, chunk| {
-        let name = keep.window(interval_sec).map_or("", |window| window.name);
-        !is_known(id) || is_chunk_expired(keep, name, interval_sec, chunk, now)
+    let expires = |id, interval_sec, chunk: u64| {
+        let end = chunk.saturating_add(1).saturating_mul(CHUNK_INTERVALS);
+        !is_known(id) || keep.window(interval_sec).is_none_or(|window| end <= window.oldest(now))
     };
     remove(keyspaces, expires, cursor, Some(within))
 }
@@ -211,4 +209,12 @@ pub(super) fn newest_id(keyspaces: &Keyspaces) -> Result<u64, String> {
     let last =
         keyspaces.history.last_key_value().map(fjall::Guard::key).transpose().map_err(|error| error.to_string())?;
     Ok(last.and_then(|key| parse(&key).map(|(id, ..)| id)).unwrap_or(0))
+}
+
+/// Of each chunk the length of its intervals and the end of the last that it may have, in seconds.
+#[cfg(test)]
+pub(super) fn chunk_ends(keyspaces: &Keyspaces) -> Vec<(u64, u64)> {
+    let keys = keyspaces.history.iter().map(|guard| guard.key().unwrap());
+    let parsed = keys.filter_map(|key| parse(&key).map(|(_, interval_sec, chunk, _)| (interval_sec, chunk)));
+    parsed.map(|(interval_sec, chunk)| (interval_sec, (chunk + 1) * CHUNK_INTERVALS * interval_sec)).collect()
 }

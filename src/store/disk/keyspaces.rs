@@ -92,6 +92,11 @@ impl Keyspaces {
         self.flush(&self.state).and_then(|()| self.flush(&self.history))
     }
 
+    /// Writes the tables of what memory does not hold again, without what was removed.
+    pub(super) fn compact_history(&self) -> fjall::Result<()> {
+        self.flush(&self.history).and_then(|()| self.history.major_compact())
+    }
+
     /// Moves what a keyspace has in memory to a table, and waits until that is written. When it cannot be written, a
     /// thread of fjall poisons the database and ends, or panics. fjall's own wait does not notice, and would not end.
     fn flush(&self, keyspace: &Keyspace) -> fjall::Result<()> {
