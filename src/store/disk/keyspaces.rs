@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use nix::sys::statvfs::statvfs;
 
 use super::checksums::check_tables;
 use super::format::FORMAT;
@@ -92,9 +93,19 @@ impl Keyspaces {
         self.flush(&self.state).and_then(|()| self.flush(&self.history))
     }
 
-    /// Writes the tables of what memory does not hold again, without what was removed.
+    /// Writes the tables of what memory does not hold again, without what was removed. That needs room for both meanwhile:
+    /// a disk that lacks it waits for what fjall does by itself.
     pub(super) fn compact_history(&self) -> fjall::Result<()> {
-        self.flush(&self.history).and_then(|()| self.history.major_compact())
+        let about = statvfs(self.history.path()).map_err(io::Error::from)?;
+        let free_bytes = about.blocks_available() as f64 * about.fragment_size() as f64;
+        if free_bytes <= 2.0 * self.history.disk_space() as f64 {
+            return Ok(());
+        }
+        self.flush(&self.history)?;
+        if let Err(error) = self.history.major_compact() {
+            log::warn!("Store: the disk is not given back yet: {error}");
+        }
+        Ok(())
     }
 
     /// Moves what a keyspace has in memory to a table, and waits until that is written. When it cannot be written, a
