@@ -123,8 +123,16 @@ fn line_at(points: &[(f64, f64)], x: f64) -> Option<f64> {
 }
 
 /// Holds a rule against a series. `closed` is the newest closed interval of the rule's kind, `is_firing` whether this rule
-/// fires for it now, `doublings` how often its alert has fired again within the hour.
-pub(super) fn evaluate(rule: &Rule, tail: &Tail, closed: u64, is_firing: bool, doublings: u32) -> Evaluation {
+/// fires for it now, `doublings` how often its alert has fired again within the hour, `silent_until` until when its host said
+/// nothing.
+pub(super) fn evaluate(
+    rule: &Rule,
+    tail: &Tail,
+    closed: u64,
+    is_firing: bool,
+    doublings: u32,
+    silent_until: u64,
+) -> Evaluation {
     let Test::Series { function, comparison, threshold, .. } = &rule.test else { return Evaluation::Quiet };
     let is_bad = |value| comparison.holds(value, *threshold);
     // Most series are right, and their newest interval says so: the rest need not be read.
@@ -140,12 +148,13 @@ pub(super) fn evaluate(rule: &Rule, tail: &Tail, closed: u64, is_firing: bool, d
     let recent = (closed.saturating_sub(age_max)..=closed).rev();
     let newest = recent.filter(|end| tail.get(*end).count > 0).find_map(|end| Some((end, value(end)?)));
     let Some((end, now_value)) = newest else {
-        let silent_sec = |newest: u64| closed.saturating_sub(newest) * rule.interval_sec;
-        let gone_sec = rule.for_sec.max(GONE_SEC).max(AGE_MAX * slot_sec);
         let last = tail.held().map(|(number, _)| number).rfind(|number| *number <= closed);
+        let last_end = last.map_or(0, |number| (number + 1) * rule.interval_sec);
+        let silent_sec = ((closed + 1) * rule.interval_sec).saturating_sub(last_end.max(silent_until));
+        let gone_sec = rule.for_sec.max(GONE_SEC).max(AGE_MAX * slot_sec);
         return match is_firing {
             false => Evaluation::Quiet,
-            true if last.is_none_or(|newest| silent_sec(newest) > gone_sec) => Evaluation::Gone,
+            true if silent_sec > gone_sec => Evaluation::Gone,
             true => Evaluation::Stale,
         };
     };

@@ -5,6 +5,7 @@
 //! compares that with what was reported, so that silences, restarts and muted hosts need no rules of their own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem;
 use std::sync::Arc;
 
 use smol_str::SmolStr;
@@ -66,13 +67,24 @@ struct Host {
     serial: u64,
     tags: Tags,
     labels: Vec<SmolStr>,
-    /// Which rules are about its series, and which about its silence: of each level the first that fits.
+    /// Places of the rules that are about it.
+    rules: Vec<usize>,
+    /// Which of these are about which of its series.
     plan: Vec<Planned>,
-    host_rules: Vec<usize>,
-    /// Of the series that a rule `no` is about: the end of the newest interval that has samples.
-    seen: Vec<(SmolStr, u64)>,
+    /// Each series that a rule `no` is about.
+    seen: Vec<Seen>,
     /// What `seen` was read at.
     seen_at: Option<Version>,
+    /// Until when by its own clock it said nothing: nothing is known of its series before.
+    silent_until: u64,
+}
+
+/// A series, and the place of the rule `no` that is about it.
+struct Seen {
+    rule: usize,
+    label: SmolStr,
+    /// The end of the newest interval that has samples; 0 of one that was never seen and is expected.
+    end: u64,
 }
 
 /// What of a host changes with each sample: its newest epoch, and how many came late.
@@ -168,7 +180,8 @@ impl Evaluator {
         self.alerts.keys().for_each(|key| self.known.entry(key.host.clone()).or_default().push(key.clone()));
         let offers_skew = rules.rules.iter().any(|rule| rule.test.names(CLOCK_SKEW));
         for pulse in pulses {
-            let mut host = self.hosts.remove(&pulse.host).unwrap_or_default();
+            let new = || Host { silent_until: on_its_clock(pulse, now), ..Host::default() };
+            let mut host = self.hosts.remove(&pulse.host).unwrap_or_else(new);
             self.evaluate_clock(&mut host, pulse, now);
             let evaluated =
                 EvaluatedOn { minute: closed(pulse.last_epoch, MINUTE_SEC), late_samples: pulse.late_samples };
@@ -186,7 +199,7 @@ impl Evaluator {
                 host.evaluated = Some(evaluated);
             }
             self.evaluate_absence(&rules, &mut host, pulse, now, &mut kept);
-            self.evaluate_host(&rules, &host, pulse, now);
+            self.evaluate_host(&rules, &mut host, pulse, now);
             self.hosts.insert(pulse.host.clone(), host);
         }
         self.evaluate_unseen(&rules, pulses, now);
@@ -206,7 +219,7 @@ impl Evaluator {
             && host.labels.iter().zip(series).all(|(known, (label, _))| known == label);
         if !is_same {
             host.labels = series.iter().map(|(label, _)| label.clone()).collect();
-            host.plan = plan(rules, &pulse.host, &host.tags, &host.labels);
+            host.plan = plan(rules, &host.rules, &pulse.host, &host.labels);
         }
         let newest = [MINUTE_SEC, HOUR_SEC].map(|sec| closed(pulse.last_epoch, sec));
         for Planned { key, place, rules: levels } in &host.plan {
@@ -217,7 +230,8 @@ impl Evaluator {
                 let alert = self.alerts.get(key);
                 let is_firing = alert.is_some_and(|alert| alert.fires_at(rule.severity));
                 let doublings = alert.map_or(0, Alert::doublings);
-                let evaluation = evaluate(rule, &series[*place].1[by_hour], newest, is_firing, doublings);
+                let tail = &series[*place].1[by_hour];
+                let evaluation = evaluate(rule, tail, newest, is_firing, doublings, host.silent_until);
                 if evaluation != Evaluation::Quiet || alert.is_some_and(|alert| alert.pending.is_some()) {
                     self.apply(key, rule, evaluation, now);
                 }
@@ -228,7 +242,7 @@ impl Evaluator {
         for key in self.keys_of(&pulse.host) {
             let is_of_series = |severity| {
                 let mut levels = rules.rules.iter().filter(|rule| rule.name == key.name && rule.severity == severity);
-                levels.any(|rule| matches!(rule.test, Test::Series { .. }))
+                levels.any(|rule| rule.test.is_of_values())
             };
             if let Some(alert) = self.alerts.get_mut(&key).filter(|_| !key.series.is_empty() && !is_kept(&key.series)) {
                 alert.keep_levels(|severity| !is_of_series(severity), Resolution::Gone, now);
@@ -237,22 +251,25 @@ impl Evaluator {
     }
 
     /// The host's own silence, for `host down` and `host late`.
-    fn evaluate_host(&mut self, rules: &Rules, host: &Host, pulse: &Pulse, now: u64) {
+    fn evaluate_host(&mut self, rules: &Rules, host: &mut Host, pulse: &Pulse, now: u64) {
         let interval_sec = pulse.interval_sec.unwrap_or(INTERVAL_SEC);
-        let silent_sec = now.saturating_sub(pulse.heard_at.max(self.started_at));
-        for rule in host.host_rules.iter().map(|index| &rules.rules[*index]) {
+        for (place, rule) in host.rules.iter().map(|index| &rules.rules[*index]).enumerate() {
             let limit_sec = match rule.test {
                 Test::Down => DOWN_SEC.max(10 * interval_sec),
                 Test::Late => 3 * interval_sec,
                 _ => continue,
             };
-            let key = AlertKey { name: rule.name.as_str().into(), host: pulse.host.clone(), series: "".into() };
-            self.apply_silence(&key, rule, silent_sec, limit_sec, now);
+            if counts(rules, &host.rules, place, "") {
+                let key = AlertKey { name: rule.name.as_str().into(), host: pulse.host.clone(), series: "".into() };
+                self.apply_silence(&key, rule, pulse.heard_at, limit_sec, now);
+            }
         }
-        // What fires goes on while its host says nothing, and is stale.
+        // What fires goes on while its host says nothing, and is stale. That a series is silent is known.
+        let silent_sec = now.saturating_sub(pulse.heard_at.max(self.started_at));
         if silent_sec > (3 * interval_sec).max(3 * MINUTE_SEC) {
+            host.silent_until = on_its_clock(pulse, now);
             for key in self.keys_of(&pulse.host) {
-                if let Some(alert) = self.alerts.get_mut(&key).filter(|alert| !alert.key.series.is_empty()) {
+                if let Some(alert) = self.alerts.get_mut(&key).filter(|alert| alert.test.is_some()) {
                     alert.mark_stale(now);
                 }
             }
@@ -269,40 +286,47 @@ impl Evaluator {
         now: u64,
         mut kept: impl FnMut(&Pulse) -> Option<HostSeries>,
     ) {
-        let mut silences = host.silences(rules, pulse, self.started_at, now);
-        let is_in_doubt =
-            |(key, _, silent_sec): &(AlertKey, &Rule, u64)| *silent_sec > DOWN_SEC || self.alerts.contains_key(key);
-        if host.seen_at != Some(version(pulse)) && silences.iter().any(is_in_doubt) {
+        let is_in_doubt = |(key, _, last): (AlertKey, &Rule, u64)| {
+            now.saturating_sub(last.max(self.started_at)) > DOWN_SEC || self.alerts.contains_key(&key)
+        };
+        let is_unknown = host.seen_at.is_none() || host.silences(rules, pulse).any(is_in_doubt);
+        if is_unknown && host.seen_at != Some(version(pulse)) {
             // Without it nobody knows whether the series are silent.
             let Some(series) = kept(pulse) else { return };
             host.note_seen(rules, pulse, &series);
-            silences = host.silences(rules, pulse, self.started_at, now);
         }
-        for (key, rule, silent_sec) in silences {
-            self.apply_silence(&key, rule, silent_sec, DOWN_SEC, now);
+        for (key, rule, last) in host.silences(rules, pulse) {
+            self.apply_silence(&key, rule, last, DOWN_SEC, now);
         }
     }
 
     /// What a literal label on a literal host is due that was never seen.
     fn evaluate_unseen(&mut self, rules: &Rules, pulses: &[Pulse], now: u64) {
-        for rule in &rules.rules {
-            let expected: Vec<String> = match &rule.test {
-                Test::Absent(globs) => globs.literals().collect(),
-                Test::Down | Test::Late => vec![String::new()],
-                Test::Series { .. } => continue,
-            };
-            let is_seen = |host: &String| pulses.binary_search_by(|pulse| pulse.host.as_str().cmp(host)).is_ok();
+        let is_seen = |host: &String| pulses.binary_search_by(|pulse| pulse.host.as_str().cmp(host)).is_ok();
+        let mut plans: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (index, rule) in rules.rules.iter().enumerate().filter(|(_, rule)| !rule.test.is_of_values()) {
             for host in rule.hosts.literals().filter(|host| !is_seen(host)) {
-                for series in &expected {
+                plans.entry(host).or_default().push(index);
+            }
+        }
+        for (host, of_host) in plans {
+            for (place, rule) in of_host.iter().map(|index| &rules.rules[*index]).enumerate() {
+                let expected = match &rule.test {
+                    Test::Absent(globs) => globs.literals().collect(),
+                    _ => vec![String::new()],
+                };
+                for series in expected.into_iter().filter(|series| counts(rules, &of_host, place, series)) {
                     let key =
                         AlertKey { name: rule.name.as_str().into(), host: host.as_str().into(), series: series.into() };
-                    self.apply_silence(&key, rule, now.saturating_sub(self.started_at), DOWN_SEC, now);
+                    self.apply_silence(&key, rule, 0, DOWN_SEC, now);
                 }
             }
         }
     }
 
-    fn apply_silence(&mut self, key: &AlertKey, rule: &Rule, silent_sec: u64, limit_sec: u64, now: u64) {
+    /// Holds a rule against a silence since `last`.
+    fn apply_silence(&mut self, key: &AlertKey, rule: &Rule, last: u64, limit_sec: u64, now: u64) {
+        let silent_sec = now.saturating_sub(last.max(self.started_at));
         // `no x for 2h` is two hours without it; `host down for 5m` is five minutes of being down.
         let fires_sec = match rule.test {
             Test::Absent(_) if rule.for_sec > 0 => rule.for_sec,
@@ -314,8 +338,10 @@ impl Evaluator {
             _ if silent_sec > limit_sec => Evaluation::Pending(value, now - silent_sec),
             _ => Evaluation::Resolves(value),
         };
-        let is_known = self.alerts.contains_key(key);
-        if is_known || !matches!(evaluation, Evaluation::Resolves(_)) {
+        let alert = self.alerts.get(key);
+        // What fired before the start fires on until something is heard.
+        let is_known = last > self.started_at || alert.is_none_or(|alert| !alert.fires_at(rule.severity));
+        if is_known && (alert.is_some() || !matches!(evaluation, Evaluation::Resolves(_))) {
             self.apply(key, rule, evaluation, now);
         }
     }
@@ -359,18 +385,12 @@ impl Evaluator {
                 continue;
             }
             let asks = |rule: &&Rule| {
-                let about_series = match &rule.test {
-                    Test::Series { series, .. } | Test::Absent(series) => {
-                        series.matches(&key.series) && !key.series.is_empty()
-                    }
-                    Test::Down | Test::Late => key.series.is_empty(),
-                };
-                rule.name == key.name && about_series && rule.hosts.matches_host(&key.host, &tags)
+                rule.name == key.name && rule.test.is_about(&key.series) && rule.hosts.matches_host(&key.host, &tags)
             };
             let asking: Vec<&Rule> = rules.rules.iter().filter(asks).collect();
-            let is_expected = asking.iter().any(|rule| {
-                !matches!(rule.test, Test::Series { .. }) && rule.hosts.literals().any(|host| host == key.host)
-            });
+            let is_expected = asking
+                .iter()
+                .any(|rule| !rule.test.is_of_values() && rule.hosts.literals().any(|host| host == key.host));
             let why = match asking.is_empty() {
                 true if is_own => Resolution::HostRemoved,
                 true => Resolution::RuleRemoved,
@@ -393,10 +413,12 @@ impl Evaluator {
     /// Compares what is so with what was reported.
     fn report(&mut self, rules: &Rules, now: u64, before: &BTreeMap<AlertKey, Alert>) -> Outcome {
         let mut outcome = Outcome::default();
-        let is_of_down = |key: &AlertKey| {
-            rules.rules.iter().any(|rule| rule.test == Test::Down && rule.name == key.name && key.series.is_empty())
+        let of_down: Vec<&Rule> = rules.rules.iter().filter(|rule| rule.test == Test::Down).collect();
+        let is_of_down = |alert: &Alert| {
+            let is_so = |rule: &&Rule| rule.name == alert.key.name && alert.fires_at(rule.severity);
+            alert.key.series.is_empty() && of_down.iter().any(is_so)
         };
-        let down = self.alerts.values().filter(|alert| alert.severity().is_some() && is_of_down(&alert.key));
+        let down = self.alerts.values().filter(|alert| is_of_down(alert));
         let down: BTreeSet<SmolStr> = down.map(|alert| alert.key.host.clone()).collect();
         let active: Vec<&Silence> = rules.silences.iter().chain(&self.silences).filter(|s| s.when.holds(now)).collect();
         for alert in self.alerts.values_mut() {
@@ -404,7 +426,7 @@ impl Evaluator {
             let is_silenced = active
                 .iter()
                 .any(|silence| silence.alerts.matches(&key.name) && silence.hosts.matches_host(&key.host, &tags));
-            alert.is_suppressed = is_silenced || (down.contains(&key.host) && !is_of_down(key));
+            alert.is_suppressed = is_silenced || (down.contains(&key.host) && !is_of_down(alert));
             if alert.is_suppressed {
                 continue;
             }
@@ -439,49 +461,45 @@ impl Host {
         if self.serial != serial || self.tags != pulse.tags {
             (self.serial, self.tags, self.labels) = (serial, pulse.tags.clone(), Vec::new());
             (self.plan, self.evaluated, self.seen_at) = (Vec::new(), None, None);
-            self.host_rules = host_rules(rules, &pulse.host, &self.tags);
+            let rules = rules.rules.iter().enumerate();
+            let about = rules.filter(|(_, rule)| rule.hosts.matches_host(&pulse.host, &self.tags));
+            self.rules = about.map(|(index, _)| index).collect();
         }
     }
 
-    /// Notes when the series that a rule `no` is about have been seen last.
+    /// Notes when the series that rules `no` are about have been seen last. A label without a wildcard is remembered for
+    /// longer than a store keeps its samples: `no backup for 26h` outlasts a day.
     fn note_seen(&mut self, rules: &Rules, pulse: &Pulse, series: &HostSeries) {
-        let is_wanted = |label: &str| {
-            let rules = self.host_rules.iter().map(|index| &rules.rules[*index].test);
-            rules.into_iter().any(|test| matches!(test, Test::Absent(globs) if globs.matches(label)))
-        };
-        let wanted = series.iter().filter(|(label, _)| is_wanted(label)).map(|(label, [minutes, hours])| {
-            let end = |tail: &Tail, sec| tail.held().next_back().map(|(number, _)| (number + 1) * sec);
-            (label.clone(), end(minutes, MINUTE_SEC).or(end(hours, HOUR_SEC)).unwrap_or(0))
-        });
-        (self.seen, self.seen_at) = (wanted.collect(), Some(version(pulse)));
-    }
-
-    /// The series that rules `no` are about, each with its rule and for how long it has been silent.
-    fn silences<'r>(
-        &self,
-        rules: &'r Rules,
-        pulse: &Pulse,
-        started_at: u64,
-        now: u64,
-    ) -> Vec<(AlertKey, &'r Rule, u64)> {
-        let skew_sec = pulse.skew_sec.unwrap_or(0);
-        let mut silences = Vec::new();
-        for rule in self.host_rules.iter().map(|index| &rules.rules[*index]) {
+        let before = mem::take(&mut self.seen);
+        let known = |label: &str| before.iter().find(|seen| seen.label == label).map(|seen| seen.end);
+        let place_of = |label: &str| series.binary_search_by(|(kept, _)| kept.as_str().cmp(label)).ok();
+        for (place, index) in self.rules.iter().enumerate() {
+            let rule = &rules.rules[*index];
             let Test::Absent(globs) = &rule.test else { continue };
             let is_expected = rule.hosts.literals().any(|host| host == pulse.host);
-            let unseen =
-                globs.literals().filter(|label| is_expected && !self.seen.iter().any(|(seen, _)| seen == label));
-            let seen = self
-                .seen
-                .iter()
-                .filter(|(label, _)| globs.matches(label))
-                .map(|(label, end)| (label.clone(), (*end).min(pulse.last_epoch).saturating_add_signed(-skew_sec)));
-            for (series, last) in seen.chain(unseen.map(|label| (label.into(), 0))) {
-                let key = AlertKey { name: rule.name.as_str().into(), host: pulse.host.clone(), series };
-                silences.push((key, rule, now.saturating_sub(last.max(started_at))));
+            let is_due = |label: &String| place_of(label).is_none() && (is_expected || known(label).is_some());
+            let literals = globs.literals().filter(is_due).map(SmolStr::from);
+            let labels = series.iter().map(|(label, _)| label.clone()).chain(literals);
+            for label in labels.filter(|label| counts(rules, &self.rules, place, label)) {
+                let end = |tail: &Tail, sec| tail.held().next_back().map(|(number, _)| (number + 1) * sec);
+                let of = |[minutes, hours]: &[Tail; 2]| end(minutes, MINUTE_SEC).or(end(hours, HOUR_SEC));
+                let kept = place_of(&label).and_then(|place| of(&series[place].1));
+                let end = kept.or_else(|| known(&label)).unwrap_or(0);
+                self.seen.push(Seen { rule: *index, label, end });
             }
         }
-        silences
+        self.seen_at = Some(version(pulse));
+    }
+
+    /// The series that rules `no` are about, each with its rule and when it was seen last by the receiver's clock.
+    fn silences<'a>(&'a self, rules: &'a Rules, pulse: &'a Pulse) -> impl Iterator<Item = (AlertKey, &'a Rule, u64)> {
+        self.seen.iter().map(|Seen { rule, label, end }| {
+            let rule = &rules.rules[*rule];
+            let key = AlertKey { name: rule.name.as_str().into(), host: pulse.host.clone(), series: label.clone() };
+            // 0 stays 0: it was never seen.
+            let last = (*end).min(pulse.last_epoch);
+            (key, rule, if last > 0 { last.saturating_add_signed(-pulse.skew_sec.unwrap_or(0)) } else { 0 })
+        })
     }
 
     /// Whether a backlog is on its way: the host's epochs go faster than their receipt. At the first evaluation the skew of its clock says
@@ -510,49 +528,40 @@ fn tags_of(hosts: &HashMap<SmolStr, Host>, host: &str) -> Tags {
     hosts.get(host).map_or_else(Tags::default, |host| host.tags.clone())
 }
 
-/// Which rules are about which series of a host: of each name and severity the first that fits.
-fn plan(rules: &Rules, host: &SmolStr, tags: &Tags, labels: &[SmolStr]) -> Vec<Planned> {
-    let of_host: Vec<(usize, &Rule)> =
-        rules.rules.iter().enumerate().filter(|(_, rule)| rule.hosts.matches_host(host, tags)).collect();
+/// Whether the rule at a place among those of a host is the one that counts for a series: of each name and severity the first
+/// that is about it.
+fn counts(rules: &Rules, of_host: &[usize], place: usize, series: &str) -> bool {
+    let (before, rule) = (&of_host[..place], &rules.rules[of_host[place]]);
+    let is_same =
+        |other: &Rule| other.severity == rule.severity && other.name == rule.name && other.test.is_about(series);
+    rule.test.is_about(series) && !before.iter().any(|index| is_same(&rules.rules[*index]))
+}
+
+/// Which rules of a host are about which of its series.
+fn plan(rules: &Rules, of_host: &[usize], host: &SmolStr, labels: &[SmolStr]) -> Vec<Planned> {
     let mut plan: Vec<Planned> = Vec::new();
     for (place, label) in labels.iter().enumerate() {
         let first = plan.len();
-        for (index, rule) in &of_host {
-            let Test::Series { series, .. } = &rule.test else { continue };
-            if !series.matches(label) {
+        for (rank, index) in of_host.iter().enumerate() {
+            let rule = &rules.rules[*index];
+            if !rule.test.is_of_values() || !counts(rules, of_host, rank, label) {
                 continue;
             }
-            let planned = match plan[first..].iter().position(|planned| planned.key.name == rule.name) {
-                Some(at) => &mut plan[first + at],
+            match plan[first..].iter().position(|planned| planned.key.name == rule.name) {
+                Some(at) => plan[first + at].rules.push(*index),
                 None => {
                     let key = AlertKey { name: rule.name.as_str().into(), host: host.clone(), series: label.clone() };
-                    plan.push(Planned { key, place, rules: Vec::new() });
-                    let at = plan.len() - 1;
-                    &mut plan[at]
+                    plan.push(Planned { key, place, rules: vec![*index] });
                 }
-            };
-            if planned.rules.iter().all(|other| rules.rules[*other].severity != rule.severity) {
-                planned.rules.push(*index);
             }
         }
     }
     plan
 }
 
-/// Which rules are about a host's silence or that of its series: of each name and severity the first that fits.
-fn host_rules(rules: &Rules, host: &str, tags: &Tags) -> Vec<usize> {
-    let mut found: Vec<usize> = Vec::new();
-    for (index, rule) in rules.rules.iter().enumerate() {
-        let is_same = |other: &usize| {
-            let other = &rules.rules[*other];
-            other.name == rule.name && other.severity == rule.severity
-        };
-        let is_new = !matches!(rule.test, Test::Series { .. }) && !found.iter().any(is_same);
-        if is_new && rule.hosts.matches_host(host, tags) {
-            found.push(index);
-        }
-    }
-    found
+/// The time `now` by the clock of a host.
+fn on_its_clock(pulse: &Pulse, now: u64) -> u64 {
+    now.saturating_add_signed(pulse.skew_sec.unwrap_or(0))
 }
 
 fn version(pulse: &Pulse) -> Version {

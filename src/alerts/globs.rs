@@ -60,6 +60,12 @@ impl Globs {
         !of(true).any(matches) && (of(false).next().is_none() || of(false).any(matches))
     }
 
+    /// Whether it is a list of names without wildcards.
+    #[must_use]
+    pub fn is_literal(&self) -> bool {
+        !self.is_empty() && self.literals().count() == self.globs.len()
+    }
+
     /// The names that the list holds without a wildcard: what is expected even if it was never seen.
     pub fn literals(&self) -> impl Iterator<Item = String> {
         let name = |piece: &Piece| match piece {

@@ -53,10 +53,7 @@ impl Rules {
     /// Whether a rule is about series of this label.
     #[must_use]
     pub fn are_about(&self, label: &str) -> bool {
-        self.rules.iter().any(|rule| match &rule.test {
-            Test::Series { series, .. } | Test::Absent(series) => series.matches(label),
-            Test::Down | Test::Late => false,
-        })
+        self.rules.iter().any(|rule| rule.test.is_about(label))
     }
 
     /// Intervals by minute and by hour that the rules look back at: so many at least that those with samples show how often
@@ -124,7 +121,7 @@ pub enum Test {
         /// In the unit of the series.
         threshold: f64,
     },
-    /// The host says nothing for ten of its intervals, and a minute.
+    /// The host says nothing for ten of its intervals, a minute at least.
     Down,
     /// The host says nothing for three of its intervals.
     Late,
@@ -153,6 +150,21 @@ pub enum Function {
 }
 
 impl Test {
+    /// Whether it is about the values of series, and not about silence.
+    #[must_use]
+    pub fn is_of_values(&self) -> bool {
+        matches!(self, Self::Series { .. })
+    }
+
+    /// Whether it is about the series of this label; an empty one is the host itself.
+    #[must_use]
+    pub fn is_about(&self, label: &str) -> bool {
+        match self {
+            Self::Series { series, .. } | Self::Absent(series) => !label.is_empty() && series.matches(label),
+            Self::Down | Self::Late => label.is_empty(),
+        }
+    }
+
     /// Whether it names a series without a wildcard.
     #[must_use]
     pub fn names(&self, label: &str) -> bool {

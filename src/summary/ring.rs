@@ -98,8 +98,8 @@ impl Tail {
 
     /// Numbers of the intervals that have samples, with how many, the oldest first.
     pub fn held(&self) -> impl DoubleEndedIterator<Item = (u64, u32)> {
-        let counts = (self.first..).zip(&self.buckets).map(|(number, bucket)| (number, bucket.count));
-        counts.collect::<Vec<_>>().into_iter().filter(|(_, count)| *count > 0)
+        let counts = self.buckets.iter().enumerate().map(|(place, bucket)| (self.first + place as u64, bucket.count));
+        counts.filter(|(_, count)| *count > 0)
     }
 
     /// Puts a bucket at the place of an interval, and keeps up to `intervals_max` of the newest. One that is too old is left

@@ -84,7 +84,8 @@ impl World {
 }
 
 /// The samples of `x` in a minute, by a letter: g(ood) 10, m(iddle) 87, b(ad) 95, w(orse) 99, one bad peak among good ones
-/// (p), one sample alone that is bad (s) or good (t), none of `x` (.), and none of the host (_).
+/// (p), one sample alone that is bad (s) or good (t), none of `x` (.), and none of the host (_). There may be a restart, with
+/// (!) or without (^) a sign of the host.
 fn minute(letter: char) -> Vec<f64> {
     match letter {
         'g' => vec![10.0; 6],
@@ -103,14 +104,14 @@ fn letters(world: &mut World, minutes: &str, from: u64) -> String {
     let mut said = String::new();
     for (number, letter) in minutes.chars().enumerate() {
         let start = START + 60 * (from + number as u64);
-        if letter == '!' {
+        if matches!(letter, '!' | '^') {
             world.restart(start);
         }
         for (place, value) in minute(letter).into_iter().enumerate() {
             let epoch = start + STEP_SEC * (place as u64 + 1);
             world.put("h", "x", epoch, value, epoch);
         }
-        if letter != '_' {
+        if !matches!(letter, '_' | '^') {
             (1..=7).for_each(|step| world.put("h", "beat", start + STEP_SEC * step, 1.0, start + STEP_SEC * step));
         }
         let told = world.look(start + 72);
@@ -178,6 +179,7 @@ fn what_a_rule_means() {
         ("a: x > 90", "ggb................", "..F...~~~~~~~~~~~~G"),
         ("a: x > 90", "ggb________________", "..F..~~~~~~~~~~~~~~"),
         ("a: x > 90", "gg................", ".................."),
+        ("a: x > 90", "ggb____________________...g", "..F..~~~~~~~~~~~~~~~~~~~~~R"),
         // `until`: between the thresholds nothing changes.
         ("a: x > 90 until < 85", "ggbmmg", "..F..R"),
         ("a: x > 90 until < 85", "ggmmm", "....."),
@@ -239,6 +241,18 @@ fn what_a_rule_means() {
         ("a: no x", "gg...g", "..F..R"),
         ("a: no x for 3m", "gg....g", "..,,F.R"),
         ("a: no y for 3m on h", "ggggg", ",,F.."),
+        // Until something is heard, a restart ends no silence.
+        ("a: host down", "gg___^___g", "...F.....R"),
+        ("a: no x", "gg..!..g", "..F....R"),
+        ("a: host down on other", "gg!ggg", "F....."),
+        ("a: no x for 3m", "gg..!....g", "..,,,,F..R"),
+        // Of one severity the first that is about a series counts.
+        ("b: no x for 9m\na: no z on h\na: no y for 3m on h", "ggggg", "F,F.."),
+        ("a: no y for 9m on h\na: no y on h", "ggggg", ",,,,,"),
+        ("a: no y for 9m on other\na: no y on other", "ggggg", ",,,,,"),
+        ("a: x > 98\na: no x on h", "gg...", "....."),
+        ("a: host late for 9m\na: host down", "gg___", "..,,,"),
+        ("a: no y for 9m on h\na: host down", "gg____", ",,,F.."),
         ("a: no y for 3m", "ggggg", "....."),
         ("a: no y,z for 3m on other", "ggggg", ",,F.."),
         ("a: host down on other", "ggggg", "F...."),
@@ -252,8 +266,9 @@ fn what_a_rule_means() {
         ("a: x > 90\nsilence b 1795964400 to 1795964640", "gb", ".F"),
         ("a: x > 90\nsilence a on i* 1795964400 to 1795964640", "gb", ".F"),
         ("a: x > 90\nsilence * on h 1795964400 to 1795964640", "gbbbb", "...F."),
-        // A host that is down mutes its other alerts.
-        ("a: no x for 3m\nd: host down", "gg_____", "..,,~~~"),
+        // A host that is down mutes its other alerts; one that is late does not.
+        ("a: no x for 2m\nd: host late\nd: host down for 1h; severity critical", "gg____", "..,F.."),
+        ("a: no x for 3m\nd: host down", "gg_____", "..,,..."),
     ] {
         let mut world = World::new(rule);
         let found = letters(&mut world, minutes, 0);
@@ -357,6 +372,24 @@ fn what_is_removed_is_resolved_and_says_why() {
     letters(&mut world, "gbb", 0);
     world.evaluator.set_rules(rules("a: x > 98"));
     assert_eq!(why(&mut world), [Some(Resolution::Good)]);
+}
+
+#[test]
+fn a_silence_may_be_longer_than_what_is_kept() {
+    let mut world = World::new("a: no x for 26h");
+    letters(&mut world, "gg", 0);
+    for hour in 1..=26 {
+        // The store keeps a day.
+        if hour == 25 {
+            world.series.get_mut("h").unwrap().remove("x");
+        }
+        for second in [0, 60, 3599] {
+            let now = START + 3600 * hour + second;
+            world.put("h", "beat", now, 1.0, now);
+            let told = world.look(now);
+            assert_eq!(told.len(), usize::from(hour == 26 && second == 3599), "{hour} {second}");
+        }
+    }
 }
 
 #[test]
