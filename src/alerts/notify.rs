@@ -178,7 +178,13 @@ impl Notifier {
     /// The alerts about targets that cannot be told.
     #[must_use]
     pub fn problems(&self) -> Vec<Event> {
-        self.shared.lock().outbox.as_ref().map_or_else(Vec::new, |outbox| outbox.problems().cloned().collect())
+        let state = self.shared.lock();
+        let of_others = || {
+            let events = state.followed.iter().map(|one| &one.event);
+            let problems = events.filter(|event| event.key.name == NOTIFY_ALERT && event.is_firing());
+            problems.map(|event| (&event.key, event)).collect::<BTreeMap<_, _>>().into_values().cloned().collect()
+        };
+        state.outbox.as_ref().map_or_else(of_others, |outbox| outbox.problems().cloned().collect())
     }
 
     /// What was counted of each target since the start.
@@ -389,7 +395,7 @@ mod tests {
             let clock = Arc::new(ReceiverClock::default());
             let notifier = Notifier::new(Client::new(None).unwrap(), clock, move || _ = wake.send(()));
             let target = |(name, address): &(&str, SocketAddr)| {
-                Target::new(name, "webhook", &[format!("http://{address}/")]).unwrap()
+                Target::new(name, "webhook", &[format!("http://{address}/")], Vec::new()).unwrap()
             };
             notifier.set_targets(targets.iter().map(target));
             Self { notifier, woken, notifications: BTreeMap::new() }

@@ -123,6 +123,7 @@ fn an_answer_that_says_no_is_shown_without_secrets() {
         ("webhook http://me:${SECRET}@ADDRESS/", "500 Internal Server Error", "<html>\u{1b}[2J"),
         ("webhook http://ADDRESS/", "301 Moved Permanently\r\nLocation: http://127.0.0.1:1/5eCr3t-w0rd", ""),
         ("heartbeat http://ADDRESS/ping/${SECRET}", "404 Not Found", "(not found)"),
+        ("webhook http://me:${SECRET}@ADDRESS/", "403 Forbidden", "wrong password 5eCr3t-w0rd"),
     ] {
         let (address, heard) = play(status, body);
         let (code, stdout, stderr) = try_out(&line.replace("ADDRESS", &address.to_string()), &[]);
@@ -149,6 +150,9 @@ fn a_program_gets_the_json_and_a_mailer_a_mail() {
     assert_eq!((told.len(), &told[0]["status"], &told[1]["status"]), (2, &json!("firing"), &json!("resolved")));
     let (code, stdout, _) = try_out("exec false", &[]);
     assert_eq!((code, stdout.as_str()), (Some(1), "firing: false has exited 1\n"));
+    // What comes from the environment is a secret, whoever prints it.
+    let (code, stdout, _) = try_out("exec sh -c \"echo no: $0; exit 3\" ${SECRET}", &[]);
+    assert_eq!((code, stdout.as_str()), (Some(1), "firing: sh has exited 3: no: ***\n"));
     // A shell's words are words: nothing expands.
     let (_, stdout, _) = try_out("exec echo $(id) \"a b;c\" *", &[]);
     assert!(stdout.starts_with("firing: exit 0 $(id) a b;c *\n"), "{stdout}");

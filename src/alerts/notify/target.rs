@@ -17,7 +17,7 @@ const ALERTS_MAX: usize = 1000;
 const ANSWER_CHARS_MAX: usize = 300;
 /// What stands in the notification of a secret.
 const HIDDEN: &str = "***";
-/// Fewest bytes of what is hidden: a shorter part of a URL is no secret, and would hide half of each sentence.
+/// Fewest bytes of what is hidden: what is shorter is no secret, and would hide half of each sentence.
 const SECRET_BYTES_MIN: usize = 6;
 const TELEGRAM: &str = "https://api.telegram.org";
 const PAGERDUTY: &str = "https://events.pagerduty.com";
@@ -50,14 +50,15 @@ enum Kind {
 }
 
 impl Target {
-    /// The target of a line `target NAME: KIND ARGUMENT…`.
+    /// The target of a line `target NAME: KIND ARGUMENT…`. `secrets` are what of it no log and no answer may show; those that
+    /// the kind has by itself are added.
     ///
     /// # Errors
     /// What is wrong with the kind or an argument; the sentence shows no secret.
-    pub fn new(name: &str, kind: &str, arguments: &[String]) -> Result<Self, String> {
+    pub fn new(name: &str, kind: &str, arguments: &[String], mut secrets: Vec<String>) -> Result<Self, String> {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let form = |form: &str| Err(format!("a target of the kind {kind} is: {kind} {form}"));
-        let (kind, secrets) = match (kind, &*arguments) {
+        let (kind, own_secrets) = match (kind, &*arguments) {
             ("webhook", [given]) => of_url(Kind::Webhook, given)?,
             ("slack", [given]) => of_url(Kind::Slack, given)?,
             ("heartbeat", [given]) => of_url(Kind::Heartbeat, given)?,
@@ -106,6 +107,8 @@ impl Target {
                 return Err(format!("{unknown:?} is no kind of target; there are {kinds}"));
             }
         };
+        secrets.retain(|secret| secret.len() >= SECRET_BYTES_MIN);
+        secrets.extend(own_secrets);
         Ok(Self { name: name.into(), kind, secrets })
     }
 
@@ -284,7 +287,7 @@ mod tests {
     fn target(line: &str) -> Result<Target, String> {
         let mut words = line.split_whitespace().map(str::to_owned);
         let kind = words.next().unwrap_or_default();
-        Target::new("t", &kind, &words.collect::<Vec<_>>())
+        Target::new("t", &kind, &words.collect::<Vec<_>>(), Vec::new())
     }
 
     #[test]

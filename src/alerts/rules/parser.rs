@@ -207,6 +207,11 @@ fn rule(line: &mut Lexer<'_>, name: &str, kept: Retention) -> Result<Rule, Wrong
         }
         until = Some(Until { comparison, threshold, for_sec });
     }
+    let kept_sec = kept.hours_sec.max(kept.minutes_sec);
+    if matches!(&test, Test::Absent(series) if for_sec > kept_sec && !series.is_literal()) {
+        let why = format!("a pattern finds what is kept, {} hours: for more, name the series", kept_sec / HOUR_SEC);
+        return Err((for_at, why));
+    }
     let hosts = if line.eat_word("on") { line.globs(true)? } else { Globs::default() };
     let longest_sec = until.map_or(for_sec, |until| for_sec.max(until.for_sec.unwrap_or(0)));
     let mut interval_sec = MINUTE_SEC;
@@ -409,7 +414,7 @@ fn target(line: &mut Lexer<'_>, variable: &impl Fn(&str) -> Option<String>) -> R
     line.skip_space();
     let at = line.at;
     let word = line.take_while(|c| c.is_ascii_alphabetic());
-    let mut arguments = Vec::new();
+    let (mut arguments, mut secrets) = (Vec::new(), Vec::new());
     loop {
         line.skip_space();
         if line.is_at_end() {
@@ -424,19 +429,25 @@ fn target(line: &mut Lexer<'_>, variable: &impl Fn(&str) -> Option<String>) -> R
         if word.is_empty() {
             return Err(line.wanted("no control characters"));
         }
-        arguments.push(with_variables(&word, variable).map_err(|why| (at, why))?);
+        arguments.push(with_variables(&word, variable, &mut secrets).map_err(|why| (at, why))?);
     }
-    Target::new(&name, word, &arguments).map_err(|why| (at, why))
+    Target::new(&name, word, &arguments, secrets).map_err(|why| (at, why))
 }
 
-/// Puts variables of the environment in the places of `${NAME}`.
-fn with_variables(word: &str, variable: &impl Fn(&str) -> Option<String>) -> Result<String, String> {
+/// Puts variables of the environment in the places of `${NAME}`, and their values into `secrets`.
+fn with_variables(
+    word: &str,
+    variable: &impl Fn(&str) -> Option<String>,
+    secrets: &mut Vec<String>,
+) -> Result<String, String> {
     let (mut whole, mut rest) = (String::new(), word);
     while let Some((before, after)) = rest.split_once("${") {
         let (name, after) = after.split_once('}').ok_or("${ without }")?;
         let value = variable(name).filter(|value| !value.is_empty());
+        let value = value.ok_or_else(|| format!("${{{name}}}: not set in the environment"))?;
         whole += before;
-        whole += &value.ok_or_else(|| format!("${{{name}}}: not set in the environment"))?;
+        whole += &value;
+        secrets.push(value);
         rest = after;
     }
     Ok(whole + rest)
@@ -459,19 +470,22 @@ fn silence(line: &mut Lexer<'_>) -> Result<Silence, Wrong> {
         let to = to.ok_or_else(|| (at, "a time after the first is wanted, such as 2026-11-29T05:00".to_owned()))?;
         return Ok(Silence { alerts, hosts, when: When::Once { from, to } });
     }
-    let mut days = [true; 7];
-    let mut times = first;
-    let mut times_at = at;
-    if first.starts_with(|c: char| c.is_ascii_alphabetic()) {
-        days = [false; 7];
-        for word in first.split(',') {
-            let day = DAYS.iter().position(|day| *day == word);
-            days[day.ok_or_else(|| (at, format!("{word:?} is no day; there are {}", DAYS.join(", "))))?] = true;
-        }
+    line.at = at;
+    let is_day_next = line.peek().is_some_and(char::is_alphabetic);
+    let mut days = [!is_day_next; 7];
+    while is_day_next {
         line.skip_space();
-        times_at = line.at;
-        times = line.word();
+        let at = line.at;
+        let word = line.take_while(char::is_alphanumeric);
+        let day = DAYS.iter().position(|day| *day == word);
+        days[day.ok_or_else(|| (at, format!("{word:?} is no day; there are {}", DAYS.join(", "))))?] = true;
+        line.skip_space();
+        if !line.eat(",") {
+            break;
+        }
     }
+    let times_at = line.at;
+    let times = line.word();
     let minutes = times.split_once('-').and_then(|(from, to)| Some((parse_minute(from)?, parse_minute(to)?)));
     let minutes = minutes.filter(|(from, to)| from != to && *from < 1440);
     let (from_min, to_min) =
