@@ -30,7 +30,7 @@ pub struct Alert {
     /// The line of the rule that decided last.
     pub rule: String,
     /// The rule's own words.
-    text: Option<String>,
+    pub text: Option<String>,
     /// When it fired last.
     pub fired_at: u64,
     /// When it was resolved last, and why.

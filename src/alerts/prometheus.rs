@@ -58,8 +58,9 @@ impl Alerts {
 fn of_alert(alert: &Alert) -> Value {
     let shown = alert.shown();
     let state = if shown.state == "pending" { "pending" } else { "firing" };
+    let text = alert.text.as_deref().unwrap_or_default();
     json!({
-        "labels": labels(&alert.key, shown.severity), "annotations": annotations(&alert.rule, ""), "state": state,
+        "labels": labels(&alert.key, shown.severity), "annotations": annotations(&alert.rule, text), "state": state,
         "activeAt": rfc3339(shown.since), "value": alert.value.map_or(String::new(), |value| value.to_string()),
     })
 }

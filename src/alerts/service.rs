@@ -381,10 +381,13 @@ impl Alerts {
             let every = Duration::from_secs(reminder.every_sec);
             self.notifier.remind(&reminder.event, reminder.targets.iter().map(AsRef::as_ref), every);
         }
+        if let Some(error) = failed {
+            return Err(error);
+        }
         state.evaluated_at = Some(now);
         drop(state);
         self.notifier.judged();
-        failed.map_or(Ok(()), Err)
+        Ok(())
     }
 
     /// Gives the store what it does not have yet.
@@ -433,7 +436,7 @@ impl Alerts {
     /// Silences alerts of hosts for a time, as `silence` in the file does. Returns until when.
     ///
     /// # Errors
-    /// What is wrong with it, or that a shared store does not take it.
+    /// What is wrong with it, or that the store does not take it.
     pub fn silence(&self, alerts: &str, hosts: &str, span: &str, now: u64) -> Result<u64, SilenceError> {
         let sec = parse_span(span).filter(|sec| *sec <= SILENCE_SEC_MAX);
         let sec = sec.ok_or("for: a time such as 30m, 2h or 7d is wanted, up to 31d".to_owned());
@@ -444,13 +447,8 @@ impl Alerts {
             return Err(SilenceError::Invalid(format!("silences: more than {SILENCES_MAX} at a time")));
         }
         let record = serde_json::to_vec(&asked).map_err(|error| SilenceError::Invalid(error.to_string()))?;
-        let record = (silence_key(&asked), Some(record));
-        if self.store.is_shared() {
-            let written = self.store.write_records(&[record].into(), None);
-            written.map_err(SilenceError::Unavailable)?;
-        } else {
-            self.state().unsaved.extend([record]);
-        }
+        let written = self.store.write_records(&[(silence_key(&asked), Some(record))].into(), None);
+        written.map_err(SilenceError::Unavailable)?;
         let mut state = self.state();
         state.silences.push(asked);
         state.take_silences(now);

@@ -36,7 +36,7 @@ impl Alerts {
                 "name": alert.key.name, "host": alert.key.host, "series": alert.key.series, "state": shown.state,
                 "severity": shown.severity, "value": alert.value, "comparison": alert.test.map(|test| test.0),
                 "threshold": alert.test.map(|test| test.1), "since": shown.since, "fired-at": shown.fired_at,
-                "stale-since": alert.stale_since, "rule": alert.rule, "told": told(&alert.key),
+                "stale-since": alert.stale_since, "rule": alert.rule, "text": alert.text, "told": told(&alert.key),
             })
         };
         let problems = self.notifier.problems().into_iter().map(|event| {
@@ -69,6 +69,12 @@ impl Alerts {
             let state = [("alertstate", shown.state), ("severity", shown.severity.word())];
             alerts.add(&[names.as_slice(), &state].concat(), 1.0);
             for_state.add(&[names.as_slice(), &state[1..]].concat(), shown.since as f64);
+        }
+        for Event { key, severity, fired_at, .. } in self.notifier.problems() {
+            let names = [("alertname", key.name.as_str()), ("host", &key.host), ("series", &key.series)];
+            let state = [("alertstate", "firing"), ("severity", severity.word())];
+            alerts.add(&[names.as_slice(), &state].concat(), 1.0);
+            for_state.add(&[names.as_slice(), &state[1..]].concat(), fired_at as f64);
         }
         let mut delivered = Family::counter("lizm_notifications_total");
         let mut queued = Family::gauge("lizm_notification_queue");

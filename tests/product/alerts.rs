@@ -81,7 +81,8 @@ fn a_file_is_read_again_and_a_mistake_in_it_is_an_alert() {
     put_minutes(&receiver, "h", now(), 3, 95.0);
     await_state(&receiver, "a", "firing");
     replace(&file, "a: x > 90\nb: x >> 5\n");
-    await_state(&receiver, "lizm-config", "firing");
+    let text = await_state(&receiver, "lizm-config", "firing")["text"].clone();
+    assert!(text.as_str().unwrap().ends_with("rules:2:7: a number is wanted, not \">\""), "{text}");
     assert_eq!(await_state(&receiver, "a", "firing")["rule"], "a: x > 90");
     replace(&file, "b: x > 80\n");
     await_state(&receiver, "b", "firing");
