@@ -473,16 +473,15 @@ fn silence(line: &mut Lexer<'_>) -> Result<Silence, Wrong> {
     line.at = at;
     let is_day_next = line.peek().is_some_and(char::is_alphabetic);
     let mut days = [!is_day_next; 7];
-    while is_day_next {
+    let mut has_more = is_day_next;
+    while has_more {
         line.skip_space();
         let at = line.at;
         let word = line.take_while(char::is_alphanumeric);
         let day = DAYS.iter().position(|day| *day == word);
         days[day.ok_or_else(|| (at, format!("{word:?} is no day; there are {}", DAYS.join(", "))))?] = true;
         line.skip_space();
-        if !line.eat(",") {
-            break;
-        }
+        has_more = line.eat(",");
     }
     let times_at = line.at;
     let times = line.word();
