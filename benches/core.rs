@@ -151,8 +151,8 @@ fn evaluate_rules() {
     let more = "peak: max(label-1, 5m) > 99\ngone: host down\nabsent: no label-1 for 10m\nsoon: forecast(label-2, 30m, 1h) > 99\n";
     let text = rules.chain([more.to_owned()]).collect::<String>();
     let rules = parse(&[("bench", &text)], Retention::default(), |_| None).unwrap_or_else(|why| panic!("{why:?}"));
-    let (rules, depth) = (Arc::new(rules.clone()), rules.reach());
-    let wanted: HashMap<&str, bool> = labels.iter().map(|label| (*label, rules.are_about(label))).collect();
+    let rules = Arc::new(rules);
+    let reach: HashMap<&str, _> = labels.iter().map(|label| (*label, rules.reach(label))).collect();
     let mut evaluator = Evaluator::new(rules, Vec::new(), NOW);
     let (mut closed, mut unchanged) = (Vec::new(), Vec::new());
     let start = NOW - NOW % 60;
@@ -162,8 +162,10 @@ fn evaluate_rules() {
         assert!(hosts.iter().all(|host| put(host) == labels.len()));
         let pulses = store.pulses(now).unwrap_or_default();
         let before = processor_ms();
-        let outcome = evaluator.evaluate(now, &pulses, |pulse| {
-            store.tails(pulse, depth, |label| wanted.get(label.as_str()).copied().unwrap_or_default(), now).ok()
+        let outcome = evaluator.evaluate(now, &pulses, |pulse, may_fire| {
+            let intervals =
+                |label: &smol_str::SmolStr| Some(reach.get(label.as_str())?.as_ref()?[usize::from(may_fire)]);
+            store.tails(pulse, intervals, now).ok()
         });
         let took = processor_ms() - before;
         assert!(outcome.transitions.is_empty());

@@ -418,24 +418,23 @@ impl Store {
         }
     }
 
-    /// Copies about as many of the newest minutes and hours as are asked for, of each series of a host that is wanted,
-    /// sorted by label.
+    /// Copies about as many of the newest minutes and hours of each series of a host as `intervals` says, sorted by label.
+    /// Those of which it says nothing are left out.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn tails(
         &self,
         pulse: &Pulse,
-        intervals: [u64; 2],
-        is_wanted: impl FnMut(&SmolStr) -> bool,
+        intervals: impl FnMut(&SmolStr) -> Option<[u64; 2]>,
         now: u64,
     ) -> Result<Vec<(SmolStr, [Tail; 2])>, StoreError> {
         match &self.kind {
-            Kind::Memory(memory) => Ok(memory.tails(&pulse.host, intervals, is_wanted)),
+            Kind::Memory(memory) => Ok(memory.tails(&pulse.host, intervals)),
             #[cfg(feature = "disk")]
-            Kind::Disk(disk) => Ok(disk.memory().tails(&pulse.host, intervals, is_wanted)),
+            Kind::Disk(disk) => Ok(disk.memory().tails(&pulse.host, intervals)),
             #[cfg(feature = "redis")]
-            Kind::Redis(redis) => redis.tails(&pulse.host, pulse.last_epoch, intervals, is_wanted, now),
+            Kind::Redis(redis) => redis.tails(&pulse.host, pulse.last_epoch, intervals, now),
         }
     }
 

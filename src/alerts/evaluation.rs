@@ -3,7 +3,7 @@
 //! All of it is a function of what is kept, so that samples may come in any order before their minute closes.
 
 use super::event::Comparison;
-use super::rules::{Function, Rule, Test};
+use super::rules::{FLAPPING_SEC_MAX, Function, Rule, Test};
 use crate::summary::{Bucket, CLOSED_AFTER_SEC, Tail};
 
 const MINUTE_SEC: u64 = 60;
@@ -18,8 +18,6 @@ const KNOWN_PERCENT: u64 = 80;
 const FORECAST_POINTS: usize = 4;
 /// Longest time for which a rule must be right before its alert is resolved, unless `until` says how long.
 const RESOLVE_SEC_MAX: u64 = 300;
-/// Bound of what flapping makes of it.
-const FLAPPING_SEC_MAX: u64 = 3600;
 /// Least time without a report after which a series is gone while its host reports.
 pub(super) const GONE_SEC: u64 = 900;
 

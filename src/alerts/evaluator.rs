@@ -166,13 +166,13 @@ impl Evaluator {
         self.alerts.values().filter(|alert| alert.is_durable())
     }
 
-    /// Evaluates all hosts of which something new is known. `kept` gives what is kept of one, or nothing where
-    /// that cannot be read: the next evaluation tries again.
+    /// Evaluates all hosts of which something new is known. `kept` gives what is kept of one, as far back as [`Rules::reach`]
+    /// says where something may fire or not, or nothing where that cannot be read: the next evaluation tries again.
     pub fn evaluate(
         &mut self,
         now: u64,
         pulses: &[Pulse],
-        mut kept: impl FnMut(&Pulse) -> Option<HostSeries>,
+        mut kept: impl FnMut(&Pulse, bool) -> Option<HostSeries>,
     ) -> Outcome {
         let rules = self.rules.clone();
         let before: BTreeMap<AlertKey, Alert> = self.durable();
@@ -183,6 +183,8 @@ impl Evaluator {
             let new = || Host { silent_until: on_its_clock(pulse, now), ..Host::default() };
             let mut host = self.hosts.remove(&pulse.host).unwrap_or_else(new);
             self.evaluate_clock(&mut host, pulse, now);
+            let may_fire = self.known.contains_key(&pulse.host);
+            let mut kept = || kept(pulse, may_fire);
             let evaluated =
                 EvaluatedOn { minute: closed(pulse.last_epoch, MINUTE_SEC), late_samples: pulse.late_samples };
             let heard_at = pulse.heard_at.max(self.started_at);
@@ -190,7 +192,7 @@ impl Evaluator {
             host.before = Some((pulse.last_epoch, heard_at));
             host.prepare(&rules, self.serial, pulse);
             let is_due = !host.is_backlogged && host.evaluated.as_ref() != Some(&evaluated);
-            if let Some(mut series) = is_due.then(|| kept(pulse)).flatten() {
+            if let Some(mut series) = is_due.then(&mut kept).flatten() {
                 if let Some(minute) = evaluated.minute.filter(|_| offers_skew) {
                     host.add_skew(&mut series, pulse, minute);
                 }
@@ -198,7 +200,7 @@ impl Evaluator {
                 self.evaluate_series(&rules, &mut host, pulse, &series, now);
                 host.evaluated = Some(evaluated);
             }
-            self.evaluate_absence(&rules, &mut host, pulse, now, &mut kept);
+            self.evaluate_absence(&rules, &mut host, pulse, now, kept);
             self.evaluate_host(&rules, &mut host, pulse, now);
             self.hosts.insert(pulse.host.clone(), host);
         }
@@ -284,7 +286,7 @@ impl Evaluator {
         host: &mut Host,
         pulse: &Pulse,
         now: u64,
-        mut kept: impl FnMut(&Pulse) -> Option<HostSeries>,
+        kept: impl FnOnce() -> Option<HostSeries>,
     ) {
         let is_in_doubt = |(key, _, last): (AlertKey, &Rule, u64)| {
             now.saturating_sub(last.max(self.started_at)) > DOWN_SEC || self.alerts.contains_key(&key)
@@ -292,7 +294,7 @@ impl Evaluator {
         let is_unknown = host.seen_at.is_none() || host.silences(rules, pulse).any(is_in_doubt);
         if is_unknown && host.seen_at != Some(version(pulse)) {
             // Without it nobody knows whether the series are silent.
-            let Some(series) = kept(pulse) else { return };
+            let Some(series) = kept() else { return };
             host.note_seen(rules, pulse, &series);
         }
         for (key, rule, last) in host.silences(rules, pulse) {

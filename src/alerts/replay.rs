@@ -74,7 +74,7 @@ pub fn replay(rules: &Arc<Rules>, hosts: &[KeptHost], now: u64) -> BTreeMap<Stri
             let place = hosts.binary_search_by(|host| host.host.as_str().cmp(name)).ok();
             place.and_then(|place| hosts.get(place))
         };
-        let kept = |pulse: &Pulse| of(&pulse.host).map(|host| host.series.clone());
+        let kept = |pulse: &Pulse, _| of(&pulse.host).map(|host| host.series.clone());
         let outcome = evaluator.evaluate(at, &pulses, kept);
         for event in outcome.transitions.into_iter().map(|transition| transition.event).filter(|e| e.is_firing()) {
             replayed.entry(event.rule).or_default().fired += 1;

@@ -21,6 +21,8 @@ pub const RULES_MAX: usize = 10_000;
 pub const TEXT_BYTES_MAX: usize = 4 << 20;
 /// Percent of the expected samples that make a minute known, unless a rule says otherwise.
 const NEEDS_PERCENT: u8 = 50;
+/// Longest time for which a rule that flaps must be right before its alert is resolved.
+pub(super) const FLAPPING_SEC_MAX: u64 = 3600;
 /// Fewest minutes, and hours where any are, that are read of a series.
 const REACH_MIN: u64 = 4;
 const MINUTE_SEC: u64 = 60;
@@ -50,29 +52,29 @@ impl Rules {
         }
     }
 
-    /// Whether a rule is about series of this label.
+    /// Intervals by minute and by hour that the rules about a label look back at: while nothing fires, and while something
+    /// does. There are so many at least that those with samples show how often a series is reported. `None` if no rule is
+    /// about it.
     #[must_use]
-    pub fn are_about(&self, label: &str) -> bool {
-        self.rules.iter().any(|rule| rule.test.is_about(label))
-    }
-
-    /// Intervals by minute and by hour that the rules look back at: so many at least that those with samples show how often
-    /// a series is reported.
-    #[must_use]
-    pub fn reach(&self) -> [u64; 2] {
-        let reach = |interval_sec| {
-            let of = |rule: &Rule| match &rule.test {
-                Test::Series { function, .. } if rule.interval_sec == interval_sec => {
-                    function.intervals() + rule.for_sec.div_ceil(interval_sec)
+    pub fn reach(&self, label: &str) -> Option<[[u64; 2]; 2]> {
+        let mut reach = None;
+        for rule in self.rules.iter().filter(|rule| rule.test.is_about(label)) {
+            let [quiet, firing] = reach.get_or_insert([[REACH_MIN, 0]; 2]);
+            let (place, function) = match rule.test {
+                Test::Series { function, .. } => (usize::from(rule.interval_sec == HOUR_SEC), function.intervals()),
+                _ => {
+                    // What is silent for long has hours alone.
+                    (quiet[1], firing[1]) = (quiet[1].max(REACH_MIN), firing[1].max(REACH_MIN));
+                    continue;
                 }
-                _ => 0,
             };
-            self.rules.iter().map(of).max().unwrap_or(0)
-        };
-        // What is silent for long has hours alone.
-        let has_absence = self.rules.iter().any(|rule| matches!(rule.test, Test::Absent(_)));
-        let hours = reach(HOUR_SEC).max(u64::from(has_absence));
-        [reach(MINUTE_SEC).max(REACH_MIN), if hours > 0 { hours.max(REACH_MIN) } else { 0 }]
+            // One runs, and one may not have closed yet.
+            let intervals = |sec: u64| (function + 1 + sec.div_ceil(rule.interval_sec)).max(REACH_MIN);
+            let until_sec = rule.until.and_then(|until| until.for_sec).unwrap_or(0);
+            quiet[place] = quiet[place].max(intervals(rule.for_sec));
+            firing[place] = firing[place].max(intervals(rule.for_sec.max(until_sec).max(FLAPPING_SEC_MAX)));
+        }
+        reach
     }
 }
 

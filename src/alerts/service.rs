@@ -46,7 +46,7 @@ const SILENCE_SEC_MAX: u64 = 31 * 86_400;
 /// The series that the receiver offers of its own host: days until its certificate ends, below 0 since.
 const CERT_DAYS: &str = "cert-days";
 const DAY_SEC: f64 = 86_400.0;
-/// Labels of which is remembered whether a rule is about them.
+/// Labels of which is remembered how far rules look back at them.
 const LABELS_MAX: usize = 100_000;
 /// What the keys of records begin with.
 const ALERT: char = 's';
@@ -104,8 +104,8 @@ pub struct Alerts {
 pub(super) struct State {
     pub(super) evaluator: Evaluator,
     pub(super) rules: Arc<Rules>,
-    /// Which labels a rule is about, as far as that was asked.
-    wanted: HashMap<SmolStr, bool>,
+    /// How far the rules look back at labels, as far as that was asked.
+    reach: HashMap<SmolStr, Option<[[u64; 2]; 2]>>,
     silences: Vec<AskedSilence>,
     pub(super) history: VecDeque<Remembered>,
     /// What the store does not have yet.
@@ -179,7 +179,7 @@ impl Alerts {
         let state = State {
             evaluator: Evaluator::new(Arc::default(), Vec::new(), clock.now_sec()),
             rules: Arc::default(),
-            wanted: HashMap::new(),
+            reach: HashMap::new(),
             silences: Vec::new(),
             history: VecDeque::new(),
             unsaved: Records::new(),
@@ -262,7 +262,7 @@ impl Alerts {
         rules.default_notify = rules.own_targets();
         let targets = mem::take(&mut rules.targets);
         state.rules = Arc::new(rules);
-        state.wanted.clear();
+        state.reach.clear();
         let rules = state.rules.clone();
         state.evaluator.set_rules(rules);
         drop(state);
@@ -352,20 +352,21 @@ impl Alerts {
             state.silences = silences;
         }
         state.take_silences(now);
-        let State { evaluator, rules, wanted, .. } = &mut *state;
-        let (depth, mut failed) = (rules.reach(), None);
-        if wanted.len() > LABELS_MAX {
-            wanted.clear();
+        let State { evaluator, rules, reach, .. } = &mut *state;
+        let mut failed = None;
+        if reach.len() > LABELS_MAX {
+            reach.clear();
         }
-        let outcome = evaluator.evaluate(now, &pulses, |pulse| {
+        let outcome = evaluator.evaluate(now, &pulses, |pulse, may_fire| {
             if failed.is_some() {
                 return None;
             }
-            let is_wanted = |label: &SmolStr| match wanted.get(label) {
-                Some(is_wanted) => *is_wanted,
-                None => *wanted.entry(label.clone()).or_insert(rules.are_about(label)),
+            let intervals = |label: &SmolStr| {
+                let known = reach.get(label).copied();
+                let reach = known.unwrap_or_else(|| *reach.entry(label.clone()).or_insert(rules.reach(label)));
+                reach.map(|reach| reach[usize::from(may_fire)])
             };
-            self.store.tails(pulse, depth, is_wanted, now).map_err(|error| failed = Some(error)).ok()
+            self.store.tails(pulse, intervals, now).map_err(|error| failed = Some(error)).ok()
         });
         let Outcome { transitions, reminders, changes } = outcome;
         for (key, alert) in changes {

@@ -59,10 +59,14 @@ impl World {
 
     fn look(&mut self, now: u64) -> Vec<Transition> {
         let pulses: Vec<Pulse> = self.pulses.values().cloned().collect();
-        let series = &self.series;
-        let kept = |pulse: &Pulse| {
+        let (series, rules) = (&self.series, self.evaluator.rules.clone());
+        let kept = |pulse: &Pulse, may_fire: bool| {
             let of_host = series.get(pulse.host.as_str()).into_iter().flatten();
-            Some(of_host.map(|(label, series)| (label.into(), series.tails(&Keep::default(), [70, 26]))).collect())
+            let tails = |(label, series): (&String, &Series)| {
+                let intervals = rules.reach(label)?[usize::from(may_fire)];
+                Some((label.into(), series.tails(&Keep::default(), intervals)))
+            };
+            Some(of_host.filter_map(tails).collect())
         };
         let outcome = self.evaluator.evaluate(now, &pulses, kept);
         for (key, alert) in outcome.changes {
@@ -229,6 +233,8 @@ fn what_a_rule_means() {
         ("a: x > 90", "gbgbggbgggg", ".FRF.RF...R"),
         ("a: x > 90 for 2m", "gbbggbbgggg", ".,F.R,F...R"),
         ("a: x > 90", "gbgbgbgg", ".FRF...R"),
+        ("a: x > 90", "gbgbggbggggbgggggggg", ".FRF.RF...RF.......R"),
+        ("a: x > 90 until < 85 for 12m", "gbgggggggggggg", ".F...........R"),
         // A restart changes nothing.
         ("a: x > 90", "ggb!g", "..F.R"),
         ("a: x > 90", "ggb!b", "..F.."),
@@ -409,7 +415,7 @@ fn reminders_stop_while_nothing_is_known() {
     let mut world = World::new("a: x > 90; every 1h; notify ops");
     letters(&mut world, "gbb", 0);
     let pulses: Vec<Pulse> = world.pulses.values().cloned().collect();
-    let mut reminded = |now| world.evaluator.evaluate(now, &pulses, |_| Some(Vec::new())).reminders;
+    let mut reminded = |now| world.evaluator.evaluate(now, &pulses, |_, _| Some(Vec::new())).reminders;
     let reminders = reminded(START + 195);
     assert_eq!((reminders.len(), reminders[0].every_sec), (1, 3600));
     assert_eq!(reminders[0].event.number, world.told[0].event.number);
@@ -501,7 +507,7 @@ fn series_are_read_once_a_minute_unless_one_may_be_silent() {
         }
         let (pulses, series) = (world.pulses.values().cloned().collect::<Vec<_>>(), &world.series["h"]);
         let mut count = 0;
-        world.evaluator.evaluate(epoch + 1, &pulses, |_| {
+        world.evaluator.evaluate(epoch + 1, &pulses, |_, _| {
             count += 1;
             Some(
                 series.iter().map(|(label, series)| (label.into(), series.tails(&Keep::default(), [70, 26]))).collect(),

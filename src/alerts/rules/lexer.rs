@@ -70,7 +70,7 @@ impl<'a> Lexer<'a> {
 
     /// That something else should stand here.
     pub(super) fn wanted(&self, what: &str) -> Wrong {
-        let found: String = self.rest().chars().take_while(|c| !c.is_whitespace()).take(20).collect();
+        let found: String = self.rest().trim_start().chars().take_while(|c| !c.is_whitespace()).take(20).collect();
         let found = if self.is_at_end() { "the end".to_owned() } else { format!("{found:?}") };
         (self.at, format!("{what} is wanted, not {found}"))
     }

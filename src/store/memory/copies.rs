@@ -108,17 +108,18 @@ impl MemoryStore {
         pulses
     }
 
-    /// Copies the newest intervals of each series of a host that is wanted, sorted by label.
+    /// Copies the newest intervals of each series of a host, as many as `intervals` says, sorted by label.
     pub(in crate::store) fn tails(
         &self,
         host: &str,
-        intervals: [u64; 2],
-        mut is_wanted: impl FnMut(&SmolStr) -> bool,
+        mut intervals: impl FnMut(&SmolStr) -> Option<[u64; 2]>,
     ) -> Vec<(SmolStr, [Tail; 2])> {
         let shard = self.shard(host);
         let Some(host) = shard.get(host) else { return Vec::new() };
-        let wanted = host.series.iter().filter(|(label, _)| is_wanted(label));
-        let tails = wanted.map(|(label, series)| (label.clone(), series.tails(&self.keep, intervals)));
+        let tails = host
+            .series
+            .iter()
+            .filter_map(|(label, series)| Some((label.clone(), series.tails(&self.keep, intervals(label)?))));
         let mut tails: Vec<_> = tails.collect();
         drop(shard);
         tails.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));

@@ -46,21 +46,27 @@ impl Redis {
         Ok(pulses)
     }
 
-    /// Copies of the newest minutes and hours of the series of a host that are wanted, as in memory: all that are kept
-    /// where fewer than three of them have samples. `newest` is the host's newest epoch.
+    /// Copies of the newest minutes and hours of the series of a host, as in memory, but of each series as many as of the one of
+    /// which `wanted` says the most, and all that are kept where fewer than three of them have samples. `newest` is the
+    /// host's newest epoch.
     pub(in super::super) fn tails(
         &self,
         host: &str,
         newest: u64,
-        intervals: [u64; 2],
-        mut is_wanted: impl FnMut(&SmolStr) -> bool,
+        mut wanted: impl FnMut(&SmolStr) -> Option<[u64; 2]>,
         now: u64,
     ) -> Result<Vec<(SmolStr, [Tail; 2])>, StoreError> {
         let keys = HostKeys::of(host);
         let known = self.ask(&[keys.labels()]).pop().unwrap_or(Ok(Value::Nil))?;
         let keep = self.keep();
         let labels = layout::pairs(&known).filter_map(|(label, hour)| layout::read_label(&keep, label, hour, now));
-        let mut labels: Vec<SmolStr> = labels.map(SmolStr::from).filter(|label| is_wanted(label)).collect();
+        let mut intervals = [0; 2];
+        let mut is_wanted = |label: &SmolStr| {
+            let asked = wanted(label);
+            asked.iter().for_each(|asked| intervals = [0, 1].map(|place| intervals[place].max(asked[place])));
+            asked.is_some()
+        };
+        let mut labels: Vec<SmolStr> = labels.map(SmolStr::from).filter(&mut is_wanted).collect();
         labels.sort_unstable();
         let newest = newest.min(now.saturating_add(AHEAD_SEC_MAX));
         let windows = WINDOWS.map(|window| keep.window(window.interval_sec).copied());
