@@ -26,7 +26,7 @@ use super::source::Options;
 use crate::clock::ReceiverClock;
 use crate::reload::Reloaded;
 use crate::sample::SampleRef;
-use crate::store::{AlertLease, Records, Store, StoreError};
+use crate::store::{AlertLease, Records, Store, StoreError, Swap};
 use crate::supervisor::spawn_supervised;
 
 /// Time between two evaluations.
@@ -444,12 +444,11 @@ impl Alerts {
         let sec = sec.map_err(SilenceError::Invalid)?;
         let asked = AskedSilence { alerts: alerts.to_owned(), hosts: hosts.to_owned(), from: now, to: now + sec };
         asked.parse().map_err(SilenceError::Invalid)?;
-        if self.state().silences.len() >= SILENCES_MAX {
+        let record = serde_json::to_vec(&asked).map_err(|error| SilenceError::Invalid(error.to_string()))?;
+        let kept = self.store.swap_record(&silence_key(&asked), None, &record, SILENCES_MAX);
+        if kept.map_err(SilenceError::Unavailable)? == Swap::Full {
             return Err(SilenceError::Invalid(format!("silences: more than {SILENCES_MAX} at a time")));
         }
-        let record = serde_json::to_vec(&asked).map_err(|error| SilenceError::Invalid(error.to_string()))?;
-        let written = self.store.write_records(&[(silence_key(&asked), Some(record))].into(), None);
-        written.map_err(SilenceError::Unavailable)?;
         let mut state = self.state();
         state.silences.push(asked);
         state.take_silences(now);
