@@ -77,12 +77,14 @@ pub(super) fn line(item: &Item, now_ms: u64) -> String {
     }
     let unit = unit_of(&event.key.series).symbol();
     let number = |value: f64| format!("{}{}{unit}", rounded(value), if unit.is_empty() { "" } else { " " });
-    if !event.key.series.is_empty() || event.value.is_some() {
-        let series = if event.key.series.is_empty() { "value".to_owned() } else { name(&event.key.series) };
-        _ = write!(line, ": {series}");
-        if let Some(value) = event.value {
-            _ = write!(line, " is {}", number(value));
-        }
+    if !event.key.series.is_empty() {
+        _ = write!(line, ": {}", name(&event.key.series));
+    }
+    match (event.value, event.test) {
+        (Some(value), Some(_)) => _ = write!(line, " is {}", number(value)),
+        // Of a rule without a number it is the silence in seconds.
+        (Some(sec), None) if event.is_firing() => _ = write!(line, ", silent for {}", span(sec)),
+        _ => {}
     }
     if let Some((comparison, threshold)) = event.test.filter(|_| event.is_firing() || item.is_past) {
         _ = write!(line, ", {} {}", comparison.words(), number(threshold));
@@ -104,6 +106,15 @@ pub(super) fn line(item: &Item, now_ms: u64) -> String {
         _ = write!(line, ": {}", sanitize::visible(text));
     }
     sanitize::message(&line, LINE_CHARS_MAX)
+}
+
+/// A time in seconds, rounded down.
+fn span(sec: f64) -> String {
+    match sec {
+        _ if sec < 120.0 => format!("{sec:.0} s"),
+        _ if sec < 7200.0 => format!("{:.0} min", (sec / 60.0).floor()),
+        _ => format!("{:.0} h", (sec / 3600.0).floor()),
+    }
 }
 
 /// A number with four digits that count.
@@ -194,6 +205,13 @@ mod tests {
             (
                 over(firing.clone(), Resolution::HostRemoved),
                 "RESOLVED: disk on web-1: disk:/var is 80 %, fired 07:50–08:00 UTC (the host was removed)",
+            ),
+            (
+                of(|item| {
+                    item.event.key.series = "backup.ok".into();
+                    (item.event.value, item.event.test) = (Some(93_700.0), None);
+                }),
+                "FIRING critical: disk on web-1: backup.ok, silent for 26 h, since 07:50 UTC",
             ),
             (
                 of(|item| item.queued_at -= 3_600_000),
