@@ -114,5 +114,5 @@ impl Labels {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "regex"))]
 mod tests;

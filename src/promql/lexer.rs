@@ -46,27 +46,30 @@ const SIGNS: [&str; 24] = [
     ":", "@",
 ];
 
-/// The units of spans, in milliseconds. Those of two letters come first.
+/// The units of spans, in milliseconds, in the order in which they may stand.
 const UNITS: [(&str, i64); 7] = [
-    ("ms", 1),
-    ("s", 1000),
-    ("m", 60_000),
-    ("h", 3_600_000),
-    ("d", 86_400_000),
-    ("w", 7 * 86_400_000),
     ("y", 365 * 86_400_000),
+    ("w", 7 * 86_400_000),
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1000),
+    ("ms", 1),
 ];
+/// The longest span, in years, as Prometheus has it: no sum of a time and spans passes what a number holds.
+const YEARS_MAX: i64 = 292;
 
 /// Reads a span such as `5m` or `1h30m`, in milliseconds.
 fn parse_span(text: &str) -> Option<i64> {
-    let (mut rest, mut sum) = (text, 0_i64);
+    let (mut rest, mut sum, mut units) = (text, 0_i64, UNITS.iter());
     while !rest.is_empty() {
         let (number, behind) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
-        let (unit, ms) = UNITS.iter().find(|(unit, _)| behind.starts_with(unit))?;
+        let (name, behind) = behind.split_at(behind.find(|c: char| c.is_ascii_digit()).unwrap_or(behind.len()));
+        let (_, ms) = units.find(|(unit, _)| *unit == name)?;
         sum = sum.checked_add(number.parse::<i64>().ok()?.checked_mul(*ms)?)?;
-        rest = &behind[unit.len()..];
+        rest = behind;
     }
-    (sum > 0).then_some(sum)
+    (1..=YEARS_MAX * UNITS[0].1).contains(&sum).then_some(sum)
 }
 
 /// Reads the milliseconds of a span or a number of seconds with fractions, as `step` and `timeout` have them.
@@ -99,12 +102,7 @@ pub(super) fn tokens(query: &str) -> Result<Vec<(Token, usize)>, Error> {
             'a'..='z' | 'A'..='Z' | '_' => {
                 let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
                 let word = &rest[..rest.find(|c| !is_word(c)).unwrap_or(rest.len())];
-                let token = match word.to_ascii_lowercase().as_str() {
-                    "inf" => Token::Number(f64::INFINITY),
-                    "nan" => Token::Number(f64::NAN),
-                    _ => Token::Word(word.to_owned()),
-                };
-                (token, word.len())
+                (Token::Word(word.to_owned()), word.len())
             }
             other => match SIGNS.iter().find(|sign| rest.starts_with(**sign)) {
                 Some(sign) => (Token::Sign(sign), sign.len()),
@@ -118,13 +116,15 @@ pub(super) fn tokens(query: &str) -> Result<Vec<(Token, usize)>, Error> {
 
 /// Reads a number or a span, and says how many bytes it has.
 fn number(rest: &str) -> Result<(Token, usize), String> {
-    let wrong = |text: &str| format!("bad number or duration {:?}", cut(text));
+    let wrong = |text: &str| format!("bad number or duration {:?}; a duration is of up to {YEARS_MAX}y", cut(text));
     let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '.').unwrap_or(rest.len());
     let word = &rest[..end];
     if let Some(digits) = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
-        #[expect(clippy::cast_precision_loss, reason = "a number is an f64")]
-        let number = u64::from_str_radix(digits, 16).map(|number| number as f64);
-        return number.map(|number| (Token::Number(number), end)).map_err(|_| wrong(word));
+        return radix(digits, 16).map(|number| (Token::Number(number), end)).ok_or_else(|| wrong(word));
+    }
+    // As Prometheus has it, by Go's rules.
+    if let Some(number) = word.strip_prefix('0').and_then(|digits| radix(digits, 8)) {
+        return Ok((Token::Number(number), end));
     }
     if let Some(ms) = parse_span(word) {
         return Ok((Token::Span(ms), end));
@@ -136,40 +136,62 @@ fn number(rest: &str) -> Result<(Token, usize), String> {
     let word = &rest[..end];
     let is_plain = word.starts_with(|c: char| c.is_ascii_digit() || c == '.');
     match word.parse::<f64>() {
-        Ok(number) if is_plain => Ok((Token::Number(number), end)),
+        Ok(number) if is_plain && number.is_finite() => Ok((Token::Number(number), end)),
         _ => Err(wrong(word)),
     }
 }
 
+/// Reads the digits of a whole number.
+fn radix(digits: &str, radix: u32) -> Option<f64> {
+    let is_number = !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix));
+    #[expect(clippy::cast_precision_loss, reason = "a number is an f64")]
+    u64::from_str_radix(digits, radix).ok().filter(|_| is_number).map(|number| number as f64)
+}
+
 /// Reads a text in quotes, and says how many bytes it has with them.
 fn text(rest: &str, quote: char) -> Result<(Token, usize), String> {
-    let (mut text, mut characters) = (String::new(), rest.chars());
+    let (mut text, mut characters) = (Vec::new(), rest.chars());
     characters.next();
     while let Some(character) = characters.next() {
         match character {
-            _ if character == quote => return Ok((Token::Text(text), rest.len() - characters.as_str().len())),
-            '\\' if quote != '`' => text.push(escaped(&mut characters).ok_or("unknown escape sequence in a string")?),
+            _ if character == quote => {
+                let text = String::from_utf8(text).map_err(|_| "a string that is not UTF-8")?;
+                return Ok((Token::Text(text), rest.len() - characters.as_str().len()));
+            }
+            '\\' if quote != '`' => {
+                text.extend(escaped(&mut characters, quote).ok_or("unknown escape sequence in a string")?);
+            }
             '\n' if quote != '`' => break,
-            other => text.push(other),
+            other => text.extend(other.to_string().bytes()),
         }
     }
     Err("unterminated quoted string".to_owned())
 }
 
-/// What the characters behind a backslash stand for.
-fn escaped(characters: &mut Chars<'_>) -> Option<char> {
+/// The bytes that the characters behind a backslash stand for, by Go's rules.
+fn escaped(characters: &mut Chars<'_>, quote: char) -> Option<Vec<u8>> {
+    let rest = characters.as_str();
     let letter = characters.next()?;
-    let mut code = |digits: usize| {
-        let code: String = characters.take(digits).collect();
-        u32::from_str_radix(&code, 16).ok().and_then(char::from_u32)
+    let mut code = |at: usize, digits: usize, radix: u32| {
+        let code = rest.get(at..at + digits).filter(|code| code.chars().all(|digit| digit.is_digit(radix)))?;
+        *characters = rest[at + digits..].chars();
+        u32::from_str_radix(code, radix).ok()
     };
-    match letter {
-        'n' => Some('\n'),
-        't' => Some('\t'),
-        'r' => Some('\r'),
-        'x' => code(2),
-        'u' => code(4),
-        '\\' | '"' | '\'' => Some(letter),
-        _ => None,
-    }
+    let byte = match letter {
+        'a' => 7,
+        'b' => 8,
+        't' => b'\t',
+        'n' => b'\n',
+        'v' => 11,
+        'f' => 12,
+        'r' => b'\r',
+        'x' => u8::try_from(code(1, 2, 16)?).ok()?,
+        '0'..='7' => u8::try_from(code(0, 3, 8)?).ok()?,
+        'u' => return Some(char::from_u32(code(1, 4, 16)?)?.to_string().into()),
+        'U' => return Some(char::from_u32(code(1, 8, 16)?)?.to_string().into()),
+        '\\' => b'\\',
+        other if other == quote => u8::try_from(quote).ok()?,
+        _ => return None,
+    };
+    Some(vec![byte])
 }

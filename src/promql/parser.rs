@@ -9,11 +9,13 @@ use super::{Error, Labels, NAME};
 const QUERY_BYTES_MAX: usize = 64 << 10;
 /// Most selectors, operators and calls of a query: it bounds what evaluates the tree, which goes as deep.
 const NODES_MAX: usize = 200;
+/// Most regular expressions of a query: each may take a megabyte.
+const REGEXES_MAX: usize = 10;
 /// Most brackets within each other.
 const DEPTH_MAX: usize = 50;
 
 /// A query.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Expr {
     /// A number.
     Number(f64),
@@ -67,7 +69,7 @@ impl Expr {
 }
 
 /// Which series.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Selector {
     /// All of them match.
     pub matchers: Vec<Matcher>,
@@ -76,7 +78,7 @@ pub struct Selector {
 }
 
 /// What the value of a label must be.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Matcher {
     /// The label; a series that lacks it has it empty.
     pub label: String,
@@ -85,7 +87,7 @@ pub struct Matcher {
     is_negated: bool,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 enum Pattern {
     Text(String),
     Regex(Regex),
@@ -125,7 +127,7 @@ pub fn parse(query: &str) -> Result<Expr, Error> {
     if query.len() > QUERY_BYTES_MAX {
         return Err(Error::BadData(format!("invalid parameter \"query\": longer than {QUERY_BYTES_MAX} bytes")));
     }
-    let mut parser = Parser { query, tokens: tokens(query)?, at: 0, nodes: 0, depth: 0 };
+    let mut parser = Parser { query, tokens: tokens(query)?, at: 0, nodes: 0, regexes: 0, depth: 0 };
     let expr = parser.expr(0)?;
     match parser.peek() {
         Token::End => Ok(expr),
@@ -149,6 +151,7 @@ struct Parser<'a> {
     tokens: Vec<(Token, usize)>,
     at: usize,
     nodes: usize,
+    regexes: usize,
     depth: usize,
 }
 
@@ -266,6 +269,8 @@ impl Parser<'_> {
                 let word_lower = word.to_ascii_lowercase();
                 let is_grouped = matches!(self.peek(), Token::Word(next) if is_grouping(next));
                 match self.peek() {
+                    _ if word_lower == "inf" => Ok(Expr::Number(f64::INFINITY)),
+                    _ if word_lower == "nan" => Ok(Expr::Number(f64::NAN)),
                     Token::Sign("(") => self.call(&word_lower),
                     _ if is_grouped => self.aggregate(&word_lower),
                     _ => self.selector(Some(word)),
@@ -356,6 +361,10 @@ impl Parser<'_> {
         };
         let value = match is_regex {
             true => {
+                self.regexes += 1;
+                if self.regexes > REGEXES_MAX {
+                    return Err(self.bad(&format!("more than {REGEXES_MAX} regular expressions, the limit")));
+                }
                 let regex = Regex::parse(&value);
                 Pattern::Regex(regex.map_err(|why| self.bad(&format!("regular expression of {label}: {why}")))?)
             }

@@ -10,8 +10,6 @@ use crate::store::{Status, Store};
 
 /// Hosts that the store is asked for at a time.
 const STEP_HOSTS: usize = 100;
-/// Labels of a host after which the time is looked at.
-const STEP_LABELS: usize = 64;
 /// The label of the host.
 pub(super) const HOST: &str = "host";
 /// The label that tells series apart which would be one.
@@ -148,7 +146,11 @@ impl<'a> Selection<'a> {
         let mut stats_by_place = HashMap::new();
         for step in self.hosts()?.chunks(STEP_HOSTS) {
             budget.check()?;
-            let wanted: Vec<SmolStr> = step.iter().filter(|host| selector.allows(HOST, host)).cloned().collect();
+            let mut wanted = Vec::new();
+            for host in step {
+                budget.check()?;
+                wanted.extend(selector.allows(HOST, host).then(|| host.clone()));
+            }
             let statuses = if wanted.is_empty() { Vec::new() } else { self.store.statuses(&wanted, &[], self.now)? };
             for (host, status) in wanted.iter().zip(statuses) {
                 let Some(status) = status else { continue };
@@ -171,19 +173,27 @@ impl<'a> Selection<'a> {
     ) -> Result<Found, Error> {
         let shared = self.names.shared(status.labels.iter().map(String::as_str));
         let mut labels = BTreeMap::new();
-        for (count, label) in status.labels.iter().enumerate() {
-            if count % STEP_LABELS == 0 {
-                budget.check()?;
-            }
+        for label in &status.labels {
             let place = self.names.place(label);
             let Some((metric, _)) = self.names.metric(place) else { continue };
             let told_apart = shared.contains(label.as_str()).then_some(label.as_str());
             let series = |stat| labels_of(metric, stat, host, told_apart);
-            let matching = || Stat::ALL.into_iter().filter(|stat| selector.matches(&series(*stat)));
             // The same metric of another host matches too: the hosts that are asked for have been chosen before.
-            let stats = match told_apart {
-                Some(_) => matching().collect(),
-                None => stats_by_place.entry(place).or_insert_with(|| matching().collect()).clone(),
+            let known = stats_by_place.get(&place).filter(|_| told_apart.is_none());
+            let stats = match known {
+                Some(stats) => stats.clone(),
+                None => {
+                    let mut stats = Vec::new();
+                    for stat in Stat::ALL {
+                        // Expressions may be long.
+                        budget.check()?;
+                        stats.extend(selector.matches(&series(stat)).then_some(stat));
+                    }
+                    if told_apart.is_none() {
+                        stats_by_place.insert(place, stats.clone());
+                    }
+                    stats
+                }
             };
             if !stats.is_empty() {
                 labels.insert(label.into(), stats.into_iter().map(|stat| (stat, series(stat))).collect());

@@ -98,6 +98,7 @@ fn numbers_are_computed() {
         ("-1 > bool -2", "1"),
         ("1 == bool 2", "0"),
         ("0x1f + .5 + 1e3 + 1.5e-1 # a comment", "1031.65"),
+        ("017 + 08", "23"),
         ("NaN", "NaN"),
         ("+Inf", "inf"),
     ] {
@@ -114,6 +115,8 @@ fn an_instant_query_takes_the_newest_interval() {
         ("lizm_cpu{host!=\"b\"}", "lizm_cpu{host=a} 50"),
         ("lizm_cpu{host=~\"b|x\"}", "lizm_cpu{host=b} 100"),
         ("lizm_cpu{host!~'[ab]'}", ""),
+        (r#"lizm_cpu{host="\x61",inf="",nan=""}"#, "lizm_cpu{host=a} 50"),
+        (r#"lizm_cpu{host=~"\141|\u0062\U00000063|\xc3\xa4"}"#, "lizm_cpu{host=a} 50"),
         ("lizm_cpu_samples{host='b'}", "lizm_cpu_samples{host=b} 4"),
         ("lizm_cpu_core", "lizm_cpu_core{core=0,host=a} 92.5; lizm_cpu_core{core=1,host=a} 185"),
         ("lizm_cpu_core_max{core=`1`}", "lizm_cpu_core_max{core=1,host=a} 188"),
@@ -242,13 +245,23 @@ fn what_is_wrong_or_not_known_is_named() {
         ("", "1:1: parse error: unexpected end of input in an expression"),
         ("lizm_cpu{", "1:10: parse error: unexpected end of input in label matching, expected a label"),
         ("lizm_cpu{host}", "1:14: parse error: unexpected \"}\" in label matching, expected one of = != =~ !~"),
-        ("lizm_cpu{host=~\"(\"}", "1:16: parse error: regular expression of host: a '(' without its ')'"),
+        (
+            "lizm_cpu{host=~\"(\"}",
+            "1:16: parse error: regular expression of host: found open group without closing ')'",
+        ),
         ("sum(\n  lizm_cpu", "2:11: parse error: unexpected end of input in a call, expected \")\""),
         ("1 > 2", "comparisons between scalars must use BOOL modifier"),
         ("lizm_cpu + bool 1", "bool modifier can only be used on comparison operators"),
         ("{host=\"\"}", "vector selector must contain at least one non-empty matcher"),
         ("{}", "vector selector must contain at least one non-empty matcher"),
         ("lizm_cpu[5x]", "bad number or duration \"5x\""),
+        ("lizm_cpu[30s1m]", "bad number or duration \"30s1m\""),
+        ("lizm_cpu[1m1m]", "bad number or duration \"1m1m\""),
+        ("lizm_cpu offset -9223372036854775807ms", "a duration is of up to 292y"),
+        ("1e400", "bad number or duration \"1e400\""),
+        (r#"lizm_cpu{host="\xff"}"#, "a string that is not UTF-8"),
+        (r#"lizm_cpu{host="\x+1"}"#, "unknown escape sequence in a string"),
+        (r#"lizm_cpu{host="\'"}"#, "unknown escape sequence in a string"),
         ("lizm_cpu[]", "unexpected \"]\" in a range selector, expected a duration such as 5m"),
         ("sum(1)", "expected an instant vector in aggregation sum"),
         ("topk(lizm_cpu)", "wrong number of arguments for aggregate expression topk"),
@@ -259,6 +272,7 @@ fn what_is_wrong_or_not_known_is_named() {
         ("'a", "unterminated quoted string"),
         ("lizm_cpu ä", "unexpected character 'ä'"),
         (&"(".repeat(1000), "more than 50 expressions within each other, the limit"),
+        (&format!("{{{}}}", "a=~'b',".repeat(11)), "more than 10 regular expressions, the limit"),
         (&"1+".repeat(1000), "more than 200 selectors, operators and calls, the limit"),
     ] {
         let error = parse(query).unwrap_err();
@@ -332,6 +346,23 @@ const WORDS: &[&str] = &[
 ];
 
 #[test]
+fn the_longest_spans_and_the_last_times_are_answered() {
+    let store = store();
+    assert_eq!(at(&store, "avg_over_time(lizm_cpu{host='b'}[292y])", NOW), "{host=b} 100");
+    assert_eq!(at(&store, "lizm_cpu offset 292y", NOW), "");
+    for time in [-253_402_300_799, 0, NOW as i64, 253_402_300_799] {
+        for query in
+            ["lizm_cpu[292y] offset 292y", "lizm_cpu offset -292y", "avg_over_time(lizm_cpu[292y] offset -292y)"]
+        {
+            let steps = Steps { start_ms: time * 1000, step_ms: i64::from(u32::MAX), count: 2 };
+            let (expr, budget) = (parse(query).unwrap(), Budget::start(None));
+            let _ = instant(&expr, time * 1000, Selection::new(&store, NOW), &budget);
+            let _ = range(&expr, steps, Selection::new(&store, NOW), &budget);
+        }
+    }
+}
+
+#[test]
 fn a_query_has_limits() {
     let store = Store::new(5000);
     for n in 0..1001 {
@@ -339,6 +370,11 @@ fn a_query_has_limits() {
     }
     assert_eq!(at(&store, "lizm_cpu", NOW), "Execution(\"query: selects more than 1000 series, the limit\")");
     assert_eq!(at(&store, "count(lizm_cpu{host!='h0'})", NOW), "{} 1000");
+    // An expression that takes long for each host.
+    let slow = format!("lizm_cpu{{host=~'(?:{}){{900}}b'}}", "a?".repeat(10));
+    let long = Store::new(5000);
+    (0..1000).for_each(|n| record(&long, &format!("{}{n}", "a".repeat(200)), NOW, &[("cpu", 1.0)]));
+    assert!(at(&long, &slow, NOW).starts_with("Timeout("));
     let points = over(&store, "lizm_cpu{host=~'h[0-9]{1,2}|h[1-4][0-9]{2}'}", -60_000, 0, 10);
     assert!(points.starts_with("Execution(\"query: ") && points.contains("2000000 points, the limit"), "{points}");
     let budget = Budget::start(Some(std::time::Duration::ZERO));

@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{Answer, PATIENCE, Process, Served, await_some, now, reserved_address};
+use crate::harness::{Answer, Served, await_some, now};
+use crate::peers::Peer;
 
 /// The text, and the value of a sample in it.
 fn scrape(receiver: &Served) -> String {
@@ -103,27 +104,9 @@ fn promtool_has_nothing_to_say_of_it() {
 #[ignore = "needs prometheus"]
 fn prometheus_scrapes_it_and_answers_a_query() {
     let receiver = busy_receiver(&[]);
-    let root = tempfile::tempdir().unwrap();
-    let config = root.path().join("prometheus.yml");
-    let scrapes = format!(
-        "scrape_configs:\n- job_name: lizm\n  scrape_interval: 1s\n  static_configs:\n  - targets: ['{}']\n",
-        receiver.address
-    );
-    std::fs::write(&config, scrapes).unwrap();
-    let address = reserved_address();
-    let mut command = Command::new("prometheus");
-    command
-        .arg(format!("--config.file={}", config.display()))
-        .arg(format!("--storage.tsdb.path={}", root.path().join("data").display()))
-        .arg(format!("--web.listen-address={address}"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let _prometheus = Process::start(command);
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build().into();
+    let prometheus = Peer::prometheus(receiver.address);
     let ask = |query: &str| -> Option<Vec<Value>> {
-        let url = format!("http://{address}/api/v1/query");
-        let mut answer = agent.get(url).query("query", query).call().ok()?;
-        let answer: Value = serde_json::from_str(&answer.body_mut().read_to_string().ok()?).ok()?;
+        let answer = prometheus.ask("query", &[("query", query)])?;
         answer["data"]["result"].as_array().filter(|result| !result.is_empty()).cloned()
     };
     let values = await_some("an answer to a query", || {

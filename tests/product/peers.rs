@@ -282,9 +282,31 @@ impl Peer {
         peer
     }
 
+    /// A Prometheus that scrapes `/metrics` each second, without labels of its own.
+    pub(crate) fn prometheus(scraped: SocketAddr) -> Self {
+        let (root, address) = (tempfile::tempdir().unwrap(), reserved_address());
+        let config = format!(
+            "scrape_configs:\n- job_name: lizm\n  scrape_interval: 1s\n  static_configs:\n  - targets: ['{scraped}']\n  \
+             metric_relabel_configs:\n  - {{regex: instance|job, action: labeldrop}}\n"
+        );
+        let path = root.path().join("prometheus.yml");
+        std::fs::write(&path, config).unwrap();
+        let mut command = Command::new("prometheus");
+        command.arg(format!("--config.file={}", path.display()));
+        command.arg(format!("--storage.tsdb.path={}", root.path().join("data").display()));
+        command.arg(format!("--web.listen-address={address}"));
+        Self::start(command, root, address)
+    }
+
     fn start(mut command: Command, root: TempDir, address: SocketAddr) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         Self { _process: Process::start(command), _root: root, address }
+    }
+
+    /// What Prometheus answers to a query, once it does.
+    pub(crate) fn ask(&self, path: &str, pairs: &[(&str, &str)]) -> Option<Value> {
+        let request = ureq::get(self.at(&format!("/api/v1/{path}"))).query_pairs(pairs.iter().copied());
+        serde_json::from_str(&request.call().ok()?.body_mut().read_to_string().ok()?).ok()
     }
 
     pub(crate) fn at(&self, path: &str) -> String {

@@ -7,9 +7,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::harness::{
-    PATIENCE, Process, Served, agent, answer, await_some, last_minute, now, python_program, reserved_address,
-};
+use crate::harness::{PATIENCE, Served, agent, answer, await_some, last_minute, now, python_program};
+use crate::peers::Peer;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -316,29 +315,7 @@ fn prometheus_gives_the_same() {
             assert_eq!(receiver.post(&format!("/api/perf/{host}/{}", now()), values).0, 200);
         }
     };
-    let directory = tempfile::tempdir().unwrap();
-    let config = directory.path().join("prometheus.yml");
-    let scrapes = format!(
-        "scrape_configs:\n- job_name: lizm\n  scrape_interval: 1s\n  static_configs:\n  - targets: ['{}']\n  \
-         metric_relabel_configs:\n  - {{regex: instance|job, action: labeldrop}}\n",
-        receiver.address
-    );
-    std::fs::write(&config, scrapes).unwrap();
-    let address = reserved_address();
-    let mut command = Command::new("prometheus");
-    command
-        .arg(format!("--config.file={}", config.display()))
-        .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
-        .arg(format!("--web.listen-address={address}"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let _prometheus = Process::start(command);
-    let asked: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build().into();
-    let of_prometheus = |path: &str, pairs: &[(&str, &str)]| -> Option<Value> {
-        let request = asked.get(format!("http://{address}/api/v1/{path}"));
-        let request = pairs.iter().fold(request, |request, (name, value)| request.query(name, value));
-        serde_json::from_str(&request.call().ok()?.body_mut().read_to_string().ok()?).ok()
-    };
+    let prometheus = Peer::prometheus(receiver.address);
     // The times of the two are not the same moment, and the order of a vector is nobody's. Of a range the end counts.
     let values = |body: &Value| -> Vec<(String, f64)> {
         let result = &body["data"]["result"];
@@ -356,7 +333,7 @@ fn prometheus_gives_the_same() {
     };
     await_some("a scrape", || {
         post_all();
-        of_prometheus("query", &[("query", "lizm_cpu")]).filter(|body| values(body).len() == 3)
+        prometheus.ask("query", &[("query", "lizm_cpu")]).filter(|body| values(body).len() == 3)
     });
     for query in QUERIES {
         for path in ["query", "query_range"] {
@@ -370,7 +347,7 @@ fn prometheus_gives_the_same() {
                 let pairs = if path == "query" { &range[..1] } else { &range[..] };
                 let (status, ours) = ask(&receiver, path, pairs);
                 assert_eq!(status, 200, "{query}: {ours}");
-                let theirs = of_prometheus(path, pairs);
+                let theirs = prometheus.ask(path, pairs);
                 if theirs.as_ref().is_some_and(|theirs| values(theirs) == values(&ours)) {
                     break;
                 }
@@ -414,6 +391,7 @@ fn every_store_gives_the_same() {
     assert_eq!(answers(in_directory.to_str().unwrap()), in_memory);
 }
 
+#[cfg(feature = "regex")]
 #[test]
 fn the_dashboard_asks_for_what_there_is() {
     let text = std::fs::read_to_string(root().join("deploy/grafana/lizm.json")).unwrap();

@@ -79,6 +79,10 @@ fn push_point(text: &mut String, time_ms: i64, value: f64) {
     let _ = match value {
         f64::INFINITY => write!(text, ",\"+Inf\"]"),
         f64::NEG_INFINITY => write!(text, ",\"-Inf\"]"),
+        // Short where the digits of a whole number would be three hundred.
+        value if value != 0.0 && !(1e-6..1e21).contains(&value.abs()) && !value.is_nan() => {
+            write!(text, ",\"{value:e}\"]")
+        }
         value => write!(text, ",\"{value}\"]"),
     };
 }

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use std::ops::Range;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use redis::{Cmd, Script, Value};
+use redis::{Cmd, Value};
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use smol_str::SmolStr;
 
 use super::super::host::{
@@ -59,7 +60,8 @@ impl Scripts {
         let mut loads = Vec::new();
         let mut hash = |text: &str| {
             loads.push(redis::cmd("SCRIPT").arg("LOAD").arg(text).get_packed_command());
-            Script::new(text).get_hash().to_owned()
+            let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+            hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
         };
         let with_constants = |text: &str| constants.clone() + include_str!("common.lua") + text;
         let record = hash(&with_constants(include_str!("record.lua")));
