@@ -49,7 +49,8 @@ test: tools $(AXE) $(PYTHON)
 
 $(PYTHON): Makefile | tools
 	python3 -m venv target/python
-	target/python/bin/pip install --quiet influxdb-client==1.50.0 prometheus-api-client==0.7.2 schemathesis==4.32.5
+	target/python/bin/pip install --quiet influxdb-client==1.50.0 prometheus-api-client==0.7.2 schemathesis==4.32.5 \
+	  elasticsearch==9.5.1 opensearch-py==3.2.0 osmem-server==0.1.6
 	touch $@
 
 $(AXE): | tools

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::durable::kills;
-use crate::harness::{Heard, Served, Treatment, await_some, lizm, now, play_receiver};
+use crate::harness::{Heard, Process, Served, Treatment, await_some, lizm, now, play_receiver, python_program};
 use crate::peers::{Peer, fetch};
 
 /// Count, sum, minimum and maximum of each interval, by host, label and start.
@@ -262,6 +263,11 @@ fn play_bulk() -> (SocketAddr, Arc<Mutex<Documents>>) {
             documents.template = Some(request.body.clone());
             return Treatment::Text(r#"{"acknowledged":true}"#.to_owned());
         }
+        if request.path.contains("/_search") {
+            let hit = |((index, id), (version, document)): (&(String, String), &(u64, Value))| json!({ "_index": index, "_id": id, "_version": version, "_source": document });
+            let hits: Vec<Value> = documents.documents.iter().map(hit).collect();
+            return Treatment::Text(json!({ "hits": { "hits": hits } }).to_string());
+        }
         assert!(request.path.starts_with("/_bulk?filter_path="), "{}", request.path);
         documents.requests += 1;
         let mut body = String::new();
@@ -277,6 +283,47 @@ fn play_bulk() -> (SocketAddr, Arc<Mutex<Documents>>) {
         }
     });
     (address, documents)
+}
+
+/// What a client of Python finds.
+fn found(client: [&str; 2], url: &str) -> Intervals {
+    let script = r#"
+import importlib, json, sys
+client = getattr(importlib.import_module(sys.argv[1]), sys.argv[2])(sys.argv[3])
+hits = client.search(index="lizm-*", size=10000, version=True)["hits"]["hits"]
+print(json.dumps([[hit["_index"], hit["_id"], hit["_version"], hit["_source"]] for hit in hits]))
+"#;
+    let mut python = Command::new(python_program("python"));
+    let output = python.args(["-c", script, client[0], client[1], url]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let hits: Vec<(String, String, u64, Value)> = serde_json::from_slice(&output.stdout).unwrap();
+    let documents = hits.into_iter().map(|(index, id, version, document)| ((index, id), (version, document)));
+    Documents { documents: documents.collect(), ..Documents::default() }.intervals()
+}
+
+#[test]
+#[ignore = "needs elasticsearch, opensearch-py and osmem-server from PyPI"]
+fn the_official_clients_find_what_was_sent_and_what_came_late() {
+    // It poses as OpenSearch.
+    let mut command = Command::new(python_program("python"));
+    let script = "import os, osmem_server as o; os.execv(o.resolve_binary(), ['osmem-server', '-no-stdin-watch'])";
+    command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let osmem = Process::start(command);
+    let line: Value = serde_json::from_str(&osmem.line_with("\"url\"")).unwrap();
+    let opensearch = line["url"].as_str().unwrap().to_owned();
+    let elasticsearch = format!("http://{}", play_bulk().0);
+    for (client, url) in
+        [(["opensearchpy", "OpenSearch"], opensearch), (["elasticsearch", "Elasticsearch"], elasticsearch)]
+    {
+        let archive = format!("elasticsearch{}/lizm", url.strip_prefix("http").unwrap());
+        let receiver = Served::start(&["--archive", &archive, "--archive-after", "0s"]);
+        for number in 0..40 {
+            assert!(post(&receiver, HOSTS[(number % 2) as usize], minute(20) + 13 * number, number));
+        }
+        await_same(client[1], || kept(&receiver, &HOSTS), || found(client, &url));
+        assert!(post(&receiver, HOSTS[0], minute(18), 1000));
+        await_same(client[1], || kept(&receiver, &HOSTS), || found(client, &url));
+    }
 }
 
 #[test]

@@ -356,7 +356,7 @@ pub(crate) enum Treatment {
     Answer(&'static str),
     /// Answers 200 with a body in JSON.
     Json(&'static str),
-    /// Answers 200 with this body, and ends the connection.
+    /// Answers 200 with this body in JSON as Elasticsearch does, and ends the connection.
     Text(String),
     /// Answers with a status, fields of the head behind it, and a body.
     Whole(&'static str, &'static str),
@@ -386,7 +386,11 @@ pub(crate) fn play_receiver_at(
                     Treatment::Answer(status) => (status, "{}".to_owned(), true),
                     Treatment::Whole(status, body) => (status, body.to_owned(), true),
                     Treatment::Json(body) => ("200 OK", body.to_owned(), true),
-                    Treatment::Text(body) => ("200 OK\r\nConnection: close", body, false),
+                    Treatment::Text(body) => (
+                        "200 OK\r\nContent-Type: application/json\r\nX-Elastic-Product: Elasticsearch\r\nConnection: close",
+                        body,
+                        false,
+                    ),
                     Treatment::AnswerAndClose(status) => (status, "{}".to_owned(), false),
                     Treatment::Drop => break,
                 };
