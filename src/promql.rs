@@ -114,5 +114,6 @@ impl Labels {
     }
 }
 
-#[cfg(all(test, feature = "regex"))]
+#[cfg(test)]
+#[cfg(feature = "regex")]
 mod tests;

@@ -65,7 +65,8 @@ impl Regex {
     }
 }
 
-#[cfg(all(test, feature = "regex"))]
+#[cfg(test)]
+#[cfg(feature = "regex")]
 mod tests {
     use super::*;
     use proptest::prelude::*;
