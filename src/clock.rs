@@ -34,6 +34,21 @@ pub fn unix_now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// The date, such as `2016-06-04`, of a time in seconds since the Unix epoch, by the Gregorian calendar: years begin in March, so that the day
+/// that is put in is the last.
+#[must_use]
+pub fn date(sec: u64) -> String {
+    let days = sec.min(253_402_300_799) / 86_400 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let months = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * months + 2) / 5 + 1;
+    let month = if months < 10 { months + 3 } else { months - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
 /// Seconds since the Unix epoch by this machine's wall clock; 0 before 1970.
 #[must_use]
 pub fn unix_now_sec() -> u64 {

@@ -44,16 +44,9 @@ pub(super) fn template(name: &str) -> String {
     template.to_string()
 }
 
-/// The month of a second, such as `2016.06` (Howard Hinnant's `civil_from_days`).
+/// The month of a second, such as `2016.06`.
 fn month(sec: u64) -> String {
-    let days = sec / 86_400 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // From March, so that the day of a leap year is the last.
-    let from_march = (5 * day_of_year + 2) / 153;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    format!("{:04}.{month:02}", era * 400 + year_of_era + u64::from(month <= 2))
+    crate::clock::date(sec)[..7].replace('-', ".")
 }
 
 #[derive(Deserialize)]

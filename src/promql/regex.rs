@@ -5,6 +5,7 @@
 use regex_lite::RegexBuilder;
 
 /// Most bytes of an expression: a list of some hundred hosts fits.
+#[cfg(feature = "regex")]
 const BYTES_MAX: usize = 16 << 10;
 /// Most bytes of it once it is compiled, some 32 for each character. Each group that captures costs as much again.
 #[cfg(feature = "regex")]

@@ -32,12 +32,12 @@ fn minute(minutes: u64) -> u64 {
 }
 
 /// Posts a sample of all labels; the number makes its values others than those of any other.
-fn post(receiver: &Served, host: &str, epoch: u64, number: u64) -> bool {
+fn post(receiver: &Served, host: &str, epoch: u64, number: u64) {
     let values: BTreeMap<&str, f64> =
         LABELS.iter().zip(0..).map(|(label, place)| (*label, number as f64 / 8.0 + f64::from(place))).collect();
     let path = format!("/api/perf/{}/{epoch}", encode(host));
-    let sent = crate::harness::agent().post(receiver.url(&path)).send(json!(values).to_string());
-    sent.is_ok_and(|answer| answer.status() == 200)
+    let (status, answer) = receiver.post(&path, &json!(values).to_string());
+    assert_eq!(status, 200, "{path}: {answer}");
 }
 
 /// The fields of a line of CSV.
@@ -150,11 +150,11 @@ fn influxdb_has_what_has_closed_and_what_came_late_though_it_was_away() {
     assert!(receiver.process.line_with("Archive is ").contains("&p=***"), "no password is shown");
     for number in 0..200 {
         for host in HOSTS {
-            assert!(post(&receiver, host, minute(40) + 7 * number, number));
+            post(&receiver, host, minute(40) + 7 * number, number);
         }
     }
     await_same("InfluxDB", || kept(&receiver, &HOSTS), || in_influxdb(&peer));
-    assert!(post(&receiver, HOSTS[1], minute(30) + 5, 1000));
+    post(&receiver, HOSTS[1], minute(30) + 5, 1000);
     await_same("InfluxDB, late", || kept(&receiver, &HOSTS), || in_influxdb(&peer));
     assert_eq!(
         (metric(&receiver, "lizm_archive_refused_total"), metric(&receiver, "lizm_archive_skipped_total")),
@@ -162,8 +162,8 @@ fn influxdb_has_what_has_closed_and_what_came_late_though_it_was_away() {
     );
     // What comes while the receiver is killed is of the next one; so is what came late before.
     for kill in 0..kills(3) {
-        assert!(post(&receiver, HOSTS[0], minute(35) + kill, 2000 + kill));
-        assert!(post(&receiver, HOSTS[1], minute(3), 2000 + kill));
+        post(&receiver, HOSTS[0], minute(35) + kill, 2000 + kill);
+        post(&receiver, HOSTS[1], minute(3), 2000 + kill);
     }
     receiver.process.kill();
     let receiver = start();
@@ -176,13 +176,14 @@ fn victoriametrics_has_each_interval_once_and_late_changes_are_counted() {
     let peer = Peer::victoria_metrics();
     let receiver = Served::start(&["--archive", &peer.at("/write?db=x&archive=append"), "--archive-after", "1s"]);
     let begun = minute(20);
-    (0..60).for_each(|number| assert!(post(&receiver, HOSTS[1], begun + 9 * number, number)));
+    (0..60).for_each(|number| post(&receiver, HOSTS[1], begun + 9 * number, number));
     let hosts = [HOSTS[1]];
     await_same("VictoriaMetrics", || kept(&receiver, &hosts), || in_victoria_metrics(&peer).0);
     let expected = kept(&receiver, &hosts);
-    assert!(post(&receiver, HOSTS[1], begun + 61, 1000) && kept(&receiver, &hosts) != expected);
+    post(&receiver, HOSTS[1], begun + 61, 1000);
+    assert!(kept(&receiver, &hosts) != expected);
     // The next minute is sent, and the late change is not.
-    (61..80).for_each(|number| assert!(post(&receiver, HOSTS[1], begun + 9 * number, number)));
+    (61..80).for_each(|number| post(&receiver, HOSTS[1], begun + 9 * number, number));
     await_some("the change to be skipped", || (metric(&receiver, "lizm_archive_skipped_total") > 0).then_some(()));
     let more = || {
         let changed = |key: &(String, String, u64)| key.2 == begun + 60;
@@ -318,10 +319,10 @@ fn the_official_clients_find_what_was_sent_and_what_came_late() {
         let archive = format!("elasticsearch{}/lizm", url.strip_prefix("http").unwrap());
         let receiver = Served::start(&["--archive", &archive, "--archive-after", "0s"]);
         for number in 0..40 {
-            assert!(post(&receiver, HOSTS[(number % 2) as usize], minute(20) + 13 * number, number));
+            post(&receiver, HOSTS[(number % 2) as usize], minute(20) + 13 * number, number);
         }
         await_same(client[1], || kept(&receiver, &HOSTS), || found(client, &url));
-        assert!(post(&receiver, HOSTS[0], minute(18), 1000));
+        post(&receiver, HOSTS[0], minute(18), 1000);
         await_same(client[1], || kept(&receiver, &HOSTS), || found(client, &url));
     }
 }
@@ -345,7 +346,7 @@ fn killed_at_random_each_interval_is_in_the_index_once() {
                 0 => minute(60) + number * 7919 % 3000,
                 _ => minute(81) + kill % 20 * 60 + sample,
             };
-            assert!(post(&receiver, host, epoch, number));
+            post(&receiver, host, epoch, number);
         }
         thread::sleep(Duration::from_millis(20 + kill * 7919 % 3000));
         receiver.process.kill();
@@ -375,7 +376,7 @@ fn of_two_receivers_that_are_killed_in_turns_one_sends_each_interval() {
                 0 => minute(30) + number * 7919 % 1200,
                 _ => minute(30) + kill % 20 * 60 + sample,
             };
-            assert!(post(&receivers[(number % 2) as usize], HOSTS[(number % 2) as usize], epoch, number));
+            post(&receivers[(number % 2) as usize], HOSTS[(number % 2) as usize], epoch, number);
         }
         thread::sleep(Duration::from_millis(20 + kill * 7919 % 3000));
         std::mem::replace(&mut receivers[(kill % 2) as usize], start()).process.kill();
@@ -398,7 +399,7 @@ fn what_an_index_refuses_is_counted_and_holds_nothing_up() {
     let receiver = Served::start(&["--archive", &url, "--archive-after", "0s"]);
     assert!(receiver.process.line_with("Archive is ").contains("//me:***@"), "no password is shown");
     for number in 0..12 {
-        assert!(post(&receiver, HOSTS[0], minute(20) + 60 * number, number));
+        post(&receiver, HOSTS[0], minute(20) + 60 * number, number);
         let path = format!("/api/perf/{}/{}", HOSTS[0], minute(20) + 60 * number);
         assert_eq!(receiver.post(&path, r#"{"bad": 1}"#).0, 200);
     }
@@ -419,7 +420,7 @@ fn an_archive_that_is_away_is_said_to_be_and_gets_all_when_it_is_back() {
     let address = crate::harness::reserved_address();
     let url = format!("http://me:5eCr3t@{address}/write?db=x");
     let receiver = Served::start(&["--archive", &url, "--archive-after", "0s"]);
-    assert!(post(&receiver, HOSTS[0], minute(5), 1));
+    post(&receiver, HOSTS[0], minute(5), 1);
     let line = receiver.process.line_with("Archive failed");
     assert!(
         line.starts_with(&format!("ERROR: Archive failed to http://me:***@{address}/write?db=x, details: ")),

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::fmt::Write;
 
 use super::Item;
+use crate::clock::date;
 use crate::sanitize;
 use crate::units::unit_of;
 
@@ -136,20 +137,6 @@ fn clock(sec: u64, now_sec: u64) -> String {
 /// A time in seconds since the Unix epoch as RFC 3339 has it.
 pub(in crate::alerts) fn rfc3339(sec: u64) -> String {
     format!("{}T{:02}:{:02}:{:02}Z", date(sec), sec / 3600 % 24, sec / 60 % 60, sec % 60)
-}
-
-/// The date of a time in seconds since the Unix epoch, by the Gregorian calendar: years begin in March, so that the day
-/// that is put in is the last.
-fn date(sec: u64) -> String {
-    let days = sec.min(253_402_300_799) / 86_400 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let months = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * months + 2) / 5 + 1;
-    let month = if months < 10 { months + 3 } else { months - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
 }
 
 #[cfg(test)]
