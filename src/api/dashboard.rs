@@ -119,14 +119,14 @@ fn tighten(source: &str, spaces: &[&str]) -> String {
 
 /// What the browser may do. The hashes are those of the script and the style in the page; a test compares them.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-RllcOu1VFsAac5xPlz1tt6z6ghbSUCbXp0rO4BXfDQs='; \
-    style-src 'sha256-JHZfSaavCRN73ICdZ76rzCgbvd6bpKeolOzLVDdBBTM='; \
+    script-src 'sha256-8dhPpbjbjnSLxG1cMT9t+Kc1/zM0lWSvlZht6D5Tr/w='; \
+    style-src 'sha256-VGdVqnXHqkY9zxRPv5F8wKfjsPz9Pd5dgJKopzfrCZ4='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// The entity tag of the page: a browser that has this page need not fetch it again. It is weak, for it is that of both
 /// forms, compressed and not.
-const ETAG: &str = "W/\"XGZdx0U1FS9RT1GY\"";
+const ETAG: &str = "W/\"6uW64Uv+tgpPHve+\"";
 
 const HEADERS: [(&str, &str); 7] = [
     ("Content-Type", "text/html; charset=utf-8"),

@@ -5,8 +5,8 @@
 const SVG = "http://www.w3.org/2000/svg";
 /** Room around the drawing in pixels: numbers to the left, times below. */
 const LEFT = 66, RIGHT = 10, TOP = 8, BOTTOM = 24;
-/** Least gap in pixels between numbers on the left, and between times below. */
-const VALUE_GAP = 36, TIME_GAP = 76;
+/** Least gap in pixels between numbers on the left, and between times below: the last may stand to the left of its place. */
+const VALUE_GAP = 36, TIME_GAP = 90;
 /** Steps of the times below, in seconds of the reader's day; those of weeks begin on Mondays. */
 const TIME_STEPS_SEC = [300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, ...[1, 2, 7, 14, 28, 56, 112].map(days => days * 86400)];
 /** Seconds of 1970 before its first Monday. */
@@ -178,8 +178,7 @@ class Chart {
   /** Times at round hours and minutes of the reader's zone; at midnight the day. */
   drawTimes(picture, bottom, right) {
     const { start, end } = this.range;
-    const fitting = Math.max(2, Math.floor((right - LEFT) / TIME_GAP));
-    const step = TIME_STEPS_SEC.find(step => (end - start) / step <= fitting) ?? TIME_STEPS_SEC.at(-1);
+    const step = TIME_STEPS_SEC.find(step => step * (right - LEFT) >= TIME_GAP * (end - start)) ?? TIME_STEPS_SEC.at(-1);
     // Zones differ from each other by quarters of an hour.
     const stride = Math.min(step, 900);
     for (let sec = Math.ceil(start / stride) * stride; sec <= end; sec += stride) {

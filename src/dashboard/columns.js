@@ -1,11 +1,12 @@
 // The columns of the list: what each shows of a host, which are chosen, and which of those have room.
 
-/** A column: its title, the labels of which the greatest value counts, how it is drawn, and its least width in pixels. */
+/** A column: its title, the labels of which the greatest value counts, how it is drawn, and its least width in pixels; and
+    the label of which 1 fills its meter, where the value is no percentage. */
 const COLUMNS = {
   cpu: { title: "CPU", labels: ["cpu"], kind: "history", width: 150 },
   mem: { title: "Memory", labels: ["mem"], kind: "history", width: 150 },
   disk: { title: "Disk", labels: ["disk", "disk:*"], kind: "meter", width: 120 },
-  load: { title: "Load", labels: ["load1"], kind: "number", width: 64 },
+  load: { title: "Load", labels: ["load1"], kind: "meter", width: 120, full: "load-per-core" },
   in: { title: "Net in", labels: ["net-in"], kind: "number", width: 88 },
   out: { title: "Net out", labels: ["net-out"], kind: "number", width: 88 },
   temp: { title: "Temperature", labels: ["temp", "temp:*"], kind: "number", width: 88 },
@@ -91,8 +92,9 @@ function drawCells({ row, cells, block }) {
     const isHigh = value !== null && isPercent(label) && value >= HIGH && !isDown;
     setClass(cell.value, value === null ? "value none" : isHigh ? "value high" : isPercent(label) ? "value percent" : "value");
     if (cell.meter) {
-      cell.meter.hidden = value === null;
-      cell.meter.value = value ?? 0;
+      const { full } = COLUMNS[name], percent = full ? row.latest[full] * 100 : value ?? NaN;
+      cell.meter.hidden = isNaN(percent);
+      cell.meter.value = percent || 0;
     }
     if (!cell.line || block.isOutOfSight) continue;
     const minutes = row.minutes[label] ?? [];

@@ -116,7 +116,7 @@ function drawHead(entry, summaries) {
   pill.append(make("i", { className: `dot ${entry.state}` }), entry.state);
   const skew = entry["clock-skew-sec"], up = summaries["summary:by-minute:uptime"]?.averages.at(-1);
   const first = Math.min(...Object.values(summaries).filter(summary => summary["timeslice-size-sec"] === 60).map(summary => summary.averages[0]?.["start-sec"] ?? Infinity));
-  const isNew = Object.values(summaries).every(summary => summary["timeslice-size-sec"] === 60 || summary.averages.length < 2);
+  const isNew = !Object.values(summaries).some(({ averages }) => averages[0]?.["end-sec"] <= first);
   const facts = [
     `last report ${ago(entry["age-sec"])}`,
     entry["interval-sec"] && `every ${duration(entry["interval-sec"])}`,

@@ -31,7 +31,7 @@ let isHourKnown = false, listedAt = 0;
 /** What is asked for of all hosts: first the newest values alone, so that rows are seen soon; then an hour of minutes; and
     from then on those minutes that may have changed. */
 function listQuery() {
-  const latest = [...new Set(["disk:*", ...columnsWanted().flatMap(name => COLUMNS[name].labels)])];
+  const latest = [...new Set(["disk:*", ...columnsWanted().flatMap(name => [...COLUMNS[name].labels, COLUMNS[name].full].filter(Boolean))])];
   if (!isListed) return `latest=${[...LISTED, ...latest.filter(label => !LISTED.includes(label))]}&labels=none`;
   const minutes = Math.floor((performance.now() - listedAt) / 60000) + 2;
   const newest = isHourKnown && minutes < 60 ? `&minutes=${minutes}&labels=none` : "";

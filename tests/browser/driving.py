@@ -22,6 +22,11 @@ def post(url, host, values, epoch=None):
     direct(f"{url}/api/perf/{name}/{epoch}", json.dumps(values).encode()).read()
 
 
+def write(url, lines):
+    """Takes lines of line protocol."""
+    direct(f"{url}/write?precision=s", "\n".join(lines).encode()).read()
+
+
 def await_true(what, probe):
     deadline = time.monotonic() + PATIENCE_SEC
     while not (found := probe()):
@@ -78,7 +83,7 @@ class Page:
 
 @contextmanager
 def page_of(url, **how):
-    browser = open_browser(**how)
+    browser = open_browser(**{"motion": True, **how})
     try:
         page = Page(browser, url)
         yield page

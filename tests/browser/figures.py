@@ -31,7 +31,7 @@ const done = arguments[0];
 const look = () => document.querySelector("#rows .row") ? done(performance.now()) : requestAnimationFrame(look);
 look();
 """
-REFRESH = "/api/hosts?series=cpu,mem,disk&minutes=2&latest=disk:*,load1,net-in,net-out&labels=none"
+REFRESH = "/api/hosts?series=cpu,mem,disk&minutes=2&latest=disk:*,load1,load-per-core,net-in,net-out&labels=none"
 
 
 def median(numbers):
@@ -44,7 +44,7 @@ def tell(what, figure, bar, unit):
 
 
 def report(hosts, at, n):
-    values = lambda host: f"cpu={(host * 7 + n * 13) % 997 / 10},mem={(host + n) % 900 / 10},disk={host % 88}.5,load1={host % 7}.25,net-in={host * 1e4},net-out={host * 3e3}"
+    values = lambda host: f"cpu={(host * 7 + n * 13) % 997 / 10},mem={(host + n) % 900 / 10},disk={host % 88}.5,load1={host % 7}.25,load-per-core={host % 7 / 8},net-in={host * 1e4},net-out={host * 3e3}"
     return [f"perf,host=host-{host:04} {values(host)} {at}" for host in range(hosts)]
 
 

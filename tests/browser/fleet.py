@@ -5,14 +5,13 @@ import time
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from browser import direct
-from driving import await_equal, await_true, page_of, post
+from driving import await_equal, await_true, page_of, post, write
 
 
 def columns(url):
     """Columns are chosen and are in the address; hosts are grouped, filtered and sorted by any of them; keys do it all."""
     for host, load in [("web-1", 1), ("web-2", 2.5), ("db-1", 0.5), ("db-2", 9)]:
-        post(url, host, {"cpu": 10 * load, "mem": 50, "disk": 20, "disk:/var": 20 + 8 * load, "load1": load, "temp:a": 40, "temp:b": 45})
+        post(url, host, {"cpu": 10 * load, "mem": 50, "disk": 20, "disk:/var": 20 + 8 * load, "load1": load, "load-per-core": load / 10, "temp:a": 40, "temp:b": 45})
     key = lambda keys: page.browser.switch_to.active_element.send_keys(keys)
     with page_of(url, width=1440) as page:
         page.open("#columns=disk,load,temp&sort=load")
@@ -20,6 +19,7 @@ def columns(url):
         await_equal("by load", ["db-2", "web-2", "web-1", "db-1"], page.names)
         assert page.texts("#rows .disk .value") == ["92.0", "40.0", "28.0", "24.0"], "the fullest file system counts"
         assert page.texts("#rows .temp .value") == ["45.0 °C"] * 4
+        assert page.run("return [...document.querySelectorAll('#rows .load meter')].map(meter => meter.value)") == [90, 25, 10, 5]
         assert page.texts("#attention li") == ["db-2 disk /var 92.0 %"]
         page.find(".choices summary").click()
         page.find("#columns input[value=cpu]").click()
@@ -76,13 +76,23 @@ def columns(url):
         key(Keys.ENTER)
         assert page.run("return document.activeElement.closest('#rows') !== null"), "the skip link leads into the list"
 
+        # The order of groups rests too, until focus and pointer leave the list.
+        page.run("choose({ group: 'name', sort: 'problems', isReversed: false }); document.querySelectorAll('#rows .group button')[1].focus()")
+        assert page.texts("#rows .group button") == ["db", "web"]
+        post(url, "db-2", {"disk:/var": 1})
+        post(url, "web-1", {"disk": 999})
+        await_true("what is wrong now", lambda: len(page.texts("#attention li")) == 1 and page.text("#attention li").startswith("web-1 disk "))
+        assert page.texts("#rows .group button") == ["db", "web"] and focused() == "web"
+        page.run("document.activeElement.blur()")
+        page.browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": 5, "y": 5})
+        await_equal("another order", ["web", "db"], lambda: page.texts("#rows .group button"))
+
 
 def many(url):
     """Of 400 hosts those in sight show what is known of them at once, wherever one scrolls, sorts and filters; the others
     do soon, for who reads or searches the page without scrolling, but for their lines."""
     def report(at, turn):
-        lines = [f"perf,host=h{host:03} cpu={host * turn % 97},mem={turn} {at}" for host in range(400)]
-        direct(f"{url}/write?precision=s", "\n".join(lines).encode()).read()
+        write(url, [f"perf,host=h{host:03} cpu={host * turn % 97},mem={turn} {at}" for host in range(400)])
 
     # Hosts in sight, or all, whose name, link or number is not shown, or the line of their minutes where they are in sight.
     stale = """return slots.filter(({ row, node, link, cells: { cpu } }) => {

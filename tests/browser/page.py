@@ -17,12 +17,12 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from browser import console_errors, direct, open_browser, requests
-from charts import ranges
+from charts import families, ranges
 from driving import Page, await_equal, await_true, get, page_of, plots, post
 from fleet import columns, many
 
 # What the default columns need besides minutes.
-LATEST = "disk:*,load1,net-in,net-out"
+LATEST = "disk:*,load1,load-per-core,net-in,net-out"
 
 
 def shown(label, average):
@@ -115,7 +115,8 @@ def live(url):
         assert page.texts(".tile dt")[:2] == ["CPU", "Memory"] and page.texts(".tile .newest")[:2] == ["55.5 %", "36.0 %"]
         page.find("#back").click()
         await_true("the list", page.names)
-        assert page.browser.title == "6 hosts · lizm"
+        title = page.browser.title
+        assert title.startswith("6 hosts") and title.endswith(" · lizm"), title
 
 
 def assert_charts(page, url, host, range):
@@ -299,6 +300,8 @@ def away(url):
         await_true("the notice", lambda: (page.text("#notice") or "").startswith("The receiver cannot be reached. What you see is as of "))
         assert page.names() == ["jarvis"] and page.text("#rows .cpu .value") == "5.0"
         assert page.texts("#rows .state span") == ["unknown"]
+        age = page.text("#rows .age")
+        await_true("an age that goes on", lambda: page.text("#rows .age") != age)
         page.browser.find_element(By.LINK_TEXT, "jarvis").click()
         await_equal("the host", "jarvis", lambda: page.text("#host-title"))
         await_equal("its state", "unknown", lambda: page.text("#host-facts .pill"))
@@ -441,5 +444,5 @@ def forget(url, secured, operator):
 
 
 if __name__ == "__main__":
-    scenes = {scene.__name__: scene for scene in [live, states, attention, alerts, ranges, columns, many, accessible, away, hostile, subpath, forget]}
+    scenes = {scene.__name__: scene for scene in [live, states, attention, alerts, ranges, families, columns, many, accessible, away, hostile, subpath, forget]}
     scenes[sys.argv[1]](*sys.argv[2:])

@@ -53,7 +53,7 @@ def past(host, now, rng, ages):
         values = {
             "cpu": busy, "mem": min(100, max(0, mem + 3 * math.sin(second / 9000) + burst / 12 + rng.gauss(0, 0.2))),
             "disk": DISKS.get(name, 25 + 40 * rise % 50) + (2.5 * (1 - age / 3600) if name == "backup-nas" and age < 3600 else 0),
-            "load1": busy / 25, "net-in": 3e5 * rise * busy, "net-out": 7e4 * rise * busy, "uptime": (1e6 * rise - age) % 2e6,
+            "load1": busy / 25, "load-per-core": busy / 100, "net-in": 3e5 * rise * busy, "net-out": 7e4 * rise * busy, "uptime": (1e6 * rise - age) % 2e6,
         }
         if name == "jarvis":
             values |= {label: usual * tide * rng.uniform(0.3, 1.7) for label, usual in MORE.items()}

@@ -67,6 +67,12 @@ fn columns_groups_and_keys_do_what_they_say() {
 
 #[test]
 #[ignore = "needs chromium-driver and python3-selenium"]
+fn sixty_labels_are_four_screens_of_families() {
+    play("families");
+}
+
+#[test]
+#[ignore = "needs chromium-driver and python3-selenium"]
 fn of_many_hosts_those_in_sight_are_drawn() {
     play("many");
 }
