@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a package of the static binary, the same bytes from the same commit and binary:
+# Makes a package of the static binary, the same bytes from the same commit and binary wherever it is made:
 #
 #   deploy/package.sh tarball BINARY DIR    DIR/lizm-VERSION-ARCH.tar.gz, with units, docs, man pages and completions
 #   deploy/package.sh deb BINARY DIR        DIR/lizm_VERSION_ARCH.deb
@@ -55,10 +55,16 @@ completions() {
 examples() {
     mkdir -p "$1"
     cp -r deploy/nginx.conf deploy/grafana deploy/prometheus "$1"
+    chmod -R go=u-w "$1"
 }
 
 set_times() {
     find "$1" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+}
+
+# What a tree takes, as Debian counts it, whatever the file system.
+kilobytes() {
+    find "$1" -printf '%y %s\n' | awk '{ sum += $1 == "f" ? int(($2 + 1023) / 1024) : 1 } END { print sum }'
 }
 
 tarball() {
@@ -72,7 +78,7 @@ tarball() {
     rm -rf "$tree/docs/pictures"
     man_pages "$tree/man"
     completions "$tree/completions/lizm.bash" "$tree/completions/_lizm" "$tree/completions/lizm.fish"
-    tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" --format=gnu -C "$root" \
+    tar --sort=name --mode=go=u-w --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" --format=gnu -C "$root" \
         -cf - "$name" | gzip -9n > "$target/$name.tar.gz"
     echo "$target/$name.tar.gz"
 }
@@ -96,7 +102,7 @@ deb() {
     gzip -9n "$tree"/usr/share/man/man1/*.1
     completions "$tree/usr/share/bash-completion/completions/lizm" "$tree/usr/share/zsh/vendor-completions/_lizm" \
         "$tree/usr/share/fish/vendor_completions.d/lizm.fish"
-    cp docs/*.md README.md "$doc"
+    install -m 644 docs/*.md README.md "$doc"
     examples "$doc/examples"
     {
         printf '%s\n' 'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/' \
@@ -113,12 +119,13 @@ deb() {
     printf '/etc/lizm/%s.env\n' receiver monitor > "$tree/DEBIAN/conffiles"
     install -m 755 deploy/debian/postinst deploy/debian/prerm deploy/debian/postrm "$tree/DEBIAN"
     printf '%s\n' 'Package: lizm' "Version: $version" "Architecture: $arch" 'Section: admin' 'Priority: optional' \
-        'Maintainer: The lizm authors <lizm@localhost>' "Installed-Size: $(du -sk "$tree" | cut -f 1)" \
+        'Maintainer: The lizm authors <lizm@localhost>' "Installed-Size: $(kilobytes "$tree")" \
         'Recommends: ca-certificates' 'Description: host metrics without a monitoring stack' \
         ' One binary that reads a host every second, publishes what it has read, keeps' \
         ' averages of many hosts, serves them as a page and as JSON, and tells of alerts.' > "$tree/DEBIAN/control"
     set_times "$tree"
-    dpkg-deb --root-owner-group -Zxz --build "$tree" "$target/lizm_${version}_$arch.deb" > /dev/null
+    # More threads write other bytes.
+    dpkg-deb --root-owner-group -Zxz --threads-max=1 --build "$tree" "$target/lizm_${version}_$arch.deb" > /dev/null
     echo "$target/lizm_${version}_$arch.deb"
 }
 
