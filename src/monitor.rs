@@ -107,6 +107,8 @@ pub enum JoinToken {
     Given(String),
     /// In a file.
     File(PathBuf),
+    /// Nowhere: a host that has joined goes on by its own, and another shows none.
+    None,
 }
 
 /// No token is ever logged.

@@ -59,20 +59,24 @@ pub(super) struct OwnToken {
 }
 
 impl OwnToken {
-    /// Opens the file for the receiver whose tokens are at `url`, and makes it where there is none.
+    /// Opens the file for the receiver whose tokens are at `url`, and makes it where there is none. Without a token to join
+    /// with, `None` where the host has none of its own.
     ///
     /// # Errors
     /// When the file cannot be read or written, or when there is neither an own token nor one to join with. The message
     /// names the file.
-    pub(super) fn open(options: &JoinOptions, url: &Url, host: &str) -> io::Result<Self> {
+    pub(super) fn open(options: &JoinOptions, url: &Url, host: &str) -> io::Result<Option<Self>> {
         let path = options.state.join(encode(&url.to_string()));
         let failed = |error: io::Error| io::Error::new(error.kind(), format!("state {}: {error}", path.display()));
+        // A host that has another name now is another host to the receiver.
+        let kept = read(&path).map_err(failed)?.filter(|kept| kept.host == host);
+        if matches!(options.token, JoinToken::None) && kept.as_ref().is_none_or(|kept| kept.token.is_none()) {
+            return Ok(None);
+        }
         DirBuilder::new().recursive(true).mode(0o700).create(&options.state).map_err(failed)?;
-        let kept = read(&path).map_err(failed)?;
         let kept = match kept {
-            Some(kept) if kept.host == host => kept,
-            // A host that has another name now is another host to the receiver.
-            _ => {
+            Some(kept) => kept,
+            None => {
                 let kept = Kept {
                     asker: secret().map_err(failed)?,
                     host: host.to_owned(),
@@ -87,7 +91,7 @@ impl OwnToken {
         if kept.token.is_none() {
             options.token.read().map_err(io::Error::other)?;
         }
-        Ok(Self { path, join: options.token.clone(), kept })
+        Ok(Some(Self { path, join: options.token.clone(), kept }))
     }
 
     /// The token that was kept. Whether it is still good the receiver says, and not a clock that may be wrong.
@@ -150,6 +154,7 @@ impl JoinToken {
         match self {
             Self::Given(token) => Ok(token.clone()),
             Self::File(file) => auth::read_token(file),
+            Self::None => Err("option --join: missing; this host has no token of its own any more".to_owned()),
         }
     }
 }
@@ -194,21 +199,26 @@ mod tests {
         let state = directory.path().join("state");
         let url = Url::parse("http://r:8080/api/token").unwrap();
         let missing = JoinOptions { token: JoinToken::File(directory.path().join("none")), state };
+        let options = JoinOptions { token: JoinToken::Given("t".to_owned()), ..missing.clone() };
+        let without = JoinOptions { token: JoinToken::None, ..missing.clone() };
+        assert!(OwnToken::open(&without, &url, "jarvis").unwrap().is_none() && !without.state.exists());
         let refused = OwnToken::open(&missing, &url, "jarvis").err().unwrap().to_string();
         assert!(refused.contains("none"), "{refused}");
-        let options = JoinOptions { token: JoinToken::Given("t".to_owned()), ..missing.clone() };
-        let mut first = OwnToken::open(&options, &url, "jarvis").unwrap();
+        let mut first = OwnToken::open(&options, &url, "jarvis").unwrap().unwrap();
+        assert!(OwnToken::open(&without, &url, "jarvis").unwrap().is_none());
         assert!(first.kept().is_none() && first.kept.asker.len() == 2 * SECRET_BYTES);
         let given = first.take(Some((Arc::from("own"), Duration::from_secs(100)))).unwrap();
         assert_eq!((given.life.as_secs(), given.renewed_in.as_secs()), (100, 50));
-        let again = OwnToken::open(&missing, &url, "jarvis").unwrap();
+        let again = OwnToken::open(&missing, &url, "jarvis").unwrap().unwrap();
+        assert_eq!(&*OwnToken::open(&without, &url, "jarvis").unwrap().unwrap().kept().unwrap().token, "own");
         assert_eq!(again.kept.asker, first.kept.asker);
         let kept = again.kept().unwrap();
         assert!(&*kept.token == "own" && kept.renewed_in.as_secs() <= 50 && kept.life.as_secs() <= 100);
         assert_eq!(fs::metadata(&again.path).unwrap().permissions().mode() & 0o777, 0o600);
-        let other = OwnToken::open(&options, &url, "friday").unwrap();
+        assert!(OwnToken::open(&without, &url, "friday").unwrap().is_none());
+        let other = OwnToken::open(&options, &url, "friday").unwrap().unwrap();
         assert!(other.kept().is_none() && other.kept.asker != first.kept.asker);
         fs::write(&other.path, "{").unwrap();
-        assert!(OwnToken::open(&options, &url, "friday").unwrap().kept().is_none());
+        assert!(OwnToken::open(&options, &url, "friday").unwrap().unwrap().kept().is_none());
     }
 }

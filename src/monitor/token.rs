@@ -7,10 +7,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Credentials;
 use super::destination::Destination;
 use super::http::{self, SharedAgent};
 use super::own_token::{GivenToken, OwnToken};
+use super::{Credentials, JoinToken};
 use crate::auth;
 use crate::reload::Reloaded;
 use crate::supervisor::spawn_supervised;
@@ -97,8 +97,8 @@ impl<'a> TokenSources<'a> {
     /// # Errors
     /// When none of the destinations gives tokens.
     pub(super) fn check(&self, destinations: &[Destination]) -> io::Result<()> {
-        if self.credentials.join.is_some() && destinations.iter().all(|destination| self.url_for(destination).is_none())
-        {
+        let joins = self.credentials.join.as_ref().is_some_and(|join| !matches!(join.token, JoinToken::None));
+        if joins && destinations.iter().all(|destination| self.url_for(destination).is_none()) {
             let why = "option --join: no URL of --publish is that of a receiver over HTTP; --token-from names one";
             return Err(io::Error::other(why));
         }
@@ -118,10 +118,10 @@ impl<'a> TokenSources<'a> {
             return Ok(source.clone());
         }
         let source = Arc::new(match (url, token_file) {
-            (Some(url), None) => {
-                let own = join.as_ref().map(|join| OwnToken::open(join, &url, self.host)).transpose()?;
-                TokenSource::receiver(url, self.agent.clone(), own)?
-            }
+            (Some(url), None) => match join.as_ref().map(|join| OwnToken::open(join, &url, self.host)).transpose()? {
+                Some(None) => TokenSource::None,
+                own => TokenSource::receiver(url, self.agent.clone(), own.flatten())?,
+            },
             (_, Some(file)) => TokenSource::file(file).map_err(io::Error::other)?,
             (None, None) => TokenSource::None,
         });

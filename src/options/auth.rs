@@ -1,6 +1,6 @@
 //! Options about certificates, tokens and passwords.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lizm::auth;
 use lizm::monitor::{self, Credentials, JoinOptions, JoinToken};
@@ -62,13 +62,14 @@ impl Options {
 
     /// What a monitor trusts, and how it authenticates.
     pub(super) fn credentials(&mut self) -> Result<Credentials, String> {
-        let credentials = Credentials {
+        let state = self.path("--state")?;
+        let mut credentials = Credentials {
             ca: self.file_of_tls("--ca")?,
             certificate: self.file_of_tls("--cert")?,
             key: self.file_of_tls("--key")?,
             token_from: self.text("--token-from")?.map(|url| monitor::token_url(&url)).transpose()?,
             token_file: self.path("--token-file")?,
-            join: self.join()?,
+            join: self.join(state.as_deref())?,
         };
         if credentials.join.is_some() && (credentials.certificate.is_some() || credentials.token_file.is_some()) {
             return Err("option --join: goes neither with --cert nor with --token-file".to_owned());
@@ -87,12 +88,15 @@ impl Options {
         if credentials.token_from.is_some() && credentials.token_file.is_some() {
             return Err("options --token-from and --token-file: only one can be where tokens come from".to_owned());
         }
+        let has_other = credentials.certificate.is_some() || credentials.token_file.is_some();
+        if credentials.join.is_none() && !has_other {
+            credentials.join = state.map(|state| JoinOptions { token: JoinToken::None, state });
+        }
         Ok(credentials)
     }
 
     /// How a monitor joins.
-    fn join(&mut self) -> Result<Option<JoinOptions>, String> {
-        let state = self.path("--state")?;
+    fn join(&mut self, state: Option<&Path>) -> Result<Option<JoinOptions>, String> {
         let token = match (self.text("--join")?, self.path("--join-file")?) {
             (Some(_), Some(_)) => return Err("options --join and --join-file: only one has the token".to_owned()),
             (None, None) => return Ok(None),
@@ -103,7 +107,7 @@ impl Options {
             (None, Some(file)) => JoinToken::File(file),
         };
         let state = state.ok_or("option --state: missing; it is the directory that keeps this host's own token")?;
-        Ok(Some(JoinOptions { token, state }))
+        Ok(Some(JoinOptions { token, state: state.to_owned() }))
     }
 
     /// `lizm token`.

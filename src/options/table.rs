@@ -251,7 +251,7 @@ lizm receiver --no-plain --tls-port 8443 --tls-cert receiver.pem --tls-key recei
                 "a token made by 'lizm token --join': receivers give this host one of its own for it, once, which the \
                 monitor keeps in --state and renews. Others see a command line: a file is better"),
             option("--join-file", "FILE", File, "", "the same token in a file, which is not needed once the host has joined"),
-            option("--state", "DIR", Directory, "", "with --join: where this host's own token is kept"),
+            option("--state", "DIR", Directory, "", "where this host's own token is kept; once it has joined, it needs no --join"),
             option("--log-publish", "WHAT", OneOf(&["each", "changes"]), "each",
                 "what the log says of samples: a line for each; or changes: the start, trouble once a minute, recovery, \
                 and a line an hour"),

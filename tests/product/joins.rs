@@ -404,7 +404,8 @@ fn a_monitor_joins_once_and_keeps_its_own_token() {
     assert!(first.stop(Signal::SIGTERM).0.success());
     // From then on it needs no token to join with.
     fs::remove_file(trust.path("join.token")).unwrap();
-    let second = monitor(&trust, &receiver.url(""), &[]);
+    let (url, state) = (receiver.url(""), trust.text("state"));
+    let second = Process::start(lizm(&["monitor", "--host", "jarvis", "--publish", &url, "--state", &state]));
     second.line_with("Publish was successful");
     assert!(second.stop(Signal::SIGTERM).0.success());
     // Its own is good for datagrams too, where the receiver is named that gives it.
