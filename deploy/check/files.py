@@ -8,6 +8,7 @@ rendered cloud-init: `aws` and `systemctl` are stand-ins there, `curl` gives the
 """
 
 import base64
+import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -25,6 +26,7 @@ import yaml
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
 DEPLOY = PROJECT / "deploy"
 EXPOSURE_MAX = 2.5
+NEAR = ("--bind", "127.0.0.1", "--port", "0")
 
 
 def run(*command, **options):
@@ -52,30 +54,48 @@ def check_nginx(work):
 
 def check_kubernetes(binary, work):
     """By the published schemas; and the binary takes the arguments and variables that the manifests give it."""
+    containers = {}
     for file in sorted((DEPLOY / "kubernetes").glob("*.yaml")):
         run(pathlib.Path(sys.executable).with_name("kubernetes-validate"), "--strict", "--quiet", file)
         print(f"kubernetes/{file.name}: kubernetes-validate {importlib.metadata.version('kubernetes-validate')}")
         for manifest in yaml.safe_load_all(file.read_text()):
             for container in manifest.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):
-                if container["image"].startswith("lizm:"):
-                    check_arguments(binary, container, work)
+                containers[container["name"]] = container
+    # The node keeps its own token, and goes on by it when the one to join with is not there any more.
+    key, state = work / "token.key", work / "state"
+    secrets = {"lizm-key": str(key)}
+    with started(binary, containers["receiver"], secrets, {"redis://redis": work / "redis-away"}, *NEAR) as lines:
+        url = awaited(lines, r"listening on (http://\S+)")
+        token = run(binary, "token", "--join", "--token-key", key).strip()
+        instead = {"/host/proc": "/proc", "/host/root": "/", "/var/lib/lizm": state, "http://lizm": url, "changes": "each"}
+        for secret, said in (({"lizm-join": token}, r"(has joined)"), ({}, r"(Publish was successful)")):
+            with started(binary, containers["monitor"], secret, instead) as lines:
+                awaited(lines, said)
+    print("kubernetes: a monitor of the DaemonSet joined a receiver of the Deployment, and went on by its own token")
 
 
-def check_arguments(binary, container, work):
-    variables = {variable["name"]: variable.get("value", "node-1") for variable in container.get("env", [])}
-    if container["name"] == "monitor":
-        arguments = [argument.replace("/host/", "/") for argument in container["args"]]
-        said = run(binary, *arguments, "--once", env={**os.environ, **variables})
-        assert re.search(r"^mem\b", said, re.M), said
-        return
-    (store,) = (argument for argument in container["args"] if argument.startswith("redis:"))
-    arguments = [str(work / "redis-away") if argument == store else argument for argument in container["args"]]
-    with subprocess.Popen(
-        [binary, *arguments, "--port", "0"], env={**os.environ, **variables}, text=True, stdout=subprocess.PIPE
-    ) as receiver:
-        lines = iter(receiver.stdout.readline, "")
-        assert any("listening on http://" in line for line in lines), "the receiver has ended"
-        receiver.terminate()
+def awaited(lines, pattern):
+    """What the pattern's group has in the first line that matches."""
+    found = next(filter(None, (re.search(pattern, line) for line in lines)), None)
+    assert found, f"the log ended without {pattern}"
+    return found[1]
+
+
+@contextlib.contextmanager
+def started(binary, container, secrets, instead, *more):
+    """The lines of the log of a container's process, with other arguments in the place of some."""
+    environment = dict(os.environ)
+    for variable in container["env"]:
+        secret = variable.get("valueFrom", {}).get("secretKeyRef")
+        value = secrets.get(secret["name"]) if secret else variable.get("value", "node-1")
+        if value is not None:
+            environment[variable["name"]] = value
+    arguments = [str(instead.get(argument, argument)) for argument in container["args"]]
+    with subprocess.Popen([binary, *arguments, *more], env=environment, text=True, stdout=subprocess.PIPE) as process:
+        try:
+            yield iter(process.stdout.readline, "")
+        finally:
+            process.terminate()
 
 
 def check_units(binary, work):
