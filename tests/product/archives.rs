@@ -305,9 +305,10 @@ print(json.dumps([[hit["_index"], hit["_id"], hit["_version"], hit["_source"]] f
 #[test]
 #[ignore = "needs elasticsearch, opensearch-py and osmem-server from PyPI"]
 fn the_official_clients_find_what_was_sent_and_what_came_late() {
-    // It poses as OpenSearch.
+    // It poses as OpenSearch, here without its dictionary, which takes long to read.
     let mut command = Command::new(python_program("python"));
-    let script = "import os, osmem_server as o; os.execv(o.resolve_binary(), ['osmem-server', '-no-stdin-watch'])";
+    let script =
+        "import os, osmem_server as o; os.execv(o.resolve_binary(), ['osmem-server', '-no-ja', '-no-stdin-watch'])";
     command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let osmem = Process::start(command);
     let line: Value = serde_json::from_str(&osmem.line_with("\"url\"")).unwrap();
