@@ -373,6 +373,17 @@ fn a_target_that_hangs_and_one_that_is_limited_delay_no_other() {
     assert!(of_good.try_recv().is_err() && of_limited.try_recv().is_err());
 }
 
+#[test]
+fn a_target_that_refuses_is_an_alert_itself() {
+    let (bad, _heard) = play("404 Not Found", "no_service");
+    let rules = [format!("target bad: webhook http://{bad}"), "a: x > 90; notify bad".to_owned()];
+    let receiver = judge(&rules, &[]);
+    put_minutes(&receiver, "h", now(), 3, 95.0);
+    await_state(&receiver, "lizm-notify", "firing");
+    let line = r#"ALERTS{alertname="lizm-notify",host="",series="bad",alertstate="firing",severity="critical"} 1"#;
+    assert!(metrics(&receiver).lines().any(|other| other == line));
+}
+
 #[cfg(feature = "disk")]
 #[test]
 fn a_kill_between_the_answer_and_its_note_tells_once_by_the_key() {

@@ -157,6 +157,19 @@ fn rules_may_go_back_as_far_as_is_kept() {
 }
 
 #[cfg(feature = "disk")]
+#[test]
+fn a_silence_outlives_a_kill_behind_its_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = ["--store", directory.path().to_str().unwrap(), "--alert", "a: x > 90"];
+    let receiver = Served::start(&arguments);
+    assert_eq!(receiver.post("/api/silences", r#"{"alerts": "a", "for": "2h"}"#).0, 200);
+    receiver.process.kill();
+    let receiver = Served::start(&arguments);
+    put_minutes(&receiver, "h", now(), 3, 95.0);
+    await_state(&receiver, "a", "suppressed");
+}
+
+#[cfg(feature = "disk")]
 fn told(log: &std::path::Path) -> Vec<String> {
     let text = fs::read_to_string(log).unwrap_or_default();
     let statuses = text.split("\"status\":").skip(1).map(|rest| rest.trim_start().chars().take(9).collect::<String>());
