@@ -51,6 +51,7 @@ def families(url):
     # It has reported its load alone ten minutes ago; and another host reports every five minutes.
     lines += [f"perf,host=old load1=3 {now - 600}", f"perf,host=old cpu=5 {now}"]
     lines += [f"perf,host=slow cpu={ago // 300} {now - ago}" for ago in range(3000, -1, -300)]
+    lines += ['lizm_tags,host=web-1 role="front"', f"perf,host=web-1 mem=50 {now + 30}"]
     write(url, lines)
     with page_of(url, width=1440, height=900) as page:
         page.open("#host=web-1")
@@ -61,7 +62,11 @@ def families(url):
         assert page.run("return document.documentElement.scrollHeight") <= 4 * 900
         assert page.texts("#constants li") == [f"limit{c} {c} all the time" for c in range(10)]
         facts = page.texts("#host-facts span")
-        assert {"up", "60 labels", "up for 10 d 10 h"} < set(facts) and any(fact.startswith("collecting since ") for fact in facts), facts
+        assert {"up", "60 labels", "up for 10 d 10 h", "role=front"} < set(facts) and any(fact.startswith("collecting since ") for fact in facts), facts
+        assert any(fact.startswith("clock ") and fact.endswith(" s ahead") for fact in facts), facts
+        assert page.find("#host-facts a").get_attribute("href") == f"{url}/api/perf/web-1"
+        numbers = ["0.0000027", "0.25", "1500", "2.5e9"]
+        assert page.run("return arguments[0].map(n => numberOf('jobs', Number(n)))", numbers) == ["2.7e-6", "0.25", "1.5 k", "2.5 G"]
         assert page.texts(".tile dt") == ["CPU", "Memory", "Load"], page.texts(".tile dt")
         assert page.text(".tile .newest") == "20.0 %" and page.text(".tile .rest").startswith("average 22.9 %\npeak 26.0 % at "), page.texts(".tile dd")
         card = lambda title: page.browser.find_elements("xpath", f"//article[.//h2='{title}']")[0]

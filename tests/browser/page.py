@@ -195,6 +195,14 @@ def attention(url):
         for text, names in [("is:down", ["gone"]), ("disk>90", ["gone", "nas"]), ("mem<50 disk>90", ["nas"]), ("disk>90 n", ["gone", "nas"])]:
             page.run("choose({ filter: arguments[0] })", text)
             await_equal(text, names, page.names)
+        page.find("#strip i:nth-child(3)").click()
+        await_equal("the host of a cell of the strip", ["nas"], page.names)
+        direct(f"{url}/write", b'lizm_tags,host=nas role="Store"\nlizm_tags,host=leak role="front"').read()
+        page.run("choose({ filter: 'tag:role=store' })")
+        await_equal("those with a tag", ["nas"], page.names)
+        page.run("choose({ filter: 'tag:role', group: 'tag:role' })")
+        await_equal("groups by the tag", ["front", "Store"], lambda: page.texts("#rows .group button"))
+        page.run("choose({ filter: '', group: '' })")
         page.browser.find_element(By.LINK_TEXT, "leak").click()
         await_equal("the host", "leak", lambda: page.text("#host-title"))
 

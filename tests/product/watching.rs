@@ -200,7 +200,13 @@ fn hosts_are_shown_opened_and_filtered_in_a_wide_terminal() {
     let screen = terminal.await_screen(&["jarvis", "3 up", "q quit"]);
     assert!(screen.contains(" 97.5% █████████▊ ") && screen.contains("漢字 \"x\""), "{screen}");
     assert!(!screen.contains("before"), "it has a screen of its own");
-    terminal.keys(&["/", "j", "a", "r"]);
+    for (key, said) in
+        [("s", "sorted by name"), ("p", "Paused: p goes on."), ("?", "Any key closes this."), ("?", "HOST")]
+    {
+        terminal.keys(&[key]);
+        terminal.await_screen(&[said]);
+    }
+    terminal.keys(&["p", "/", "j", "a", "r"]);
     let screen = terminal.await_screen(&["/jar▏", "jarvis"]);
     assert!(!screen.contains("friday"), "{screen}");
     terminal.keys(&["Enter", "Down", "Enter"]);
