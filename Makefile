@@ -7,8 +7,7 @@ STATIC = target/$(TARGET)/dist/lizm
 STATIC_ZEROMQ = target/zeromq/$(TARGET)/dist/lizm
 
 # Everything in one file, with its code in the order of layout.ld. What moves with the addresses of a program is listed
-# in the short form that glibc reads since 2.36. What a panic says of a dependency does not name this machine's directories:
-# the same commit, Rust and C library give the same bytes anywhere.
+# in the short form that glibc reads since 2.36. What a panic says of a dependency does not name this machine's directories.
 STATIC_FLAGS = -C target-feature=+crt-static -C link-arg=-Tlayout.ld -C link-arg=-Wl,-z,pack-relative-relocs \
   --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=
 
