@@ -8,6 +8,8 @@
 //! In the same step what memory need not hold moves to the chunks of [`history`].
 
 use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use fjall::{OwnedWriteBatch, PersistMode};
 use smol_str::SmolStr;
@@ -31,6 +33,10 @@ const UNSYNCED_BYTES_MAX: usize = 8 << 20;
 /// Intervals that one step moves to the disk, after which it gets no more series: those of one series may be as many again.
 /// Each may take a read of its chunk, and posts wait meanwhile.
 const STEP_INTERVALS: usize = 2000;
+
+/// Time between two looks at whether a log is on its way to a table, and longest time until it is not awaited any more.
+const FLUSH_POLL: Duration = Duration::from_millis(5);
+const FLUSH_WITHIN: Duration = Duration::from_secs(30);
 
 /// What one step writes.
 struct Step {
@@ -193,13 +199,19 @@ impl Journal {
 
     /// Clears the log whose batches are in the records now, once these are on the device.
     fn end_checkpoint(&mut self, keyspaces: &Keyspaces, newest_before: u64) -> Result<(Keyspaces, bool), StoreError> {
+        let (cleared, begun) = (self.active ^ 1, Instant::now());
+        // Its file would be left. Posts are taken meanwhile.
+        while keyspaces.is_flushing(cleared).unwrap_or(false) && begun.elapsed() < FLUSH_WITHIN {
+            thread::sleep(FLUSH_POLL);
+            self.carry_out_waiting();
+        }
         self.keyspaces()?;
         let ended = keyspaces
             .state
             .insert("c", newest_before.to_le_bytes())
             .and_then(|()| keyspaces.db.persist(PersistMode::SyncAll))
             .inspect(|()| self.note_synced())
-            .and_then(|()| keyspaces.logs[self.active ^ 1].clear());
+            .and_then(|()| keyspaces.clear_log(cleared));
         ended.map_err(|error| self.fail(&format!("cannot be written: {error}"), true))?;
         self.spare_is_empty = true;
         let frees = self.logged_bytes >= CLEARED_BYTES_MAX;

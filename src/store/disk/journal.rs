@@ -489,7 +489,7 @@ impl Journal {
         write_keep(&keyspaces, self.memory.keep()).map_err(|error| error.to_string())?;
         // Both logs: all their batches are in the records now. Their removal, and those of hosts, is in the old journal
         // perhaps, which a table replaces.
-        let replaced = keyspaces.logs.iter().try_for_each(fjall::Keyspace::clear);
+        let replaced = (0..keyspaces.logs.len()).try_for_each(|log| keyspaces.clear_log(log));
         let replaced = replaced.and_then(|()| keyspaces.flush_records());
         replaced.and_then(|()| keyspaces.db.persist(PersistMode::SyncAll)).map_err(|error| error.to_string())?;
         (self.spare_is_empty, self.logged_bytes, self.durable) = (true, CLEARED_BYTES_MAX, self.next - 1);

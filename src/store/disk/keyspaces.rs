@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use nix::sys::statvfs::statvfs;
 
 use super::checksums::check_tables;
@@ -82,10 +82,27 @@ impl Keyspaces {
         Ok(())
     }
 
-    /// Moves the records of the hosts to a table. That frees the memory of logs that were cleared, too: fjall keeps it for
-    /// readers of older versions until some keyspace is flushed.
+    /// Moves the records of the hosts to a table. That frees the memory and the tables of logs that were cleared, too: fjall
+    /// keeps them for readers of older versions until some keyspace is flushed that was written to since.
     pub(super) fn flush_state(&self) -> fjall::Result<()> {
+        self.state.insert("f", FORMAT.to_string())?;
         self.flush(&self.state)
+    }
+
+    /// Whether some of a log is on its way to a table. Fails when that cannot be written.
+    pub(super) fn is_flushing(&self, log: usize) -> fjall::Result<bool> {
+        self.db.persist(PersistMode::Buffer)?;
+        Ok(self.logs[log].sealed_memtable_count() > 0)
+    }
+
+    /// Clears a log of which nothing is on its way to a table. fjall would forget its tables and leave their files, so they
+    /// are dropped before.
+    pub(super) fn clear_log(&self, log: usize) -> fjall::Result<()> {
+        let log = &self.logs[log];
+        if log.tree.table_count() > 0 {
+            log.tree.drop_range::<&[u8], _>(..)?;
+        }
+        log.clear()
     }
 
     /// Moves all records to tables.
@@ -194,8 +211,6 @@ fn journal_path(fjall: &Path, number: u64) -> std::path::PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use fjall::AbstractTree;
-
     use super::super::journal::CLEARED_BYTES_MAX;
     use super::super::{DiskStore, Journal, POST_WITHIN};
     use super::*;
@@ -215,6 +230,29 @@ mod tests {
     /// Bytes of batches that fjall has in memory: of the logs, and of those that were cleared.
     fn kept_bytes(keyspaces: &Keyspaces) -> u64 {
         keyspaces.logs.iter().map(|log| log.tree.get_version_history_lock().memtable_size_sum()).sum()
+    }
+
+    /// Bytes of the tables of the logs, also of those that no list has.
+    fn log_table_bytes(keyspaces: &Keyspaces) -> u64 {
+        let tables = keyspaces.logs.iter().flat_map(|log| fs::read_dir(log.path().join("tables")).unwrap());
+        tables.filter_map(|table| Some(table.unwrap().metadata().ok()?.len())).sum()
+    }
+
+    #[test]
+    fn a_log_that_was_cleared_leaves_no_tables() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let values: Vec<_> = (0..256).map(|place| (format!("{place:0128}").into(), 1.0)).collect();
+        let sample = Sample { host: "h".into(), epoch: NOW, values };
+        let keyspaces = keyspaces(&store);
+        for _ in 0..2 {
+            // fjall moves what has grown long to a table.
+            while log_table_bytes(&keyspaces) < MEMTABLE_BYTES / 2 {
+                let _ = store.record(sample.view(), None, NOW);
+            }
+            store.checkpoint().unwrap();
+            await_below(MEMTABLE_BYTES / 16, "tables of logs", || log_table_bytes(&keyspaces));
+        }
     }
 
     #[test]
