@@ -112,6 +112,9 @@ fn run(command: &Command) -> Result<(), String> {
     }
 }
 
+/// How long after the timeout of programs `--once` ends whatever does not answer: a program that was killed is told of.
+const ONCE_GRACE: Duration = Duration::from_secs(3);
+
 /// Prints what the probes measure within a second, and on standard error what they lack. Waits for what answers slowly.
 fn once(options: &probe::Options, is_json: bool) -> Result<(), String> {
     let mut probes = Probes::new(options).map_err(|error| error.to_string())?;
@@ -120,7 +123,7 @@ fn once(options: &probe::Options, is_json: bool) -> Result<(), String> {
     let reading = loop {
         thread::sleep(Duration::from_secs(1));
         let reading = probes.read(start.elapsed());
-        if !probes.is_pending() || start.elapsed() > options.exec.timeout {
+        if !probes.is_pending() || start.elapsed() > options.exec.timeout + ONCE_GRACE {
             break reading;
         }
     };

@@ -401,6 +401,9 @@ fn one_sample_is_printed_as_text_or_json() {
     assert_eq!(words, [vec!["mem", "75", "%"], vec!["load1", "12.07"], vec!["load-per-core", "12.07"]]);
     let json: serde_json::Value = serde_json::from_str(&once(&["--json"])).unwrap();
     assert_eq!(json, serde_json::json!({"load-per-core": 12.07, "load1": 12.07, "mem": 75.0}));
+    let slow = ["monitor", "--once", "--probes", "exec:slow=/bin/sleep 60", "--exec-timeout", "1s"];
+    let said = String::from_utf8(lizm(&slow).output().unwrap().stderr).unwrap();
+    assert!(said.contains("exec:slow: it did not end within 1 s"), "{said}");
 }
 
 #[test]
