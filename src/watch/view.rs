@@ -325,7 +325,8 @@ impl View {
     fn group_head(&self, name: &str, members: &[&HostRow]) -> String {
         let name = if name.is_empty() { "no tag" } else { name };
         let worst = members.iter().max_by_key(|row| row.severity()).map_or("", |row| &row.state);
-        let mut head = format!("{}  {} hosts, {worst}", visible(name), members.len());
+        let hosts = if members.len() == 1 { "host" } else { "hosts" };
+        let mut head = format!("{}  {} {hosts}, {worst}", visible(name), members.len());
         for label in &self.labels {
             let values: Vec<f64> = members.iter().filter_map(|row| row.value(label)).collect();
             if !values.is_empty() {

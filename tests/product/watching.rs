@@ -283,7 +283,7 @@ fn what_fires_is_said_first_and_tags_filter_and_group() {
         terminal.keys(&["/", "tag:role=store", "Enter"]);
         terminal.await_screen(&["/ filter: tag:r", "db-1"]);
         terminal.keys(&["Escape", "g", "g"]);
-        terminal.await_screen(&["front  1 hosts, up", "store  1 hosts, up"]);
+        terminal.await_screen(&["front  1 host, up", "store  1 host, up"]);
         terminal.keys(&["g", "Home", "Enter"]);
         let screen = terminal.await_screen(&["web-1  up, ", "role=front", "queue 50 (> 20)", "queue !"]);
         assert!(screen.lines().all(|line| line.chars().count() <= columns), "{screen}");
