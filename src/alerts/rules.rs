@@ -23,8 +23,8 @@ pub const TEXT_BYTES_MAX: usize = 4 << 20;
 const NEEDS_PERCENT: u8 = 50;
 /// Longest time for which a rule that flaps must be right before its alert is resolved.
 pub(super) const FLAPPING_SEC_MAX: u64 = 3600;
-/// Fewest minutes, and hours where any are, that are read of a series.
-const REACH_MIN: u64 = 4;
+/// Fewest minutes, and hours where any are, that are read of a series: of fewer one gap would look like its rhythm.
+const REACH_MIN: u64 = 11;
 const MINUTE_SEC: u64 = 60;
 const HOUR_SEC: u64 = 3600;
 
