@@ -1,5 +1,6 @@
 """Scenes of a host's page: ranges, families, tiles, the cursor."""
 
+import re
 import time
 
 from selenium.webdriver.common.keys import Keys
@@ -93,8 +94,8 @@ def families(url):
             await_true(f"the scale of {title}", lambda: tick in ticks(title))
             button.click()
             assert tick not in ticks(title) and button.get_attribute("aria-pressed") == "true", ticks(title)
-        post(url, "web-1", {"cpu": 20})
-        await_equal("the running interval, which is hollow", 1, lambda: count("CPU", ".running"))
+        # A minute may end before the page asks again: each look comes with a sample.
+        await_equal("the running interval, which is hollow", 1, lambda: post(url, "web-1", {"cpu": 20}) or count("CPU", ".running"))
         for width in [1280, 1024, 390, 320]:
             page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 700})
             page.run("scrollTo(0, 0)")
@@ -109,7 +110,8 @@ def families(url):
         assert card("CPU").find_element("css selector", ".line").get_attribute("d").count("M") == 1, "five minutes are no gap"
         page.open("#host=old")
         await_equal("what is old", ["5.0 %", "3.00"], lambda: page.texts(".tile .newest"))
-        assert page.texts(".tile .rest")[1] == "as of 10 min ago", page.texts(".tile .rest")
+        # From the end of its minute on, and the scene takes a while.
+        assert re.fullmatch("as of (9|1[0-4]) min ago", page.texts(".tile .rest")[1]), page.texts(".tile .rest")
         page.browser.execute_cdp_cmd("Network.enable", {})
         slow = {"offline": False, "latency": 3000, "downloadThroughput": -1, "uploadThroughput": -1}
         page.browser.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
