@@ -12,6 +12,7 @@ mod archives;
 mod layout;
 mod node;
 mod nodes;
+mod replies;
 mod setting;
 
 use std::collections::{BTreeMap, HashMap};
@@ -32,8 +33,9 @@ use crate::summary::{
     self, ANSWER_INTERVALS_MAX, Bucket, IntervalRange, Intervals, Keep, RECENT, SampleTime, Series, round2,
 };
 pub use address::Address;
-use layout::{HostKeys, INDEX_PARTS, Index, ScriptReply, Scripts};
+use layout::{HostKeys, INDEX_PARTS, Index, Scripts};
 use nodes::{ANSWER_WITHIN, Command, Nodes};
+use replies::ScriptReply;
 use setting::Known;
 
 /// Hosts whose status is asked for in one batch: with the last hour of a few series, some hundred kilobytes of replies
@@ -162,7 +164,7 @@ impl Redis {
             let mut unsettled: BTreeMap<&str, (String, Vec<usize>)> = BTreeMap::new();
             for (place, reply) in std::mem::take(&mut places).into_iter().zip(replies) {
                 let sample = &samples[place];
-                match understood(reply, layout::read_recorded) {
+                match understood(reply, replies::read_recorded) {
                     Ok(ScriptReply::Recorded(outcome)) => outcomes[place] = Ok(outcome),
                     Ok(ScriptReply::Unsettled(found)) => {
                         outcomes[place] = Err(changing());
@@ -258,7 +260,7 @@ impl Redis {
         // The first deadline may have passed in waiting for a node that is away, and which is known to be by now.
         let deadline = deadline.max(Instant::now() + ANSWER_WITHIN / 4);
         for ((place, ..), reply) in again.iter().zip(self.nodes.run(&commands, deadline)) {
-            let outcome = understood(reply, |reply| match layout::read_recorded(reply)? {
+            let outcome = understood(reply, |reply| match replies::read_recorded(reply)? {
                 ScriptReply::Recorded(outcome) => Some(Ok(outcome)),
                 ScriptReply::Unsettled(_) => Some(Err(changing())),
                 ScriptReply::Unlisted { .. } => None,
@@ -285,7 +287,7 @@ impl Redis {
     ) -> Result<Vec<(SmolStr, Series)>, StoreError> {
         let keys = HostKeys::of(host);
         let known = self.ask(&[keys.labels()]).pop().unwrap_or(Ok(Value::Nil))?;
-        let is_small = layout::pairs(&known).count() <= LABELS_READ_WHOLE_MAX;
+        let is_small = replies::pairs(&known).count() <= LABELS_READ_WHOLE_MAX;
         let (keep, labels) = (&self.keep(), self.labels_of(&known, page, now));
         let mut series: BTreeMap<SmolStr, Series> =
             labels.iter().map(|label| (label.into(), Series::default())).collect();
@@ -331,7 +333,7 @@ impl Redis {
                     let Value::Array(buckets) = reply? else { continue };
                     for ((number, label), bucket) in fields.iter().zip(&buckets) {
                         let intervals = ranges.get_mut(*label).map(|(_, intervals)| intervals);
-                        if let (Some(intervals), Some(bucket)) = (intervals, layout::read_bucket(bucket)) {
+                        if let (Some(intervals), Some(bucket)) = (intervals, replies::read_bucket(bucket)) {
                             intervals.push((*number, bucket));
                         }
                     }
@@ -344,7 +346,7 @@ impl Redis {
     /// The labels of a page, sorted, of those that Redis has of a host.
     fn labels_of(&self, known: &Value, page: &LabelPage<'_>, now: u64) -> Vec<String> {
         let keep = &self.keep();
-        let labels = layout::pairs(known).filter_map(|(label, hour)| layout::read_label(keep, label, hour, now));
+        let labels = replies::pairs(known).filter_map(|(label, hour)| layout::read_label(keep, label, hour, now));
         let mut labels: Vec<String> = labels.filter(|label| page.matches(label)).collect();
         labels.sort_unstable();
         labels.truncate(page.labels_max);
@@ -361,7 +363,7 @@ impl Redis {
             for (keys, known) in keys.iter().zip(known) {
                 let known = known?;
                 let labels =
-                    layout::pairs(&known).filter_map(|(label, hour)| layout::read_label(keep, label, hour, now));
+                    replies::pairs(&known).filter_map(|(label, hour)| layout::read_label(keep, label, hour, now));
                 let mut labels: Vec<String> = labels.collect();
                 labels.sort_unstable();
                 reads.push((!labels.is_empty()).then(|| keys.running(&labels, now)));
@@ -385,7 +387,7 @@ impl Redis {
         let mut hosts = Vec::new();
         for reply in self.ask(&commands) {
             let reply = reply?;
-            let listed = layout::pairs(&reply).filter_map(|(host, entry)| layout::read_listed(host, entry));
+            let listed = replies::pairs(&reply).filter_map(|(host, entry)| layout::read_listed(host, entry));
             let is_kept = |newest: u64| now < self.forgotten_from(newest);
             hosts.extend(listed.filter(|(_, newest)| is_kept(*newest)).map(|(host, _)| SmolStr::new(host)));
         }
@@ -441,7 +443,7 @@ impl Redis {
         let commands: Vec<Command> = hosts.iter().map(|host| HostKeys::of(host).labels()).collect();
         for (reply, wanted) in self.ask(&commands).into_iter().zip(&mut wanted) {
             let reply = reply?;
-            let pairs = || layout::pairs(&reply);
+            let pairs = || replies::pairs(&reply);
             let labels = || pairs().filter_map(|(label, hour)| layout::read_label(keep, label, hour, now));
             for beginning in &beginnings {
                 let matches = labels().filter(|label| is_wanted(beginning, label));
@@ -474,7 +476,7 @@ impl Redis {
 
     /// The clock of one of its servers, in milliseconds since the Unix epoch; `None` if that does not answer.
     pub(super) fn time_ms(&self) -> Option<i64> {
-        layout::read_time_ms(&self.ask(&[layout::time()]).pop()?.ok()?)
+        replies::read_time_ms(&self.ask(&[layout::time()]).pop()?.ok()?)
     }
 
     /// Removes hosts from the index that are to be forgotten, returns their names, and counts the series of the others. The
@@ -487,7 +489,7 @@ impl Redis {
         let commands: Vec<Command> =
             (0..INDEX_PARTS).map(|part| layout::sweep(&self.scripts, keep, part, now)).collect();
         let mut forgotten = Vec::new();
-        let counted = self.ask(&commands).into_iter().map(|reply| layout::read_swept(&reply.ok()?, &mut forgotten));
+        let counted = self.ask(&commands).into_iter().map(|reply| replies::read_swept(&reply.ok()?, &mut forgotten));
         // Every part is read, whether or not one before it has failed.
         let counted: Vec<Option<usize>> = counted.collect();
         if let Some(series) = counted.into_iter().sum::<Option<usize>>() {
@@ -511,9 +513,9 @@ fn status(
     now: u64,
 ) -> Option<Status> {
     let mut labels: Vec<String> =
-        layout::pairs(labels).filter_map(|(label, hour)| layout::read_label(keep, label, hour, now)).collect();
+        replies::pairs(labels).filter_map(|(label, hour)| layout::read_label(keep, label, hour, now)).collect();
     labels.sort_unstable();
-    let about = layout::read_about(about)?;
+    let about = replies::read_about(about)?;
     let interval_sec = about.gaps_sec.into_iter().filter(|gap_sec| *gap_sec > 0).min();
     let first = summary::recent_start(now) / RECENT.interval_sec;
     let mut by_label: Vec<Vec<Option<f64>>> = vec![vec![None; ANSWER_INTERVALS_MAX]; recent.len()];
@@ -522,7 +524,7 @@ fn status(
         for ((number, label), bucket) in fields.iter().zip(buckets) {
             let place = number.checked_sub(first).and_then(|place| usize::try_from(place).ok());
             if let Some(mean) = place.and_then(|place| by_label[*label].get_mut(place)) {
-                *mean = layout::read_bucket(bucket).map(|bucket| round2(bucket.mean()));
+                *mean = replies::read_bucket(bucket).map(|bucket| round2(bucket.mean()));
             }
         }
     }

@@ -10,6 +10,7 @@ use smol_str::SmolStr;
 use super::super::{AlertLease, Pulse, Records, StoreError, Swap};
 use super::layout::{self, HostKeys};
 use super::nodes::{Command, slot_of};
+use super::replies;
 use super::{Redis, not_understood};
 use crate::sample::AHEAD_SEC_MAX;
 use crate::summary::{Tail, WINDOWS, Window};
@@ -29,7 +30,7 @@ impl Redis {
         for hosts in hosts.chunks(PULSES_PER_BATCH) {
             let commands: Vec<Command> = hosts.iter().map(|host| HostKeys::of(host).heard()).collect();
             for (host, reply) in hosts.iter().zip(self.ask(&commands)) {
-                let Some(about) = layout::read_about(&reply?) else { continue };
+                let Some(about) = replies::read_about(&reply?) else { continue };
                 let skew_sec = about.skew_sec.map(i64::from);
                 pulses.push(Pulse {
                     host: host.clone(),
@@ -59,7 +60,7 @@ impl Redis {
         let keys = HostKeys::of(host);
         let known = self.ask(&[keys.labels()]).pop().unwrap_or(Ok(Value::Nil))?;
         let keep = self.keep();
-        let labels = layout::pairs(&known).filter_map(|(label, hour)| layout::read_label(&keep, label, hour, now));
+        let labels = replies::pairs(&known).filter_map(|(label, hour)| layout::read_label(&keep, label, hour, now));
         let mut intervals = [0; 2];
         let mut is_wanted = |label: &SmolStr| {
             let asked = wanted(label);
@@ -113,7 +114,7 @@ impl Redis {
             let kept = usize::try_from(window.map_or(0, |window| window.intervals_in_memory() + 1)).unwrap_or(0);
             for ((number, label), bucket) in fields.iter().zip(&buckets) {
                 let tail = tails.get_mut(*label).and_then(|tails| tails.get_mut(*place));
-                if let (Some(tail), Some(bucket)) = (tail, layout::read_bucket(bucket)) {
+                if let (Some(tail), Some(bucket)) = (tail, replies::read_bucket(bucket)) {
                     tail.push(*number, bucket, kept);
                 }
             }
@@ -169,7 +170,7 @@ impl Redis {
             }
             _ => None,
         };
-        Ok(layout::pairs(&reply).filter_map(record).collect())
+        Ok(replies::pairs(&reply).filter_map(record).collect())
     }
 
     /// Replaces a record that is `old`, or makes it.

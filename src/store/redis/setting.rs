@@ -15,9 +15,10 @@ use smol_str::SmolStr;
 
 use super::super::{KeepOptions, StoreError};
 use super::layout::{
-    self, FORGET_SEC_MAX, HostKeys, INDEX_PARTS, SPARE_SEC, Setting, hash_kept_sec, intervals_of_hash, text,
+    self, FORGET_SEC_MAX, HostKeys, INDEX_PARTS, SPARE_SEC, Setting, hash_kept_sec, intervals_of_hash,
 };
 use super::nodes::{Command, slot_of};
+use super::replies::{self, text};
 use super::{Redis, not_understood};
 use crate::sample::AHEAD_SEC_MAX;
 use crate::store::host::source_kept_sec;
@@ -167,7 +168,7 @@ impl Redis {
         let commands: Vec<Command> = (0..INDEX_PARTS).map(layout::listed).collect();
         let mut is_new = stored.number == 0;
         for reply in self.ask(&commands) {
-            is_new &= layout::pairs(&reply?).next().is_none();
+            is_new &= replies::pairs(&reply?).next().is_none();
         }
         Ok(is_new)
     }
@@ -264,7 +265,7 @@ impl Redis {
         let mut next = || replies.next().unwrap_or(Ok(Value::Nil));
         let (filled, labels) = (next()?, next()?);
         let filled = text(&filled).unwrap_or_default();
-        let labels = layout::pairs(&labels).filter_map(|(label, _)| text(label));
+        let labels = replies::pairs(&labels).filter_map(|(label, _)| text(label));
         let mut labels: Vec<SmolStr> = labels.filter(|label| *label > filled).map(SmolStr::new).collect();
         labels.sort_unstable();
         Ok(labels)
