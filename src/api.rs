@@ -50,6 +50,12 @@ const SHORT_COMPRESSED_SERIES_MAX: usize = SHORT_SERIES_MAX / 4;
 /// The description of the API that programs read (OpenAPI 3.1).
 const OPENAPI: &str = include_str!("../docs/openapi.json");
 
+/// Whether a target belongs to Prometheus's API, whose errors have another shape: [`Reply::shaped`].
+#[must_use]
+pub fn is_prometheus(target: &str) -> bool {
+    prometheus::is_below(route::path(target))
+}
+
 /// What a request has come to without waiting.
 pub enum Begun {
     /// Its reply.
@@ -158,11 +164,11 @@ impl Api {
     /// Finds what a request asks for, and who asks, at `now` in seconds since the Unix epoch.
     ///
     /// # Errors
-    /// The reply to a request that can be refused by its head.
+    /// The reply to a request that can be refused by its head, which the server has yet to shape.
     pub fn route(&self, head: &RequestHead<'_>, now: u64) -> Result<Route, Reply> {
         self.check_browser(head, now)?;
         let is_head = head.method == "HEAD";
-        if is_head || head.method == "GET" || prometheus::is_below(route::path(head.target)) {
+        if is_head || head.method == "GET" || is_prometheus(head.target) {
             self.check_read_access(head, now)?;
         }
         let action = Action::find(head, head.client(&self.trusted_proxies))?;

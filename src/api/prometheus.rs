@@ -69,11 +69,7 @@ impl Endpoint {
             _ => {
                 let name = path.strip_prefix("label/").and_then(|rest| rest.strip_suffix("/values"));
                 match name.filter(|name| !name.contains('/')) {
-                    Some(name) => {
-                        let name =
-                            decode("label", name).map_err(|_| failed(400, "bad_data", "label: wrong escapes"))?;
-                        Self::LabelValues(name.into_owned())
-                    }
+                    Some(name) => Self::LabelValues(decode("label", name)?.into_owned()),
                     None => return Ok(None),
                 }
             }
@@ -92,12 +88,12 @@ impl PrometheusQuery {
     /// Reads the head of a request for a path below [`PREFIX`].
     pub(super) fn parse(method: &str, path: &str, query: &str) -> Result<Self, Reply> {
         let Some(endpoint) = Endpoint::find(path.strip_prefix(PREFIX).unwrap_or(path))? else {
-            return Err(failed(404, "not_found", "path: not among what is answered here of Prometheus's API"));
+            return Err(Reply::error(404, "path: not among what is answered here of Prometheus's API"));
         };
         let allowed = endpoint.allowed();
         if !allowed.split(", ").any(|known| known == method) {
             let sentence = format!("method: only {allowed} are served here");
-            return Err(failed(405, "bad_data", &sentence).with("Allow", allowed));
+            return Err(Reply::error(405, &sentence).with("Allow", allowed));
         }
         Ok(Self { endpoint, query: query.to_owned() })
     }
@@ -128,18 +124,15 @@ impl PrometheusQuery {
                 }))),
             }
         });
-        reply.unwrap_or_else(|error| match error {
-            Error::BadData(why) => failed(400, "bad_data", &why),
-            Error::Execution(why) => failed(422, "execution", &why),
-            Error::Timeout(why) => failed(503, "timeout", &why),
-            Error::Store(error) => failed(503, "unavailable", &error.to_string()).with("Retry-After", "1"),
-        })
+        let reply = reply.unwrap_or_else(|error| match error {
+            Error::BadData(why) => Reply::error(400, &why),
+            Error::Execution(why) => Reply::prometheus_error(422, "execution", &why),
+            Error::Timeout(why) => Reply::prometheus_error(503, "timeout", &why),
+            Error::Store(error) => Reply::from(&error),
+        });
+        // A long sentence may be compressed before the server shapes it.
+        reply.shaped(true)
     }
-}
-
-/// An error in the shape of Prometheus.
-fn failed(status: u16, kind: &str, sentence: &str) -> Reply {
-    Reply::json(status, &json!({ "status": "error", "errorType": kind, "error": sentence }))
 }
 
 fn succeeded(data: &Value) -> Reply {

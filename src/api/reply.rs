@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::auth::AuthError;
@@ -33,6 +33,31 @@ impl Reply {
     #[must_use]
     pub fn error(status: u16, sentence: &str) -> Self {
         Self::json(status, &json!({ "error": sentence }))
+    }
+
+    /// An error in the shape of Prometheus.
+    pub(super) fn prometheus_error(status: u16, kind: &str, sentence: &str) -> Self {
+        Self::json(status, &json!({ "status": "error", "errorType": kind, "error": sentence }))
+    }
+
+    /// The same; to a request of Prometheus's API an error has Prometheus's shape, with the closest of its kinds.
+    #[must_use]
+    pub fn shaped(self, is_prometheus: bool) -> Self {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Sentence {
+            error: String,
+        }
+        let sentence = Some(&self.body).filter(|_| is_prometheus && self.status >= 400);
+        let Some(Ok(Sentence { error })) = sentence.map(|body| serde_json::from_slice(body)) else { return self };
+        let kind = match self.status {
+            404 => "not_found",
+            408 => "timeout",
+            500 => "internal",
+            503 => "unavailable",
+            _ => "bad_data",
+        };
+        Self { headers: self.headers, ..Self::prometheus_error(self.status, kind, &error) }
     }
 
     /// The same with a further header.

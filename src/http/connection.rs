@@ -11,7 +11,7 @@ use super::budget::{Budget, Reservation};
 use super::chunks::Chunks;
 use super::head::{self, Head};
 use super::{Body, append};
-use crate::api::{Api, Begun, ClientTransport, Reply, Route, Submission};
+use crate::api::{Api, Begun, ClientTransport, Reply, Route, Submission, is_prometheus};
 use crate::auth::LastToken;
 
 /// Longest wait for the first request.
@@ -126,6 +126,8 @@ pub(super) struct Connection {
     searched: usize,
     /// Bytes of a refused request's body that are still to be passed over.
     skipped: usize,
+    /// Whether the running request is for Prometheus's API, whose errors have another shape.
+    is_prometheus: bool,
     /// The request whose body is at the start of the input, or still to come.
     request: Option<Request>,
     /// Answers, a long body behind them, and how much of both was sent.
@@ -156,6 +158,7 @@ impl Connection {
             input: Vec::new(),
             searched: 0,
             skipped: 0,
+            is_prometheus: false,
             request: None,
             output: Vec::new(),
             long_body: Vec::new(),
@@ -417,6 +420,7 @@ impl Connection {
         while input[*used..].starts_with(b"\r\n") {
             (*used, self.searched) = (*used + 2, 0);
         }
+        self.is_prometheus = is_prometheus(head::target(&input[*used..]));
         let Some(head_bytes) = head::find_end(&input[*used..], self.searched)? else {
             self.searched = input.len() - *used;
             return Ok(Some(Pause::Input));
@@ -467,6 +471,7 @@ impl Connection {
     }
 
     fn answer(&mut self, reply: Reply, head_only: bool, connection: Option<&str>, context: &Context<'_>) {
+        let reply = reply.shaped(self.is_prometheus);
         context.api.stats().answered(reply.status);
         let is_long = !append(&mut self.output, &reply, head_only, connection, context.now.unix_sec).is_empty();
         if is_long {

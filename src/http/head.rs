@@ -43,6 +43,12 @@ pub(super) fn find_end(bytes: &[u8], searched: usize) -> Result<Option<usize>, R
     Ok(None)
 }
 
+/// The target of the head at the start of `bytes`, as far as it has come, for the answer to a head that is refused.
+pub(super) fn target(bytes: &[u8]) -> &str {
+    let target = bytes.splitn(3, |byte| *byte == b' ').nth(1);
+    target.and_then(|target| std::str::from_utf8(target).ok()).unwrap_or_default()
+}
+
 /// Reads a whole head that came by `transport` from `peer`.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tiny_http::{HTTPVersion, Header, Method, Request, Response, StatusCode};
 
 use super::RECEIVE_SEC_MAX;
-use crate::api::{Api, ClientTransport, HEAD_BYTES_MAX, Reply, RequestHead};
+use crate::api::{Api, ClientTransport, HEAD_BYTES_MAX, Reply, RequestHead, is_prometheus};
 use crate::http::{self, Body};
 
 /// Bodies up to this many bytes are in memory when tiny_http hands a request over (`tiny_http::request`).
@@ -65,6 +65,7 @@ pub(super) fn serve(api: &Api, mut request: Request, is_draining: &AtomicBool) {
     let found = found.unwrap_or_else(|_| Err(Reply::error(500, "the receiver failed on this request; see its log")));
     let is_refused = found.is_err();
     let (Ok(reply) | Err(reply)) = found;
+    let reply = reply.shaped(is_prometheus(request.url()));
     api.stats().answered(reply.status);
     let sent = if is_refused && pending == PendingBody::Sized {
         respond(request, &reply)

@@ -8,6 +8,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::harness::{PATIENCE, Served, agent, answer, await_some, last_minute, now, python_program};
+use crate::http::{self, on_each_server};
 use crate::peers::Peer;
 
 fn root() -> &'static Path {
@@ -149,6 +150,37 @@ fn errors_have_the_shape_of_prometheus() {
     assert_eq!(answer(foreign).0, 403);
 }
 
+#[test]
+fn what_is_refused_by_its_head_has_the_shape_of_prometheus_too() {
+    for receiver in on_each_server() {
+        let long_head = format!("X: {}\r\n", "x".repeat(9000));
+        let query = |headers: &str, body: &str| http::post("/api/v1/query", headers, body);
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes();
+        for (request, status, kind) in [
+            (query("Content-Length: +1\r\n", "x"), 400, "bad_data"),
+            (query("Origin: http://evil.example\r\n", ""), 403, "bad_data"),
+            (query("Transfer-Encoding: chunked\r\n", "0\r\n\r\n"), 411, "bad_data"),
+            (query("Content-Length: 65537\r\n", ""), 413, "bad_data"),
+            (query(&long_head, ""), 431, "bad_data"),
+            (get("/api/v1/status/tsdb"), 404, "not_found"),
+            (get("http://x/api/v1/label/%ff/values?limit=1"), 400, "bad_data"),
+            (http::post("/api/v1/label/host/values", "Content-Length: 0\r\n", ""), 405, "bad_data"),
+        ] {
+            let answer = receiver.raw(&request);
+            let body: Value = serde_json::from_str(&answer.body).unwrap();
+            let shown = String::from_utf8_lossy(&request);
+            assert_eq!(
+                (answer.status, &body["status"], &body["errorType"]),
+                (status, &json!("error"), &json!(kind)),
+                "{shown}"
+            );
+            assert!(body["error"].is_string(), "{shown}: {body}");
+        }
+        let elsewhere = receiver.raw(&get("/elsewhere")).body;
+        assert!(elsewhere.starts_with("{\"error\":"), "{elsewhere}");
+    }
+}
+
 #[cfg(feature = "tls")]
 #[test]
 fn who_asks_needs_the_password_of_readers() {
@@ -156,7 +188,8 @@ fn who_asks_needs_the_password_of_readers() {
     let password = directory.path().join("password");
     std::fs::write(&password, "secret").unwrap();
     let closed = Served::start(&["--read-password-file", password.to_str().unwrap()]);
-    assert_eq!(ask(&closed, "query", &[("query", "1")]).0, 401);
+    let (status, body) = ask(&closed, "query", &[("query", "1")]);
+    assert_eq!((status, &body["errorType"]), (401, &json!("bad_data")), "{body}");
     assert_eq!(post(&closed, "query", &[("query", "1")]).0, 401);
     let with = agent().post(closed.url("/api/v1/query")).header("Authorization", "Basic eDpzZWNyZXQ=").send("query=1");
     assert_eq!(answer(with).0, 200);
