@@ -12,8 +12,8 @@ pub(super) const QUERY: &str = "filter_path=errors,items.*.status,items.*.error"
 /// A point as the two lines that index it.
 ///
 /// The id names host, label, interval and start, so that sending a point again makes no second one. A host has no '/', so
-/// that no two points have one id, and it is shorter than the 512 bytes that an id may have. The version is the number of
-/// samples: a retry is a conflict, and what came late replaces.
+/// that no two points have one id. It is at most 400 bytes long, of the 512 that an id may have. The version is the number
+/// of samples: a retry is a conflict, and what came late replaces.
 pub(super) fn item(name: &str, point: &Point<'_>) -> String {
     let Point { host, label, bucket, .. } = *point;
     let (count, sum, min, max) = (bucket.count, bucket.sum, bucket.min, bucket.max);
@@ -104,6 +104,7 @@ fn said(item: &Item) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::{EPOCH_MAX, HOST_BYTES_MAX, LABEL_BYTES_MAX, check_host, check_label};
     use crate::summary::Bucket;
 
     #[test]
@@ -117,12 +118,19 @@ mod tests {
         );
         assert_eq!((&lines[1]["@timestamp"], &lines[1]["mean"]), (&json!(1_465_001_760_000_u64), &json!(12.5)));
         assert!(item.ends_with("}\n") && lines.len() == 2);
-        let longest = super::item(
-            "x",
-            &Point { host: &"h".repeat(255), label: &"l".repeat(128), minute: 16_666_666_665, bucket },
-        );
-        let action: Value = serde_json::from_str(longest.lines().next().unwrap()).unwrap();
-        assert!(action["index"]["_id"].as_str().unwrap().len() <= 512);
+    }
+
+    #[test]
+    fn the_longest_id_is_short_enough() {
+        // A quote is two bytes in the JSON that is sent, and one in the id.
+        let (host, label) = ("\"".repeat(HOST_BYTES_MAX), "\"".repeat(LABEL_BYTES_MAX));
+        check_host(&host).and_then(|()| check_label(&label)).unwrap();
+        let bucket = Bucket { count: 60, sum: 750.0, min: 1.5, max: 40.0 };
+        let item = item("lizm", &Point { host: &host, label: &label, minute: EPOCH_MAX / INTERVAL_SEC, bucket });
+        let action: Value = serde_json::from_str(item.lines().next().unwrap()).unwrap();
+        let id = action["index"]["_id"].as_str().unwrap();
+        assert_eq!(id, format!("60/999999999960/{host}/{label}"));
+        assert_eq!(id.len(), 400, "Elasticsearch takes 512 bytes");
     }
 
     #[test]
