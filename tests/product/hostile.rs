@@ -7,7 +7,9 @@ mod corpus;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
+use std::iter;
 use std::net::{Shutdown, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,10 +18,13 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::harness::{Answer, Served, await_some, connect, now};
-use corpus::End;
+use corpus::{End, Entry};
 
 /// How often an entry is sent, unless `LIZM_TEST_HOSTILE` says how often.
 const TIMES: usize = 3;
+/// Threads that send it, and the time between two requests of a client that does nothing wrong meanwhile.
+const SENDERS: usize = 8;
+const KEEP_EVERY: Duration = Duration::from_millis(10);
 /// Most memory that the receiver may have had under all of it, in bytes.
 const RESIDENT_BYTES_MAX: u64 = 256_000_000;
 /// Descriptors that may be more than at the start, when all is over, and threads, of which tiny_http keeps idle ones.
@@ -94,14 +99,6 @@ fn first_status(mut stream: impl Read) -> u16 {
     statuses.into_iter().find(|status| *status != 100).unwrap_or(0)
 }
 
-/// How often each status was given.
-fn counted(given: &[u16]) -> BTreeMap<u16, usize> {
-    given.iter().fold(BTreeMap::new(), |mut counts, status| {
-        *counts.entry(*status).or_default() += 1;
-        counts
-    })
-}
-
 /// Whether an entry that was to end like `end` has done so.
 fn is_as_wanted(end: End, status: u16) -> bool {
     match end {
@@ -112,61 +109,77 @@ fn is_as_wanted(end: End, status: u16) -> bool {
 }
 
 /// Stores one sample, of a host that entries of the corpus try to remove.
-fn keep(receiver: &Served) {
-    assert_eq!(receiver.post(&format!("/api/perf/kept/{}", now()), "{\"cpu\":1}").0, 200);
+fn keep(mut stream: impl Read + Write) {
+    let body = "{\"cpu\":1}";
+    let head = format!("POST /api/perf/kept/{} HTTP/1.1\r\nHost: x\r\nContent-Length: {}", now(), body.len());
+    stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+    assert_eq!(Answer::read(&mut stream).status, 200);
 }
 
-/// There is that sample, and nothing else.
-fn assert_kept_alone(receiver: &Served) {
+/// Sends each entry of the corpus as often as it is to be; `send` tells the status of one that has not ended as wanted.
+/// Meanwhile a client that does nothing wrong stores samples by `keep`; the number of them is returned.
+fn survives_the_corpus(send: impl Fn(&Entry) -> Option<u16> + Sync, mut keep: impl FnMut()) -> u64 {
+    let (entries, next) = (corpus::entries(), AtomicUsize::new(0));
+    let all = times() * entries.len();
+    let send_some = || {
+        let numbers = iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed)).take_while(|number| *number < all);
+        let entries = numbers.map(|number| &entries[number / times()]);
+        entries.filter_map(|entry| Some((entry.name, send(entry)?))).collect::<Vec<_>>()
+    };
+    let mut waits = thread::scope(|scope| {
+        let senders = [(); SENDERS].map(|()| scope.spawn(send_some));
+        let mut waits = Vec::new();
+        while next.load(Ordering::Relaxed) < all {
+            let began = Instant::now();
+            keep();
+            waits.push(began.elapsed());
+            thread::sleep(KEEP_EVERY);
+        }
+        let wrong: Vec<_> = senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect();
+        assert!(wrong.is_empty(), "of {all} requests {} ended in another way: {wrong:?}", wrong.len());
+        waits
+    });
+    waits.sort_unstable();
+    println!("{all} hostile requests, {} good ones meanwhile: p99 {:?}", waits.len(), waits[waits.len() * 99 / 100]);
+    waits.len() as u64
+}
+
+/// Nothing of the corpus is left: threads and descriptors are those of `before`, and what is stored is those samples alone.
+#[cfg(feature = "builtin")]
+fn assert_kept_alone(receiver: &Served, before: &BTreeMap<String, f64>, samples: u64) {
+    await_release(receiver, before);
     assert_eq!(receiver.get("/api/hosts").1["count"], 1);
-    assert_eq!(receiver.samples("kept", "cpu"), 1);
+    assert_eq!(receiver.samples("kept", "cpu"), samples);
 }
 
 /// What tiny_http answers is not asked: some entries hold one of its threads for good.
 #[test]
 fn tiny_http_survives_the_corpus() {
     let receiver = Served::start(&[]);
-    let entries = corpus::entries();
-    assert!(entries.len() >= 60);
-    for entry in &entries {
-        for _ in 0..times() {
-            let mut stream = receiver.connect();
-            // What is refused before it is whole may be ended while it is still sent.
-            let _ = stream.write_all(&entry.bytes).and_then(|()| stream.shutdown(Shutdown::Write));
-        }
-        assert_eq!(receiver.get("/health").0, 200, "{}", entry.name);
-    }
-    assert_eq!(receiver.post(&format!("/api/perf/kept/{}", now()), "{\"cpu\":1}").0, 200);
+    let address = receiver.address;
+    let send = |entry: &Entry| {
+        let mut stream = connect(address);
+        // What is refused before it is whole may be ended while it is still sent.
+        let _ = stream.write_all(&entry.bytes).and_then(|()| stream.shutdown(Shutdown::Write));
+        None
+    };
+    survives_the_corpus(send, || keep(receiver.connect()));
     assert!(receiver.process.stop(Signal::SIGTERM).0.success());
-}
-
-/// Sends each entry of the corpus, and checks how it ends and what is left.
-#[cfg(feature = "builtin")]
-fn survives_the_corpus_and_keeps_nothing(receiver: &Served, send: impl Fn(&[u8]) -> u16) {
-    keep(receiver);
-    let before = metrics(receiver);
-    let mut wrong = Vec::new();
-    for entry in corpus::entries() {
-        let given: Vec<u16> = (0..times()).map(|_| send(&entry.bytes)).collect();
-        if given.iter().any(|status| !is_as_wanted(entry.end, *status)) {
-            wrong.push((entry.name, counted(&given)));
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:?}");
-    await_release(receiver, &before);
-    assert_kept_alone(receiver);
 }
 
 #[cfg(feature = "builtin")]
 #[test]
 fn the_builtin_server_survives_the_corpus_and_keeps_nothing() {
     let receiver = Served::start(&["--http-server", "builtin"]);
-    survives_the_corpus_and_keeps_nothing(&receiver, |bytes| {
-        let mut stream = receiver.connect();
-        let _ = stream.write_all(bytes);
+    let (address, mut kept, before) = (receiver.address, receiver.connect(), metrics(&receiver));
+    let send = |entry: &Entry| {
+        let mut stream = connect(address);
+        let _ = stream.write_all(&entry.bytes);
         let _ = stream.shutdown(Shutdown::Write);
-        first_status(stream)
-    });
+        Some(first_status(stream)).filter(|status| !is_as_wanted(entry.end, *status))
+    };
+    let samples = survives_the_corpus(send, || keep(&mut kept));
+    assert_kept_alone(&receiver, &before, samples);
 }
 
 #[cfg(feature = "tls")]
@@ -174,14 +187,18 @@ fn the_builtin_server_survives_the_corpus_and_keeps_nothing() {
 fn https_survives_the_corpus_and_keeps_nothing() {
     let trust = crate::certificates::Trust::new();
     let receiver = trust.open_receiver(&[]);
-    survives_the_corpus_and_keeps_nothing(&receiver.served, |bytes| {
-        let mut stream = receiver.connect();
-        let _ = stream.write_all(bytes);
+    let (client, address) = (&receiver.client, receiver.https);
+    let (mut kept, before) = (receiver.connect(), metrics(&receiver.served));
+    let send = |entry: &Entry| {
+        let mut stream = client.connect(address).unwrap();
+        let _ = stream.write_all(&entry.bytes);
         stream.conn.send_close_notify();
         let _ = stream.flush();
         let _ = stream.sock.shutdown(Shutdown::Write);
-        first_status(stream)
-    });
+        Some(first_status(stream)).filter(|status| !is_as_wanted(entry.end, *status))
+    };
+    let samples = survives_the_corpus(send, || keep(&mut kept));
+    assert_kept_alone(&receiver.served, &before, samples);
 }
 
 /// What connections have sent when they are reset.
