@@ -7,15 +7,17 @@ import ssl
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import servers
 from figures import ROUNDS, Row, in_turns, p99, ratios
-from load import Posts, posts_per_sec
+from load import Posts, end_wrk, posts_per_sec
 from posts import post_ms, rate_row, rates
 from servers import ROOT, await_port, cpu_sec, free_port, receiver
 
-HANDSHAKES = 500
+HANDSHAKES = 200
+CROWD_THREADS = 8  # which make the connections of a crowd
 CROWD_SEC = 4  # within the five that the HTTPS server waits for a head, so that no connection of the crowd is ended
 
 
@@ -62,7 +64,9 @@ def crowd_ms(port, token, tls):
     """Milliseconds of each post of a good client among idle, slow and stalled ones, for as long as all of them last."""
     head = f"POST /api/perf/h.example.org/{int(time.time())} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n".encode()
     with contextlib.ExitStack() as stack:
-        good, *crowd = (stack.enter_context(tls_client(tls, port)) for _ in range(1 + 1100))
+        with ThreadPoolExecutor(CROWD_THREADS) as threads:
+            connected = list(threads.map(partial(tls_client, tls), [port] * (1 + 1100)))
+        good, *crowd = map(stack.enter_context, connected)
         slow, stalled = crowd[500:1000], crowd[1000:]
         for client in stalled:
             client.sendall(head + b"Content-Length: 50000\r\n\r\n" + 25_000 * b"x")
@@ -86,8 +90,8 @@ def trust_rows():
     """HTTPS beside plain HTTP of the same receiver; both need a token."""
     with guarded_receiver() as (process, plain, https, token, tls):
         servers = [((process, plain), 32, Posts(token=token)), ((process, https), 32, Posts(scheme="https", token=token))]
-        for server in servers:
-            posts_per_sec(*server)  # warm, and every series there is exists
+        for (_, port), connections, posts in servers:
+            end_wrk(posts.start(port, connections, 1))  # warm, and every series there is exists
         on_plain, on_https = in_turns(*(partial(posts_per_sec, *server) for server in servers))
         posts = [
             rate_row("posts of two labels for 1,000 hosts with a token, 32 connections, plain HTTP", (process, plain), on_plain),
