@@ -135,9 +135,11 @@ impl Store {
         now: u64,
     ) -> Result<Self, String> {
         let limits = limits.into();
-        let asked = options.following(None, Keep::default())?;
         let kind = match location {
-            Location::Memory => Kind::Memory(MemoryStore::new(limits, asked)),
+            Location::Memory => {
+                let (keep, _) = options.following(None, Keep::default(), now, |_, _| None)?;
+                Kind::Memory(MemoryStore::new(limits, keep))
+            }
             #[cfg(feature = "disk")]
             Location::Directory { path, fsync_always } => {
                 Kind::Disk(DiskStore::open(path, *fsync_always, limits, options, now)?)

@@ -88,7 +88,7 @@ impl SampleTime {
     #[cfg(feature = "disk")]
     pub(crate) fn windows_on_disk(&self, keep: &Keep) -> usize {
         let windows = keep.windows().iter().zip(self.numbers).filter(|(window, _)| window.has_older());
-        windows.filter(|(window, number)| *number < window.oldest_in_memory(self.now)).count()
+        windows.filter(|(w, number)| (w.oldest(self.now)..w.oldest_in_memory(self.now)).contains(number)).count()
     }
 
     /// Whether the sample is too old for every window, or, if it has an idempotency key, for that to be remembered.

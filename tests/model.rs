@@ -96,8 +96,11 @@ impl Trial<'_> {
         match self.random.below(20_000) {
             0..=1 => {
                 self.store = None;
-                let asked = self.random.one_in(2).then(|| self.change_keep());
-                self.store = Some(open(self.directory, asked, self.now));
+                let draw = |random: &mut Random| KEEPS[random.below(KEEPS.len() as u64) as usize].parse().unwrap();
+                let asked = self.random.one_in(2).then(|| draw(&mut self.random));
+                let store = open(self.directory, asked, self.now);
+                self.change_keep(store.keep());
+                self.store = Some(store);
                 self.compare_all();
             }
             2..=11 => self.store().checkpoint().unwrap(),
@@ -118,22 +121,28 @@ impl Trial<'_> {
         }
     }
 
-    /// Draws what is kept from now on, and notes what is known of it.
-    fn change_keep(&mut self) -> Keep {
-        let keep: Keep = KEEPS[self.random.below(KEEPS.len() as u64) as usize].parse().unwrap();
+    /// Notes what is kept from now on, and what is known of it. A window that was not asked for any more is still there until
+    /// it ends.
+    fn change_keep(&mut self, keep: Keep) {
+        let has_ended = |window: &&Window| window.ends_sec <= self.now;
+        for before in self.keep.windows().iter().filter(|window| !has_ended(window)) {
+            assert!(keep.window(before.interval_sec).is_some(), "{} of {} at {}", before.name, self.keep, self.now);
+        }
+        assert!(!keep.windows().iter().any(|window| has_ended(&window)), "{keep} at {}", self.now);
         let before = std::mem::replace(&mut self.keep, keep);
         let mut whole_since = BTreeMap::new();
         let mut finer_since = 0;
         for window in keep.windows() {
             let since = match before.window(window.interval_sec) {
-                Some(kept) => oldest(kept, self.latest_now).max(oldest(window, self.latest_now)) * window.interval_sec,
-                None => finer_since,
+                Some(kept) if kept.ends_sec > self.now => {
+                    oldest(kept, self.latest_now).max(oldest(window, self.latest_now)) * window.interval_sec
+                }
+                _ => finer_since,
             };
             finer_since = since.max(self.whole_since.get(&window.interval_sec).copied().unwrap_or(0));
             whole_since.insert(window.interval_sec, finer_since);
         }
         self.whole_since = whole_since;
-        keep
     }
 
     /// Number of the oldest interval of a window that the store has all samples of.
@@ -305,7 +314,7 @@ fn interval(window: &Window, epoch: u64) -> u64 {
 }
 
 fn oldest(window: &Window, now: u64) -> u64 {
-    (now - window.span_sec) / window.interval_sec
+    if now < window.ends_sec { (now - window.span_sec) / window.interval_sec } else { u64::MAX / window.interval_sec }
 }
 
 fn try_operations(count: usize, seed: u64) {

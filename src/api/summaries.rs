@@ -240,7 +240,7 @@ impl RangeQuery {
         if from >= end {
             return bad("from: not before to".to_owned());
         }
-        let windows = || keep.windows().iter();
+        let windows = || keep.windows_at(now);
         let covers = |window: &Window| window.oldest(now) * window.interval_sec <= from;
         let count = |window: &Window| window.number(end) + 1 - (from / window.interval_sec);
         let limit = self.limit.unwrap_or(RANGE_INTERVALS);
@@ -248,7 +248,7 @@ impl RangeQuery {
         let chosen = match asked {
             Some(Some(asked)) => Some(asked),
             Some(None) => {
-                let names: Vec<&str> = keep.windows().iter().map(|window| window.name).collect();
+                let names: Vec<&str> = windows().map(|window| window.name).collect();
                 return bad(format!("by: not kept here; kept are {}", names.join(", ")));
             }
             None => {
@@ -257,7 +257,7 @@ impl RangeQuery {
                 first.into_iter().chain(covering).find(|window| count(window) <= limit).or(first)
             }
         };
-        let Some(window) = chosen.or_else(|| windows().next_back()) else { return Ok(None) };
+        let window = chosen.unwrap_or_else(|| keep.longest_at(now));
         let first = (from / window.interval_sec).max(window.oldest(now));
         let intervals = IntervalRange { window: *window, first, last: window.number(end) };
         if intervals.count() > limit {

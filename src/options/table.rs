@@ -117,7 +117,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
                 "which intervals to keep, each with how long: 1m, 10m, 1h, 1d, and m, h, d, w, mo or y; such as \
                 1m:1d,1h:90d,1d:2y, which a new directory keeps without it; else what the directory or the Redis has kept, or 1m:1h,1h:1d"),
             option("--keep-change", "", Flag, "",
-                "let --keep remove what a directory has kept, at once, and change what a Redis keeps for all its receivers"),
+                "let --keep keep less than a directory has kept, and change what a Redis keeps for all its receivers"),
             option("--retry-horizon", "TIME", Span(3600, 366 * DAY_SEC), "8d",
                 "how old a sample with an idempotency key may be; older ones count as expired"),
             option("--serve", "WHAT", OneOf(&["all", "intake", "summaries"]), "all",

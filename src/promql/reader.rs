@@ -97,11 +97,11 @@ impl View {
             milliseconds(window.oldest(now) * window.interval_sec) <= from_ms + slack_ms.max(interval_ms(window))
         };
         let count = |window: &Window| (last_ms - from_ms) / interval_ms(window) + 1;
-        let windows = || keep.windows().iter();
+        let windows = || keep.windows_at(now);
         let covering = || windows().filter(|window| covers(window));
         let most = i64::try_from(POINTS_MAX).unwrap_or(i64::MAX);
         let finest = covering().find(|window| count(window) <= most).or_else(|| covering().next_back());
-        let mut window = finest.unwrap_or(keep.longest());
+        let mut window = finest.unwrap_or_else(|| keep.longest_at(now));
         let finest_sec = window.interval_sec;
         for coarser in windows().filter(|coarser| is_mergeable && coarser.interval_sec > finest_sec) {
             let is_multiple = |ms: i64| ms.rem_euclid(interval_ms(coarser)) == 0;

@@ -88,7 +88,7 @@ impl DiskStore {
         let read = read.unwrap_or_else(|_| Err("it is damaged".to_owned()));
         let (keyspaces, restored) = read.map_err(failed)?;
         let keep = restored.memory.keep();
-        let keeps_other = restored.kept.is_some_and(|kept| kept.to_string() != keep.to_string());
+        let keeps_other = restored.kept.is_some_and(|kept| kept.stored() != keep.stored());
         let description = format!(
             "Store is {name}, which {}: {} hosts and {} series were there, up to batch {}, read in {} ms",
             match restored.kept {
@@ -100,6 +100,9 @@ impl DiskStore {
             restored.newest,
             started.elapsed().as_millis()
         );
+        if let Some(dropped) = &restored.dropped {
+            log::warn!("Store {name} removes {dropped}");
+        }
         let is_damaged = report_missing(path, &restored);
         let queue = Queue::new();
         // What is there is served, and the journal's thread tries to open the directory.

@@ -383,12 +383,17 @@ impl Redis {
     }
 
     pub(super) fn hosts(&self, now: u64) -> Result<Vec<SmolStr>, StoreError> {
+        self.listed_hosts(&self.keep(), now)
+    }
+
+    /// The names of the hosts that are not to be forgotten where so much is kept.
+    fn listed_hosts(&self, keep: &Keep, now: u64) -> Result<Vec<SmolStr>, StoreError> {
         let commands: Vec<Command> = (0..INDEX_PARTS).map(layout::listed).collect();
         let mut hosts = Vec::new();
         for reply in self.ask(&commands) {
             let reply = reply?;
             let listed = replies::pairs(&reply).filter_map(|(host, entry)| layout::read_listed(host, entry));
-            let is_kept = |newest: u64| now < self.forgotten_from(newest);
+            let is_kept = |newest: u64| now < self.forgotten_from(keep, newest);
             hosts.extend(listed.filter(|(_, newest)| is_kept(*newest)).map(|(host, _)| SmolStr::new(host)));
         }
         hosts.sort_unstable();
@@ -417,7 +422,7 @@ impl Redis {
             for (fields, recent) in fields.into_iter().zip(&wanted) {
                 let (about, labels) = (next()?, next()?);
                 let means = fields.into_iter().map(|fields| Ok((fields, next()?))).collect::<Result<Vec<_>, _>>()?;
-                let is_kept = |status: &Status| now < self.forgotten_from(status.last_epoch);
+                let is_kept = |status: &Status| now < self.forgotten_from(&self.keep(), status.last_epoch);
                 statuses.push(status(&self.keep(), &about, &labels, recent, &means, now).filter(is_kept));
             }
         }
@@ -425,8 +430,8 @@ impl Redis {
     }
 
     /// The second from which a host is forgotten: nothing is kept of it any more then.
-    fn forgotten_from(&self, last_epoch: u64) -> u64 {
-        let listed_until = layout::listed_until(&self.keep(), layout::hour_of(last_epoch));
+    fn forgotten_from(&self, keep: &Keep, last_epoch: u64) -> u64 {
+        let listed_until = layout::listed_until(keep, layout::hour_of(last_epoch));
         forgotten_from(last_epoch, self.limits.forget_hosts_sec).max(listed_until)
     }
 

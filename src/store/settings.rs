@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 #[cfg(feature = "redis")]
 use super::RedisAddress;
-use crate::summary::Keep;
+use crate::summary::{Keep, Window};
 
 /// Where a store keeps its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,17 +99,27 @@ impl Default for KeepOptions {
 }
 
 impl KeepOptions {
-    /// What a store keeps from now on that has kept `kept`, and a new one that is asked for nothing `otherwise`.
+    /// What a store keeps from `now` on that has kept `kept`, and a new one that is asked for nothing `otherwise`; and what
+    /// it drops of that, in words. `count` says how many intervals of a window are before a number.
     ///
     /// # Errors
     /// When that is less, and may not be.
-    pub(super) fn following(&self, kept: Option<&Keep>, otherwise: Keep) -> Result<Keep, String> {
-        let asked = self.asked.or(kept.copied()).unwrap_or(otherwise);
-        match kept.and_then(|kept| Some((kept, asked.drops(kept)?))) {
-            Some((kept, dropped)) if !self.may_drop => Err(format!(
-                "it keeps {kept}, and with --keep {asked} this start would remove {dropped}; with --keep-change it does"
+    pub(super) fn following(
+        &self,
+        kept: Option<&Keep>,
+        otherwise: Keep,
+        now: u64,
+        count: impl Fn(&Window, u64) -> Option<u64>,
+    ) -> Result<(Keep, Option<String>), String> {
+        let (keep, dropped) = match (self.asked, kept) {
+            (Some(asked), Some(kept)) => (asked.following(kept, now), asked.drops(kept, now, count)),
+            (asked, kept) => (asked.or(kept.copied()).unwrap_or(otherwise), None),
+        };
+        match (kept, self.asked, dropped) {
+            (Some(kept), Some(asked), Some(dropped)) if !self.may_drop => Err(format!(
+                "it keeps {kept}, and with --keep {asked} would remove {dropped}; with --keep-change it does"
             )),
-            _ => Ok(asked.with_retry_horizon(self.retry_horizon_sec)),
+            (.., dropped) => Ok((keep.with_retry_horizon(self.retry_horizon_sec), dropped)),
         }
     }
 }

@@ -159,7 +159,8 @@ fn a_directory_keeps_its_setting_and_all_that_was_kept() {
     let output = lizm(&[&["receiver", "--port", "0"], &shorter[..]].concat()).output().unwrap();
     let why = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{why}");
-    for part in ["keeps 1m:6h,1h:3d,1d:30d", "by-hour and is older than 1d, all that is kept by-day", "--keep-change"] {
+    let dropped = "by-hour and is older than 1d (2 intervals at once), all that is kept by-day (6 intervals by 20";
+    for part in ["keeps 1m:6h,1h:3d,1d:30d", dropped, "--keep-change"] {
         assert!(why.contains(part), "{why}");
     }
     // Longer, with an interval that was not kept: it is filled from minutes.
@@ -169,13 +170,71 @@ fn a_directory_keeps_its_setting_and_all_that_was_kept() {
     assert_eq!(averages(&filled, "by-10-minutes"), (1, 1, 1.0));
     receiver.process.kill();
     let receiver = start(dir.path(), &["--keep", "1m:6h,1h:1d", "--keep-change"]);
-    receiver.process.line_with("kept 1m:12h,10m:1d,1h:3d,1d:60d, and keeps 1m:6h,1h:1d from now on");
-    assert_eq!(averages(&receiver.get("/api/perf/h?from=-1d").1, "by-minute"), (0, 0, 0.0));
-    assert_eq!(averages(&receiver.get("/api/perf/h?from=-1d&by=hour").1, "by-hour"), (1, 1, 1.0));
+    receiver.process.line_with("kept 1m:12h,10m:1d,1h:3d,1d:60d, and keeps 1m:6h,1h:1d and 10m:1d until 20");
+    assert_eq!(averages(&receiver.get("/api/perf/h?from=-6h").1, "by-minute"), (1, 1, 1.0));
+    assert_eq!(averages(&receiver.get("/api/perf/h?from=-2d&by=hour").1, "by-hour"), (1, 1, 1.0));
     receiver.process.kill();
-    // A day that is kept again has what the hours still have.
-    let receiver = start(dir.path(), &["--keep", "1m:6h,1h:1d,1d:60d"]);
-    assert_eq!(averages(&receiver.get("/api/perf/h?from=-40d&by=day").1, "by-day"), (1, 1, 1.0));
+    // What is not asked for any more is read until it has left its window: by name, where nothing else reaches as far, and
+    // after a start with the same option. It is there whole for who asks for it again.
+    for arguments in [&["--keep", "1m:6h,1h:1d"][..], &[], &["--keep", "1m:6h,1h:1d,1d:60d"], &[]] {
+        let receiver = start(dir.path(), arguments);
+        assert_eq!(averages(&receiver.get("/api/perf/h?from=-1d&by=10-minutes").1, "by-10-minutes"), (1, 1, 1.0));
+        assert_eq!(averages(&receiver.get("/api/perf/h?from=-40d").1, "by-day").1, 3);
+        let exported = export(&[&receiver.url(""), "--host", "h", "--label", "cpu", "--from", "-40d"]);
+        assert_eq!(exported.1.lines().count(), 4, "{exported:?}");
+        post(&receiver, "i", at - 30 * DAY, 1.0);
+        let _ = receiver.process.stop(Signal::SIGTERM);
+    }
+    let receiver = start(dir.path(), &[]);
+    receiver.process.line_with("keeps 1m:6h,1h:1d,1d:60d and 10m:1d until 20");
+    assert_eq!(averages(&receiver.get("/api/perf/i?from=-40d").1, "by-day"), (1, 4, 1.0));
+}
+
+#[cfg(feature = "disk")]
+#[test]
+fn a_window_that_is_not_asked_for_any_more_ends() {
+    use lizm::sample::Sample;
+    use lizm::store::{KeepOptions, LabelPage, Location, Store};
+    use lizm::summary::{IntervalRange, Keep, KeyFilter};
+
+    let (dir, at) = (tempfile::tempdir().unwrap(), 1_465_001_814);
+    let location = Location::Directory { path: dir.path().to_owned(), fsync_always: false };
+    let open = |keep: &str, now: u64| {
+        let options = KeepOptions { asked: keep.parse().ok(), may_drop: true, ..KeepOptions::default() };
+        Store::open_to_keep(&location, 1000, &options, now).unwrap()
+    };
+    let record = |store: &Store, epoch: u64, now: u64| {
+        let sample = Sample { host: "h".into(), epoch, values: vec![("cpu".into(), 1.0)] };
+        store.record(sample.view(), None, now).unwrap().stored
+    };
+    let days = |store: &Store, now: u64| {
+        let (all, window) = (KeyFilter::containing(""), "1m:6h,1d:30d".parse::<Keep>().unwrap().windows()[1]);
+        let range = IntervalRange { window, first: 0, last: now / DAY };
+        store.range("h", &LabelPage::all(&all), range, now).unwrap().iter().map(|(_, days)| days.len()).sum::<usize>()
+    };
+    let store = open("1m:6h,1d:100d", at);
+    [0, 90 * DAY].iter().for_each(|age| assert_eq!(record(&store, at - age, at), 1));
+    drop(store);
+    let store = open("1m:6h", at);
+    // Samples count there meanwhile, also where nothing else keeps them.
+    assert_eq!((record(&store, at - 10 * DAY, at), days(&store, at)), (1, 3));
+    store.checkpoint().unwrap();
+    let end = (at / DAY + 1) * DAY + 100 * DAY;
+    assert_eq!(record(&store, end - 2 * DAY, end - 1), 1);
+    assert_eq!(record(&store, end - 2 * DAY, end), 0, "it has ended");
+    let maintain = |store: &Store, now: u64| {
+        store.sweep(now);
+        store.checkpoint().unwrap();
+        store.expire_disk(now).unwrap();
+        store.sweep(now);
+    };
+    maintain(&store, end);
+    assert_eq!(days(&store, end), 0);
+    assert_eq!(record(&store, end, end), 1);
+    drop(store);
+    // Asked for again it has what the minutes have.
+    let store = open("1m:6h,1d:100d", end);
+    assert_eq!((store.keep().to_string().as_str(), days(&store, end)), ("1m:6h,1d:100d", 1));
 }
 
 #[cfg(feature = "redis")]
@@ -196,9 +255,10 @@ fn a_redis_keeps_one_setting_for_all_its_receivers() {
     for arguments in [&[][..], &["--keep", "1m:6h,1h:3d,1d:30d"]] {
         check_ranges(&start(arguments), at);
     }
-    for (keep, removed) in
-        [("1m:6h,1h:1d", ", and what is kept by-hour and is older than 1d, all"), ("1m:6h,1h:3d,1d:60d", "")]
-    {
+    for (keep, removed) in [
+        ("1m:6h,1h:1d", "is older than 1d (2 intervals at once), all that is kept by-day (8"),
+        ("1m:6h,1h:3d,1d:60d", ""),
+    ] {
         let output = lizm(&["receiver", "--port", "0", "--store", &redis.url(), "--keep", keep]).output().unwrap();
         let why = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{why}");
@@ -222,11 +282,31 @@ fn a_redis_keeps_one_setting_for_all_its_receivers() {
             (averages(&filled, "by-10-minutes") == (1, 1, 1.0)).then_some(())
         });
     }
-    // Shorter: what is kept no more is gone, and the keys of it.
+    // Shorter: what is kept no more is gone, and the keys of it; an interval that is not asked for is read until it has left
+    // its window.
     let third = start(&["--keep", "1m:1h,1h:1d", "--keep-change"]);
-    third.process.line_with("which keeps 1m:1h,1h:1d, shared");
+    third.process.line_with("which keeps 1m:1h,1h:1d and 10m:1d until 20");
     post(&third, "h", at, 1.0);
-    assert_eq!(averages(&third.get("/api/perf/h?from=-1d&by=hour").1, "by-hour").1, 4);
-    let (status, answer) = third.get("/api/perf/h?from=-1d&by=day");
-    assert!(status == 400 && answer["error"].as_str().unwrap().contains("kept are by-minute, by-hour"), "{answer}");
+    for receiver in [&third, &start(&["--keep", "1m:1h,1h:1d"])] {
+        assert_eq!(averages(&receiver.get("/api/perf/h?from=-1d&by=hour").1, "by-hour").1, 4);
+        assert_eq!(averages(&receiver.get("/api/perf/h/cpu?from=-40d").1, "by-day").1, 6);
+    }
+    // It ends for all of them.
+    let setting = redis.ask(&["GET", "lizm:keep"]);
+    let setting = setting.lines().nth(1).unwrap().to_owned();
+    let (before, ends) = setting.rsplit_once('@').unwrap();
+    redis.ask(&["SET", "lizm:keep", &format!("9{}@{}", &before[1..], at - 1)]);
+    crate::harness::await_some("the end of the days", || {
+        let (status, answer) = third.get("/api/perf/h?from=-1d&by=day");
+        (status == 400 && answer["error"].as_str().unwrap().contains("kept are by-minute, by-10-minutes, by-hour"))
+            .then_some(())
+    });
+    crate::harness::await_some("a setting without them", || {
+        (!redis.ask(&["GET", "lizm:keep"]).contains("1d:60d")).then_some(())
+    });
+    assert!(ends.parse::<u64>().unwrap() > at + 60 * DAY);
+    // Asked for again it has what the hours have.
+    let fourth = start(&["--keep", "1m:1h,1h:1d,1d:60d", "--keep-change"]);
+    post(&fourth, "h", at, 1.0);
+    assert_eq!(averages(&fourth.get("/api/perf/h/cpu?from=-40d").1, "by-day").1, 7);
 }

@@ -5,7 +5,7 @@
 //! | keyspace | key | value |
 //! |---|---|---|
 //! | `state` | `f` | the format, in digits |
-//! | `state` | `k` | what is kept, as `--keep` has it; without it `1m:1h,1h:1d` |
+//! | `state` | `k` | what is kept, as [`Keep::stored`] has it; without it `1m:1h,1h:1d` |
 //! | `state` | `c` | number of the newest batch that the records of all hosts contain (8 bytes) |
 //! | `state` | `h` 0 HOST | newest batch that all chunks of the host contain (8), last epoch (8), gaps (3 × 4), sources: count (2), each name (1 + n), sequence number (8), time of its newest sample (8); skew of its clock (4) and when that was learned (4), if known |
 //! | `state` | `b` 0 HOST 0 LABEL 0 WINDOW `:` SECONDS 0 chunk (8) | newest batch in it (8), then as [`Series::take_changes`](crate::summary::Series::take_changes) gives it |

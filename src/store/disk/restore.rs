@@ -1,6 +1,7 @@
 //! Reading a directory: the chunks of the series, the records of the hosts, and the batches written since.
 
 use std::borrow::Cow;
+use std::cell::LazyCell;
 use std::num::NonZeroU32;
 
 use fjall::{Guard, PersistMode};
@@ -31,6 +32,8 @@ pub(super) struct Restored {
     pub(super) spare_is_empty: bool,
     /// What the directory says it keeps; `None` if it is new.
     pub(super) kept: Option<Keep>,
+    /// What it does not keep any more, in words.
+    pub(super) dropped: Option<String>,
     /// The number of the next host that gets one.
     pub(super) next_disk_id: u64,
 }
@@ -57,8 +60,13 @@ impl Applied {
 pub(super) fn restore(keyspaces: &Keyspaces, limits: Limits, keep: &KeepOptions, now: u64) -> Result<Restored, String> {
     check_format(keyspaces)?;
     let noted = kept(keyspaces)?;
-    let keep = keep.following(noted.as_ref(), Keep::of_new_directory())?;
-    let kept = noted.unwrap_or(keep);
+    let before = noted.map(|kept| kept.at(now));
+    let as_before = LazyCell::new(|| restore(keyspaces, limits, &KeepOptions { asked: None, ..*keep }, now).ok());
+    let (keep, dropped) = keep.following(before.as_ref(), Keep::of_new_directory(), now, |window, end| {
+        count(keyspaces, &as_before.as_ref()?.memory, window, end, now)
+    })?;
+    drop(as_before);
+    let kept = before.unwrap_or(keep);
     let memory = MemoryStore::new(limits, keep.on_disk());
     let mut applied = Applied::default();
     restore_series(keyspaces, &memory, &kept, now, &mut applied)?;
@@ -82,7 +90,7 @@ pub(super) fn restore(keyspaces: &Keyspaces, limits: Limits, keep: &KeepOptions,
         let (key, tags) = read(guard)?;
         restore_tags(&key, &tags, &restored.memory)?;
     }
-    (restored.kept, restored.next_disk_id) = (noted, next_disk_id);
+    (restored.kept, restored.dropped, restored.next_disk_id) = (noted, dropped, next_disk_id);
     restored.memory.note_aged(now);
     Ok(restored)
 }
@@ -118,16 +126,29 @@ fn fill(keyspaces: &Keyspaces, memory: &MemoryStore, is_new: impl Fn(&Window) ->
 fn kept(keyspaces: &Keyspaces) -> Result<Option<Keep>, String> {
     match keyspaces.state.get("k").map_err(cannot_read)? {
         Some(keep) => {
-            let keep = std::str::from_utf8(&keep).ok().and_then(|keep| keep.parse().ok());
+            let keep = std::str::from_utf8(&keep).ok().and_then(Keep::parse_stored);
             keep.map(Some).ok_or_else(|| "it is damaged: what it keeps is malformed".to_owned())
         }
         None => Ok((!keyspaces.state.is_empty().map_err(cannot_read)?).then(Keep::default)),
     }
 }
 
+/// How many intervals of a window are kept at `now` and are before `end`; `None` where some cannot be read.
+fn count(keyspaces: &Keyspaces, memory: &MemoryStore, window: &Window, end: u64, now: u64) -> Option<u64> {
+    let (mut count, all) = (0, KeyFilter::containing(""));
+    let range = IntervalRange { window: *window, first: window.oldest(now), last: end.checked_sub(1)? };
+    for host in memory.hosts() {
+        for (label, (held, disk_id)) in memory.range_and_disk(&host, &LabelPage::all(&all), range) {
+            let read = history::read(keyspaces, disk_id.unwrap_or(0), &label, window, range.first, range.last).ok()?;
+            count += merge_intervals(read, held).len() as u64;
+        }
+    }
+    Some(count)
+}
+
 /// Notes what is kept, once the records of the hosts have it.
 pub(super) fn write_keep(keyspaces: &Keyspaces, keep: &Keep) -> fjall::Result<()> {
-    keyspaces.state.insert("k", keep.to_string())?;
+    keyspaces.state.insert("k", keep.stored())?;
     keyspaces.db.persist(PersistMode::SyncAll)
 }
 
@@ -148,7 +169,7 @@ fn check_format(keyspaces: &Keyspaces) -> Result<(), String> {
 pub(super) fn write_format(keyspaces: &Keyspaces, new_keep: Option<&Keep>) -> fjall::Result<()> {
     let mut batch = keyspaces.db.batch();
     batch.insert(&keyspaces.state, "f", FORMAT.to_string());
-    new_keep.into_iter().for_each(|keep| batch.insert(&keyspaces.state, "k", keep.to_string()));
+    new_keep.into_iter().for_each(|keep| batch.insert(&keyspaces.state, "k", keep.stored()));
     batch.commit()?;
     keyspaces.db.persist(PersistMode::SyncAll)
 }
@@ -404,6 +425,7 @@ fn restore_logs(keyspaces: &Keyspaces, memory: MemoryStore, applied: &mut Applie
         active: if spare_is_empty { older } else { older ^ 1 },
         spare_is_empty,
         kept: None,
+        dropped: None,
         next_disk_id: 1,
     })
 }

@@ -87,9 +87,9 @@ impl Setting {
         Self { number, keep }
     }
 
-    /// As Redis has it: `3 1m:1d,1h:90d`; nothing for that of number 0.
+    /// As Redis has it: `3 1m:1d,1h:90d`, as [`Keep::stored`] has it; nothing for that of number 0.
     pub(super) fn text(&self) -> String {
-        if self.number == 0 { String::new() } else { format!("{} {}", self.number, self.keep) }
+        if self.number == 0 { String::new() } else { format!("{} {}", self.number, self.keep.stored()) }
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {
@@ -97,7 +97,7 @@ impl Setting {
             return Some(Self::new(0, Keep::default()));
         }
         let (number, keep) = text.split_once(' ')?;
-        Some(Self::new(number.parse().ok().filter(|number| *number > 0)?, keep.parse().ok()?))
+        Some(Self::new(number.parse().ok().filter(|number| *number > 0)?, Keep::parse_stored(keep)?))
     }
 
     pub(super) fn is_same(&self, other: &Self) -> bool {
@@ -281,7 +281,8 @@ impl HostKeys {
         let SampleRef { epoch, values, .. } = *sample;
         let keep = &setting.keep;
         let windows = keep.windows().iter().map(|window| (window, window.number(epoch)));
-        let windows: Vec<_> = windows.filter(|(window, number)| *number >= window.oldest(now)).collect();
+        let mut windows: Vec<_> = windows.filter(|(window, number)| *number >= window.oldest(now)).collect();
+        windows.sort_by_key(|(window, _)| window.span_sec);
         let mut command = Cmd::with_capacity(16 + 2 * values.len(), 256 + 64 * values.len());
         command.arg("EVALSHA").arg(&scripts.record).arg(3 + windows.len());
         command.arg(self.named("host")).arg(self.named("labels")).arg(self.named("sources"));
@@ -322,8 +323,8 @@ pub(super) fn intervals_of_hash(window: &Window) -> u64 {
 /// Seconds from `now` until no answer lists an interval of the hash of interval `number` any more, with some to spare.
 pub(super) fn hash_kept_sec(window: &Window, number: u64, now: u64) -> i64 {
     let intervals = intervals_of_hash(window);
-    let until = (number / intervals + 1) * intervals * window.interval_sec + window.span_sec + SPARE_SEC;
-    until.cast_signed() - now.cast_signed()
+    let until = (number / intervals + 1) * intervals * window.interval_sec + window.span_sec;
+    (until.min(window.ends_sec) + SPARE_SEC).cast_signed() - now.cast_signed()
 }
 
 /// The hour of a sample. A host has labels until the longest window has lost the interval of its newest hour.

@@ -36,6 +36,8 @@ const TRIES: usize = 3;
 const SETTLE_WITHIN: Duration = Duration::from_secs(5);
 /// Hosts that are asked for their setting in one batch.
 const HOSTS_PER_BATCH: usize = 500;
+/// Hashes whose lengths are asked for in one batch.
+const LENGTHS_PER_BATCH: usize = 5000;
 
 /// What this receiver knows of the setting.
 pub(super) struct Known {
@@ -109,20 +111,25 @@ impl Redis {
         for _ in 0..TRIES {
             let stored = self.read_setting()?;
             let options = &self.known.options;
-            let next = match options.asked {
-                Some(asked) if asked.to_string() != stored.keep.to_string() => {
-                    if !options.may_drop && !self.is_new(&stored)? {
-                        let refusal = StoreError::new(refusal(&stored.keep, &asked));
+            let (next, dropped) = match options.asked {
+                Some(asked) if asked.to_string() != stored.keep.asked().to_string() => {
+                    let (now, is_new) = (self.now()?, self.is_new(&stored)?);
+                    let dropped =
+                        asked.drops(&stored.keep, now, |window, end| self.count(&stored.keep, window, end, now));
+                    if !options.may_drop && !is_new {
+                        let refusal = StoreError::new(refusal(&stored.keep, &asked, dropped));
                         self.known.refuse(refusal.clone());
                         return Err(refusal);
                     }
-                    Setting::new(stored.number + 1, asked)
+                    // In a new store nothing is to be kept until it has left its window.
+                    let keep = if is_new { asked } else { asked.following(&stored.keep, now) };
+                    (Setting::new(stored.number + 1, keep), dropped.filter(|_| !is_new))
                 }
-                _ => stored,
+                _ => (stored, None),
             };
             if next.is_same(&stored) || self.change(&stored, &next)? {
-                if let Some(dropped) = next.keep.drops(&stored.keep) {
-                    log::warn!("Store {} does not keep {dropped} any more", self.address);
+                if let Some(dropped) = dropped {
+                    log::warn!("Store {} removes {dropped}", self.address);
                 }
                 self.take_up(next);
                 return Ok(self.known.setting());
@@ -173,6 +180,27 @@ impl Redis {
         Ok(is_new)
     }
 
+    /// How many intervals of a window are before a number, about: hashes that hold one behind it are not counted.
+    fn count(&self, keep: &Keep, window: &Window, end: u64, now: u64) -> Option<u64> {
+        let mut count = 0;
+        for hosts in self.listed_hosts(keep, now).ok()?.chunks(HOSTS_PER_BATCH) {
+            let commands = hosts.iter().flat_map(|host| HostKeys::of(host).lengths(window, end, now));
+            for commands in commands.collect::<Vec<_>>().chunks(LENGTHS_PER_BATCH) {
+                for reply in self.ask(commands) {
+                    let Value::Int(length) = reply.ok()? else { return None };
+                    count += length.cast_unsigned();
+                }
+            }
+        }
+        Some(count)
+    }
+
+    /// The time of one of its servers.
+    fn now(&self) -> Result<u64, StoreError> {
+        let now = self.time_ms().and_then(|ms| u64::try_from(ms / 1000).ok());
+        now.ok_or_else(|| StoreError::new("Redis does not say what time it is"))
+    }
+
     /// Changes the store's setting, unless another receiver has meanwhile.
     fn change(&self, before: &Setting, after: &Setting) -> Result<bool, StoreError> {
         let mut script = cmd("EVALSHA");
@@ -190,7 +218,16 @@ impl Redis {
 
     /// Reads the setting again, and brings hosts to it that are at another.
     pub(super) fn sweep_settings(&self, now: u64) -> Result<(), StoreError> {
-        let setting = self.refresh(&self.agreed()?)?;
+        let mut setting = self.refresh(&self.agreed()?)?;
+        // By the earlier clock: one that is ahead ends nothing for the others.
+        let keep = setting.keep.at(now.min(self.now()?));
+        if keep.windows().len() < setting.keep.windows().len() {
+            let next = Setting::new(setting.number + 1, keep);
+            if self.change(&setting, &next)? {
+                self.take_up(next);
+            }
+            setting = self.known.setting();
+        }
         if !self.known.is_unsettled.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
@@ -220,12 +257,13 @@ impl Redis {
     pub(super) fn settle(&self, host: &str, found: &str, now: u64, deadline: Instant) -> Result<(), StoreError> {
         let unknown = || StoreError::new(format!("Redis has a host at {found:?}, which this version does not know"));
         let (to, from) = found.split_once('<').map_or((found, found), |halves| halves);
-        let (to, from) = (Setting::parse(to).ok_or_else(unknown)?, Setting::parse(from).ok_or_else(unknown)?);
+        let (to, mut from) = (Setting::parse(to).ok_or_else(unknown)?, Setting::parse(from).ok_or_else(unknown)?);
         let setting = self.refresh(&to)?;
         if found == setting.text() {
             return Ok(());
         }
         let (keys, half_way) = (HostKeys::of(host), format!("{}<{}", setting.text(), from.text()));
+        from.keep = from.keep.at(now);
         let forget_sec = self.limits.forget_hosts_sec.min(FORGET_SEC_MAX);
         let step = |before: &str, after: &str, filled: &str, is_first: bool| {
             let step = Step { before, after, filled, is_first };
@@ -282,8 +320,8 @@ fn finer<'a>(from: &'a Keep, window: &'a Window) -> Option<(&'a Window, &'a Wind
 }
 
 /// What a receiver is told that was asked for another setting than the store's.
-fn refusal(kept: &Keep, asked: &Keep) -> String {
-    let removed = asked.drops(kept).map_or_else(String::new, |dropped| format!(", and {dropped} goes"));
+fn refusal(kept: &Keep, asked: &Keep, dropped: Option<String>) -> String {
+    let removed = dropped.map_or_else(String::new, |dropped| format!(", and {dropped} goes"));
     format!(
         "its receivers keep {kept}, and --keep {asked} says otherwise; with --keep-change all of them keep that{removed}"
     )
@@ -340,6 +378,13 @@ impl HostKeys {
         command.arg(labels_sec + forget_sec).arg(labels_sec).arg(source_kept_sec(&to.keep));
         command.arg(if step.is_first { from.keep.longest().interval_sec } else { 0 }).arg(kept_sec);
         self.command(&command, true)
+    }
+
+    /// `HLEN` of the hashes of a window whose intervals are all before `end`.
+    fn lengths(&self, window: &Window, end: u64, now: u64) -> Vec<Command> {
+        let size = intervals_of_hash(window);
+        let hashes = self.kept_hashes(window, now).filter(|(first, _)| first + size <= end);
+        hashes.map(|(_, key)| self.command(cmd("HLEN").arg(key), false)).collect()
     }
 
     /// The scripts that fill a window from a finer one, for some labels.
