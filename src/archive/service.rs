@@ -108,6 +108,8 @@ struct Batch {
     points: Vec<String>,
     bytes: usize,
     done: Vec<ArchiveDone>,
+    /// Whether what is read has changed late: the archive is not behind for that.
+    is_late: bool,
 }
 
 impl Archives {
@@ -218,21 +220,12 @@ impl Archive {
         let hosts: Vec<SmolStr> = pulses.iter().map(|pulse| pulse.host.clone()).collect();
         let cursors = self.store.archive_cursors(self.id, &hosts)?;
         let oldest = self.store.keep().windows().first().map_or(0, |window| window.oldest(look.now));
-        let (mut due, mut first) = (Vec::new(), u64::MAX);
+        let mut batch = Batch::default();
         for (pulse, cursor) in pulses.iter().zip(cursors) {
             let (next, end) = (cursor.next.min(look.limit()).max(oldest), look.end(pulse));
-            if next < end {
-                first = first.min(next);
-            }
             if next < end || cursor.has_late {
-                due.push((pulse, next, end));
+                self.send_host(pulse, (next, end), oldest, look, &mut batch, stopped)?;
             }
-        }
-        let due_since = if first == u64::MAX { 0 } else { (first + 1) * INTERVAL_SEC };
-        self.counts.due_since.store(due_since, Ordering::Relaxed);
-        let mut batch = Batch::default();
-        for (pulse, next, end) in due {
-            self.send_host(pulse, (next, end), oldest, look, &mut batch, stopped)?;
         }
         self.flush(&mut batch, stopped)?;
         self.counts.due_since.store(0, Ordering::Relaxed);
@@ -258,9 +251,11 @@ impl Archive {
                 let minutes = late.map(|(first, end)| end.min(begun.next).saturating_sub(first)).sum();
                 self.counts.skipped.fetch_add(minutes, Ordering::Relaxed);
             } else {
+                batch.is_late = true;
                 for (first, end) in late {
                     self.read(&pulse.host, (first, end.min(begun.next)), oldest, look.now, batch, stopped)?;
                 }
+                batch.is_late = false;
             }
             self.read(&pulse.host, (begun.next, slice_end), oldest, look.now, batch, stopped)?;
             let has_late = !begun.late.is_empty();
@@ -291,6 +286,9 @@ impl Archive {
                 let series = self.store.range(host, &page, IntervalRange { window: *RECENT, first, last }, now)?;
                 for (label, intervals) in &series {
                     for (minute, bucket) in intervals {
+                        if !batch.is_late {
+                            self.counts.wait_since((minute + 1) * INTERVAL_SEC);
+                        }
                         let point = Point { host, label, minute: *minute, bucket: *bucket };
                         match &self.target.kind {
                             Kind::Lines { .. } => match lines::line(&point) {
@@ -423,6 +421,14 @@ impl Archive {
 }
 
 impl Counts {
+    /// Notes that a minute which ended at `end` waits. Only the thread of the archive writes this.
+    fn wait_since(&self, end: u64) {
+        let since = self.due_since.load(Ordering::Relaxed);
+        if since == 0 || end < since {
+            self.due_since.store(end, Ordering::Relaxed);
+        }
+    }
+
     /// Seconds since the end of the oldest minute that is due; 0 if none is.
     pub(super) fn behind_sec(&self, now: u64) -> u64 {
         match self.due_since.load(Ordering::Relaxed) {
