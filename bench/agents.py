@@ -14,6 +14,7 @@ from figures import Row
 from servers import ROOT, await_port, cpu_sec, free_port, intake, memory_mb, running
 
 AGENT_SEC = 600
+TICK_SEC = 120
 RUN_UP_SEC = 5
 
 # As little as its plugins can do: one value of the CPU, the shares of memory, and the network.
@@ -139,4 +140,27 @@ def agent_rows():
         ratio("ratio of `--probes cpu,mem` to `udp://`, lizm to the bare loop", "two_udp", "bare"),
         ratio("ratio of default probes to `http://`, lizm to node_exporter with its defaults", "http", "exporter", most=0.25),
         Row("memory of `lizm monitor`, the most of the four", [max(memory[name] for name in monitors)], "MB", most=4),
+    ]
+
+
+def tick_rows():
+    """The default probes of this version and of the one before, three monitors of each in the same seconds."""
+    if not servers.LIZM_BEFORE:
+        return []
+    with contextlib.ExitStack() as stack:
+        _, url, _ = stack.enter_context(intake(servers.LIZM, "--udp", "127.0.0.1:0"))
+        pids = {"now": [], "before": []}
+        for n in range(3):
+            for version, binary in (("now", servers.LIZM), ("before", servers.LIZM_BEFORE)):
+                monitor = running([binary, "monitor", "--host", f"{version}-{n}", "--publish", url])
+                pids[version].append(stack.enter_context(monitor).pid)
+        time.sleep(RUN_UP_SEC)
+        start = {pid: cpu_sec(pid) for pid in sum(pids.values(), [])}
+        time.sleep(TICK_SEC)
+        now, then = ([(cpu_sec(pid) - start[pid]) / TICK_SEC * 1000 for pid in of] for of in pids.values())
+    job = f"a tick of `lizm monitor`, CPU of one of {TICK_SEC} in as many seconds, three monitors"
+    return [
+        Row(job, now, "ms", most=1),
+        Row("the same of the version before, in the same seconds", then, "ms"),
+        Row("ratio, this to that", [sum(now) / sum(then)], "×", most=1.15),
     ]

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Measures lizm beside its peers and writes BENCHMARKS.md; `make bench` runs it.
 
-    run.py STATIC STATIC_ZEROMQ [--only JOB]...
+    run.py STATIC STATIC_ZEROMQ [--before BINARY] [--only JOB]...
 
 Jobs with a peer run in turns, A B A B, in one run of about 45 minutes. Every figure is a median with the least and the
-most. With `--only` the rows of those jobs are printed, and nothing is written. The jobs are in the modules beside this
-one.
+most. With `--only` the rows of those jobs are printed, and nothing is written. With `--before`, the binary of the
+version before, the job `tick` compares what a tick of both takes. The jobs are in the modules beside this one.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import subprocess
 import time
 
 import servers
-from agents import agent_rows
+from agents import agent_rows, tick_rows
 from alerts import alerts_rows
 from answers import get_rows, lookup_rows
 from bulk import bulk_rows
@@ -57,6 +57,7 @@ JOBS = {
     "core": core_rows,
     "start": start_rows,
     "agent": agent_rows,
+    "tick": tick_rows,
     "post": post_rows,
     "builtin": builtin_rows,
     "crowd": crowd_rows,
@@ -124,7 +125,8 @@ def main(only):
 parser = argparse.ArgumentParser(description="Measures lizm beside its peers and writes BENCHMARKS.md.")
 parser.add_argument("static")
 parser.add_argument("static_zeromq")
+parser.add_argument("--before", help="the binary of the version before, to compare with")
 parser.add_argument("--only", action="append", choices=JOBS, help="print the rows of this job alone, and write nothing")
 arguments = parser.parse_args()
-servers.LIZM, servers.LIZM_ZEROMQ = arguments.static, arguments.static_zeromq
+servers.LIZM, servers.LIZM_ZEROMQ, servers.LIZM_BEFORE = arguments.static, arguments.static_zeromq, arguments.before
 main(arguments.only)

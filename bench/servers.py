@@ -13,7 +13,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LIBC = ctypes.CDLL(None)
 # The static binaries that are measured; run.py says where they are.
-LIZM = LIZM_ZEROMQ = None
+LIZM = LIZM_ZEROMQ = LIZM_BEFORE = None
 
 
 def free_port():
