@@ -29,13 +29,13 @@ pub(super) fn program() -> String {
 /// The help of a command.
 pub(super) fn command(command: &CommandSpec) -> String {
     let CommandSpec { name, summary, usage, notes, examples, .. } = command;
-    let mut help = format!("lizm {name} - {summary}\n\nUsage: lizm {name} {usage}\n\n");
-    command.options().for_each(|option| help += &option_help(option));
+    let mut help = format!("lizm {name} - {summary}\n\nUsage: lizm {name} {usage}\n");
+    let mut options: String = command.options().map(option_help).collect();
     if *name == "monitor" {
-        help += "\nProbes with their labels, units and sources; those with * are the default:\n";
-        help += &lizm::probe::help();
+        options += "\nProbes with their labels, units and sources; those with * are the default:\n";
+        options += &lizm::probe::help();
     }
-    for part in [*notes, "Examples:\n"].into_iter().filter(|part| !part.is_empty()) {
+    for part in [&*options, *notes, "Examples:\n"].into_iter().filter(|part| !part.is_empty()) {
         help.push('\n');
         help += part;
     }
@@ -129,7 +129,7 @@ mod tests {
         for spec in COMMANDS {
             let help = command(spec);
             assert!(help.lines().all(|line| line.chars().count() <= WIDTH + 2), "{help}");
-            assert!(help.contains("\nExamples:\n  lizm "), "{help}");
+            assert!(help.contains("\n\nExamples:\n  lizm ") && !help.contains("\n\n\n"), "{help}");
             for option in spec.options() {
                 assert!(option.names().all(|name| help.contains(name)) && !option.help.is_empty(), "{}", option.names);
                 if let Value::OneOf(words) = option.value {
