@@ -115,7 +115,8 @@ fn run(command: &Command) -> Result<(), String> {
 /// How long after the timeout of programs `--once` ends whatever does not answer: a program that was killed is told of.
 const ONCE_GRACE: Duration = Duration::from_secs(3);
 
-/// Prints what the probes measure within a second, and on standard error what they lack. Waits for what answers slowly.
+/// Prints what the probes measure within a second, and on standard error what they lack. Waits for what answers slowly,
+/// and says what has not.
 fn once(options: &probe::Options, is_json: bool) -> Result<(), String> {
     let mut probes = Probes::new(options).map_err(|error| error.to_string())?;
     let start = Instant::now();
@@ -123,18 +124,20 @@ fn once(options: &probe::Options, is_json: bool) -> Result<(), String> {
     let reading = loop {
         thread::sleep(Duration::from_secs(1));
         let reading = probes.read(start.elapsed());
-        if !probes.is_pending() || start.elapsed() > options.exec.timeout + ONCE_GRACE {
+        if probes.pending().next().is_none() || start.elapsed() > options.exec.timeout + ONCE_GRACE {
             break reading;
         }
     };
     let Reading { values, problems, left_out } = reading;
     problems.iter().chain(&left_out).for_each(|why| complain(why));
+    probes.pending().for_each(|name| complain(&format!("probe {name}: not all of it has answered")));
     let text = if is_json {
         let sample: BTreeMap<_, _> = values.into_iter().collect();
         serde_json::to_string_pretty(&sample).map_err(|error| error.to_string())? + "\n"
     } else {
         let unit = |label| unit_of(label).symbol();
-        values.iter().map(|(label, value)| format!("{:30} {value} {}\n", visible(label), unit(label))).collect()
+        let line = |label, value| format!("{:30} {value} {}", visible(label), unit(label)).trim_end().to_owned() + "\n";
+        values.iter().map(|(label, value)| line(label, value)).collect()
     };
     io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string())
 }

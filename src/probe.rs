@@ -273,7 +273,7 @@ impl Probes {
             let setup = Setup { options, filesystems, processes, is_of_a_probe, targets };
             probes.push((about.name, (about.new)(setup)?));
         }
-        if options.probes.iter().any(|(about, _)| [procs::ABOUT.name, top::ABOUT.name].contains(&about.name)) {
+        if probes.iter().any(|(name, _)| is_of_processes(name)) {
             processes.start(&options.procfs)?;
         }
         if options.exec.directory.is_some() && !probes.iter().any(|(name, _)| *name == exec::ABOUT.name) {
@@ -285,10 +285,12 @@ impl Probes {
         Ok(Self { probes, files: ProcFiles::new(options.procfs.clone()), filesystems, processes })
     }
 
-    /// Whether the first answers of what is slow, as programs are, were still to come when this host was read last.
-    #[must_use]
-    pub fn is_pending(&self) -> bool {
-        self.processes.is_pending() || self.probes.iter().any(|(_, probe)| probe.is_pending())
+    /// The probes whose first answers, of what is slow as programs are, were still to come when this host was read last.
+    pub fn pending(&self) -> impl Iterator<Item = &'static str> {
+        let is_pending = move |(name, probe): &&(&'static str, Box<dyn Probe>)| {
+            probe.is_pending() || is_of_processes(name) && self.processes.is_pending()
+        };
+        self.probes.iter().filter(is_pending).map(|(name, _)| *name)
     }
 
     /// Measures this host now. `at` is the time on a clock that only rises. Rates are between this call and the one
@@ -311,6 +313,11 @@ impl Probes {
         }
         reading
     }
+}
+
+/// Whether a probe has its values from the pass over all processes.
+fn is_of_processes(name: &str) -> bool {
+    [procs::ABOUT.name, top::ABOUT.name].contains(&name)
 }
 
 /// `part` of `whole` in percent with one decimal; `None` where there is no whole.

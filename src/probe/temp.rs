@@ -70,6 +70,10 @@ impl Probe for Temp {
             tick.give("temp", Some(sensor), Some(*celsius));
         }
     }
+
+    fn is_pending(&self) -> bool {
+        self.sensors.is_none()
+    }
 }
 
 /// Reads the sensors of the selected chips, sorted by name. `None` selects all chips but the one of [`ONLY_SELECTED`].

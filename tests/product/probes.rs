@@ -117,6 +117,19 @@ impl Moment {
             disks += &format!("8 16 sdb 1 0 {since_hour} 0 0 0 {since_hour} 0 0 0 0\n");
             net += &format!("  eth1: {since_hour} 0 0 0 0 0 0 0 {since_hour} 0\n");
         }
+        let mounted = if self.is_plugged() {
+            format!("30 1 8:17 / {} rw - ext4 /dev/sdb1 rw\n", root.display())
+        } else {
+            String::new()
+        };
+        replace(&root.join("proc/self/mountinfo"), &mounted);
+        let sensor = if self.is_plugged() { "sys/class/hwmon/hwmon0" } else { "sys/class/hwmon/hwmon1" };
+        if !root.join(sensor).exists() {
+            let _ = fs::remove_dir_all(root.join("sys/class"));
+            fs::create_dir_all(root.join(sensor)).unwrap();
+            fs::write(root.join(sensor).join("name"), &sensor[16..]).unwrap();
+            fs::write(root.join(sensor).join("temp1_input"), "40000\n").unwrap();
+        }
         replace(&root.join("proc/stat"), &stat);
         replace(&root.join("proc/diskstats"), &disks);
         replace(&root.join("proc/net/dev"), &net);
@@ -144,11 +157,12 @@ impl Moment {
 #[test]
 fn a_day_of_hotplug_leaves_no_series_behind_and_no_rate_below_zero() {
     let root = tempfile::tempdir().unwrap();
-    for directory in ["proc/net", "proc/pressure", "sys/fs/cgroup"] {
+    for directory in ["proc/net", "proc/pressure", "proc/self", "sys/fs/cgroup"] {
         fs::create_dir_all(root.path().join(directory)).unwrap();
     }
     fs::write(root.path().join("sys/fs/cgroup/cgroup.controllers"), "cpu memory\n").unwrap();
-    let list = "cpu,io,io:sdb,net,net:eth1,cores,pressure,containers,procs:job,top";
+    let list = "cpu,disk,io,io:sdb,net,net:eth1,cores,pressure,containers,procs:job,top,temp";
+    let disk = format!("disk-free:{}", root.path().display());
     let options = Options { probes: list.parse().unwrap(), procfs: root.path().join("proc"), ..Options::default() };
     Moment { sec: 0, since_hour: 0, hour: 0 }.write(root.path());
     let mut probes = Probes::new(&options).unwrap();
@@ -183,6 +197,9 @@ fn a_day_of_hotplug_leaves_no_series_behind_and_no_rate_below_zero() {
             let is_right = has("cpu:1") == moment.is_plugged()
                 && has("disk-read:sdb") == moment.is_plugged()
                 && has("net-in:eth1") == moment.is_plugged()
+                && has(&disk) == moment.is_plugged()
+                && has("temp:hwmon0/temp1") == moment.is_plugged()
+                && has("temp:hwmon1/temp1") != moment.is_plugged()
                 && has("cpu:0")
                 && has("top-mem:job")
                 && containers == [&moment.container()[..12]];
@@ -509,6 +526,11 @@ fn a_sensor_that_hangs_holds_up_nothing() {
         assert_eq!(values.len(), usize::from(sec > 1), "{values:?}");
         assert_eq!(problems.is_empty(), sec < 120, "{problems:?} in second {sec}");
     }
+    // Who asks once is told.
+    let once = ["monitor", "--once", "--probes", "cores,temp", "--exec-timeout", "1s", "--procfs"];
+    let once = lizm(&once).arg(&procfs).output().unwrap();
+    assert!(once.status.success(), "{once:?}");
+    assert_eq!(String::from_utf8(once.stderr).unwrap(), "lizm: probe temp: not all of it has answered\n");
     // The sensor answers.
     let answer = std::thread::spawn(move || fs::write(fifo, "61250\n").unwrap());
     let reading =
