@@ -73,6 +73,10 @@ impl Probe for Containers {
             tick.give(label, Some(name), Some(*value));
         }
     }
+
+    fn is_pending(&self) -> bool {
+        self.0.last().is_none()
+    }
 }
 
 /// Where the files of the cgroups are.
@@ -191,7 +195,8 @@ impl Scanner {
         let mut used = Vec::new();
         for (cgroup, id) in found {
             let mut container = before.remove(&cgroup).unwrap_or_default();
-            if container.name.is_empty() {
+            // The file that has its name may come after the container.
+            if id.starts_with(&container.name) {
                 container.name = names.of(&id);
             }
             let has_own = |pid: &u32| network_of(&self.procfs, *pid).is_some_and(|own| Some(own) != host_network);
@@ -466,6 +471,18 @@ mod tests {
             is("container-mem:db", 2000.0),
         ];
         assert_eq!(values(&scanner.pass(Duration::from_secs(1)).unwrap()), expected);
+    }
+
+    #[test]
+    fn a_name_that_comes_after_the_container_is_taken() {
+        let root = tempfile::tempdir().unwrap();
+        let mut scanner = scanner(root.path());
+        write(root.path(), &[file("sys/fs/cgroup/cgroup.controllers".to_owned(), "")]);
+        write(root.path(), &v2(A, 0));
+        assert_eq!(values(&scanner.pass(Duration::ZERO).unwrap()), [is("container-mem:aaaaaaaaaaaa", 4000.0)]);
+        write(root.path(), &[file(format!("var/log/containers/shop-7d9_prod_cart-{A}.log"), "")]);
+        let expected = [is("container-cpu:shop-7d9/cart", 0.0), is("container-mem:shop-7d9/cart", 4000.0)];
+        assert_eq!(values(&scanner.pass(LISTED_EVERY).unwrap()), expected);
     }
 
     #[test]

@@ -74,6 +74,9 @@ impl Probe for Gpu {
             return;
         };
         cards.extend(self.nvidia.cards());
+        if let Some(why) = &self.nvidia.lock().problem {
+            tick.report(None, why);
+        }
         if cards.is_empty() && !self.has_driver {
             tick.leave_out("there is no card of amdgpu or NVIDIA");
         }
@@ -85,7 +88,8 @@ impl Probe for Gpu {
     }
 
     fn is_pending(&self) -> bool {
-        self.has_driver && self.nvidia.cards().is_empty()
+        let is_silent = |state: &NvidiaState| state.cards.is_empty() && state.problem.is_none();
+        self.has_driver && is_silent(&self.nvidia.lock())
     }
 }
 
@@ -137,6 +141,8 @@ struct NvidiaState {
     is_stopped: bool,
     /// Each card by its number, and when its line came.
     cards: Vec<(Card, Instant)>,
+    /// Why there is no line, since the last one.
+    problem: Option<String>,
 }
 
 impl Nvidia {
@@ -153,15 +159,22 @@ impl Nvidia {
     /// Keeps the program running until the probe is dropped.
     fn keep(&self, program: &str) {
         while !self.lock().is_stopped {
-            if let Err(error) = self.run(program) {
-                log::error!("probe gpu: cannot run {program}: {error}");
-            }
+            self.run(program);
             thread::sleep(NVIDIA_PAUSE);
         }
     }
 
-    /// Runs the program, and takes its lines until it ends.
-    fn run(&self, program: &str) -> io::Result<()> {
+    /// Runs the program once, and notes that it gives no more lines.
+    fn run(&self, program: &str) {
+        let problem = match self.take_lines(program) {
+            Ok(()) => format!("{program} ended"),
+            Err(error) => format!("cannot run {program}: {error}"),
+        };
+        self.lock().problem = Some(problem);
+    }
+
+    /// Starts the program, and takes its lines until it ends.
+    fn take_lines(&self, program: &str) -> io::Result<()> {
         let query = "--query-gpu=index,utilization.gpu,memory.used,memory.total,temperature.gpu";
         let mut command = Command::new(program);
         command.args([query, "--format=csv,noheader,nounits", "-l", NVIDIA_EVERY_SEC]).env("LC_ALL", "C");
@@ -183,6 +196,7 @@ impl Nvidia {
             }
             if let Some((index, card)) = parse_nvidia(&String::from_utf8_lossy(&line)) {
                 let mut state = self.lock();
+                state.problem = None;
                 let missing = (index + 1).saturating_sub(state.cards.len());
                 state.cards.extend(std::iter::repeat_n((Card::default(), Instant::now()), missing));
                 state.cards[index] = (card, Instant::now());
@@ -271,7 +285,12 @@ mod tests {
         fs::write(&program, "#!/bin/sh\necho '1, 1, 1, 2, 3'\necho '0, 12, 4096, 8192, 61'\n").unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let nvidia = Nvidia::default();
-        nvidia.run(program.to_str().unwrap()).unwrap();
+        nvidia.run(program.to_str().unwrap());
         assert_eq!((nvidia.cards()[0], nvidia.cards().len()), (card, 2));
+        assert!(nvidia.lock().problem.as_ref().is_some_and(|why| why.ends_with("/nvidia-smi ended")));
+        nvidia.run("/nonexistent/nvidia-smi");
+        assert!(
+            nvidia.lock().problem.as_ref().is_some_and(|why| why.starts_with("cannot run /nonexistent/nvidia-smi: "))
+        );
     }
 }

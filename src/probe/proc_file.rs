@@ -1,9 +1,9 @@
 //! The files of `/proc`: each is read once a tick, whichever probes use it, and those of the kernel stay open.
 
 use std::borrow::Cow;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
 /// First length of a buffer: room for the files of most machines.
@@ -50,6 +50,12 @@ impl ProcFiles {
         let number = self.text(name)?.split_ascii_whitespace().next().and_then(|number| number.parse::<f64>().ok());
         let number = number.filter(|number| number.is_finite() && *number >= 0.0);
         number.ok_or_else(|| self.wrong(name, "it does not begin with a number"))
+    }
+
+    /// Whether another file system is mounted over a file, as lxcfs is in containers.
+    pub(super) fn is_covered(&self, name: &str) -> bool {
+        let device = |path: PathBuf| fs::metadata(path).ok().map(|about| about.dev());
+        device(self.root.clone()).zip(device(self.root.join(name))).is_some_and(|(root, file)| root != file)
     }
 
     /// Says what is wrong with the content of a file.

@@ -371,6 +371,28 @@ mod tests {
     }
 
     #[test]
+    fn past_many_processes_a_pass_is_made_every_five_seconds() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = |pid: u32| root.path().join(pid.to_string());
+        for pid in 1..=2001 {
+            fs::create_dir(directory(pid)).unwrap();
+            fs::write(directory(pid).join("stat"), stat(pid, "a", 1, 0, 0, 1)).unwrap();
+        }
+        let mut table = ProcessTable::default();
+        table.start(root.path()).unwrap();
+        let mut count = |sec| {
+            let at = Duration::from_secs(sec);
+            table.ask(at);
+            table.pass(at, Instant::now() + Duration::from_secs(60)).unwrap().map(|pass| pass.processes)
+        };
+        assert_eq!(count(1), Some(2001));
+        fs::remove_dir_all(directory(2001)).unwrap();
+        assert_eq!([count(2), count(5), count(6)], [Some(2001), Some(2001), Some(2000)]);
+        fs::remove_dir_all(directory(2000)).unwrap();
+        assert_eq!(count(7), Some(1999), "they are not many any more");
+    }
+
+    #[test]
     fn names_of_the_kernels_threads_have_no_numbers_and_hidden_processes_are_an_error() {
         let mut host = Host::new(&[]);
         let worker = |pid| stat(pid, "kworker/0:1-ev", 2, 0, 0, 1).replace("4194560", "69238880");

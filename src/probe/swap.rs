@@ -19,6 +19,9 @@ impl Probe for Swap {
     fn read(&mut self, tick: &mut Tick<'_>) {
         let swap = read(tick.files);
         let swap = tick.ok(swap);
+        if swap.is_some_and(|swap| swap.total_bytes == 0) {
+            tick.leave_out("there is no swap");
+        }
         tick.give("swap", None, swap.and_then(|swap| swap.used_percent()));
     }
 }
@@ -41,5 +44,6 @@ mod tests {
         assert_eq!(host.values(&[]), [is("swap", 20.0)]);
         assert_eq!(host.values(&[("meminfo", "SwapTotal: 0 kB\nSwapFree: 0 kB\n")]), []);
         assert_eq!(host.values(&[("meminfo", "MemTotal: 1000 kB\n")]), []);
+        assert_eq!(host.read(&[]).left_out, ["probe swap is left out: there is no swap"]);
     }
 }

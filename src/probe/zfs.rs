@@ -1,5 +1,6 @@
 //! `zfs`: size of ZFS's cache, the ARC, by `/proc/spl/kstat/zfs/arcstats`. The kernel counts it as used memory; where
-//! this probe runs, `mem` takes what the cache can give back, `size - c_min`, for available.
+//! this probe runs, `mem` takes what the cache can give back, `size - c_min`, for available. A container whose memory is
+//! not the machine's, as lxcfs shows it, has no value.
 
 use super::proc_file::ProcFiles;
 use super::{About, Label, Probe, Target, Tick};
@@ -38,6 +39,9 @@ pub(super) struct Arc {
 
 impl Arc {
     pub(super) fn read(files: &mut ProcFiles) -> Result<Self, String> {
+        if files.is_covered("meminfo") {
+            return Err("the memory here is a container's, and the cache is the machine's".to_owned());
+        }
         let arc = Self::parse(&files.text(ARCSTATS)?);
         arc.ok_or_else(|| files.wrong(ARCSTATS, "it has no size and c_min"))
     }
@@ -73,6 +77,13 @@ mod tests {
         assert_eq!(Host::new("mem", &files).values(&[]), [is("mem", 75.0)]);
         let reading = Host::new("mem,zfs", &[("meminfo", meminfo)]).read(&[]);
         assert_eq!((reading.values.len(), reading.left_out.len(), reading.problems.len()), (1, 1, 0));
+        // A container has a meminfo of its own, of another file system.
+        let mut host = Host::new("mem,zfs", &files);
+        let meminfo = host.root.path().join("meminfo");
+        std::fs::remove_file(&meminfo).unwrap();
+        std::os::unix::fs::symlink("/proc/meminfo", meminfo).unwrap();
+        let reading = host.read(&[]);
+        assert_eq!((reading.values.len(), reading.left_out.len(), reading.problems.len()), (1, 1, 0), "{reading:?}");
         for wrong in ["", "size 4\n", "size 4 x\nc_min 4 1\n", "c_min 4 1\n"] {
             assert_eq!(Arc::parse(wrong), None, "{wrong:?}");
         }
