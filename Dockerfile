@@ -10,7 +10,7 @@ WORKDIR /lizm
 # What is copied is named in .dockerignore.
 COPY . .
 RUN target=$(rustc -vV | sed -n 's/^host: //p') \
- && RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Tlayout.ld -C link-arg=-Wl,-z,pack-relative-relocs' \
+ && RUSTFLAGS='-C target-feature=+crt-static -C symbol-mangling-version=v0 -C link-arg=-Tlayout.ld -C link-arg=-Wl,-z,pack-relative-relocs' \
     cargo build --profile dist --locked --target "$target" \
  && install -D "target/$target/dist/lizm" /image/lizm \
  && install -d -o 65532 -g 65532 /image/var/lib/lizm

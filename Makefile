@@ -6,9 +6,11 @@ STATIC = target/$(TARGET)/dist/lizm
 # Another with ZeroMQ in it, in a directory of its own, so that neither takes the other's place.
 STATIC_ZEROMQ = target/zeromq/$(TARGET)/dist/lizm
 
-# Everything in one file, with its code in the order of layout.ld. What moves with the addresses of a program is listed
-# in the short form that glibc reads since 2.36. What a panic says of a dependency does not name this machine's directories.
-STATIC_FLAGS = -C target-feature=+crt-static -C link-arg=-Tlayout.ld -C link-arg=-Wl,-z,pack-relative-relocs \
+# Everything in one file, with its code in the order of layout.ld, which has the names of the mangling v0. What moves with
+# the addresses of a program is listed in the short form that glibc reads since 2.36. What a panic says of a dependency
+# does not name this machine's directories.
+STATIC_FLAGS = -C target-feature=+crt-static -C symbol-mangling-version=v0 -C link-arg=-Tlayout.ld \
+  -C link-arg=-Wl,-z,pack-relative-relocs \
   --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=
 
 # What the tests that are `#[ignore = "needs …"]` need, and the benchmarks: Debian packages, of which some have a command
@@ -29,7 +31,7 @@ SOAK_MINUTES ?= 60
 FUZZ_SEC ?= 900
 FUZZ_TARGETS = alert_rules json_bodies lines paths promql tokens https_heads store_records kernel_files
 
-.PHONY: build static static-zeromq test soak kills hostile fuzz deny bench screenshots bench-page deploy-check \
+.PHONY: build static static-zeromq layout test soak kills hostile fuzz deny bench screenshots bench-page deploy-check \
   release-check tarball deb tools lint
 
 build:
@@ -43,6 +45,14 @@ static-zeromq:
 	RUSTFLAGS='$(STATIC_FLAGS)' cargo build --profile dist --target $(TARGET) --features zeromq \
 	  --target-dir target/zeromq
 	@ls -l $(STATIC_ZEROMQ)
+
+# Writes layout.ld again, the order of the code in the static binary: worth it where the memory of a monitor has grown.
+layout: TOOLS = valgrind python3
+layout: tools
+	RUSTFLAGS='$(STATIC_FLAGS) -C link-arg=-Wl,-Map=$(CURDIR)/target/layout.map' CARGO_PROFILE_DIST_STRIP=none \
+	  cargo build --profile dist --target $(TARGET) --target-dir target/layout
+	python3 -B deploy/layout.py target/layout/$(TARGET)/dist/lizm target/layout.map > target/layout.ld
+	mv target/layout.ld layout.ld
 
 test: TOOLS = $(TEST_TOOLS)
 test: tools $(AXE) $(PYTHON)
