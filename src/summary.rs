@@ -14,7 +14,7 @@ mod ring;
 
 use crate::sample::AHEAD_SEC_MAX;
 #[cfg(feature = "disk")]
-pub(crate) use chunks::{CHUNK_ENTRY_BYTES, Outgoing, decode_chunk, encode_chunk, is_chunk_expired};
+pub(crate) use chunks::{CHUNK_ENTRY_BYTES, Outgoing, decode_chunk, encode_chunk, first_number, is_chunk_expired};
 pub use json::{KeyFilter, RangeSummaries, Summaries, csv, round2};
 use keep::WINDOWS_MAX;
 pub use keep::{Keep, WINDOWS, Window, parse_span};

@@ -189,6 +189,11 @@ fn is_sound(bucket: Bucket) -> bool {
     bucket.count > 0 && [bucket.sum, bucket.min, bucket.max].iter().all(|value| value.is_finite())
 }
 
+/// The number of the first interval of a chunk that [`encode_chunk`] has packed.
+pub(crate) fn first_number(chunk: u64, bytes: &[u8]) -> Option<u64> {
+    Some(chunk.checked_mul(CHUNK_INTERVALS)? + u64::from(*bytes.first()? & INDEX))
+}
+
 /// Packs the intervals of one chunk. Of each: its index in the chunk, two flags and a form (a byte), its count (LEB128),
 /// and its least, sum and greatest, of which those are left out that the flags say are the same.
 ///

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use fjall::UserKey;
 use smol_str::SmolStr;
 
-use super::format::{Chunk, parse_series_key};
+use super::format::{Chunk, chunk_record, parse_chunk_record, parse_series_key};
 use super::journal::Journal;
 use super::keyspaces::Keyspaces;
 use super::{DiskStore, MAINTENANCE_WITHIN, history};
 use crate::store::StoreError;
 use crate::store::memory::locked;
-use crate::summary::is_chunk_expired;
+use crate::summary::{CHUNK_ENTRY_BYTES, Keep, is_chunk_expired};
 
 /// Longest that the chunks are searched at a time for those that have expired.
 const EXPIRE_WITHIN: Duration = Duration::from_secs(1);
@@ -26,16 +27,23 @@ impl DiskStore {
     /// When the disk cannot be read or written.
     pub(in crate::store) fn expire(&self, now: u64) -> Result<(), StoreError> {
         let keyspaces = self.ask(MAINTENANCE_WITHIN, Journal::keyspaces)?;
-        let is_expired = |chunk: Chunk<'_>| {
-            is_chunk_expired(self.memory.keep(), chunk.window, chunk.interval_sec, chunk.number, now)
-        };
-        let (mut expired, mut unknown) = (Vec::new(), Vec::<SmolStr>::new());
+        let keep = self.memory.keep();
+        let is_expired =
+            |chunk: &Chunk<'_>| is_chunk_expired(keep, chunk.window, chunk.interval_sec, chunk.number, now);
+        let (mut expired, mut overdue, mut unknown) = (Vec::new(), Vec::new(), Vec::<SmolStr>::new());
         for guard in keyspaces.state.prefix("b\0") {
-            let key = guard.key().map_err(|error| self.fail(&error))?;
-            if Chunk::parse(&key).is_none_or(is_expired) {
-                expired.push(key);
+            let (key, record) = guard.into_inner().map_err(|error| self.fail(&error))?;
+            match Chunk::parse(&key) {
+                Some(chunk) if !is_expired(&chunk) => {
+                    let first = chunk.numbers(&record).next().unwrap_or(u64::MAX);
+                    if history::is_overdue(keep, chunk.interval_sec, first, now) {
+                        overdue.push(key);
+                    }
+                }
+                _ => expired.push(key),
             }
         }
+        self.trim(&overdue, now, false)?;
         for keys in expired.chunks(EXPIRE_KEYS) {
             let mut batch = keyspaces.db.batch();
             keys.iter().for_each(|key| batch.remove(&keyspaces.state, key.clone()));
@@ -67,6 +75,14 @@ impl DiskStore {
         Ok(())
     }
 
+    /// Has the journal's thread write chunks again without what has left its window.
+    fn trim(&self, keys: &[UserKey], now: u64, is_history: bool) -> Result<(), StoreError> {
+        keys.chunks(EXPIRE_KEYS).try_for_each(|keys| {
+            let keys = keys.to_vec();
+            self.ask(MAINTENANCE_WITHIN, move |journal| journal.trim(&keys, now, is_history))
+        })
+    }
+
     /// Removes chunks that have expired, for a while. The next call goes on.
     fn expire_history(&self, keyspaces: &Keyspaces, now: u64) -> Result<(), StoreError> {
         // Hosts that get a number after this are none of those that are not known.
@@ -75,8 +91,10 @@ impl DiskStore {
         let is_known = |id: u64| id >= next_id || ids.binary_search(&id).is_ok();
         let mut progress = locked(&self.expiry);
         let Progress { next, removed } = &mut *progress;
-        let expired = history::expire(keyspaces, self.memory.keep(), now, is_known, next, EXPIRE_WITHIN);
-        *removed += expired.map_err(|error| self.fail(&error))?;
+        let (keep, mut overdue) = (self.memory.keep(), Vec::new());
+        let expired = history::expire(keyspaces, keep, now, is_known, next, EXPIRE_WITHIN, |key| overdue.push(key));
+        *removed += expired.map_err(|error| self.fail(&error))? + overdue.len();
+        self.trim(&overdue, now, true)?;
         // The tables have what was removed until they are written again.
         if *removed * GARBAGE_MOST >= keyspaces.history.approximate_len().max(1) {
             keyspaces.compact_history().map_err(|error| self.fail(&error))?;
@@ -84,6 +102,37 @@ impl DiskStore {
         }
         Ok(())
     }
+}
+
+impl Journal {
+    /// Writes chunks again without what has left its window at `now`. The thread that adds to them does it.
+    fn trim(&mut self, keys: &[UserKey], now: u64, is_history: bool) -> Result<(), StoreError> {
+        let (keyspaces, memory) = (self.keyspaces()?, self.memory());
+        let keyspace = if is_history { &keyspaces.history } else { &keyspaces.state };
+        let mut batch = keyspaces.db.batch();
+        for key in keys {
+            let value = keyspace.get(key).map_err(|error| self.fail(&format!("cannot be read: {error}"), true))?;
+            let Some(value) = value else { continue };
+            let trimmed = match is_history {
+                true => history::trimmed(memory.keep(), key, &value, now),
+                false => Ok(trimmed(memory.keep(), key, &value, now)),
+            };
+            match trimmed.map_err(|why| self.fail(&format!("cannot be read: {why}"), true))? {
+                Some(trimmed) => batch.insert(keyspace, key.clone(), trimmed),
+                None => batch.remove(keyspace, key.clone()),
+            }
+        }
+        batch.commit().map_err(|error| self.fail(&format!("cannot be written: {error}"), true))
+    }
+}
+
+/// A chunk of `state` without what has left its window at `now`; `None` where that is all of it.
+fn trimmed(keep: &Keep, key: &[u8], record: &[u8], now: u64) -> Option<Vec<u8>> {
+    let (chunk, (newest_batch, intervals)) = (Chunk::parse(key)?, parse_chunk_record(record));
+    let oldest = keep.window(chunk.interval_sec)?.oldest(now);
+    let kept = intervals.chunks(CHUNK_ENTRY_BYTES).zip(chunk.numbers(record)).filter(|(_, number)| *number >= oldest);
+    let kept: Vec<u8> = kept.flat_map(|(entry, _)| entry).copied().collect();
+    (!kept.is_empty()).then(|| chunk_record(newest_batch, &kept))
 }
 
 /// How far the search for expired chunks is.
@@ -106,8 +155,8 @@ mod tests {
     const NOW: u64 = 1_465_001_814;
     const DAY: u64 = 86_400;
 
-    fn open(path: &Path) -> DiskStore {
-        let keep = KeepOptions { asked: "1m:6h,1h:3d,1d:70d".parse().ok(), ..KeepOptions::default() };
+    fn open(path: &Path, keep: &str) -> DiskStore {
+        let keep = KeepOptions { asked: keep.parse().ok(), ..KeepOptions::default() };
         DiskStore::open(path, false, 10_000.into(), &keep, NOW).unwrap()
     }
 
@@ -123,8 +172,13 @@ mod tests {
 
     #[test]
     fn the_disk_is_given_back_once_windows_have_passed() {
+        given_back("1m:6h,1h:3d,1d:70d");
+        given_back("1m:1h,1h:1d,1d:40d");
+    }
+
+    fn given_back(keep: &str) {
         let dir = tempfile::tempdir().unwrap();
-        let store = open(dir.path());
+        let store = open(dir.path(), keep);
         let values: Vec<_> = (0..4).map(|label| (format!("label-{label}").into(), 1.0 / 3.0)).collect();
         let mut now = NOW;
         for _ in 0..80 {
@@ -135,18 +189,28 @@ mod tests {
             }
             maintain(&store, now);
         }
-        let chunks = history::chunk_ends(&keyspaces(&store));
-        assert!(chunks.len() > 3 * values.len());
-        for (interval_sec, end) in chunks {
-            let window = store.memory.keep().window(interval_sec).unwrap();
-            assert!(end + window.span_sec + DAY > now, "{}: {} s", window.name, now - end - window.span_sec);
-        }
         let keyspaces = keyspaces(&store);
+        let of_state = |guard: fjall::Guard| {
+            let (key, record) = guard.into_inner().unwrap();
+            let chunk = Chunk::parse(&key).unwrap();
+            (chunk.interval_sec, chunk.numbers(&record).next().unwrap())
+        };
+        let chunks =
+            || keyspaces.state.prefix("b\0").map(of_state).chain(history::firsts(&keyspaces)).collect::<Vec<_>>();
+        assert!(chunks().len() > 3 * values.len());
+        for hour in 0..24 {
+            for (interval_sec, first) in chunks() {
+                let window = store.memory.keep().window(interval_sec).unwrap();
+                let left = (first + 1) * interval_sec + window.span_sec;
+                assert!(left + DAY > now, "{keep}: {} at hour {hour}: {} s", window.name, now - left);
+            }
+            now += 3600;
+            maintain(&store, now);
+        }
         keyspaces.flush_records().unwrap();
-        assert!(keyspaces.history.disk_space() > 0);
         // All hosts are down.
         now += 71 * DAY;
         (0..2).for_each(|_| maintain(&store, now));
-        assert_eq!((history::chunk_ends(&keyspaces), keyspaces.history.disk_space()), (Vec::new(), 0));
+        assert_eq!((chunks(), keyspaces.history.disk_space()), (Vec::new(), 0));
     }
 }

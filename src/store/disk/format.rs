@@ -25,7 +25,7 @@ use std::borrow::Cow;
 
 use super::super::host::Host;
 use crate::sample::{IdempotencyKey, SampleRef};
-use crate::summary::{CHUNK_ENTRY_BYTES, Keep};
+use crate::summary::{CHUNK_ENTRY_BYTES, CHUNK_INTERVALS, Keep};
 
 /// The format that is written, and the newest that is read.
 pub(super) const FORMAT: u64 = 5;
@@ -201,6 +201,12 @@ impl<'a> Chunk<'a> {
         let (window, interval_sec) = window.rsplit_once(':')?;
         let interval_sec = interval_sec.parse().ok()?;
         Some(Self { host, label, window, interval_sec, number: u64::from_be_bytes(*number) })
+    }
+
+    /// The numbers of the intervals in its record, the first first.
+    pub(super) fn numbers(&self, record: &[u8]) -> impl Iterator<Item = u64> {
+        let (first, (_, intervals)) = (self.number.saturating_mul(CHUNK_INTERVALS), parse_chunk_record(record));
+        intervals.chunks(CHUNK_ENTRY_BYTES).map(move |entry| first.saturating_add(entry[0].into()))
     }
 }
 

@@ -13,13 +13,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use fjall::OwnedWriteBatch;
+use fjall::{OwnedWriteBatch, UserKey};
 
 use super::keyspaces::Keyspaces;
 use crate::store::StoreError;
 use crate::store::memory::{SHARDS, locked};
-use crate::summary::{Bucket, CHUNK_INTERVALS, Intervals, Keep, Window, decode_chunk, encode_chunk, merge_intervals};
+use crate::summary::{
+    Bucket, CHUNK_INTERVALS, Intervals, Keep, Window, decode_chunk, encode_chunk, first_number, merge_intervals,
+};
 
+/// How long an interval may be in a chunk after it has left its window: the hours of a chunk leave it one by one, and all go
+/// together; the days do not wait for each other.
+const OVERDUE_SEC: u64 = 12 * 3600;
 /// Keys that are removed at once.
 const EXPIRE_KEYS: usize = 1000;
 
@@ -140,11 +145,12 @@ pub(super) fn merged(
 /// Removes the chunks of windows that are not kept, so that they can be filled.
 pub(super) fn remove_windows(keyspaces: &Keyspaces, is_removed: impl Fn(u64) -> bool) -> fjall::Result<()> {
     let expires = |_, interval_sec, _| is_removed(interval_sec);
-    remove(keyspaces, expires, &mut Vec::new(), None).map(drop)
+    remove(keyspaces, expires, &mut Vec::new(), None, |_, _| ()).map(drop)
 }
 
-/// Removes chunks that have left their windows at `now`, and those of hosts that `is_known` does not have. It ends after
-/// `within`, and the next call goes on at `cursor`. Returns how many it has removed.
+/// Removes chunks that have left their windows at `now`, and those of hosts that `is_known` does not have, and gives `trim`
+/// the keys of those that [`is_overdue`]. It ends after `within`, and the next call goes on at `cursor`. Returns how many it
+/// has removed.
 pub(super) fn expire(
     keyspaces: &Keyspaces,
     keep: &Keep,
@@ -152,27 +158,50 @@ pub(super) fn expire(
     is_known: impl Fn(u64) -> bool,
     cursor: &mut Vec<u8>,
     within: Duration,
+    mut trim: impl FnMut(UserKey),
 ) -> fjall::Result<usize> {
     let expires = |id, interval_sec, chunk: u64| {
         let end = chunk.saturating_add(1).saturating_mul(CHUNK_INTERVALS);
         !is_known(id) || keep.window(interval_sec).is_none_or(|window| end <= window.oldest(now))
     };
-    remove(keyspaces, expires, cursor, Some(within))
+    remove(keyspaces, expires, cursor, Some(within), |key, value| {
+        let first =
+            parse(&key).and_then(|(_, interval_sec, chunk, _)| Some((interval_sec, first_number(chunk, value)?)));
+        if first.is_some_and(|(interval_sec, first)| is_overdue(keep, interval_sec, first, now)) {
+            trim(key);
+        }
+    })
 }
 
-/// Removes the first chunks of each window of each series for which `expires` holds, by host, interval and number.
+/// Whether a chunk that begins with an interval is to be written again without what has left its window.
+pub(super) fn is_overdue(keep: &Keep, interval_sec: u64, first: u64, now: u64) -> bool {
+    keep.window(interval_sec).is_some_and(|window| first < window.oldest(now.saturating_sub(OVERDUE_SEC)))
+}
+
+/// A chunk without what has left its window at `now`; `None` where that is all of it.
+pub(super) fn trimmed(keep: &Keep, key: &[u8], value: &[u8], now: u64) -> Result<Option<Vec<u8>>, String> {
+    let (_, interval_sec, chunk, _) = parse(key).ok_or_else(|| damaged(key))?;
+    let mut intervals = decode_chunk(chunk, value).ok_or_else(|| damaged(key))?;
+    let oldest = keep.window(interval_sec).map_or(u64::MAX, |window| window.oldest(now));
+    intervals.retain(|(number, _)| *number >= oldest);
+    Ok((!intervals.is_empty()).then(|| encode_chunk(&intervals)))
+}
+
+/// Removes the first chunks of each window of each series for which `expires` holds, by host, interval and number. Gives
+/// `first_kept` the chunk behind them.
 fn remove(
     keyspaces: &Keyspaces,
     expires: impl Fn(u64, u64, u64) -> bool,
     cursor: &mut Vec<u8>,
     within: Option<Duration>,
+    mut first_kept: impl FnMut(UserKey, &[u8]),
 ) -> fjall::Result<usize> {
     let (begun, mut removed) = (Instant::now(), 0);
     while within.is_none_or(|within| begun.elapsed() < within) {
         let (mut batch, mut keys, mut next) = (keyspaces.db.batch(), 0, None);
         let mut window: Option<Vec<u8>> = None;
         for guard in keyspaces.history.range(cursor.clone()..) {
-            let key = guard.key()?;
+            let (key, value) = guard.into_inner()?;
             let Some((id, interval_sec, chunk, prefix)) = parse(&key) else { continue };
             let is_same = *window.get_or_insert_with(|| prefix.to_vec()) == prefix;
             if !is_same || keys == EXPIRE_KEYS {
@@ -182,6 +211,7 @@ fn remove(
             if !expires(id, interval_sec, chunk) {
                 // Behind the last chunk of the window.
                 next = Some([with_number(prefix.to_vec(), u64::MAX), vec![0]].concat());
+                first_kept(key, &value);
                 break;
             }
             batch.remove(&keyspaces.history, key.clone());
@@ -211,10 +241,12 @@ pub(super) fn newest_id(keyspaces: &Keyspaces) -> Result<u64, String> {
     Ok(last.and_then(|key| parse(&key).map(|(id, ..)| id)).unwrap_or(0))
 }
 
-/// Of each chunk the length of its intervals and the end of the last that it may have, in seconds.
+/// Of each chunk the length of its intervals and the number of the first.
 #[cfg(test)]
-pub(super) fn chunk_ends(keyspaces: &Keyspaces) -> Vec<(u64, u64)> {
-    let keys = keyspaces.history.iter().map(|guard| guard.key().unwrap());
-    let parsed = keys.filter_map(|key| parse(&key).map(|(_, interval_sec, chunk, _)| (interval_sec, chunk)));
-    parsed.map(|(interval_sec, chunk)| (interval_sec, (chunk + 1) * CHUNK_INTERVALS * interval_sec)).collect()
+pub(super) fn firsts(keyspaces: &Keyspaces) -> Vec<(u64, u64)> {
+    let chunks = keyspaces.history.iter().map(|guard| guard.into_inner().unwrap());
+    let first = |(key, value): (UserKey, fjall::UserValue)| {
+        parse(&key).map(|(_, interval_sec, chunk, _)| (interval_sec, first_number(chunk, &value).unwrap()))
+    };
+    chunks.filter_map(first).collect()
 }
