@@ -3,12 +3,12 @@
 mod arguments;
 mod auth;
 mod completions;
+mod demo;
 mod help;
 mod http;
 mod manual;
 mod table;
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use lizm::api::Role;
@@ -19,7 +19,7 @@ use lizm::store::RedisAddress;
 use lizm::store::{ARCHIVES_MAX, KeepOptions, Limits, Location};
 use lizm::summary::Keep;
 use lizm::url::{Url, redact};
-use lizm::{alerts, archive, client, listeners, metrics, probe, receiver, sample, watch};
+use lizm::{alerts, archive, client, listeners, probe, receiver, sample, watch};
 use log::LevelFilter;
 use pico_args::Arguments;
 
@@ -32,10 +32,6 @@ use crate::logging::Logging;
 use crate::token_command::TokenCommand;
 use arguments::{Options, check_directory, env_value, environment_warnings, parsed, suggestion};
 use table::COMMANDS;
-
-/// The rules of `lizm demo --alerts`: the first fires after a minute under load.
-const DEMO_RULES: &[&str] =
-    &["busy: cpu > 50 until < 30", "memory: mem > 95 for 5m", "disk: disk,disk:* > 95 for 10m", "silent: host down"];
 
 /// A command line.
 #[derive(Debug)]
@@ -261,6 +257,9 @@ impl Options {
 
     fn monitor(&mut self) -> Result<Command, String> {
         let (is_once, is_json) = (self.flag("--once")?, self.flag("--json")?);
+        if is_json && !is_once {
+            return Err("option --json: goes with --once alone".to_owned());
+        }
         let host = self.text("--host")?.or_else(system_host);
         let options = monitor::Options {
             host: checked_host(host.ok_or("option --host: missing, and this system has no host name")?)?,
@@ -359,6 +358,8 @@ impl Options {
                 }
             }
             (_, Some(_)) => return Err("option --silence: goes with the URL of a receiver".to_owned()),
+            (_, None) if on.is_some() => return Err("option --on: goes with --silence alone".to_owned()),
+            (_, None) if span.is_some() => return Err("option --for: goes with --silence alone".to_owned()),
             ([url], None) if url.contains("://") => AlertsCommand::List(receiver(url)?),
             (["check", file], None) => AlertsCommand::Check { file: file.into(), keep, receiver: None },
             (["check", file, url], None) => {
@@ -448,51 +449,6 @@ impl Options {
             return Err(format!("{command}: {url}: {}", lizm::features::WITHOUT_TLS));
         }
         Ok(url)
-    }
-
-    /// A receiver and a monitor on loopback: what they show is for this machine alone.
-    fn demo(&mut self) -> Result<Command, String> {
-        let port = self.number("--port")?;
-        let rules = if self.flag("--alerts")? { DEMO_RULES } else { &[] };
-        self.no_more()?;
-        let host = system_host().filter(|host| sample::check_host(host).is_ok());
-        let host = host.unwrap_or_else(|| "localhost".to_owned());
-        let receiver = receiver::Options {
-            port,
-            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            plain: true,
-            http_server: receiver::HttpServer::default(),
-            #[cfg(feature = "builtin")]
-            builtin: lizm::http::Options::default(),
-            trusted_proxies: Vec::new(),
-            #[cfg(feature = "tls")]
-            https: None,
-            auth: lizm::auth::Options::default(),
-            workers: 4,
-            limits: Limits::from(1000),
-            store: Location::Memory,
-            keep: KeepOptions::default(),
-            metrics_hosts_max: metrics::HOSTS_MAX,
-            role: Role::All,
-            listeners: listeners::Options::default(),
-            alerts: alerts::Options {
-                rules: rules.iter().map(|rule| (*rule).to_owned()).collect(),
-                ..Default::default()
-            },
-            archive: archive::Options::default(),
-        };
-        let monitor = monitor::Options {
-            host,
-            destinations: Vec::new(),
-            interval_sec: 1,
-            probe: probe::Options::default(),
-            backlog_max: 3600,
-            spool: None,
-            credentials: monitor::Credentials::default(),
-            tags: None,
-            logs_each: true,
-        };
-        Ok(Command::Demo(Box::new((receiver, monitor))))
     }
 
     fn store(&mut self) -> Result<Location, String> {

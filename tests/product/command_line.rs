@@ -34,6 +34,9 @@ fn wrong_usage_exits_2_and_names_the_option() {
         (&["receiver", "--serve", "summaries", "--store", "memory"], "--serve: another receiver would not know"),
         (&["receiver", "--serve", "both"], "--serve"),
         (&["receiver", "--store", "Cargo.toml"], "--store: \"Cargo.toml\" is a file; a directory is wanted"),
+        (&["monitor", "--publish", "http://r", "--json"], "option --json: goes with --once alone"),
+        (&["alerts", "http://r", "--on", "db-*"], "option --on: goes with --silence alone"),
+        (&["alerts", "http://r", "--for", "2h"], "option --for: goes with --silence alone"),
         (
             &["monitor", "--host", "h", "--publish", "http://r", "--spool", "Cargo.toml"],
             "--spool: \"Cargo.toml\" is a file",
