@@ -123,7 +123,7 @@ impl Options {
         let option = option.split('=').next().unwrap_or(option);
         let mut names = self.spec.options().flat_map(OptionSpec::names);
         if names.any(|name| name == option) {
-            return Err(format!("option {option}: given twice"));
+            return Err(format!("option {option}: given twice, or does not go with the others"));
         }
         let nearest = help::nearest(option, self.spec.options().flat_map(OptionSpec::long_names));
         Err(format!("option {option}: not known; {}", suggestion(nearest, &format!("lizm {}", self.spec.name))))

@@ -489,6 +489,8 @@ fn what_cannot_be_is_refused_with_what_to_do() {
     assert!(!Path::new("x").exists());
     let (status, said) = lizm_token(&["--join", "--operator", "--token-key", &key]);
     assert!(status == Some(2) && said.contains("one token cannot be both"), "{said}");
+    let (status, said) = lizm_token(&["--host", "h", "--token-key", &key, "--ca", "x"]);
+    assert!(status == Some(2) && said.contains("option --ca: given twice, or does not go with the others"), "{said}");
 }
 
 #[test]
