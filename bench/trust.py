@@ -65,8 +65,8 @@ def crowd_ms(port, token, tls):
     head = f"POST /api/perf/h.example.org/{int(time.time())} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n".encode()
     with contextlib.ExitStack() as stack:
         with ThreadPoolExecutor(CROWD_THREADS) as threads:
-            connected = list(threads.map(partial(tls_client, tls), [port] * (1 + 1100)))
-        good, *crowd = map(stack.enter_context, connected)
+            connected = list(threads.map(partial(tls_client, tls), [port] * (1100 + 1)))
+        *crowd, good = map(stack.enter_context, connected)
         slow, stalled = crowd[500:1000], crowd[1000:]
         for client in stalled:
             client.sendall(head + b"Content-Length: 50000\r\n\r\n" + 25_000 * b"x")

@@ -1,33 +1,9 @@
-//! HTTP/1.1 as both servers speak it: which heads are refused, how a body is framed, and the bytes of an answer.
-//!
-//! The builtin server is here too: a connection without any I/O, and the loop that moves its bytes.
+//! HTTP/1.1 as both servers speak it: which heads are refused, how a body is framed, and the bytes of an answer. Below are
+//! the builtin server, and threads for what may wait.
 
 #[cfg(feature = "builtin")]
-mod budget;
-#[cfg(feature = "builtin")]
-mod chunks;
-#[cfg(feature = "builtin")]
-mod client;
-#[cfg(feature = "builtin")]
-mod connection;
-#[cfg(feature = "builtin")]
-mod head;
-#[cfg(feature = "builtin")]
-mod limits;
-#[cfg(feature = "builtin")]
-mod pool;
-#[cfg(feature = "builtin")]
-mod readiness;
-#[cfg(feature = "builtin")]
-mod server;
-#[cfg(feature = "builtin")]
-mod shared;
-#[cfg(feature = "builtin")]
-mod stream;
-#[cfg(feature = "tls")]
-mod tls;
-#[cfg(feature = "builtin")]
-mod worker;
+mod builtin;
+pub(crate) mod pool;
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -36,23 +12,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use httpdate::HttpDate;
 use nix::sys::socket::{self, Backlog, setsockopt, sockopt};
 
-#[cfg(feature = "builtin")]
-use crate::api::{Api, ClientTransport};
 use crate::api::{Reply, Route};
-#[cfg(feature = "builtin")]
-use crate::auth::LastToken;
-use crate::clock::unix_now;
-#[cfg(feature = "builtin")]
-use budget::Budget;
-#[cfg(feature = "builtin")]
-use connection::{Connection, Context, Now, Pause};
-#[cfg(feature = "builtin")]
-pub use server::{Options, Server};
 #[cfg(feature = "tls")]
-pub use tls::HttpsOptions;
+pub use builtin::HttpsOptions;
+#[cfg(feature = "builtin")]
+pub use builtin::{Options, Server, answer};
 
-/// Bytes that most heads of answers fit into.
-const HEAD_BYTES_EXPECTED: usize = 256;
 /// Longest body in bytes that is copied behind its head, so that both leave in one write.
 const COPIED_BYTES_MAX: usize = 32 << 10;
 
@@ -106,16 +71,6 @@ pub(crate) fn head_error<'a>(headers: impl Iterator<Item = (&'a str, &'a str)> +
     all("Authorization").nth(1).map(|_| "header Authorization: given twice")
 }
 
-/// Why a head is refused for its `Host` (RFC 9112, 3.2): HTTP/1.1 wants exactly one, and HTTP/1.0 at most one.
-#[cfg(feature = "builtin")]
-fn host_error<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>, is_http_1_0: bool) -> Option<&'static str> {
-    match headers.filter(|(name, _)| name.eq_ignore_ascii_case("Host")).count() {
-        0 if !is_http_1_0 => Some("header Host: missing, and HTTP/1.1 needs it"),
-        0 | 1 => None,
-        _ => Some("header Host: given twice"),
-    }
-}
-
 /// How the body of a request comes.
 pub(crate) enum Body {
     /// Of a declared length in bytes, or none at all.
@@ -153,15 +108,14 @@ pub(crate) fn connection(asked: Option<&str>, is_http_1_0: bool, close: bool) ->
     }
 }
 
-/// The bytes of an answer: its head with a short body behind it, and a long body, which is not copied.
-pub(crate) fn encode<'r>(reply: &'r Reply, head_only: bool, connection: Option<&str>) -> (Vec<u8>, &'r [u8]) {
-    let mut answer = Vec::with_capacity(HEAD_BYTES_EXPECTED + reply.body.len().min(COPIED_BYTES_MAX));
-    let body = append(&mut answer, reply, head_only, connection, unix_now().as_secs());
-    (answer, body)
-}
-
 /// Appends an answer to `to`, at `now` in seconds since the Unix epoch. A long body is not copied but returned.
-fn append<'r>(to: &mut Vec<u8>, reply: &'r Reply, head_only: bool, connection: Option<&str>, now: u64) -> &'r [u8] {
+pub(crate) fn append<'r>(
+    to: &mut Vec<u8>,
+    reply: &'r Reply,
+    head_only: bool,
+    connection: Option<&str>,
+    now: u64,
+) -> &'r [u8] {
     let written = write_head(to, reply, connection, now);
     debug_assert!(written.is_ok(), "memory takes what is written to it");
     match &*reply.body {
@@ -176,7 +130,8 @@ fn append<'r>(to: &mut Vec<u8>, reply: &'r Reply, head_only: bool, connection: O
 
 fn write_head(to: &mut Vec<u8>, reply: &Reply, connection: Option<&str>, now: u64) -> io::Result<()> {
     let date = HttpDate::from(UNIX_EPOCH + Duration::from_secs(now));
-    write!(to, "HTTP/1.1 {} {}\r\nDate: {date}\r\n", reply.status, reason(reply.status))?;
+    let reason = tiny_http::StatusCode(reply.status).default_reason_phrase();
+    write!(to, "HTTP/1.1 {} {reason}\r\nDate: {date}\r\n", reply.status)?;
     if !matches!(reply.status, 204 | 304) && !reply.headers.iter().any(|(name, _)| *name == "Content-Type") {
         to.extend_from_slice(b"Content-Type: application/json\r\n");
     }
@@ -191,42 +146,6 @@ fn write_head(to: &mut Vec<u8>, reply: &Reply, connection: Option<&str>, now: u6
     Ok(())
 }
 
-/// The phrase of a status (RFC 9110, 15).
-fn reason(status: u16) -> &'static str {
-    tiny_http::StatusCode(status).default_reason_phrase()
-}
-
-/// Answers bytes that come in pieces as a connection does, until one of its answers or their end ends it.
-#[cfg(feature = "builtin")]
-#[must_use]
-pub fn answer<'b>(pieces: impl IntoIterator<Item = &'b [u8]>, api: &Api) -> Vec<u8> {
-    let (budget, now) = (Budget::new(connection::MEMORY_BYTES_MAX), Now::of_clocks(api));
-    let context = Context {
-        api,
-        budget: &budget,
-        transport: ClientTransport::Plain,
-        last_token: &LastToken::default(),
-        peer: None,
-        now,
-        is_closing: false,
-        waker: None,
-    };
-    let (mut connection, mut answers) = (Connection::new(now.instant), Vec::new());
-    for piece in pieces {
-        connection.input().extend_from_slice(piece);
-        loop {
-            let pause = connection.advance(&context);
-            let taken = connection.output().concat();
-            connection.sent(taken.len(), now.instant);
-            answers.extend_from_slice(&taken);
-            if pause != Pause::Output {
-                break;
-            }
-        }
-    }
-    answers
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,14 +155,16 @@ mod tests {
         for length in [0, 1, COPIED_BYTES_MAX, COPIED_BYTES_MAX + 1, 3 * COPIED_BYTES_MAX] {
             let body: Vec<u8> = (0..length).map(|place| b'a' + (place % 26) as u8).collect();
             let reply = Reply::new(200, body);
-            let (first, rest) = encode(&reply, false, None);
-            let answer = [&first, rest].concat();
+            let append_to = |answer: &mut Vec<u8>, head_only| append(answer, &reply, head_only, None, 0).to_vec();
+            let (mut first, mut head_only) = (Vec::new(), Vec::new());
+            let rest = append_to(&mut first, false);
+            let answer = [&*first, &*rest].concat();
             let (head, sent) = answer.split_at(answer.len() - length);
             assert!(head.ends_with(format!("Content-Length: {length}\r\n\r\n").as_bytes()), "{length}");
             assert_eq!(sent, reply.body, "{length}");
             assert_eq!(rest.len(), if length > COPIED_BYTES_MAX { length } else { 0 }, "{length}");
-            let (head_only, nothing) = encode(&reply, true, None);
-            assert_eq!((head_only.len(), nothing.len()), (head.len(), 0), "{length}: the answer to HEAD");
+            assert_eq!(append_to(&mut head_only, true), b"", "{length}: the answer to HEAD");
+            assert_eq!(head_only, head, "{length}: the answer to HEAD");
         }
     }
 }

@@ -7,12 +7,11 @@
 mod request;
 
 use std::io::{self, Read, Write};
-use std::iter;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,7 @@ use nix::sys::time::TimeVal;
 use tiny_http::Request;
 
 use crate::api::Api;
-use crate::http;
+use crate::http::{self, pool::Pool};
 use crate::stats::{Counter, Heartbeat, PANICS};
 use request::PendingBody;
 
@@ -75,10 +74,10 @@ struct Shared {
     busy_workers: AtomicUsize,
     /// Requests that workers have served.
     served: Counter,
-    /// Requests with long bodies on their way to the second pool. A connection has at most one among them, since
+    /// The second pool, and the requests with long bodies that it has. A connection has at most one among them, since
     /// tiny_http reads its next request behind the body.
-    long_bodies: mpsc::Sender<Request>,
-    long_bodies_pending: AtomicUsize,
+    body_readers: Arc<Pool>,
+    long_bodies: AtomicUsize,
     heartbeat: Heartbeat,
     is_closing: AtomicBool,
     /// Each answer says that its connection ends.
@@ -93,7 +92,6 @@ impl Server {
     pub fn open(address: SocketAddr, workers: usize, api: &Arc<Api>) -> io::Result<Self> {
         let listener = listen(address)?;
         let address = listener.local_addr()?;
-        let (long_bodies, to_read) = mpsc::channel();
         let shared = Arc::new(Shared {
             api: api.clone(),
             tiny: Mutex::new(accept_on(&listener)?),
@@ -103,17 +101,14 @@ impl Server {
             worker_count: workers,
             busy_workers: AtomicUsize::new(0),
             served: Counter::default(),
-            long_bodies,
-            long_bodies_pending: AtomicUsize::new(0),
+            body_readers: Pool::new("http-body", BODY_READERS),
+            long_bodies: AtomicUsize::new(0),
             heartbeat: Heartbeat::default(),
             is_closing: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
         });
-        for to_read in iter::repeat_n(Arc::new(Mutex::new(to_read)), BODY_READERS) {
-            shared.spawn("http-body", move |shared| read_long_bodies(shared, &to_read))?;
-        }
         for _ in 0..workers {
-            shared.spawn("http-worker", |shared| work(shared))?;
+            shared.spawn("http-worker", work)?;
         }
         shared.spawn("http-watchdog", move |shared| watch(shared, address))?;
         Ok(Self { address, shared })
@@ -171,18 +166,24 @@ impl Shared {
 
     /// Whether a request is on its way.
     fn is_busy(&self) -> bool {
-        self.busy_workers.load(Ordering::Acquire) + self.long_bodies_pending.load(Ordering::Acquire) > 0
+        self.busy_workers.load(Ordering::Acquire) + self.long_bodies.load(Ordering::Acquire) > 0
     }
 
     /// Serves a request, or has the second pool serve it.
-    fn take(&self, request: Request) {
+    fn take(self: &Arc<Self>, request: Request) {
         self.busy_workers.fetch_add(1, Ordering::AcqRel);
         match PendingBody::of(&request) {
             PendingBody::None | PendingBody::Undroppable => self.serve(request),
             PendingBody::Sized | PendingBody::Unframed => {
-                self.long_bodies_pending.fetch_add(1, Ordering::AcqRel);
-                if let Err(mpsc::SendError(request)) = self.long_bodies.send(request) {
-                    self.serve(request);
+                self.long_bodies.fetch_add(1, Ordering::AcqRel);
+                let shared = self.clone();
+                let job = move || {
+                    shared.serve(request);
+                    shared.long_bodies.fetch_sub(1, Ordering::AcqRel);
+                };
+                if let Err(error) = self.body_readers.run(job) {
+                    log::warn!("No thread to read the body of a request with: {error}");
+                    self.long_bodies.fetch_sub(1, Ordering::AcqRel);
                 }
             }
         }
@@ -226,7 +227,7 @@ fn accept_on(listener: &TcpListener) -> io::Result<Arc<tiny_http::Server>> {
 }
 
 /// A worker: serves requests as long as the process lives.
-fn work(shared: &Shared) {
+fn work(shared: &Arc<Shared>) {
     loop {
         let turn = shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let tiny = shared.tiny().clone();
@@ -243,23 +244,13 @@ fn work(shared: &Shared) {
 }
 
 /// Serves the connections of a tiny_http that accepts no more, until the last one must have timed out.
-fn drain(shared: &Shared, old: &tiny_http::Server) {
+fn drain(shared: &Arc<Shared>, old: &tiny_http::Server) {
     let mut last_request = Instant::now();
     while last_request.elapsed() < Duration::from_secs(2 * RECEIVE_SEC_MAX.unsigned_abs()) {
         if let Ok(Some(request)) = old.recv_timeout(RECEIVE_WAIT) {
             shared.take(request);
             last_request = Instant::now();
         }
-    }
-}
-
-/// A thread of the second pool, which lives as long as the process.
-fn read_long_bodies(shared: &Shared, to_read: &Mutex<mpsc::Receiver<Request>>) {
-    loop {
-        let received = to_read.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(request) = received else { return };
-        shared.serve(request);
-        shared.long_bodies_pending.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

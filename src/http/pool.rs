@@ -13,7 +13,7 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Some threads, and the work that waits for them.
-pub(super) struct Pool {
+pub(crate) struct Pool {
     name: &'static str,
     threads_max: usize,
     state: Mutex<State>,
@@ -28,7 +28,7 @@ struct State {
 }
 
 impl Pool {
-    pub(super) fn new(name: &'static str, threads_max: usize) -> Arc<Self> {
+    pub(crate) fn new(name: &'static str, threads_max: usize) -> Arc<Self> {
         Arc::new(Self { name, threads_max, state: Mutex::default(), has_work: Condvar::new() })
     }
 
@@ -40,7 +40,7 @@ impl Pool {
     ///
     /// # Errors
     /// When there is no thread, and none to be had; the job is dropped.
-    pub(super) fn run(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    pub(crate) fn run(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let mut state = self.state();
         state.jobs.push_back(Box::new(job));
         if state.idle >= state.jobs.len() {

@@ -13,6 +13,7 @@ use tiny_http::{HTTPVersion, Header, Method, Request, Response, StatusCode};
 
 use super::RECEIVE_SEC_MAX;
 use crate::api::{Api, ClientTransport, HEAD_BYTES_MAX, Reply, RequestHead, is_prometheus};
+use crate::clock::unix_now;
 use crate::http::{self, Body};
 
 /// Bodies up to this many bytes are in memory when tiny_http hands a request over (`tiny_http::request`).
@@ -186,7 +187,8 @@ fn send(request: Request, reply: &Reply, close: bool) -> io::Result<()> {
     let close = close || asks_for_upgrade(&request);
     let asked = header(request.headers(), "Connection");
     let connection = http::connection(asked, *request.http_version() == HTTPVersion(1, 0), close);
-    let (first, rest) = http::encode(reply, request.method() == &Method::Head, connection);
+    let (head_only, now, mut first) = (request.method() == &Method::Head, unix_now().as_secs(), Vec::new());
+    let rest = http::append(&mut first, reply, head_only, connection, now);
     let mut writer = request.into_writer();
     let deadline = Instant::now() + Duration::from_secs(ANSWER_SEC_MAX);
     for mut left in [&*first, rest] {

@@ -161,6 +161,9 @@ fn tiny_http_survives_the_corpus() {
         let mut stream = connect(address);
         // What is refused before it is whole may be ended while it is still sent.
         let _ = stream.write_all(&entry.bytes).and_then(|()| stream.shutdown(Shutdown::Write));
+        drop(stream);
+        // It queues whatever comes, and so answers this behind it.
+        keep(connect(address));
         None
     };
     survives_the_corpus(send, || keep(receiver.connect()));

@@ -3,8 +3,8 @@
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
 
-use super::{head_error, header, host_error};
 use crate::api::{ClientTransport, HEAD_BYTES_MAX, Reply, RequestHead};
+use crate::http::{head_error, header};
 
 /// Most header lines: browsers send twenty, proxies a few more.
 const HEADERS_MAX: usize = 64;
@@ -21,24 +21,24 @@ pub(super) struct Head<'a> {
     pub(super) connection: Option<&'a str>,
 }
 
-/// Finds the end of the head at the start of `bytes`, of which the first `searched` were searched before. Every line ends in
-/// CRLF: parsers differ on whether LF alone ends one, and so on where a request ends.
+/// Finds the end of the head or the trailers at the start of `bytes`, of which the first `searched` were searched before.
+/// Every line ends in CRLF: parsers differ on whether LF alone ends one, and so on where a request ends.
 ///
 /// # Errors
-/// The reply to a head that has no end, or a line with another end.
-pub(super) fn find_end(bytes: &[u8], searched: usize) -> Result<Option<usize>, Reply> {
+/// The reply where they have no end, or a line another one.
+pub(super) fn find_end(what: &str, bytes: &[u8], searched: usize) -> Result<Option<usize>, Reply> {
     let bytes = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
     for newline in memchr::memchr_iter(b'\n', &bytes[searched..]) {
         let line_end = searched + newline;
         if !bytes[..line_end].ends_with(b"\r") {
-            return Err(Reply::error(400, "head: a line ends in LF without CR"));
+            return Err(Reply::error(400, &format!("{what}: a line ends in LF without CR")));
         }
         if bytes[..line_end].ends_with(b"\r\n\r") {
             return Ok(Some(line_end + 1));
         }
     }
     if bytes.len() == HEAD_BYTES_MAX {
-        return Err(Reply::error(431, &format!("head: longer than {HEAD_BYTES_MAX} bytes, the limit")));
+        return Err(Reply::error(431, &format!("{what}: longer than {HEAD_BYTES_MAX} bytes, the limit")));
     }
     Ok(None)
 }
@@ -96,4 +96,13 @@ pub(super) fn parse<'a>(
         is_http_1_0,
         connection: field("Connection"),
     })
+}
+
+/// Why a head is refused for its `Host` (RFC 9112, 3.2): HTTP/1.1 wants exactly one, and HTTP/1.0 at most one.
+fn host_error<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>, is_http_1_0: bool) -> Option<&'static str> {
+    match headers.filter(|(name, _)| name.eq_ignore_ascii_case("Host")).count() {
+        0 if !is_http_1_0 => Some("header Host: missing, and HTTP/1.1 needs it"),
+        0 | 1 => None,
+        _ => Some("header Host: given twice"),
+    }
 }

@@ -1,6 +1,7 @@
 //! A body in chunks (RFC 9112, 7.1), decoded in place as it comes. Extensions and trailers are dropped.
 
-use crate::api::{HEAD_BYTES_MAX, Reply};
+use super::head::find_end;
+use crate::api::Reply;
 
 /// Longest line before a chunk in bytes, extensions included; nobody sends any.
 const LINE_BYTES_MAX: usize = 256;
@@ -21,8 +22,8 @@ enum Next {
     /// So many bytes of a chunk.
     Data(usize),
     DataEnd,
-    /// The rest of the trailers, of which so many bytes have come.
-    Trailers(usize),
+    /// Trailers, behind the end of the last line before a chunk.
+    Trailers,
     Nothing,
 }
 
@@ -43,8 +44,10 @@ impl Chunks {
                         if size > bytes_max - self.len {
                             return Err(Reply::error(413, &format!("body: longer than {bytes_max} bytes, the limit")));
                         }
-                        self.next = if size == 0 { Next::Trailers(0) } else { Next::Data(size) };
-                        read += line_bytes;
+                        (self.next, read) = match size {
+                            0 => (Next::Trailers, read + line_bytes - 2),
+                            size => (Next::Data(size), read + line_bytes),
+                        };
                     }
                     Ok(httparse::Status::Partial) if rest.len() <= LINE_BYTES_MAX => break,
                     _ => return Err(self.malformed()),
@@ -70,19 +73,11 @@ impl Chunks {
                     read += 2;
                     self.next = Next::Size;
                 }
-                Next::Trailers(before) => {
-                    let line_bytes = memchr::memchr(b'\n', rest).map(|newline| newline + 1);
-                    let came = before + line_bytes.unwrap_or(rest.len());
-                    if came > HEAD_BYTES_MAX {
-                        let sentence = format!("trailers: longer than {HEAD_BYTES_MAX} bytes, the limit");
-                        return Err(Reply::error(431, &sentence));
-                    }
-                    let Some(line_bytes) = line_bytes else { break };
-                    if !rest[..line_bytes].ends_with(b"\r\n") {
-                        return Err(Reply::error(400, "trailers: a line ends in LF without CR"));
-                    }
-                    read += line_bytes;
-                    self.next = if line_bytes == 2 { Next::Nothing } else { Next::Trailers(came) };
+                // With that end they are like a head without its first line.
+                Next::Trailers => {
+                    let Some(trailers_bytes) = find_end("trailers", rest, 0)? else { break };
+                    read += trailers_bytes;
+                    self.next = Next::Nothing;
                 }
                 Next::Nothing => break,
             }
@@ -108,6 +103,7 @@ fn is_line(line: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::HEAD_BYTES_MAX;
 
     /// Decodes bytes that come in pieces, and gives the body and what follows it once it is whole.
     fn decoded(pieces: &[&[u8]], bytes_max: usize) -> Result<Option<[String; 2]>, u16> {

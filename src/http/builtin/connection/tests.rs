@@ -31,7 +31,6 @@ impl Fixture {
             api: &self.api,
             budget: &self.budget,
             transport: ClientTransport::Plain,
-            last_token: &LastToken::default(),
             peer: None,
             now: self.now,
             is_closing: self.is_closing,

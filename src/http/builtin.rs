@@ -1,5 +1,17 @@
 //! The builtin server: it accepts connections, for plain HTTP and for HTTPS, and gives each to one of a few loops.
 
+mod chunks;
+mod client;
+mod connection;
+mod head;
+mod limits;
+mod readiness;
+mod shared;
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
+mod worker;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -7,20 +19,21 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::budget::Budget;
-use super::client::Client;
-use super::connection::MEMORY_BYTES_MAX;
-use super::limits::ConnectionLimits;
 use super::listen;
 use super::pool::Pool;
-use super::readiness::Poller;
-use super::shared::Shared;
-use super::stream::Stream;
-#[cfg(feature = "tls")]
-use super::tls::{Certificates, HttpsOptions};
-use super::worker::{Inbox, Parcel, Worker};
-use crate::api::Api;
+use crate::api::{Api, ClientTransport};
 use crate::supervisor::spawn_supervised;
+use client::Client;
+use connection::{Connection, Context, MEMORY_BYTES_MAX, Now, Pause};
+use limits::ConnectionLimits;
+use readiness::Poller;
+use shared::{Budget, Shared};
+use stream::Stream;
+#[cfg(feature = "tls")]
+use tls::Certificates;
+#[cfg(feature = "tls")]
+pub use tls::HttpsOptions;
+use worker::{Inbox, Worker};
 
 /// Most loops: a post takes some microseconds, so that one loop keeps a core busy with 100,000 a second.
 const WORKERS_MAX: usize = 8;
@@ -198,54 +211,57 @@ impl Listener {
 
     /// Accepts connections until the server closes, and then those that have come before.
     fn accept(&self, shared: &Shared, limits: &Arc<ConnectionLimits>, inboxes: &[Arc<Inbox>]) {
-        let (mut logged_at, mut next): (Option<Instant>, _) = (None, inboxes.iter().cycle());
-        let mut events = Vec::new();
+        let (mut events, mut next, mut logged_at) = (Vec::new(), inboxes.iter().cycle(), None::<Instant>);
+        let mut reject = |why: &str| {
+            shared.api.stats().connections_rejected.add(1);
+            if logged_at.is_none_or(|logged_at| logged_at.elapsed() >= LOG_EVERY) {
+                log::warn!("A connection was rejected: {why}");
+                logged_at = Some(Instant::now());
+            }
+        };
         loop {
-            let (is_last, mut has_failed) = (shared.is_closing(), false);
-            while !has_failed {
-                let rejected = match self.socket.accept() {
+            let is_last = shared.is_closing();
+            let end = loop {
+                match self.socket.accept() {
                     Ok((socket, address)) => match self.client(socket, address, limits) {
                         Ok(client) => {
                             if let Some(inbox) = next.next() {
-                                inbox.put(Parcel::New(Box::new(client)));
+                                inbox.put((client, None, Pause::Input));
                             }
-                            continue;
                         }
-                        Err(why) => why,
+                        Err(why) => reject(&why),
                     },
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     // The connection has gone before it was accepted.
-                    Err(error) if is_of_connection(error.kind()) => continue,
-                    Err(error) => {
-                        has_failed = true;
-                        error.to_string()
-                    }
-                };
-                shared.api.stats().connections_rejected.add(1);
-                if logged_at.is_none_or(|logged_at| logged_at.elapsed() >= LOG_EVERY) {
-                    log::warn!("A connection was rejected: {rejected}");
-                    logged_at = Some(Instant::now());
+                    Err(error) if is_of_connection(error.kind()) => {}
+                    Err(error) => break error,
                 }
+            };
+            let has_failed = end.kind() != io::ErrorKind::WouldBlock;
+            if has_failed {
+                reject(&end.to_string());
             }
             if is_last {
                 return;
             }
             if has_failed {
                 thread::sleep(ACCEPT_PAUSE);
-                continue;
-            }
-            events.clear();
-            if let Err(error) = self.poller.wait(&mut events, ACCEPT_WAIT) {
+            } else if let Err(error) = self.poller.wait(&mut events, ACCEPT_WAIT) {
                 log::error!("Connections cannot be waited for: {error}");
                 thread::sleep(ACCEPT_PAUSE);
             }
+            events.clear();
         }
     }
 
-    fn client(&self, socket: TcpStream, address: SocketAddr, limits: &Arc<ConnectionLimits>) -> Result<Client, String> {
+    fn client(
+        &self,
+        socket: TcpStream,
+        address: SocketAddr,
+        limits: &Arc<ConnectionLimits>,
+    ) -> Result<Box<Client>, String> {
         let guard = limits.admit(address.ip())?;
         socket.set_nonblocking(true).map_err(|error| error.to_string())?;
-        Ok(Client::new(self.stream(socket)?, guard, Instant::now()))
+        Ok(Box::new(Client::new(self.stream(socket)?, guard, Instant::now())))
     }
 }
 
@@ -253,4 +269,26 @@ impl Listener {
 fn is_of_connection(kind: io::ErrorKind) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(kind, ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+/// Answers bytes that come in pieces as a connection does, until one of its answers or their end ends it.
+#[must_use]
+pub fn answer<'b>(pieces: impl IntoIterator<Item = &'b [u8]>, api: &Api) -> Vec<u8> {
+    let (budget, now) = (Budget::new(MEMORY_BYTES_MAX), Now::of_clocks(api));
+    let transport = ClientTransport::Plain;
+    let context = Context { api, budget: &budget, transport, peer: None, now, is_closing: false, waker: None };
+    let (mut connection, mut answers) = (Connection::new(now.instant), Vec::new());
+    for piece in pieces {
+        connection.input().extend_from_slice(piece);
+        loop {
+            let pause = connection.advance(&context);
+            let taken = connection.output().concat();
+            connection.sent(taken.len(), now.instant);
+            answers.extend_from_slice(&taken);
+            if pause != Pause::Output {
+                break;
+            }
+        }
+    }
+    answers
 }

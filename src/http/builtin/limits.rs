@@ -28,7 +28,8 @@ struct Counts {
 pub(super) struct ConnectionGuard {
     limits: Arc<ConnectionLimits>,
     address: IpAddr,
-    is_trusted_proxy: bool,
+    /// The client that it counts for, unless it is of a trusted proxy.
+    client: Option<IpAddr>,
 }
 
 impl ConnectionLimits {
@@ -46,21 +47,21 @@ impl ConnectionLimits {
     /// The sentence for the log where there is none.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionGuard, String> {
         let address = address.to_canonical();
-        let is_trusted_proxy = self.trusted_proxies.contains(&address);
+        let client = Some(client(address)).filter(|_| !self.trusted_proxies.contains(&address));
         let mut counts = self.counts();
         if counts.all >= self.max {
             return Err(format!("there are {} already, the limit by --max-connections", self.max));
         }
-        if !is_trusted_proxy {
-            let of_address = counts.by_address.entry(client(address)).or_default();
-            if *of_address >= self.per_address_max {
+        if let Some(client) = client {
+            let of_client = counts.by_address.entry(client).or_default();
+            if *of_client >= self.per_address_max {
                 let max = self.per_address_max;
                 return Err(format!("{address} has {max} already, the limit by --max-connections-per-address"));
             }
-            *of_address += 1;
+            *of_client += 1;
         }
         counts.all += 1;
-        Ok(ConnectionGuard { limits: self.clone(), address, is_trusted_proxy })
+        Ok(ConnectionGuard { limits: self.clone(), address, client })
     }
 }
 
@@ -82,12 +83,12 @@ impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let mut counts = self.limits.counts();
         counts.all -= 1;
-        if !self.is_trusted_proxy
-            && let Entry::Occupied(mut of_address) = counts.by_address.entry(client(self.address))
+        if let Some(client) = self.client
+            && let Entry::Occupied(mut of_client) = counts.by_address.entry(client)
         {
-            *of_address.get_mut() -= 1;
-            if *of_address.get() == 0 {
-                of_address.remove();
+            *of_client.get_mut() -= 1;
+            if *of_client.get() == 0 {
+                of_client.remove();
             }
         }
     }
@@ -111,7 +112,7 @@ mod tests {
         drop((held, others, next_network));
         assert!(limits.counts().by_address.is_empty());
         let proxied: Vec<ConnectionGuard> = (0..6).map(|_| take("::ffff:10.0.0.9").unwrap()).collect();
-        assert!(proxied[0].is_trusted_proxy);
+        assert!(limits.counts().by_address.is_empty());
         assert_eq!(take("10.0.0.2").err().unwrap(), "there are 6 already, the limit by --max-connections");
         drop(proxied);
         assert_eq!(limits.counts().all, 0);

@@ -9,6 +9,10 @@ use rustix::buffer::spare_capacity;
 #[cfg(feature = "tls")]
 use rustls::ServerConnection;
 
+use crate::api::ClientTransport;
+#[cfg(feature = "tls")]
+use crate::auth::{Identity, identity_of};
+
 /// Encrypted bytes that may wait for a client to take them.
 #[cfg(feature = "tls")]
 const ENCRYPTED_BYTES_MAX: usize = 16 << 10;
@@ -18,6 +22,9 @@ pub(super) struct Stream {
     socket: TcpStream,
     #[cfg(feature = "tls")]
     tls: Option<Box<ServerConnection>>,
+    /// The owner of the certificate that was verified.
+    #[cfg(feature = "tls")]
+    identity: Option<Identity>,
 }
 
 /// What a read has come to.
@@ -35,23 +42,36 @@ impl Stream {
             socket,
             #[cfg(feature = "tls")]
             tls: None,
+            #[cfg(feature = "tls")]
+            identity: None,
         }
     }
 
     #[cfg(feature = "tls")]
     pub(super) fn tls(socket: TcpStream, mut tls: ServerConnection) -> Self {
         tls.set_buffer_limit(Some(ENCRYPTED_BYTES_MAX));
-        Self { socket, tls: Some(Box::new(tls)) }
+        Self { tls: Some(Box::new(tls)), ..Self::plain(socket) }
     }
 
     pub(super) fn socket(&self) -> &TcpStream {
         &self.socket
     }
 
-    /// The state of TLS, where that is spoken.
-    #[cfg(feature = "tls")]
-    pub(super) fn session(&self) -> Option<&ServerConnection> {
-        self.tls.as_deref()
+    /// Whether a handshake goes before requests.
+    pub(super) fn is_handshaking(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.as_ref().is_some_and(|tls| tls.is_handshaking());
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
+    /// How requests come, and who sends them.
+    pub(super) fn transport(&self) -> ClientTransport<'_> {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return ClientTransport::Tls(self.identity.as_ref());
+        }
+        ClientTransport::Plain
     }
 
     /// Reads what there is into the spare capacity of `into`; with TLS into as much as it takes.
@@ -61,22 +81,25 @@ impl Stream {
     pub(super) fn read(&mut self, into: &mut Vec<u8>) -> io::Result<Came> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
-            let mut socket = Watched { socket: &self.socket, is_drained: false };
-            return match would_block(tls.read_tls(&mut socket))? {
-                None => Ok(Came::Bytes { may_have_more: false }),
-                Some(0) => Ok(Came::End),
-                Some(_) => {
-                    let may_have_more = !socket.is_drained;
-                    let came = tls.process_new_packets();
-                    // After an error that is the alert which says why.
-                    while tls.wants_write() && would_block(tls.write_tls(&mut &self.socket))?.is_some() {}
-                    let came = came.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-                    let before = into.len();
-                    into.resize(before + came.plaintext_bytes_to_read(), 0);
-                    tls.reader().read_exact(&mut into[before..])?;
-                    Ok(if came.peer_has_closed() { Came::End } else { Came::Bytes { may_have_more } })
-                }
-            };
+            let (mut socket, was_handshaking) =
+                (Watched { socket: &self.socket, is_drained: false }, tls.is_handshaking());
+            match would_block(tls.read_tls(&mut socket))? {
+                None => return Ok(Came::Bytes { may_have_more: false }),
+                Some(0) => return Ok(Came::End),
+                Some(_) => {}
+            }
+            let may_have_more = !socket.is_drained;
+            let came = tls.process_new_packets();
+            // After an error that is the alert which says why.
+            while tls.wants_write() && would_block(tls.write_tls(&mut &self.socket))?.is_some() {}
+            let came = came.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            if was_handshaking && !tls.is_handshaking() {
+                self.identity = tls.peer_certificates().and_then(identity_of);
+            }
+            let before = into.len();
+            into.resize(before + came.plaintext_bytes_to_read(), 0);
+            tls.reader().read_exact(&mut into[before..])?;
+            return Ok(if came.peer_has_closed() { Came::End } else { Came::Bytes { may_have_more } });
         }
         let spare = into.capacity() - into.len();
         match would_block(rustix::io::read(&self.socket, spare_capacity(into)).map_err(io::Error::from))? {

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::budget::{Budget, Reservation};
 use super::chunks::Chunks;
 use super::head::{self, Head};
-use super::{Body, append};
+use super::shared::{Budget, Reservation};
 use crate::api::{Api, Begun, ClientTransport, Reply, Route, Submission, is_prometheus};
 use crate::auth::LastToken;
+use crate::http::{self, Body};
 
 /// Longest wait for the first request.
 const FIRST_WITHIN: Duration = Duration::from_secs(30);
@@ -58,7 +58,6 @@ pub(super) struct Context<'c> {
     pub(super) api: &'c Api,
     pub(super) budget: &'c Arc<Budget>,
     pub(super) transport: ClientTransport<'c>,
-    pub(super) last_token: &'c LastToken,
     /// The address of the other side.
     pub(super) peer: Option<IpAddr>,
     pub(super) now: Now,
@@ -74,7 +73,7 @@ impl Context<'_> {
     }
 }
 
-/// Why a connection does not go on by itself.
+/// Why a connection does not go on now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pause {
     /// It waits for its client to send.
@@ -87,25 +86,23 @@ pub(super) enum Pause {
     Store,
     /// The same, for an answer that is read and may be long.
     Read,
-    /// It has answered what takes longer than a post, and more has come: others come first.
+    /// More may be done at once, but others come first.
     Others,
+    /// It is over.
+    End,
 }
 
 /// A request whose head was accepted.
 struct Request {
     route: Route,
-    body: RequestBody,
+    body: Body,
+    /// How far a body in chunks is decoded.
+    chunks: Chunks,
     head_only: bool,
     /// The header `Connection` of its answer.
     connection: Option<&'static str>,
     /// Its sample, when the body is used up.
     submission: Option<Submission>,
-}
-
-/// How a body comes.
-enum RequestBody {
-    Length(usize),
-    Chunks(Chunks),
 }
 
 /// What a connection is at, and so which limit of time it has.
@@ -136,6 +133,7 @@ pub(super) struct Connection {
     sent: usize,
     /// For the request's body, or for the long one that is sent.
     memory: Option<Reservation>,
+    last_token: LastToken,
     /// Whether another request may follow.
     is_open: bool,
     lingered_bytes: usize,
@@ -164,6 +162,7 @@ impl Connection {
             long_body: Vec::new(),
             sent: 0,
             memory: None,
+            last_token: LastToken::default(),
             is_open: true,
             lingered_bytes: 0,
             phase: Phase::Idle,
@@ -197,7 +196,7 @@ impl Connection {
     /// Where to append what comes, with room for it. [`Connection::advance`] looks at it.
     pub(super) fn input(&mut self) -> &mut Vec<u8> {
         match &self.request {
-            Some(Request { body: RequestBody::Length(length), .. }) => {
+            Some(Request { body: Body::Length(length), .. }) => {
                 self.input.reserve_exact(length.saturating_sub(self.input.len()).max(1));
             }
             _ if self.input.capacity() - self.input.len() < SHORT_BYTES_MAX / 4 => self.input.reserve(SHORT_BYTES_MAX),
@@ -344,68 +343,59 @@ impl Connection {
     /// # Errors
     /// The reply to a request with which the connection ends.
     fn step(&mut self, input: &mut Vec<u8>, used: &mut usize, context: &Context<'_>) -> Result<Option<Pause>, Reply> {
-        let Some(mut request) = self.request.take() else {
+        let Some(request) = &mut self.request else {
             return self.begin(input, used, context);
         };
-        if let Some(submission) = request.submission.take() {
-            return self.finish(request, submission, context);
-        }
-        let body_bytes = match &mut request.body {
-            RequestBody::Length(length) if input.len() - *used < *length => None,
-            RequestBody::Length(length) => Some(*length),
-            RequestBody::Chunks(chunks) => {
-                let bytes_max = request.route.body_bytes_max();
-                let is_whole = chunks.decode(input, *used, bytes_max)?;
-                if chunks.len > SHORT_BYTES_MAX && self.memory.is_none() {
-                    self.memory = Some(context.budget.reserve(bytes_max).ok_or_else(busy)?);
+        let begun = if let Some(submission) = request.submission.take() {
+            Begun::Submitted(submission)
+        } else {
+            let (is_whole, body_bytes) = match request.body {
+                Body::Length(length) => (input.len() - *used >= length, length),
+                Body::Chunks => {
+                    let bytes_max = request.route.body_bytes_max();
+                    let is_whole = request.chunks.decode(input, *used, bytes_max)?;
+                    if request.chunks.len > SHORT_BYTES_MAX && self.memory.is_none() {
+                        self.memory = Some(context.budget.reserve(bytes_max).ok_or_else(busy)?);
+                    }
+                    (is_whole, request.chunks.len)
                 }
-                is_whole.then_some(chunks.len)
+            };
+            if !is_whole {
+                return Ok(Some(Pause::Input));
+            }
+            if !context.may_wait() && (body_bytes > SHORT_BYTES_MAX || context.api.may_wait(&request.route)) {
+                return Ok(Some(if request.route.is_read() { Pause::Read } else { Pause::Store }));
+            }
+            let (body, now) = (&input[*used..*used + body_bytes], context.now.unix_sec);
+            *used += body_bytes;
+            self.memory = None;
+            match context.waker {
+                None => Begun::Replied(context.api.reply(&request.route, body, now)),
+                Some(waker) => context.api.begin(&request.route, body, now, waker),
             }
         };
-        let Some(body_bytes) = body_bytes else {
-            self.request = Some(request);
-            return Ok(Some(Pause::Input));
+        let mut reply = match begun {
+            Begun::Replied(reply) => reply,
+            Begun::Submitted(submission) if context.may_wait() || submission.is_over(context.now.instant) => {
+                context.api.finish(submission)
+            }
+            Begun::Submitted(submission) => {
+                request.submission = Some(submission);
+                return Ok(Some(Pause::Sample));
+            }
         };
-        if !context.may_wait() && (body_bytes > SHORT_BYTES_MAX || context.api.may_wait(&request.route)) {
-            let pause = if request.route.is_read() { Pause::Read } else { Pause::Store };
-            self.request = Some(request);
-            return Ok(Some(pause));
-        }
-        let (body, now) = (&input[*used..*used + body_bytes], context.now.unix_sec);
-        *used += body_bytes;
-        self.memory = None;
-        let mut reply = match context.waker {
-            None => context.api.reply(&request.route, body, now),
-            Some(waker) => match context.api.begin(&request.route, body, now, waker) {
-                Begun::Replied(reply) => reply,
-                Begun::Submitted(submission) => return self.finish(request, submission, context),
-            },
-        };
+        let (is_read, head_only, connection) = (request.route.is_read(), request.head_only, request.connection);
         if reply.body.len() > SHORT_BYTES_MAX {
             reply.body.shrink_to_fit();
             self.memory = context.budget.reserve(reply.body.len());
             // What was done is answered in any case.
-            if self.memory.is_none() && request.route.is_read() {
+            if self.memory.is_none() && is_read {
                 return Err(busy());
             }
         }
-        self.answer(reply, request.head_only, request.connection, context);
-        Ok((request.route.is_read() && !context.may_wait() && *used < input.len()).then_some(Pause::Others))
-    }
-
-    /// Answers a submission, if that does not wait.
-    fn finish(
-        &mut self,
-        request: Request,
-        submission: Submission,
-        context: &Context<'_>,
-    ) -> Result<Option<Pause>, Reply> {
-        if context.may_wait() || submission.is_over(context.now.instant) {
-            self.answer(context.api.finish(submission), false, request.connection, context);
-            return Ok(None);
-        }
-        self.request = Some(Request { submission: Some(submission), ..request });
-        Ok(Some(Pause::Sample))
+        self.request = None;
+        self.answer(reply, head_only, connection, context);
+        Ok((is_read && !context.may_wait() && *used < input.len()).then_some(Pause::Others))
     }
 
     /// Begins the next request, if its head is whole.
@@ -421,7 +411,7 @@ impl Connection {
             (*used, self.searched) = (*used + 2, 0);
         }
         self.is_prometheus = is_prometheus(head::target(&input[*used..]));
-        let Some(head_bytes) = head::find_end(&input[*used..], self.searched)? else {
+        let Some(head_bytes) = head::find_end("head", &input[*used..], self.searched)? else {
             self.searched = input.len() - *used;
             return Ok(Some(Pause::Input));
         };
@@ -437,12 +427,12 @@ impl Connection {
     fn accept(&mut self, head: &[u8], is_last: bool, context: &Context<'_>) -> Result<(), Reply> {
         let Head { mut request, length, is_chunked, expects, is_http_1_0, connection } =
             head::parse(head, context.transport, context.peer)?;
-        request.last_token = Some(context.last_token);
+        request.last_token = Some(&self.last_token);
         let accepted = context.api.route(&request, context.now.unix_sec).and_then(|route| {
-            let body = super::body(&route, length, is_chunked)?;
+            let body = http::body(&route, length, is_chunked)?;
             Ok((route, body))
         });
-        let connection = super::connection(connection, is_http_1_0, context.is_closing);
+        let connection = http::connection(connection, is_http_1_0, context.is_closing);
         let head_only = request.method == "HEAD";
         let (route, body) = match accepted {
             Ok(accepted) => accepted,
@@ -454,26 +444,23 @@ impl Connection {
             }
             Err(reply) => return Err(reply),
         };
-        let body = match body {
-            Body::Length(length) => {
-                if length > SHORT_BYTES_MAX {
-                    self.memory = Some(context.budget.reserve(length).ok_or_else(busy)?);
-                }
-                RequestBody::Length(length)
-            }
-            Body::Chunks => RequestBody::Chunks(Chunks::default()),
-        };
+        if let Body::Length(length) = body
+            && length > SHORT_BYTES_MAX
+        {
+            self.memory = Some(context.budget.reserve(length).ok_or_else(busy)?);
+        }
         if expects && is_last && length != Some(0) && !is_http_1_0 {
             self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        self.request = Some(Request { route, body, head_only, connection, submission: None });
+        self.request =
+            Some(Request { route, body, chunks: Chunks::default(), head_only, connection, submission: None });
         Ok(())
     }
 
     fn answer(&mut self, reply: Reply, head_only: bool, connection: Option<&str>, context: &Context<'_>) {
         let reply = reply.shaped(self.is_prometheus);
         context.api.stats().answered(reply.status);
-        let is_long = !append(&mut self.output, &reply, head_only, connection, context.now.unix_sec).is_empty();
+        let is_long = !http::append(&mut self.output, &reply, head_only, connection, context.now.unix_sec).is_empty();
         if is_long {
             self.long_body = reply.body;
         } else {

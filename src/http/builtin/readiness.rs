@@ -5,17 +5,8 @@ pub(super) use elsewhere::Poller;
 #[cfg(target_os = "linux")]
 pub(super) use linux::Poller;
 
-/// What a wait has found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Event {
-    /// Another thread has called [`Poller::wake`].
-    Woken,
-    /// A socket has become ready since it was last reported.
-    Ready { key: usize, ready: Ready },
-}
-
-/// What a socket is ready for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What a socket has become ready for since it was last reported; it may be writable too.
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Ready {
     pub(super) is_readable: bool,
     /// Whether the other side sends nothing more. That is reported once, so that a read has to go on until the end.
@@ -40,7 +31,7 @@ mod linux {
     use rustix::fd::{AsFd, OwnedFd};
     use rustix::io::Errno;
 
-    use super::{Event, Ready};
+    use super::Ready;
 
     /// Sockets whose readiness is taken at a time.
     const EVENTS_MAX: usize = 256;
@@ -73,24 +64,19 @@ mod linux {
             let _ = rustix::io::write(&self.waker, &1_u64.to_ne_bytes());
         }
 
-        /// Waits for up to `within`, below a second, and puts what has come into `events`.
-        pub(in super::super) fn wait(&self, events: &mut Vec<Event>, within: Duration) -> io::Result<()> {
+        /// Waits for up to `within`, below a second, and adds the keys of sockets that have become ready to `found`.
+        pub(in super::super) fn wait(&self, found: &mut Vec<(usize, Ready)>, within: Duration) -> io::Result<()> {
             let within = Timespec { tv_sec: 0, tv_nsec: within.subsec_nanos().into() };
-            let mut found = [const { std::mem::MaybeUninit::uninit() }; EVENTS_MAX];
-            let (found, _) = match epoll::wait(&self.epoll, &mut found[..], Some(&within)) {
+            let mut events = [const { std::mem::MaybeUninit::uninit() }; EVENTS_MAX];
+            let (events, _) = match epoll::wait(&self.epoll, &mut events[..], Some(&within)) {
                 Err(Errno::INTR) => return Ok(()),
-                found => found?,
+                events => events?,
             };
-            events.extend(found.iter().map(|event| match (event.data.u64(), event.flags) {
-                (WAKER, _) => Event::Woken,
-                #[expect(clippy::cast_possible_truncation, reason = "a key was a usize before")]
-                (key, flags) => {
-                    let has_ended = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
-                    Event::Ready {
-                        key: key as usize,
-                        ready: Ready { is_readable: flags != EventFlags::OUT, has_ended },
-                    }
-                }
+            let events = events.iter().map(|event| (event.data.u64(), event.flags)).filter(|(key, _)| *key != WAKER);
+            #[expect(clippy::cast_possible_truncation, reason = "a key was a usize before")]
+            found.extend(events.map(|(key, flags)| {
+                let has_ended = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+                (key as usize, Ready { is_readable: flags != EventFlags::OUT, has_ended })
             }));
             Ok(())
         }
@@ -105,7 +91,7 @@ mod elsewhere {
 
     use rustix::fd::AsFd;
 
-    use super::Event;
+    use super::Ready;
 
     /// There is none: the builtin server runs on Linux only.
     pub(in super::super) struct Poller(Infallible);
@@ -123,7 +109,7 @@ mod elsewhere {
             match self.0 {}
         }
 
-        pub(in super::super) fn wait(&self, _: &mut Vec<Event>, _: Duration) -> io::Result<()> {
+        pub(in super::super) fn wait(&self, _: &mut Vec<(usize, Ready)>, _: Duration) -> io::Result<()> {
             match self.0 {}
         }
     }

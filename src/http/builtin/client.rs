@@ -1,0 +1,165 @@
+//! A client: its socket and its connection. It moves between the loop and the threads that may wait.
+
+use std::io;
+use std::net::TcpStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::connection::{Buffers, Connection, Context, Now, Pause};
+use super::limits::ConnectionGuard;
+use super::readiness::Ready;
+use super::shared::Shared;
+use super::stream::{Came, Stream};
+use crate::api::ClientTransport;
+
+/// Longest time for a handshake: two round trips, and a slow client's arithmetic.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+/// How long a client's certificate is good for without another look at it: as long as a token by it, commonly.
+const VERIFIED_FOR: Duration = Duration::from_secs(300);
+
+/// The other side of a connection.
+struct Peer {
+    stream: Stream,
+    guard: ConnectionGuard,
+    accepted: Instant,
+}
+
+impl Peer {
+    fn context<'c>(&'c self, shared: &'c Shared, now: Now, waker: Option<&'c Waker>) -> Context<'c> {
+        let transport = self.stream.transport();
+        let is_verified = matches!(transport, ClientTransport::Tls(Some(_)));
+        let must_verify_again = is_verified && now.instant.duration_since(self.accepted) >= VERIFIED_FOR;
+        Context {
+            api: &shared.api,
+            budget: &shared.budget,
+            transport,
+            peer: Some(self.guard.address()),
+            now,
+            is_closing: must_verify_again || shared.is_draining(),
+            waker,
+        }
+    }
+}
+
+/// One client.
+pub(super) struct Client {
+    peer: Peer,
+    connection: Connection,
+    /// What the socket may be ready for.
+    pub(super) ready: Ready,
+    /// Whether the client sends nothing more, and whether it was told that this side does not.
+    has_ended: bool,
+    was_told_end: bool,
+}
+
+impl Client {
+    pub(super) fn new(stream: Stream, guard: ConnectionGuard, now: Instant) -> Self {
+        let (peer, connection) = (Peer { stream, guard, accepted: now }, Connection::new(now));
+        let ready = Ready { is_readable: true, has_ended: false };
+        Self { peer, connection, ready, has_ended: false, was_told_end: false }
+    }
+
+    pub(super) fn socket(&self) -> &TcpStream {
+        self.peer.stream.socket()
+    }
+
+    /// Reads what there is, answers it, and sends the answers, each as far as it goes without waiting; without a
+    /// `waker` the store may be waited for. A panic costs this connection alone.
+    pub(super) fn proceed(&mut self, shared: &Shared, buffers: &mut Buffers, now: Now, waker: Option<&Waker>) -> Pause {
+        self.connection.borrow(buffers);
+        let proceeded = catch_unwind(AssertUnwindSafe(|| self.try_proceed(shared, now, waker)));
+        let pause = proceeded.unwrap_or(Ok(Pause::End)).unwrap_or_else(|error| {
+            self.note_error(&error, shared, now);
+            Pause::End
+        });
+        self.connection.give_back(buffers);
+        pause
+    }
+
+    fn try_proceed(&mut self, shared: &Shared, now: Now, waker: Option<&Waker>) -> io::Result<Pause> {
+        if !self.flush(now)? {
+            return Ok(Pause::Output);
+        }
+        if self.ready.is_readable && self.connection.wants_input() {
+            match self.peer.stream.read(self.connection.input())? {
+                Came::Bytes { may_have_more } => self.ready.is_readable = may_have_more || self.ready.has_ended,
+                Came::End => (self.ready.is_readable, self.has_ended) = (false, true),
+            }
+        }
+        if self.peer.stream.is_handshaking() {
+            return if self.has_ended { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(self.wait()) };
+        }
+        loop {
+            let pause = self.connection.advance(&self.peer.context(shared, now, waker));
+            if !self.flush(now)? {
+                return Ok(Pause::Output);
+            }
+            match pause {
+                Pause::Output => {}
+                Pause::Input => break,
+                pause => return Ok(pause),
+            }
+        }
+        let is_over = self.has_ended || self.connection.has_lingered();
+        if (is_over || self.connection.is_closing()) && !self.was_told_end {
+            self.was_told_end = true;
+            self.peer.stream.end();
+        }
+        Ok(if is_over { Pause::End } else { self.wait() })
+    }
+
+    fn wait(&self) -> Pause {
+        if self.ready.is_readable { Pause::Others } else { Pause::Input }
+    }
+
+    /// Sends what there is to send, and tells whether all of it was.
+    fn flush(&mut self, now: Now) -> io::Result<bool> {
+        while self.connection.has_output() || self.peer.stream.has_output() {
+            let Some(sent) = self.peer.stream.write(self.connection.output())? else { return Ok(false) };
+            self.connection.sent(sent, now.instant);
+        }
+        Ok(true)
+    }
+
+    /// When its time is over, unless it goes on.
+    pub(super) fn deadline(&self) -> Instant {
+        if self.peer.stream.is_handshaking() {
+            self.peer.accepted + HANDSHAKE_WITHIN
+        } else {
+            self.connection.deadline()
+        }
+    }
+
+    /// Takes note that its time is over.
+    pub(super) fn expire(&mut self, shared: &Shared, buffers: &mut Buffers, now: Now, waker: &Waker) -> Pause {
+        let waker = Some(waker);
+        if self.peer.stream.is_handshaking() {
+            self.note_error(&io::ErrorKind::TimedOut.into(), shared, now);
+        } else if self.connection.expire(&self.peer.context(shared, now, waker)) {
+            return self.proceed(shared, buffers, now, waker);
+        }
+        Pause::End
+    }
+
+    fn note_error(&self, error: &io::Error, shared: &Shared, now: Now) {
+        if self.peer.stream.is_handshaking() {
+            shared.api.stats().handshakes_failed.add(1);
+            #[cfg(feature = "tls")]
+            super::tls::log_certificate_error(shared.api.authorizer(), error, now.unix_sec);
+        }
+        #[cfg(not(feature = "tls"))]
+        let _ = now;
+        log::debug!("A connection ended: {error}");
+    }
+
+    /// Whether its sample is stored, or given up.
+    pub(super) fn is_stored(&self, now: Now) -> bool {
+        self.connection.is_stored(now.instant)
+    }
+
+    /// Whether it is between two requests.
+    pub(super) fn is_idle(&self) -> bool {
+        self.connection.is_idle() && !self.peer.stream.has_output()
+    }
+}

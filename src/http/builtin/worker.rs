@@ -1,0 +1,213 @@
+//! The loop: one thread, the readiness of its clients' sockets by epoll, and a turn for each that is ready. It never waits
+//! for anything else.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
+
+use super::client::Client;
+use super::connection::{Buffers, Now, Pause};
+use super::readiness::{Poller, Ready};
+use super::shared::Shared;
+use crate::stats::Heartbeat;
+
+/// How often deadlines are looked at, and how often while the server closes.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
+const SWEEP_EVERY_CLOSING: Duration = Duration::from_millis(20);
+/// How often samples are looked at that are being stored: a disk that stalls wakes nobody.
+const STORED_EVERY: Duration = Duration::from_millis(50);
+/// How long a closing server lets idle clients send another request, whose answer says that it is the last. A client that
+/// sends one just when the connection is closed cannot know whether it was taken: nginx answers such a POST by 502.
+const CLOSING_IDLE_MAX: Duration = Duration::from_secs(1);
+
+/// What other threads give to a loop.
+pub(super) struct Inbox {
+    pub(super) poller: Poller,
+    pub(super) heartbeat: Heartbeat,
+    parcels: Mutex<Vec<Parcel>>,
+}
+
+/// A client, the slot that is kept for it, and why it does not go on where it was. A new client has no slot yet.
+type Parcel = (Box<Client>, Option<usize>, Pause);
+
+impl Inbox {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { poller: Poller::new()?, heartbeat: Heartbeat::default(), parcels: Mutex::default() })
+    }
+
+    pub(super) fn put(&self, parcel: Parcel) {
+        let mut parcels = self.parcels();
+        parcels.push(parcel);
+        if parcels.len() == 1 {
+            self.poller.wake();
+        }
+    }
+
+    fn parcels(&self) -> MutexGuard<'_, Vec<Parcel>> {
+        self.parcels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Inbox {
+    fn wake(self: Arc<Self>) {
+        self.poller.wake();
+    }
+}
+
+/// The place of one client, whose number is the key of its socket.
+#[derive(Default)]
+struct Slot {
+    /// None where the slot is free, or its client is with a thread that may wait.
+    client: Option<Box<Client>>,
+    /// What the socket of a client that is away has become ready for.
+    missed: Option<Ready>,
+}
+
+/// One loop.
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    inbox: Arc<Inbox>,
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+    /// Slots of clients that get another turn without their sockets becoming ready.
+    again: Vec<usize>,
+    /// Slots of clients whose samples are being stored, which happens in their order.
+    storing: VecDeque<usize>,
+    /// Ends the wait of this loop.
+    waker: Waker,
+    buffers: Buffers,
+}
+
+impl Worker {
+    pub(super) fn new(shared: Arc<Shared>, inbox: Arc<Inbox>) -> Self {
+        let (slots, free, again, storing) = (Vec::new(), Vec::new(), Vec::new(), VecDeque::new());
+        let waker = Waker::from(inbox.clone());
+        Self { shared, inbox, slots, free, again, storing, waker, buffers: Buffers::default() }
+    }
+
+    /// Serves clients until the server closes and all of them have been answered.
+    pub(super) fn run(&mut self) {
+        let (mut ready, mut swept, mut closing_since) = (Vec::new(), Instant::now(), None);
+        loop {
+            let sweep_every = if closing_since.is_some() { SWEEP_EVERY_CLOSING } else { SWEEP_EVERY };
+            let wait = match (self.again.is_empty(), self.storing.is_empty()) {
+                (false, _) => Duration::ZERO,
+                (true, true) => sweep_every,
+                (true, false) => STORED_EVERY.min(sweep_every),
+            };
+            if let Err(error) = self.inbox.poller.wait(&mut ready, wait) {
+                log::error!("The sockets of clients cannot be waited for: {error}");
+                return;
+            }
+            self.inbox.heartbeat.record();
+            let now = Now::of_clocks(&self.shared.api);
+            let stored = self.storing.iter().take_while(|slot| self.is_stored(**slot, now)).count();
+            let again = self.storing.drain(..stored).chain(self.again.drain(..)).collect::<Vec<_>>();
+            again.into_iter().for_each(|slot| self.turn(slot, now, Ready::default()));
+            ready.drain(..).for_each(|(slot, ready)| self.turn(slot, now, ready));
+            // A slot that was freed is taken here, when nothing is ready any more of the socket that had it.
+            let parcels = std::mem::take(&mut *self.inbox.parcels());
+            parcels.into_iter().for_each(|parcel| self.unpack(parcel));
+            if self.shared.is_draining() {
+                closing_since.get_or_insert(now.instant);
+                if self.free.len() == self.slots.len() && self.inbox.parcels().is_empty() {
+                    return;
+                }
+            }
+            if now.instant.duration_since(swept) >= sweep_every {
+                swept = now.instant;
+                let closes_idle = closing_since.is_some_and(|since| swept.duration_since(since) >= CLOSING_IDLE_MAX);
+                self.sweep(now, closes_idle);
+            }
+        }
+    }
+
+    /// Takes a new client, or one that was away.
+    fn unpack(&mut self, (mut client, slot, pause): Parcel) {
+        if let Some(slot) = slot {
+            let missed = self.slots[slot].missed.take();
+            client.ready.add(missed.unwrap_or_default());
+            self.slots[slot].client = Some(client);
+            let waits = matches!(pause, Pause::Input | Pause::Output);
+            return self.give(slot, if waits && missed.is_some() { Pause::Others } else { pause });
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.slots.len() - 1
+        });
+        match self.inbox.poller.add(client.socket(), slot) {
+            Ok(()) => self.slots[slot] = Slot { client: Some(client), missed: None },
+            Err(error) => {
+                log::warn!("A connection cannot be waited for: {error}");
+                self.free.push(slot);
+            }
+        }
+    }
+
+    /// Whether the client of a slot waits for no sample, or not any more.
+    fn is_stored(&self, slot: usize, now: Now) -> bool {
+        self.slots[slot].client.as_ref().is_none_or(|client| client.is_stored(now))
+    }
+
+    /// Gives a client a turn, unless it waits for another thread.
+    fn turn(&mut self, slot: usize, now: Now, ready: Ready) {
+        let Slot { client: Some(client), .. } = &mut self.slots[slot] else {
+            self.slots[slot].missed.get_or_insert_default().add(ready);
+            return;
+        };
+        client.ready.add(ready);
+        if client.is_stored(now) {
+            let pause = client.proceed(&self.shared, &mut self.buffers, now, Some(&self.waker));
+            self.give(slot, pause);
+        }
+    }
+
+    /// Gives a client what it needs to go on.
+    fn give(&mut self, slot: usize, pause: Pause) {
+        match pause {
+            Pause::Input | Pause::Output => {}
+            Pause::Others => self.again.push(slot),
+            Pause::Sample => self.storing.push_back(slot),
+            Pause::Store | Pause::Read => self.hand_over(slot, pause == Pause::Read),
+            Pause::End => self.close(slot),
+        }
+    }
+
+    fn close(&mut self, slot: usize) {
+        // Its socket leaves the epoll with it.
+        self.slots[slot] = Slot::default();
+        self.free.push(slot);
+    }
+
+    /// Has a client go on with a thread that may wait.
+    fn hand_over(&mut self, slot: usize, is_read: bool) {
+        let Some(mut client) = self.slots[slot].client.take() else { return };
+        let (shared, inbox) = (self.shared.clone(), self.inbox.clone());
+        let job = move || {
+            let pause = client.proceed(&shared, &mut Buffers::default(), Now::of_clocks(&shared.api), None);
+            inbox.put((client, Some(slot), pause));
+        };
+        let pool = if is_read { &self.shared.read_pool } else { &self.shared.store_pool };
+        if let Err(error) = pool.run(job) {
+            log::warn!("No thread to answer a request with: {error}");
+            self.close(slot);
+        }
+    }
+
+    /// Looks at the deadlines of all clients that wait for nothing but theirs.
+    fn sweep(&mut self, now: Now, closes_idle: bool) {
+        for slot in 0..self.slots.len() {
+            let Slot { client: Some(client), .. } = &mut self.slots[slot] else { continue };
+            let pause = if closes_idle && client.is_idle() {
+                Pause::End
+            } else if client.deadline() <= now.instant && client.is_stored(now) {
+                client.expire(&self.shared, &mut self.buffers, now, &self.waker)
+            } else {
+                continue;
+            };
+            self.give(slot, pause);
+        }
+    }
+}
