@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use super::CHUNK_INTERVALS;
 use crate::clock::date;
-use crate::sample::EPOCH_MAX;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 3600;
@@ -194,12 +193,14 @@ impl Keep {
     }
 
     /// The same without the windows that have ended at `now`.
+    #[cfg(any(feature = "disk", feature = "redis"))]
     pub(crate) fn at(&self, now: u64) -> Self {
         let windows: Vec<Window> = self.windows_at(now).copied().collect();
         Self { retry_horizon_sec: self.retry_horizon_sec, ..Self::of(&windows) }
     }
 
     /// The same without the windows that are not asked for any more.
+    #[cfg(any(feature = "disk", feature = "redis"))]
     pub(crate) fn asked(&self) -> Self {
         self.at(u64::MAX - 1)
     }
@@ -255,12 +256,13 @@ impl Keep {
     }
 
     /// Reads what [`Keep::stored`] has written.
+    #[cfg(any(feature = "disk", feature = "redis"))]
     pub(crate) fn parse_stored(text: &str) -> Option<Self> {
         let mut parts = text.split(' ');
         let mut windows = parts.next()?.parse::<Self>().ok()?.windows().to_vec();
         for part in parts {
             let (pair, ends_sec) = part.split_once('@')?;
-            let ends_sec = ends_sec.parse().ok().filter(|ends_sec| *ends_sec <= EPOCH_MAX)?;
+            let ends_sec = ends_sec.parse().ok().filter(|ends_sec| *ends_sec <= crate::sample::EPOCH_MAX)?;
             windows.push(Window { ends_sec, ..parse_pair(pair).ok()? });
         }
         windows.sort_unstable_by_key(|window| window.interval_sec);
@@ -270,6 +272,7 @@ impl Keep {
 
     /// As a store notes it: what is asked for, and each window that ends with when that is, such as
     /// `1m:1h,1h:1d 1d:60d@1793664000`.
+    #[cfg(any(feature = "disk", feature = "redis"))]
     pub(crate) fn stored(&self) -> String {
         let ending = self.windows().iter().filter(|window| window.is_ending());
         ending.fold(self.asked().to_string(), |text, window| format!("{text} {window}@{}", window.ends_sec))
@@ -426,6 +429,7 @@ mod tests {
         );
     }
 
+    #[cfg(any(feature = "disk", feature = "redis"))]
     #[test]
     fn what_is_not_asked_for_any_more_is_kept_until_it_has_left_its_window() {
         let keep = |text: &str| text.parse::<Keep>().unwrap();
@@ -443,7 +447,7 @@ mod tests {
         assert_eq!(kept.following(&next, NOW).windows()[..3], kept.windows()[..3]);
         assert_eq!(next.at(NOW + DAY + HOUR).windows().len(), 3);
         let hours = next.window(HOUR).unwrap();
-        assert!(hours.oldest(ends - 1) == NOW / HOUR && hours.oldest(ends) > EPOCH_MAX);
+        assert!(hours.oldest(ends - 1) == NOW / HOUR && hours.oldest(ends) > crate::sample::EPOCH_MAX);
         for wrong in ["1m:6h 1h:90d", "1m:6h 1h:90d@x", "1m:6h 1m:6h@1", "1m:6h 1h:90d@99999999999999", "1h:90d@1"] {
             assert_eq!(Keep::parse_stored(wrong), None, "{wrong}");
         }
