@@ -62,7 +62,8 @@ def handshake_ms(process, port, tls):
 
 def crowd_ms(port, token, tls):
     """Milliseconds of each post of a good client among idle, slow and stalled ones, for as long as all of them last."""
-    head = f"POST /api/perf/h.example.org/{int(time.time())} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n".encode()
+    request = f"POST /api/perf/h.example.org/{int(time.time())} HTTP/1.1\r\nHost: bench\r\n"
+    head = f"{request}Authorization: Bearer {token}\r\n".encode()
     with contextlib.ExitStack() as stack:
         with ThreadPoolExecutor(CROWD_THREADS) as threads:
             connected = list(threads.map(partial(tls_client, tls), [port] * (1100 + 1)))
