@@ -29,7 +29,7 @@ MODULES = [
 HEAD = """\
 /* Puts what a monitor runs side by side at the start of the static binary. The kernel maps the 64 KiB around each page
    of a program that is touched, and all of that counts as resident memory: spread over the whole program it would be
-   twice as much. For the static binaries, which are built with `-C link-arg=-Tlayout.ld -C symbol-mangling-version=v0`.
+   half as much again. For the static binaries, which are built with `-C link-arg=-Tlayout.ld -C symbol-mangling-version=v0`.
    Made by `make layout`. A pattern that matches nothing, as after a change of the code, costs memory and nothing else. */
 """
 
