@@ -96,6 +96,7 @@ pub(crate) fn parse() -> Result<Parsed, String> {
     let mut options = Options { arguments, spec };
     let runs = matches!(spec.name, "receiver" | "monitor" | "demo");
     let logging = runs.then(|| options.logging()).transpose()?;
+    let given = options.clone();
     let command = match spec.name {
         "receiver" => options.receiver()?,
         "monitor" => options.monitor()?,
@@ -118,6 +119,7 @@ pub(crate) fn parse() -> Result<Parsed, String> {
         "token" => return Err(lizm::features::WITHOUT_TLS.to_owned()),
         _ => options.demo()?,
     };
+    given.check_partners()?;
     let mut warnings = environment_warnings();
     if let Command::Monitor(options) = &command
         && is_container_id(&options.host)
@@ -168,9 +170,6 @@ impl Options {
         if let (Some(https), Some(host)) = (&options.https, system_host()) {
             options.alerts.certificate = Some((host, https.certificate.clone()));
         }
-        if options.alerts.is_empty() && options.alerts.notify_ca.is_some() {
-            return Err("option --notify-ca: goes with --alerts alone".to_owned());
-        }
         if options.role != Role::All && !options.store.is_shared() {
             let why = "another receiver would not know what this one keeps; give both the same --store redis://…";
             return Err(format!("option --serve: {why}"));
@@ -190,9 +189,6 @@ impl Options {
     fn keep(&mut self) -> Result<KeepOptions, String> {
         let asked = self.keep_text()?;
         let (may_drop, retry_horizon_sec) = (self.flag("--keep-change")?, self.span("--retry-horizon")?.as_secs());
-        if may_drop && asked.is_none() {
-            return Err("option --keep-change: goes with --keep, which says what is to be kept".to_owned());
-        }
         Ok(KeepOptions { asked, may_drop, retry_horizon_sec })
     }
 
@@ -239,11 +235,7 @@ impl Options {
         if targets.iter().enumerate().any(is_double) {
             return Err("option --archive: one archive is given twice".to_owned());
         }
-        let (after, ca) = (self.span("--archive-after")?, self.path("--archive-ca")?);
-        if targets.is_empty() && ca.is_some() {
-            return Err("option --archive-ca: goes with --archive alone".to_owned());
-        }
-        Ok(archive::Options { targets, after, ca })
+        Ok(archive::Options { targets, after: self.span("--archive-after")?, ca: self.path("--archive-ca")? })
     }
 
     fn alert_rules(&mut self) -> Result<alerts::Options, String> {
@@ -257,9 +249,6 @@ impl Options {
 
     fn monitor(&mut self) -> Result<Command, String> {
         let (is_once, is_json) = (self.flag("--once")?, self.flag("--json")?);
-        if is_json && !is_once {
-            return Err("option --json: goes with --once alone".to_owned());
-        }
         let host = self.text("--host")?.or_else(system_host);
         let options = monitor::Options {
             host: checked_host(host.ok_or("option --host: missing, and this system has no host name")?)?,
@@ -358,8 +347,6 @@ impl Options {
                 }
             }
             (_, Some(_)) => return Err("option --silence: goes with the URL of a receiver".to_owned()),
-            (_, None) if on.is_some() => return Err("option --on: goes with --silence alone".to_owned()),
-            (_, None) if span.is_some() => return Err("option --for: goes with --silence alone".to_owned()),
             ([url], None) if url.contains("://") => AlertsCommand::List(receiver(url)?),
             (["check", file], None) => AlertsCommand::Check { file: file.into(), keep, receiver: None },
             (["check", file, url], None) => {
@@ -543,6 +530,23 @@ mod tests {
         assert!(options("token", &["--host", "h", "--token-key", "key"]).token().is_ok());
         for command in ["receiver", "monitor", "demo"] {
             assert!(options(command, &[]).logging().is_ok());
+        }
+    }
+
+    #[test]
+    fn what_does_nothing_without_another_option_is_refused_without_it() {
+        for spec in COMMANDS {
+            for row in spec.options().filter(|row| !row.partners.is_empty()) {
+                let value = if matches!(row.value, table::Value::Flag) { &[][..] } else { &["7"] };
+                let given = |more: &[&str]| options(spec.name, &[&[row.names], value, more].concat()).check_partners();
+                let refusal = format!("option {}: goes with {} alone", row.names, row.partners.join(" or "));
+                let other = options(spec.name, &[&format!("{}=7", row.names), "--http-server", "other"]);
+                assert_eq!(other.check_partners(), Err(refusal));
+                for partner in row.partners {
+                    let more: Vec<&str> = partner.split(' ').chain(["7"]).collect();
+                    assert_eq!(given(&more), Ok(()), "{partner}");
+                }
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use super::help;
 use super::table::{COMMANDS, CommandSpec, OptionSpec, Value};
 
 /// The arguments of a command that are not read yet.
+#[derive(Clone)]
 pub(super) struct Options {
     pub(super) arguments: Arguments,
     pub(super) spec: &'static CommandSpec,
@@ -127,6 +128,31 @@ impl Options {
         }
         let nearest = help::nearest(option, self.spec.options().flat_map(OptionSpec::long_names));
         Err(format!("option {option}: not known; {}", suggestion(nearest, &format!("lizm {}", self.spec.name))))
+    }
+
+    /// Refuses an option on the command line that does nothing without another. In the environment it may be there for
+    /// another command.
+    pub(super) fn check_partners(&self) -> Result<(), String> {
+        let given = self.arguments.clone().finish();
+        let given: Vec<_> = given.iter().map(|argument| argument.to_string_lossy()).collect();
+        for OptionSpec { names: option, partners, .. } in self.spec.options().filter(|row| !row.partners.is_empty()) {
+            let is_given = given.iter().any(|argument| argument.split('=').next() == Some(*option));
+            if is_given && !partners.iter().any(|partner| self.has(partner)) {
+                return Err(format!("option {option}: goes with {} alone", partners.join(" or ")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is an option, an option with a value, or a word, on the command line or in the environment.
+    fn has(&self, partner: &'static str) -> bool {
+        let mut left = self.clone();
+        match partner.split_once(' ') {
+            Some((option, value)) => left.text_or_default(option).is_ok_and(|given| given.eq_ignore_ascii_case(value)),
+            None if !partner.starts_with('-') => left.arguments.finish().iter().any(|argument| argument == partner),
+            None if matches!(self.row(partner).value, Value::Flag) => left.flag(partner) == Ok(true),
+            None => left.text(partner).is_ok_and(|given| given.is_some()),
+        }
     }
 
     /// The values of an option that may be repeated. In the environment they are separated by spaces.

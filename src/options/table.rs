@@ -36,6 +36,8 @@ pub(super) struct OptionSpec {
     /// The value that stands where none is given; empty where there is none.
     pub(super) default: &'static str,
     pub(super) help: &'static str,
+    /// Without one of these it does nothing: options, one with a value, or words of the command; none where it stands alone.
+    pub(super) partners: &'static [&'static str],
 }
 
 /// One command.
@@ -51,6 +53,12 @@ pub(super) struct CommandSpec {
 }
 
 impl OptionSpec {
+    /// The option with those that it goes with.
+    const fn with(mut self, partners: &'static [&'static str]) -> Self {
+        self.partners = partners;
+        self
+    }
+
     /// Its names, with their dashes.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.names.split(", ")
@@ -77,7 +85,7 @@ const fn option(
     default: &'static str,
     help: &'static str,
 ) -> OptionSpec {
-    OptionSpec { names, placeholder, value, default, help }
+    OptionSpec { names, placeholder, value, default, help, partners: &[] }
 }
 
 const LOGGING: &[OptionSpec] = &[
@@ -90,6 +98,9 @@ const LOGGING: &[OptionSpec] = &[
     ),
     option("--log-format", "F", OneOf(&["text", "json"]), "text", "text or json"),
 ];
+
+/// What the options of the builtin server go with.
+const BUILTIN: &[&str] = &["--tls-port", "--http-server builtin"];
 
 /// The options of a client of a receiver.
 const CLIENT: &[OptionSpec] = &[
@@ -117,7 +128,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
                 "which intervals to keep, each with how long: 1m, 10m, 1h, 1d, and m, h, d, w, mo or y; such as \
                 1m:1d,1h:90d,1d:2y, which a new directory keeps without it; else what the directory or the Redis has kept, or 1m:1h,1h:1d"),
             option("--keep-change", "", Flag, "",
-                "let --keep keep less than a directory has kept, and change what a Redis keeps for all its receivers"),
+                "let --keep keep less than a directory has kept, and change what a Redis keeps for all its receivers").with(&["--keep"]),
             option("--retry-horizon", "TIME", Span(3600, 366 * DAY_SEC), "8d",
                 "how old a sample with an idempotency key may be; older ones count as expired"),
             option("--serve", "WHAT", OneOf(&["all", "intake", "summaries"]), "all",
@@ -135,12 +146,12 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
             option("--token-key", "FILE", File, "",
                 "the keys that sign tokens, made where the file is missing; submitting and deleting need a token then"),
             option("--token-valid", "TIME", Span(10, DAY_SEC), "5m",
-                "how long a token is valid that is given for a certificate"),
+                "how long a token is valid that is given for a certificate").with(&["--trust"]),
             option("--http-server", "NAME", OneOf(&["tiny_http", "builtin"]), "tiny_http",
                 "what serves HTTP: tiny_http, for trusted networks; or builtin, for any network. builtin serves HTTPS"),
-            option("--max-connections", "N", Number(1, 100_000), "4096", "most connections to the builtin server"),
+            option("--max-connections", "N", Number(1, 100_000), "4096", "most connections to the builtin server").with(BUILTIN),
             option("--max-connections-per-address", "N", Number(1, 100_000), "",
-                "most of them from one address, or one /64 of IPv6; without it a quarter of --max-connections"),
+                "most of them from one address, or one /64 of IPv6; without it a quarter of --max-connections").with(BUILTIN),
             option("--trust-proxy", "ADDRESS", Text, "",
                 "a proxy without that limit, whose X-Forwarded-For names its client; may be repeated"),
             option("--read-password-file", "FILE", File, "",
@@ -159,17 +170,18 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
             option("--alert", "RULE", Text, "",
                 "a line of such a file; may be repeated. In the environment LIZM_ALERT has one a line"),
             option("--notify-ca", "FILE", File, "",
-                "authorities of the certificates of targets, as PEM; without it those of the web"),
+                "authorities of the certificates of targets, as PEM; without it those of the web").with(&["--alerts", "--alert"]),
             option("--archive", "URL", Text, "",
                 "send each minute of each host there when it has closed, see docs/integrations.md; may be repeated:\n\
                 http://influx:8086/write?db=x   InfluxDB; https:// too\n\
                 http://victoria:8428/write?db=x&archive=append   VictoriaMetrics\n\
                 elasticsearch://es:9200/lizm    Elasticsearch, OpenSearch; elasticsearchs:// over TLS"),
             option("--archive-after", "TIME", Span(0, DAY_SEC), "5m",
-                "how old a minute is when it is sent; what comes later is sent again"),
+                "how old a minute is when it is sent; what comes later is sent again").with(&["--archive"]),
             option("--archive-ca", "FILE", File, "",
-                "authorities of the certificates of archives, as PEM; without it those of the web"),
-            option("--workers", "N", Number(1, 1024), "16", "threads that answer requests"),
+                "authorities of the certificates of archives, as PEM; without it those of the web").with(&["--archive"]),
+            option("--workers", "N", Number(1, 1024), "16", "threads of tiny_http that answer requests")
+                .with(&["--http-server tiny_http"]),
             option("--metrics-hosts", "N", Number(0, 1_000_000), "1000",
                 "most hosts whose values /metrics has, the first by name"),
         ], LOGGING],
@@ -216,7 +228,7 @@ lizm receiver --no-plain --tls-port 8443 --tls-cert receiver.pem --tls-key recei
                 zmq://receiver:5557             the same in messages of ZeroMQ (feature zeromq)"),
             option("--interval", "SEC", Number(1, DAY_SEC), "1", "seconds between samples"),
             option("--once", "", Flag, "", "print the sample of one second, and end; needs no --publish"),
-            option("--json", "", Flag, "", "with --once: print it as JSON"),
+            option("--json", "", Flag, "", "with --once: print it as JSON").with(&["--once"]),
             option("--probes", "LIST", Text, "default",
                 "what to measure: probes of the list below, separated by commas; default stands for those with *"),
             option("--disks", "GLOBS", Text, "*",
@@ -227,8 +239,10 @@ lizm receiver --no-plain --tls-port 8443 --tls-cert receiver.pem --tls-key recei
             option("--exec", "DIR", Directory, "",
                 "run the programs in DIR and publish what they print, each under the name of its file; \
                 docs/probes.md says how"),
-            option("--exec-every", "TIME", Span(1, DAY_SEC), "60s", "how often the programs of --exec and exec: run"),
-            option("--exec-timeout", "TIME", Span(1, 3600), "10s", "when a program that still runs is killed"),
+            option("--exec-every", "TIME", Span(1, DAY_SEC), "60s", "how often the programs of --exec and exec: run")
+                .with(&["--exec", "--probes"]),
+            option("--exec-timeout", "TIME", Span(1, 3600), "10s", "when a program that still runs is killed")
+                .with(&["--exec", "--probes", "--once"]),
             option("--procfs", "DIR", Directory, "",
                 "where the proc file system is mounted; without it HOST_PROC of the environment, or /proc"),
             option("--rootfs", "DIR", Directory, "",
@@ -315,14 +329,14 @@ Exits 0 when all is well and 1 when not, with the reason on standard error.
         usage: "URL [--silence NAMES --for TIME] | check FILE [URL] | test TARGET --alerts FILE [options]",
         options: &[&[
             option("--silence", "NAMES", Text, "", "tell nothing of these alerts for a while, such as disk,cpu"),
-            option("--on", "HOSTS", Text, "", "with --silence: of these hosts alone, such as db-*"),
-            option("--for", "TIME", Text, "", "with --silence: how long, such as 30m, 2h or 7d, up to 31d"),
+            option("--on", "HOSTS", Text, "", "with --silence: of these hosts alone, such as db-*").with(&["--silence"]),
+            option("--for", "TIME", Text, "", "with --silence: how long, such as 30m, 2h or 7d, up to 31d").with(&["--silence"]),
             option("--token-file", "FILE", File, "",
-                "with --silence, where the receiver needs tokens: an operator's, made by 'lizm token'"),
-            option("--alerts", "FILE", File, "", "with test: the file of rules that names the target"),
-            option("--keep", "LIST", Text, "", "with check: what a receiver with --store memory keeps"),
+                "with --silence, where the receiver needs tokens: an operator's, made by 'lizm token'").with(&["--silence"]),
+            option("--alerts", "FILE", File, "", "with test: the file of rules that names the target").with(&["test"]),
+            option("--keep", "LIST", Text, "", "with check: what a receiver with --store memory keeps").with(&["check"]),
             option("--notify-ca", "FILE", File, "",
-                "authorities of the certificates of targets, as PEM; without it those of the web"),
+                "authorities of the certificates of targets, as PEM; without it those of the web").with(&["test"]),
         ], CLIENT],
         notes: "\
 URL is the receiver, such as http://localhost:8080. It prints a line for each alert that fires or is pending, with tabs
@@ -384,12 +398,12 @@ mean, sum, min and max. It has 5 seconds for each answer.
             option("--operator", "", Flag, "", "the token is good to remove any host, and to shut it out"),
             option("--token-key", "FILE", File, "", "the receiver's own file, whose first key signs"),
             option("--valid", "TIME", Span(1, 3650 * DAY_SEC), "",
-                "how long the token is valid; without it 30d, and with --join 1h"),
+                "how long the token is valid; without it 30d, and with --join 1h").with(&["--token-key"]),
             option("--list", "", Flag, "", "print who has joined at the receiver at URL, and who is shut out"),
             option("--revoke", "HOST", Text, "",
                 "shut HOST out of the receiver at URL: no token is good for it that was made until now, and its name may be \
                 taken by a new join"),
-            option("--token-file", "FILE", File, "", "with --revoke: an operator's token"),
+            option("--token-file", "FILE", File, "", "with --revoke: an operator's token").with(&["--revoke"]),
         ], CLIENT],
         notes: "\
 --list prints a line for each host with tabs between: joined or shut-out, host, since when, and when its token was

@@ -37,6 +37,10 @@ fn wrong_usage_exits_2_and_names_the_option() {
         (&["monitor", "--publish", "http://r", "--json"], "option --json: goes with --once alone"),
         (&["alerts", "http://r", "--on", "db-*"], "option --on: goes with --silence alone"),
         (&["alerts", "http://r", "--for", "2h"], "option --for: goes with --silence alone"),
+        (&["alerts", "http://r", "--alerts", "rules"], "option --alerts: goes with test alone"),
+        (&["receiver", "--archive-after=1m"], "option --archive-after: goes with --archive alone"),
+        (&["receiver", "--token-valid", "1m"], "option --token-valid: goes with --trust alone"),
+        (&["receiver", "--notify-ca", "ca.pem"], "option --notify-ca: goes with --alerts or --alert alone"),
         (
             &["monitor", "--host", "h", "--publish", "http://r", "--spool", "Cargo.toml"],
             "--spool: \"Cargo.toml\" is a file",
@@ -63,6 +67,15 @@ fn wrong_usage_exits_2_and_names_the_option() {
         (&["watch", "http://a", "--twice"], "--twice"),
         (&["check", "http://a", "http://b"], "http://b"),
     ];
+    #[cfg(feature = "builtin")]
+    let cases = [
+        cases,
+        &[
+            (&["receiver", "--max-connections", "9"], "goes with --tls-port or --http-server builtin alone"),
+            (&["receiver", "--http-server", "builtin", "--workers", "9"], "goes with --http-server tiny_http alone"),
+        ],
+    ]
+    .concat();
     #[cfg(not(feature = "builtin"))]
     let cases = [cases, &[(&["receiver", "--http-server", "builtin"], "--http-server: builtin needs")]].concat();
     for (arguments, part) in cases {
