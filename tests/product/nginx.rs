@@ -328,21 +328,34 @@ fn what_one_client_sends_takes_no_receiver_out() {
     }
 }
 
-/// With the sentence of the receiver, whatever the length of the body.
 #[test]
 #[ignore = "needs nginx"]
 fn refusals_reach_the_client() {
+    refuse_behind_nginx("tiny_http");
+}
+
+#[cfg(feature = "builtin")]
+#[test]
+#[ignore = "needs nginx"]
+fn refusals_of_the_builtin_server_reach_the_client() {
+    refuse_behind_nginx("builtin");
+}
+
+/// With the sentence of the receiver, whatever the length of the body.
+fn refuse_behind_nginx(server: &str) {
     let keys = tempfile::tempdir().unwrap();
     let key = keys.path().join("token.key");
     std::fs::write(&key, "a key of a test, of more than thirty-two bytes\n").unwrap();
-    let receiver = Served::start(&["--token-key", key.to_str().unwrap()]);
+    let receiver = Served::start(&["--http-server", server, "--token-key", key.to_str().unwrap()]);
     let port = receiver.address.port();
     let nginx = Nginx::start([port; 2], [port; 2], port);
-    for length in [10, 1500, 200_000] {
-        let mut stream = connect(([127, 0, 0, 1], nginx.port).into());
+    for (port, length) in
+        [10, 1500, 200_000, 8 << 20].into_iter().flat_map(|length| [(port, length), (nginx.port, length)])
+    {
+        let mut stream = connect(([127, 0, 0, 1], port).into());
         let head = format!("POST /api/perf/h/{} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n", now());
         stream.write_all(&[head.as_bytes(), &vec![b'x'; length]].concat()).unwrap();
         let answer = Answer::read(&mut stream);
-        assert!(answer.status == 401 && answer.error().contains("token"), "{length}: {answer:?}");
+        assert!(answer.status == 401 && answer.error().contains("token"), "{length} to {port}: {answer:?}");
     }
 }

@@ -101,12 +101,11 @@ impl Client {
                 pause => return Ok(pause),
             }
         }
-        let is_over = self.has_ended || self.connection.has_lingered();
-        if (is_over || self.connection.is_closing()) && !self.was_told_end {
+        if (self.has_ended || self.connection.is_closing()) && !self.was_told_end {
             self.was_told_end = true;
             self.peer.stream.end();
         }
-        Ok(if is_over { Pause::End } else { self.wait() })
+        Ok(if self.has_ended { Pause::End } else { self.wait() })
     }
 
     fn wait(&self) -> Pause {

@@ -25,10 +25,9 @@ const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// Longest time for answers to be taken, and for none of their bytes to be.
 const ANSWER_WITHIN: Duration = Duration::from_secs(300);
 const ANSWER_SILENCE_MAX: Duration = Duration::from_secs(5);
-/// How long, and how many bytes, a client may go on sending after the last answer. A connection that is closed with bytes
-/// unread is reset, and the answer is lost with it.
+/// How long a client may go on sending after the last answer, whatever that is thrown away. A connection that is closed
+/// with bytes unread is reset, and the answer is lost with it: nginx answers 502 in its place.
 const LINGER_MAX: Duration = Duration::from_secs(2);
-const LINGER_BYTES_MAX: usize = 1 << 20;
 /// Longest body of a refused request that is passed over, so that the connection can be kept.
 const SKIPPED_BYTES_MAX: usize = 1 << 20;
 /// Bytes that are read at a time, and the longest bodies and answers that need no reservation of memory.
@@ -136,7 +135,6 @@ pub(super) struct Connection {
     last_token: LastToken,
     /// Whether another request may follow.
     is_open: bool,
-    lingered_bytes: usize,
     phase: Phase,
     deadline: Instant,
     /// When answers that are being sent must be taken.
@@ -164,7 +162,6 @@ impl Connection {
             memory: None,
             last_token: LastToken::default(),
             is_open: true,
-            lingered_bytes: 0,
             phase: Phase::Idle,
             deadline: now + FIRST_WITHIN,
             answer_until: now,
@@ -244,11 +241,6 @@ impl Connection {
         !self.is_open && !self.has_output()
     }
 
-    /// Whether the client has sent enough after the last answer.
-    pub(super) fn has_lingered(&self) -> bool {
-        self.lingered_bytes > LINGER_BYTES_MAX
-    }
-
     /// Whether it waits for no sample, or not any more.
     pub(super) fn is_stored(&self, now: Instant) -> bool {
         self.submission().is_none_or(|submission| submission.is_over(now))
@@ -300,7 +292,6 @@ impl Connection {
         if self.is_open {
             input.drain(..used);
         } else {
-            self.lingered_bytes += input.len();
             input.clear();
         }
         self.input = input;
