@@ -9,6 +9,7 @@
 mod address;
 mod alerts;
 mod archives;
+mod expiry;
 mod layout;
 mod node;
 mod nodes;
@@ -18,6 +19,7 @@ mod setting;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -33,6 +35,7 @@ use crate::summary::{
     self, ANSWER_INTERVALS_MAX, Bucket, IntervalRange, Intervals, Keep, RECENT, SampleTime, Series, round2,
 };
 pub use address::Address;
+use expiry::Trimmed;
 use layout::{HostKeys, INDEX_PARTS, Index, Scripts};
 use nodes::{ANSWER_WITHIN, Command, Nodes};
 use replies::ScriptReply;
@@ -60,6 +63,7 @@ pub(super) struct Redis {
     series: AtomicUsize,
     limits: Limits,
     known: Known,
+    trimmed: Mutex<Trimmed>,
     /// Which of the receivers reads for archives.
     reader: u64,
 }
@@ -90,11 +94,12 @@ impl Redis {
         let nodes = Nodes::open(address, scripts.loads.clone())?;
         let (series, known) = (AtomicUsize::new(0), Known::new(options));
         let reader = RandomState::new().hash_one(0);
-        let redis = Self { address: address.clone(), nodes, scripts, series, limits, known, reader };
+        let (address, trimmed) = (address.clone(), Mutex::default());
+        let redis = Self { address, nodes, scripts, series, limits, known, trimmed, reader };
         // What else fails is tried again before the first sample.
         let agreed = redis.agree();
         match redis.known.refusal() {
-            Some(refusal) => Err(format!("store {address}: {refusal}")),
+            Some(refusal) => Err(format!("store {}: {refusal}", redis.address)),
             None => agreed.map(drop).or(Ok(())).map(|()| redis),
         }
     }
@@ -485,10 +490,10 @@ impl Redis {
     }
 
     /// Removes hosts from the index that are to be forgotten, returns their names, and counts the series of the others. The
-    /// keys of a host expire by themselves. Where Redis does not answer, the next sweep does this.
+    /// keys of a host expire by themselves, but for days that share a hash. Where Redis does not answer, the next sweep does this.
     pub(super) fn sweep(&self, now: u64) -> Vec<SmolStr> {
-        if let Err(error) = self.sweep_settings(now) {
-            log::debug!("Setting of the store could not be looked at: {error}");
+        if let Err(error) = self.sweep_settings(now).and_then(|()| self.trim_days(now)) {
+            log::debug!("Setting and days of the store could not be looked at: {error}");
         }
         let keep = &self.keep();
         let commands: Vec<Command> =
@@ -499,6 +504,9 @@ impl Redis {
         let counted: Vec<Option<usize>> = counted.collect();
         if let Some(series) = counted.into_iter().sum::<Option<usize>>() {
             self.series.store(series, Ordering::Relaxed);
+        }
+        if let Err(error) = self.trim_forgotten(&forgotten, now) {
+            log::debug!("Days of hosts that are forgotten are kept until their hashes expire: {error}");
         }
         forgotten
     }

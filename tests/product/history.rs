@@ -240,6 +240,48 @@ fn a_window_that_is_not_asked_for_any_more_ends() {
 #[cfg(feature = "redis")]
 #[test]
 #[ignore = "needs redis-server"]
+fn a_redis_gives_back_each_day_within_a_day() {
+    use lizm::sample::Sample;
+    use lizm::store::{KeepOptions, Location, RedisAddress, Store};
+
+    let redis = Redis::start(&[]);
+    let location = Location::Redis(RedisAddress::parse(&redis.url(), None).unwrap());
+    let options = KeepOptions { asked: "1m:1h,1d:40d".parse().ok(), ..KeepOptions::default() };
+    // The first day of a hash. In the past, because what is removed is so by the earlier clock, and Redis has its own.
+    let start = (now() / DAY / 32 - 4) * 32 * DAY;
+    let store = Store::open_to_keep(&location, 1000, &options, start).unwrap();
+    let key = |host: &str| format!("lizm:{{{host}}}:by-day:{start}");
+    let days = |host: &str| {
+        let fields = redis.ask(&["HKEYS", &key(host)]);
+        let fields: Vec<&str> =
+            fields.lines().filter(|line| line.ends_with(" cpu") || line.ends_with(" mem")).collect();
+        fields.iter().map(|field| field.split(' ').next().unwrap().parse::<u64>().unwrap()).collect::<Vec<_>>()
+    };
+    for day in 0..=64 {
+        let at = start + day * DAY + 600;
+        for host in ["up", "down"].iter().filter(|host| day < 20 || **host == "up") {
+            let values = vec![("cpu".into(), 1.0), ("mem".into(), 2.0)];
+            let sample = Sample { host: (*host).into(), epoch: at, values };
+            assert_eq!(store.record(sample.view(), None, at).unwrap().stored, 2);
+        }
+        let forgotten = store.sweep(at);
+        assert_eq!(forgotten, if day == 60 { vec!["down"] } else { vec![] }, "day {day}");
+        for (host, last) in [("up", 31), ("down", 19)] {
+            let kept: Vec<u64> = (day.saturating_sub(40)..=day.min(last)).flat_map(|day| [day, day]).collect();
+            let mut found = days(host);
+            found.sort_unstable();
+            assert_eq!(found, kept, "{host} at day {day}");
+        }
+        if day == 20 {
+            let ttl: u64 = redis.ask(&["TTL", &key("down")]).trim_start_matches(':').trim().parse().unwrap();
+            assert!(ttl <= 40 * DAY + DAY, "it ends with its newest day: {} days", ttl / DAY);
+        }
+    }
+}
+
+#[cfg(feature = "redis")]
+#[test]
+#[ignore = "needs redis-server"]
 fn a_redis_keeps_one_setting_for_all_its_receivers() {
     let redis = Redis::start(&[]);
     let start = |arguments: &[&str]| Served::start(&[&["--store", &redis.url()], arguments].concat());

@@ -37,6 +37,7 @@ pub(super) struct Scripts {
     remove: String,
     sweep: String,
     tags: String,
+    pub(super) trim: String,
     pub(super) settle: String,
     pub(super) fill: String,
     pub(super) change: String,
@@ -67,11 +68,11 @@ impl Scripts {
         let with_constants = |text: &str| constants.clone() + include_str!("common.lua") + text;
         let record = hash(&with_constants(include_str!("record.lua")));
         let (remove, sweep) = (hash(include_str!("remove.lua")), hash(&with_constants(include_str!("sweep.lua"))));
-        let tags = hash(include_str!("tags.lua"));
+        let (tags, trim) = (hash(include_str!("tags.lua")), hash(include_str!("trim.lua")));
         let (alerts, archives) = (hash(include_str!("alerts.lua")), hash(include_str!("archives.lua")));
         let (settle, fill) = (hash(include_str!("settle.lua")), hash(&with_constants(include_str!("fill.lua"))));
         let (change, swap) = (hash(include_str!("change.lua")), hash(include_str!("swap.lua")));
-        Self { record, remove, sweep, tags, settle, fill, change, alerts, archives, swap, loads }
+        Self { record, remove, sweep, tags, trim, settle, fill, change, alerts, archives, swap, loads }
     }
 }
 
@@ -122,7 +123,7 @@ impl HostKeys {
     }
 
     /// The hash that holds an interval of a window.
-    fn of_interval(&self, window: &Window, number: u64) -> String {
+    pub(super) fn of_interval(&self, window: &Window, number: u64) -> String {
         let intervals = intervals_of_hash(window);
         format!("{}{}:{}", self.prefix, window.name, number / intervals * intervals * window.interval_sec)
     }
@@ -297,7 +298,7 @@ impl HostKeys {
         command.arg(setting.text()).arg(keep.longest().interval_sec).arg(keep.longest().span_sec);
         command.arg(source_kept_sec(keep));
         for (window, number) in &windows {
-            command.arg(number % intervals_of_hash(window)).arg(hash_kept_sec(window, *number, now).max(0));
+            command.arg(number % intervals_of_hash(window)).arg(interval_kept_sec(window, *number, now).max(0));
         }
         let mut text = String::new();
         for (label, value) in values {
@@ -320,10 +321,10 @@ pub(super) fn intervals_of_hash(window: &Window) -> u64 {
     }
 }
 
-/// Seconds from `now` until no answer lists an interval of the hash of interval `number` any more, with some to spare.
-pub(super) fn hash_kept_sec(window: &Window, number: u64, now: u64) -> i64 {
-    let intervals = intervals_of_hash(window);
-    let until = (number / intervals + 1) * intervals * window.interval_sec + window.span_sec;
+/// Seconds from `now` until no answer lists an interval any more, with some to spare: as long as a hash lasts whose last
+/// it is.
+pub(super) fn interval_kept_sec(window: &Window, number: u64, now: u64) -> i64 {
+    let until = (number + 1) * window.interval_sec + window.span_sec;
     (until.min(window.ends_sec) + SPARE_SEC).cast_signed() - now.cast_signed()
 }
 

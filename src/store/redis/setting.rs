@@ -15,7 +15,7 @@ use smol_str::SmolStr;
 
 use super::super::{KeepOptions, StoreError};
 use super::layout::{
-    self, FORGET_SEC_MAX, HostKeys, INDEX_PARTS, SPARE_SEC, Setting, hash_kept_sec, intervals_of_hash,
+    self, FORGET_SEC_MAX, HostKeys, INDEX_PARTS, SPARE_SEC, Setting, interval_kept_sec, intervals_of_hash,
 };
 use super::nodes::{Command, slot_of};
 use super::replies::{self, text};
@@ -196,7 +196,7 @@ impl Redis {
     }
 
     /// The time of one of its servers.
-    fn now(&self) -> Result<u64, StoreError> {
+    pub(super) fn now(&self) -> Result<u64, StoreError> {
         let now = self.time_ms().and_then(|ms| u64::try_from(ms / 1000).ok());
         now.ok_or_else(|| StoreError::new("Redis does not say what time it is"))
     }
@@ -366,7 +366,7 @@ impl HostKeys {
             let longer = if before.span_sec > window.span_sec { before } else { window };
             for (number, key) in self.kept_hashes(longer, now) {
                 hashes.push(key);
-                kept_sec.push(hash_kept_sec(window, number, now));
+                kept_sec.push(interval_kept_sec(window, number + intervals_of_hash(window) - 1, now));
             }
         }
         let longest = to.keep.longest();
@@ -407,7 +407,7 @@ impl HostKeys {
             let finer_keys = self.hashes(finer, first * ratio, end * ratio - 1).map(|(_, key)| key);
             let keys: Vec<String> = [self.named("host")].into_iter().chain(targets).chain(finer_keys).collect();
             let mut command = cmd("EVALSHA");
-            command.arg(script).arg(keys.len()).arg(keys).arg(at).arg(hash_kept_sec(window, first, now));
+            command.arg(script).arg(keys.len()).arg(keys).arg(at).arg(interval_kept_sec(window, end - 1, now));
             command.arg(first % size).arg(end - first).arg(ratio).arg(intervals_of_hash(finer)).arg(first * ratio);
             for label in labels {
                 command.arg(label.as_str());
