@@ -17,8 +17,9 @@ use crate::summary::{CHUNK_ENTRY_BYTES, Keep, is_chunk_expired};
 const EXPIRE_WITHIN: Duration = Duration::from_secs(1);
 /// Expired keys that are removed at once.
 const EXPIRE_KEYS: usize = 1000;
-/// The tables are written again when one in so many of their chunks is removed: a year's about once a day.
-const GARBAGE_MOST: usize = 4;
+/// How often the tables are written again without what was removed. What has left its window may be in a chunk for
+/// [`history::OVERDUE_SEC`] before, and has left the disk within a day.
+const COMPACT_SEC: u64 = 16 * 3600;
 
 impl DiskStore {
     /// Removes from the disk what no answer lists any more.
@@ -90,15 +91,15 @@ impl DiskStore {
         let ids = self.memory.disk_ids();
         let is_known = |id: u64| id >= next_id || ids.binary_search(&id).is_ok();
         let mut progress = locked(&self.expiry);
-        let Progress { next, removed } = &mut *progress;
+        let Progress { next, compacted_at } = &mut *progress;
         let (keep, mut overdue) = (self.memory.keep(), Vec::new());
         let expired = history::expire(keyspaces, keep, now, is_known, next, EXPIRE_WITHIN, |key| overdue.push(key));
-        *removed += expired.map_err(|error| self.fail(&error))? + overdue.len();
+        expired.map_err(|error| self.fail(&error))?;
         self.trim(&overdue, now, true)?;
         // The tables have what was removed until they are written again.
-        if *removed * GARBAGE_MOST >= keyspaces.history.approximate_len().max(1) {
-            keyspaces.compact_history().map_err(|error| self.fail(&error))?;
-            *removed = 0;
+        let is_due = next.is_empty() && now.abs_diff(*compacted_at) >= COMPACT_SEC;
+        if is_due && keyspaces.compact().map_err(|error| self.fail(&error))? {
+            *compacted_at = now;
         }
         Ok(())
     }
@@ -140,12 +141,13 @@ fn trimmed(keep: &Keep, key: &[u8], record: &[u8], now: u64) -> Option<Vec<u8>> 
 pub(super) struct Progress {
     /// Where the next search begins.
     next: Vec<u8>,
-    /// How many chunks were removed that the tables may still have.
-    removed: usize,
+    /// When the tables were last written again; 0 where that was before the start.
+    compacted_at: u64,
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::path::Path;
 
     use super::super::{KeepOptions, POST_WITHIN};
@@ -168,6 +170,29 @@ mod tests {
 
     fn keyspaces(store: &DiskStore) -> Keyspaces {
         store.ask(POST_WITHIN, Journal::keyspaces).unwrap()
+    }
+
+    #[test]
+    fn little_of_much_leaves_the_disk_within_a_day_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path(), "1m:1h,1h:40d");
+        // An hour each day: of a host that is down those of three days, of others the newest thirty.
+        for (host, days) in [("down", 36..39), ("up-1", 0..30), ("up-2", 0..30), ("up-3", 0..30)] {
+            for day in days {
+                let sample = Sample { host: host.into(), epoch: NOW - day * DAY, values: vec![("cpu".into(), 1.0)] };
+                assert_eq!(store.record(sample.view(), None, NOW).unwrap().stored, 1);
+            }
+        }
+        let keyspaces = keyspaces(&store);
+        maintain(&store, NOW);
+        for hour in 1..=5 * 24 {
+            maintain(&store, NOW + hour * 3600);
+        }
+        assert_eq!((history::firsts(&keyspaces).len(), keyspaces.history.approximate_len()), (90, 90));
+        for keyspace in [&keyspaces.history, &keyspaces.state] {
+            let files = fs::read_dir(keyspace.path().join("tables")).unwrap();
+            assert_eq!(files.count(), keyspace.table_count(), "none that was replaced");
+        }
     }
 
     #[test]

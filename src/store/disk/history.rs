@@ -22,9 +22,9 @@ use crate::summary::{
     Bucket, CHUNK_INTERVALS, Intervals, Keep, Window, decode_chunk, encode_chunk, first_number, merge_intervals,
 };
 
-/// How long an interval may be in a chunk after it has left its window: the hours of a chunk leave it one by one, and all go
+/// How long an interval may be in a chunk after it has left its window: the hours of a chunk leave it one by one, and go six
 /// together; the days do not wait for each other.
-const OVERDUE_SEC: u64 = 12 * 3600;
+pub(super) const OVERDUE_SEC: u64 = 6 * 3600;
 /// Keys that are removed at once.
 const EXPIRE_KEYS: usize = 1000;
 
@@ -145,12 +145,12 @@ pub(super) fn merged(
 /// Removes the chunks of windows that are not kept, so that they can be filled.
 pub(super) fn remove_windows(keyspaces: &Keyspaces, is_removed: impl Fn(u64) -> bool) -> fjall::Result<()> {
     let expires = |_, interval_sec, _| is_removed(interval_sec);
-    remove(keyspaces, expires, &mut Vec::new(), None, |_, _| ()).map(drop)
+    remove(keyspaces, expires, &mut Vec::new(), None, |_, _| ())
 }
 
 /// Removes chunks that have left their windows at `now`, and those of hosts that `is_known` does not have, and gives `trim`
-/// the keys of those that [`is_overdue`]. It ends after `within`, and the next call goes on at `cursor`. Returns how many it
-/// has removed.
+/// the keys of those that [`is_overdue`]. It ends after `within`, and the next call goes on at `cursor`, which is empty where
+/// it has come to the end.
 pub(super) fn expire(
     keyspaces: &Keyspaces,
     keep: &Keep,
@@ -159,7 +159,7 @@ pub(super) fn expire(
     cursor: &mut Vec<u8>,
     within: Duration,
     mut trim: impl FnMut(UserKey),
-) -> fjall::Result<usize> {
+) -> fjall::Result<()> {
     let expires = |id, interval_sec, chunk: u64| {
         let end = chunk.saturating_add(1).saturating_mul(CHUNK_INTERVALS);
         !is_known(id) || keep.window(interval_sec).is_none_or(|window| end <= window.oldest(now))
@@ -195,8 +195,8 @@ fn remove(
     cursor: &mut Vec<u8>,
     within: Option<Duration>,
     mut first_kept: impl FnMut(UserKey, &[u8]),
-) -> fjall::Result<usize> {
-    let (begun, mut removed) = (Instant::now(), 0);
+) -> fjall::Result<()> {
+    let begun = Instant::now();
     while within.is_none_or(|within| begun.elapsed() < within) {
         let (mut batch, mut keys, mut next) = (keyspaces.db.batch(), 0, None);
         let mut window: Option<Vec<u8>> = None;
@@ -218,7 +218,6 @@ fn remove(
             keys += 1;
         }
         commit(batch, keys)?;
-        removed += keys;
         match next {
             Some(next) => *cursor = next,
             None => {
@@ -227,7 +226,7 @@ fn remove(
             }
         }
     }
-    Ok(removed)
+    Ok(())
 }
 
 fn commit(batch: OwnedWriteBatch, keys: usize) -> fjall::Result<()> {

@@ -110,19 +110,24 @@ impl Keyspaces {
         self.flush(&self.state).and_then(|()| self.flush(&self.history))
     }
 
-    /// Writes the tables of what memory does not hold again, without what was removed. That needs room for both meanwhile:
-    /// a disk that lacks it waits for what fjall does by itself.
-    pub(super) fn compact_history(&self) -> fjall::Result<()> {
+    /// Writes the tables of records and of what memory does not hold again, without what was removed. That needs room for
+    /// both meanwhile. Returns whether there was.
+    pub(super) fn compact(&self) -> fjall::Result<bool> {
         let about = statvfs(self.history.path()).map_err(io::Error::from)?;
         let free_bytes = about.blocks_available() as f64 * about.fragment_size() as f64;
-        if free_bytes <= 2.0 * self.history.disk_space() as f64 {
-            return Ok(());
+        if free_bytes <= 2.0 * self.history.disk_space().max(self.state.disk_space()) as f64 {
+            return Ok(false);
         }
-        self.flush(&self.history)?;
-        if let Err(error) = self.history.major_compact() {
-            log::warn!("Store: the disk is not given back yet: {error}");
+        self.flush_records()?;
+        for keyspace in [&self.history, &self.state] {
+            if let Err(error) = keyspace.major_compact() {
+                log::warn!("Store: the disk is not given back yet: {error}");
+                return Ok(false);
+            }
+            // Removes the tables that were replaced.
+            self.flush_state()?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Moves what a keyspace has in memory to a table, and waits until that is written. When it cannot be written, a
