@@ -6,7 +6,7 @@ use std::net::IpAddr;
 /// Why the store cannot do what it was asked to now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreError {
-    reason: String,
+    pub(super) reason: String,
     /// Whether it may do it all the same: it has the request, and has not answered in time.
     pub is_uncertain: bool,
 }

@@ -99,7 +99,7 @@ impl Redis {
         // What else fails is tried again before the first sample.
         let agreed = redis.agree();
         match redis.known.refusal() {
-            Some(refusal) => Err(format!("store {}: {refusal}", redis.address)),
+            Some(refusal) => Err(format!("store {}: {}", redis.address, refusal.reason)),
             None => agreed.map(drop).or(Ok(())).map(|()| redis),
         }
     }

@@ -282,6 +282,22 @@ fn a_redis_gives_back_each_day_within_a_day() {
 #[cfg(feature = "redis")]
 #[test]
 #[ignore = "needs redis-server"]
+fn a_redis_counts_what_would_go_also_where_its_hash_stays() {
+    let redis = Redis::start(&[]);
+    let receiver = Served::start(&["--store", &redis.url(), "--keep", "1m:1h,1d:60d"]);
+    [31, 35, 40].iter().for_each(|days| post(&receiver, "h", now() - days * DAY, 1.0));
+    let shorter = ["receiver", "--port", "0", "--store", &redis.url(), "--keep", "1m:1h,1d:30d"];
+    let output = lizm(&shorter).output().unwrap();
+    let why = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{why}");
+    let url = redis.url();
+    let sentence = format!("lizm: store {url}: its receivers keep 1m:1h,1d:60d, and --keep 1m:1h,1d:30d");
+    assert!(why.starts_with(&sentence) && why.contains("older than 30d (6 intervals at once)"), "{why}");
+}
+
+#[cfg(feature = "redis")]
+#[test]
+#[ignore = "needs redis-server"]
 fn a_redis_keeps_one_setting_for_all_its_receivers() {
     let redis = Redis::start(&[]);
     let start = |arguments: &[&str]| Served::start(&[&["--store", &redis.url()], arguments].concat());
