@@ -1,6 +1,7 @@
 //! An answer, before a server writes it to a connection.
 
 use std::borrow::Cow;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -8,6 +9,9 @@ use serde_json::json;
 use crate::auth::AuthError;
 use crate::ingest::IngestError;
 use crate::store::StoreError;
+
+/// Bytes that most answers fit in.
+const JSON_BYTES_FEW: usize = 128;
 
 /// An answer to one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,8 +82,9 @@ impl Reply {
     }
 
     pub(super) fn json(status: u16, body: &impl Serialize) -> Self {
-        match serde_json::to_vec(body) {
-            Ok(body) => Self::new(status, body),
+        let mut text = JsonText(Vec::with_capacity(JSON_BYTES_FEW));
+        match serde_json::to_writer(&mut text, body) {
+            Ok(()) => Self::new(status, text.0),
             Err(error) => Self::error(500, &format!("the answer could not be written as JSON: {error}")),
         }
     }
@@ -89,6 +94,30 @@ impl Reply {
     pub fn content_length(&self) -> Option<usize> {
         let has_none = matches!(self.status, 204 | 304) || self.is_head;
         (!has_none).then_some(self.body.len())
+    }
+}
+
+/// Where JSON is written. Most of what comes is one byte of punctuation, for which a call of `memcpy` takes a quarter of
+/// the time of a long answer where the compiler is asked for small code.
+struct JsonText(Vec<u8>);
+
+impl io::Write for JsonText {
+    #[inline(always)]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let [byte] = bytes {
+            self.0.push(*byte)
+        } else {
+            self.0.extend_from_slice(bytes)
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
