@@ -15,19 +15,18 @@ mod worker;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::listen;
-use super::pool::Pool;
 use crate::api::{Api, ClientTransport};
 use crate::supervisor::spawn_supervised;
 use client::Client;
-use connection::{Connection, Context, MEMORY_BYTES_MAX, Now, Pause};
+use connection::{Connection, Context, Now, Pause};
 use limits::ConnectionLimits;
 use readiness::Poller;
-use shared::{Budget, Shared};
+use shared::{Budget, MEMORY_BYTES_MAX, Shared};
 use stream::Stream;
 #[cfg(feature = "tls")]
 use tls::Certificates;
@@ -37,10 +36,6 @@ use worker::{Inbox, Worker};
 
 /// Most loops: a post takes some microseconds, so that one loop keeps a core busy with 100,000 a second.
 const WORKERS_MAX: usize = 8;
-/// Most threads that wait for the store to record.
-const STORE_THREADS_MAX: usize = 192;
-/// Most threads that find long answers. Each has one in memory before its length is known.
-const READ_THREADS_MAX: usize = 8;
 /// Longest time without a sign of life of a server that is well.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Pause after a connection could not be accepted, for want of descriptors perhaps.
@@ -99,14 +94,7 @@ impl Server {
         let inboxes = inboxes.collect::<io::Result<Arc<[_]>>>()?;
         let (max, per_address_max) = (options.connections_max, options.connections_per_address_max);
         let limits = ConnectionLimits::new(max, per_address_max, api.trusted_proxies());
-        let shared = Arc::new(Shared {
-            api: api.clone(),
-            budget: Budget::new(MEMORY_BYTES_MAX),
-            store_pool: Pool::new("http-store", STORE_THREADS_MAX),
-            read_pool: Pool::new("http-read", READ_THREADS_MAX),
-            accepting: AtomicUsize::new(0),
-            closing: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared::new(api));
         let threads = inboxes.iter().map(|inbox| {
             let mut worker = Worker::new(shared.clone(), inbox.clone());
             spawn_supervised("http", move || worker.run())

@@ -157,6 +157,11 @@ impl Client {
         self.connection.is_stored(now.instant)
     }
 
+    /// Whether its last request was for something to read.
+    pub(super) fn is_reader(&self) -> bool {
+        self.connection.is_reader()
+    }
+
     /// Whether it is between two requests.
     pub(super) fn is_idle(&self) -> bool {
         self.connection.is_idle() && !self.peer.stream.has_output()

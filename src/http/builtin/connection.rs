@@ -32,8 +32,6 @@ const LINGER_MAX: Duration = Duration::from_secs(2);
 const SKIPPED_BYTES_MAX: usize = 1 << 20;
 /// Bytes that are read at a time, and the longest bodies and answers that need no reservation of memory.
 const SHORT_BYTES_MAX: usize = 16 << 10;
-/// Memory for long bodies and answers of all connections: 32 bodies of the longest.
-pub(super) const MEMORY_BYTES_MAX: usize = 256 << 20;
 /// Answers in bytes that may wait to be sent before the next request of the connection is looked at.
 const OUTPUT_BYTES_MAX: usize = 16 << 10;
 
@@ -124,6 +122,8 @@ pub(super) struct Connection {
     skipped: usize,
     /// Whether the running request is for Prometheus's API, whose errors have another shape.
     is_prometheus: bool,
+    /// Whether the last request was for something to read.
+    is_reader: bool,
     /// The request whose body is at the start of the input, or still to come.
     request: Option<Request>,
     /// Answers, a long body behind them, and how much of both was sent.
@@ -155,6 +155,7 @@ impl Connection {
             searched: 0,
             skipped: 0,
             is_prometheus: false,
+            is_reader: false,
             request: None,
             output: Vec::new(),
             long_body: Vec::new(),
@@ -248,6 +249,11 @@ impl Connection {
 
     fn submission(&self) -> Option<&Submission> {
         self.request.as_ref()?.submission.as_ref()
+    }
+
+    /// Whether its last request was for something to read.
+    pub(super) fn is_reader(&self) -> bool {
+        self.is_reader
     }
 
     /// Whether it is between two requests.
@@ -435,6 +441,7 @@ impl Connection {
             }
             Err(reply) => return Err(reply),
         };
+        self.is_reader = route.is_read();
         if let Body::Length(length) = body
             && length > SHORT_BYTES_MAX
         {

@@ -6,6 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::api::Api;
 use crate::http::pool::Pool;
 
+/// Memory for long bodies and answers of all connections: 32 bodies of the longest.
+pub(super) const MEMORY_BYTES_MAX: usize = 256 << 20;
+/// Most threads that wait for the store to record.
+const STORE_THREADS_MAX: usize = 192;
+/// Most threads that find long answers. Each has one in memory before its length is known.
+const READ_THREADS_MAX: usize = 8;
+
 pub(super) struct Shared {
     pub(super) api: Arc<Api>,
     pub(super) budget: Arc<Budget>,
@@ -17,6 +24,17 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    pub(super) fn new(api: &Arc<Api>) -> Self {
+        Self {
+            api: api.clone(),
+            budget: Budget::new(MEMORY_BYTES_MAX),
+            store_pool: Pool::new("http-store", STORE_THREADS_MAX),
+            read_pool: Pool::new("http-read", READ_THREADS_MAX),
+            accepting: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+        }
+    }
+
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
     }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ const SWEEP_EVERY: Duration = Duration::from_millis(500);
 const SWEEP_EVERY_CLOSING: Duration = Duration::from_millis(20);
 /// How often samples are looked at that are being stored: a disk that stalls wakes nobody.
 const STORED_EVERY: Duration = Duration::from_millis(50);
+/// Turns of other clients to one of a reader, and between two looks at which sockets are ready.
+const OTHERS_TO_A_READER: usize = 8;
 /// How long a closing server lets idle clients send another request, whose answer says that it is the last. A client that
 /// sends one just when the connection is closed cannot know whether it was taken: nginx answers such a POST by 502.
 const CLOSING_IDLE_MAX: Duration = Duration::from_secs(1);
@@ -63,6 +66,8 @@ struct Slot {
     client: Option<Box<Client>>,
     /// What the socket of a client that is away has become ready for.
     missed: Option<Ready>,
+    /// Whether its turn comes.
+    is_queued: bool,
 }
 
 /// One loop.
@@ -71,8 +76,10 @@ pub(super) struct Worker {
     inbox: Arc<Inbox>,
     slots: Vec<Slot>,
     free: Vec<usize>,
-    /// Slots of clients that get another turn without their sockets becoming ready.
-    again: Vec<usize>,
+    /// Slots of clients whose turn comes: those whose last request was for something to read, and the others. A reader waits
+    /// for a few posts, not for all that have come before, and readers leave most turns to posts.
+    readers: VecDeque<usize>,
+    others: VecDeque<usize>,
     /// Slots of clients whose samples are being stored, which happens in their order.
     storing: VecDeque<usize>,
     /// Ends the wait of this loop.
@@ -82,34 +89,34 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, inbox: Arc<Inbox>) -> Self {
-        let (slots, free, again, storing) = (Vec::new(), Vec::new(), Vec::new(), VecDeque::new());
-        let waker = Waker::from(inbox.clone());
-        Self { shared, inbox, slots, free, again, storing, waker, buffers: Buffers::default() }
+        let (slots, free, waker) = (Vec::new(), Vec::new(), Waker::from(inbox.clone()));
+        let (readers, others, storing) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
+        Self { shared, inbox, slots, free, readers, others, storing, waker, buffers: Buffers::default() }
     }
 
     /// Serves clients until the server closes and all of them have been answered.
     pub(super) fn run(&mut self) {
-        let (mut ready, mut swept, mut closing_since) = (Vec::new(), Instant::now(), None);
+        let (mut found, mut swept, mut closing_since) = (Vec::new(), Instant::now(), None);
         loop {
             let sweep_every = if closing_since.is_some() { SWEEP_EVERY_CLOSING } else { SWEEP_EVERY };
-            let wait = match (self.again.is_empty(), self.storing.is_empty()) {
+            let wait = match (self.readers.is_empty() && self.others.is_empty(), self.storing.is_empty()) {
                 (false, _) => Duration::ZERO,
                 (true, true) => sweep_every,
                 (true, false) => STORED_EVERY.min(sweep_every),
             };
-            if let Err(error) = self.inbox.poller.wait(&mut ready, wait) {
+            if let Err(error) = self.inbox.poller.wait(&mut found, wait) {
                 log::error!("The sockets of clients cannot be waited for: {error}");
                 return;
             }
             self.inbox.heartbeat.record();
+            found.drain(..).for_each(|(slot, ready)| self.report(slot, ready));
+            let parcels = mem::take(&mut *self.inbox.parcels());
+            parcels.into_iter().for_each(|parcel| self.unpack(parcel));
             let now = Now::of_clocks(&self.shared.api);
             let stored = self.storing.iter().take_while(|slot| self.is_stored(**slot, now)).count();
-            let again = self.storing.drain(..stored).chain(self.again.drain(..)).collect::<Vec<_>>();
-            again.into_iter().for_each(|slot| self.turn(slot, now, Ready::default()));
-            ready.drain(..).for_each(|(slot, ready)| self.turn(slot, now, ready));
-            // A slot that was freed is taken here, when nothing is ready any more of the socket that had it.
-            let parcels = std::mem::take(&mut *self.inbox.parcels());
-            parcels.into_iter().for_each(|parcel| self.unpack(parcel));
+            let stored = self.storing.drain(..stored).collect::<Vec<_>>();
+            stored.into_iter().for_each(|slot| self.turn(slot, now));
+            self.turns(now);
             if self.shared.is_draining() {
                 closing_since.get_or_insert(now.instant);
                 if self.free.len() == self.slots.len() && self.inbox.parcels().is_empty() {
@@ -138,11 +145,28 @@ impl Worker {
             self.slots.len() - 1
         });
         match self.inbox.poller.add(client.socket(), slot) {
-            Ok(()) => self.slots[slot] = Slot { client: Some(client), missed: None },
+            Ok(()) => self.slots[slot].client = Some(client),
             Err(error) => {
                 log::warn!("A connection cannot be waited for: {error}");
                 self.free.push(slot);
             }
+        }
+    }
+
+    /// Takes note of what a socket has become ready for. No slot is freed between that and the wait for it, so that it is
+    /// for the client that is there.
+    fn report(&mut self, slot: usize, ready: Ready) {
+        let Slot { client, missed, .. } = &mut self.slots[slot];
+        client.as_mut().map_or_else(|| missed.get_or_insert_default(), |client| &mut client.ready).add(ready);
+        self.queue(slot);
+    }
+
+    /// Gives a client that is here a turn.
+    fn queue(&mut self, slot: usize) {
+        let Slot { client: Some(client), is_queued, .. } = &mut self.slots[slot] else { return };
+        if !mem::replace(is_queued, true) {
+            let queue = if client.is_reader() { &mut self.readers } else { &mut self.others };
+            queue.push_back(slot);
         }
     }
 
@@ -151,14 +175,22 @@ impl Worker {
         self.slots[slot].client.as_ref().is_none_or(|client| client.is_stored(now))
     }
 
-    /// Gives a client a turn, unless it waits for another thread.
-    fn turn(&mut self, slot: usize, now: Now, ready: Ready) {
-        let Slot { client: Some(client), .. } = &mut self.slots[slot] else {
-            self.slots[slot].missed.get_or_insert_default().add(ready);
-            return;
-        };
-        client.ready.add(ready);
-        if client.is_stored(now) {
+    /// Gives a reader and some of the others their turns.
+    fn turns(&mut self, now: Now) {
+        for turn in 0..=OTHERS_TO_A_READER {
+            let queue = if turn == 0 { &mut self.readers } else { &mut self.others };
+            if let Some(slot) = queue.pop_front() {
+                self.slots[slot].is_queued = false;
+                self.turn(slot, now);
+            }
+        }
+    }
+
+    /// Has a client go on, unless it waits for another thread or for its sample.
+    fn turn(&mut self, slot: usize, now: Now) {
+        if let Slot { client: Some(client), .. } = &mut self.slots[slot]
+            && client.is_stored(now)
+        {
             let pause = client.proceed(&self.shared, &mut self.buffers, now, Some(&self.waker));
             self.give(slot, pause);
         }
@@ -168,7 +200,7 @@ impl Worker {
     fn give(&mut self, slot: usize, pause: Pause) {
         match pause {
             Pause::Input | Pause::Output => {}
-            Pause::Others => self.again.push(slot),
+            Pause::Others => self.queue(slot),
             Pause::Sample => self.storing.push_back(slot),
             Pause::Store | Pause::Read => self.hand_over(slot, pause == Pause::Read),
             Pause::End => self.close(slot),
@@ -208,6 +240,51 @@ impl Worker {
                 continue;
             };
             self.give(slot, pause);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::super::limits::ConnectionLimits;
+    use super::super::stream::Stream;
+    use super::*;
+    use crate::api::Api;
+    use crate::auth::{Authorizer, ReadAccess};
+    use crate::ingest::Ingest;
+    use crate::store::Store;
+
+    #[test]
+    fn a_reader_waits_for_a_few_others_and_takes_one_turn_of_many() {
+        let ingest = Ingest::new(Arc::new(Store::new(1)), Authorizer::allow_all(), Arc::default());
+        let shared = Arc::new(Shared::new(&Arc::new(Api::new(Arc::new(ingest), ReadAccess::Anyone))));
+        let mut worker = Worker::new(shared, Arc::new(Inbox::new().unwrap()));
+        let (limits, listener) = (ConnectionLimits::new(30, 30, &[]), TcpListener::bind("127.0.0.1:0").unwrap());
+        let (now, is_readable) = (Now::of_clocks(&worker.shared.api), Ready { is_readable: true, has_ended: false });
+        let connect = |_| {
+            let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (accepted, address) = listener.accept().unwrap();
+            accepted.set_nonblocking(true).unwrap();
+            let guard = limits.admit(address.ip()).unwrap();
+            worker.unpack((Box::new(Client::new(Stream::plain(accepted), guard, now.instant)), None, Pause::Input));
+            socket
+        };
+        let mut sockets: Vec<TcpStream> = (0..30).map(connect).collect();
+        sockets[29].write_all(b"GET /api/perf/h HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        while worker.slots[29].client.as_ref().is_some_and(|client| !client.is_reader()) {
+            worker.report(29, is_readable);
+            worker.turns(now);
+        }
+        (0..30).for_each(|slot| worker.report(slot, is_readable));
+        for others_left in [21, 13] {
+            worker.report(29, is_readable);
+            assert_eq!(worker.readers, [29]);
+            worker.turns(now);
+            assert!(worker.readers.is_empty());
+            assert!(worker.others.iter().copied().eq(29 - others_left..29), "{:?}", worker.others);
         }
     }
 }

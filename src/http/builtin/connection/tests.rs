@@ -1,3 +1,4 @@
+use super::super::shared::MEMORY_BYTES_MAX;
 use super::*;
 use crate::auth::{Authorizer, ReadAccess};
 use crate::ingest::Ingest;
