@@ -251,7 +251,7 @@ impl Served {
 /// An address for a server that cannot pick one by itself. A socket that does not listen is bound to it until the tests
 /// end, so that nothing else gets the port; a server that sets `SO_REUSEADDR` can listen on it all the same.
 pub(crate) fn reserved_address() -> SocketAddr {
-    let socket = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
+    let socket = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
     socket::bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
     let port = socket::getsockname::<SockaddrIn>(socket.as_raw_fd()).unwrap().port();
