@@ -270,9 +270,8 @@ pub fn answer<'b>(pieces: impl IntoIterator<Item = &'b [u8]>, api: &Api) -> Vec<
         connection.input().extend_from_slice(piece);
         loop {
             let pause = connection.advance(&context);
-            let taken = connection.output().concat();
-            connection.sent(taken.len(), now.instant);
-            answers.extend_from_slice(&taken);
+            answers.extend_from_slice(connection.output());
+            connection.sent(connection.output().len(), now.instant);
             if pause != Pause::Output {
                 break;
             }

@@ -75,7 +75,7 @@ pub(super) fn serve(api: &Api, mut request: Request, is_draining: &AtomicBool) {
         if is_refused && pending == PendingBody::Unframed {
             read_away(&mut request);
         }
-        send(request, &reply, is_uncertain || is_draining.load(Ordering::Acquire))
+        send(request, reply, is_uncertain || is_draining.load(Ordering::Acquire))
     };
     if let Err(error) = sent {
         log::debug!("An answer was not taken by its client: {error}");
@@ -183,23 +183,22 @@ fn respond(request: Request, reply: &Reply) -> io::Result<()> {
 }
 
 /// Answers a request whose body was read. With `close` the answer says that the connection ends.
-fn send(request: Request, reply: &Reply, close: bool) -> io::Result<()> {
+fn send(request: Request, reply: Reply, close: bool) -> io::Result<()> {
     let close = close || asks_for_upgrade(&request);
     let asked = header(request.headers(), "Connection");
     let connection = http::connection(asked, *request.http_version() == HTTPVersion(1, 0), close);
-    let (head_only, now, mut first) = (request.method() == &Method::Head, unix_now().as_secs(), Vec::new());
-    let rest = http::append(&mut first, reply, head_only, connection, now);
+    let mut answer = Vec::new();
+    http::append(&mut answer, reply, request.method() == &Method::Head, connection, unix_now().as_secs());
     let mut writer = request.into_writer();
     let deadline = Instant::now() + Duration::from_secs(ANSWER_SEC_MAX);
-    for mut left in [&*first, rest] {
-        while !left.is_empty() {
-            left = match writer.write(left) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => left,
-                written => &left[written?..],
-            };
-            if !left.is_empty() && Instant::now() > deadline {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
+    let mut left = &*answer;
+    while !left.is_empty() {
+        left = match writer.write(left) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => left,
+            written => &left[written?..],
+        };
+        if !left.is_empty() && Instant::now() > deadline {
+            return Err(io::ErrorKind::TimedOut.into());
         }
     }
     writer.flush()

@@ -126,11 +126,10 @@ pub(super) struct Connection {
     is_reader: bool,
     /// The request whose body is at the start of the input, or still to come.
     request: Option<Request>,
-    /// Answers, a long body behind them, and how much of both was sent.
+    /// Answers, and how much of them was sent.
     output: Vec<u8>,
-    long_body: Vec<u8>,
     sent: usize,
-    /// For the request's body, or for the long one that is sent.
+    /// For the request's body, or for the long answer that is sent.
     memory: Option<Reservation>,
     last_token: LastToken,
     /// Whether another request may follow.
@@ -158,7 +157,6 @@ impl Connection {
             is_reader: false,
             request: None,
             output: Vec::new(),
-            long_body: Vec::new(),
             sent: 0,
             memory: None,
             last_token: LastToken::default(),
@@ -209,17 +207,12 @@ impl Connection {
     }
 
     /// What is to be sent.
-    pub(super) fn output(&self) -> [&[u8]; 2] {
-        let of_output = self.sent.min(self.output.len());
-        [&self.output[of_output..], &self.long_body[self.sent - of_output..]]
-    }
-
-    fn output_bytes(&self) -> usize {
-        self.output.len() + self.long_body.len() - self.sent
+    pub(super) fn output(&self) -> &[u8] {
+        &self.output[self.sent..]
     }
 
     pub(super) fn has_output(&self) -> bool {
-        self.output_bytes() > 0
+        !self.output().is_empty()
     }
 
     /// Takes note that bytes of the output were sent.
@@ -230,10 +223,10 @@ impl Connection {
             return;
         }
         self.output.clear();
-        if !self.long_body.is_empty() {
-            (self.long_body, self.memory) = (Vec::new(), None);
-        }
         self.sent = 0;
+        if self.request.is_none() {
+            self.memory = None;
+        }
         self.enter_phase(now);
     }
 
@@ -285,7 +278,7 @@ impl Connection {
         let mut input = mem::take(&mut self.input);
         let mut used = 0;
         let pause = loop {
-            let is_full = self.output_bytes() > OUTPUT_BYTES_MAX || !self.long_body.is_empty();
+            let is_full = self.output.len() > OUTPUT_BYTES_MAX;
             if !self.is_open || is_full {
                 break if self.is_open { Pause::Output } else { Pause::Input };
             }
@@ -458,12 +451,7 @@ impl Connection {
     fn answer(&mut self, reply: Reply, head_only: bool, connection: Option<&str>, context: &Context<'_>) {
         let reply = reply.shaped(self.is_prometheus);
         context.api.stats().answered(reply.status);
-        let is_long = !http::append(&mut self.output, &reply, head_only, connection, context.now.unix_sec).is_empty();
-        if is_long {
-            self.long_body = reply.body;
-        } else {
-            self.memory = None;
-        }
+        http::append(&mut self.output, reply, head_only, connection, context.now.unix_sec);
         self.is_open = connection != Some("close");
     }
 

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "tls")]
 use std::io::Read;
-use std::io::{self, IoSlice, Write};
+use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
 
 use rustix::buffer::spare_capacity;
@@ -113,10 +113,10 @@ impl Stream {
     ///
     /// # Errors
     /// Those of the socket.
-    pub(super) fn write(&mut self, parts: [&[u8]; 2]) -> io::Result<Option<usize>> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
-            let taken = tls.writer().write_vectored(&parts.map(IoSlice::new))?;
+            let taken = tls.writer().write(bytes)?;
             while tls.wants_write() {
                 if would_block(tls.write_tls(&mut &self.socket))?.is_none() {
                     return Ok(Some(taken).filter(|taken| *taken > 0));
@@ -124,7 +124,7 @@ impl Stream {
             }
             return Ok(Some(taken));
         }
-        would_block((&self.socket).write_vectored(&parts.map(IoSlice::new)))
+        would_block((&self.socket).write(bytes))
     }
 
     /// Whether encrypted bytes wait to be sent.

@@ -48,7 +48,7 @@ impl Fixture {
 
     /// Takes all of the output.
     fn take(&mut self) -> String {
-        let output = self.connection.output().concat();
+        let output = self.connection.output().to_vec();
         self.connection.sent(output.len(), self.now.instant);
         String::from_utf8(output).unwrap()
     }
@@ -111,7 +111,7 @@ fn a_client_that_reads_nothing_is_answered_no_further() {
         }
         fixture.send(&HEALTH.repeat(400));
     }
-    assert!(fixture.connection.output_bytes() < 2 * OUTPUT_BYTES_MAX);
+    assert!(fixture.connection.output().len() < 2 * OUTPUT_BYTES_MAX);
     assert!(fixture.connection.input.len() <= 400 * HEALTH.len());
     let before = fixture.statuses(b"").len();
     assert_eq!(before, 400);
@@ -142,7 +142,7 @@ fn what_may_wait_is_left_to_a_thread_that_may() {
     fixture.connection.input().extend_from_slice(&[&short.repeat(2), HEALTH].concat());
     for (pause, answers) in [(Pause::Others, 1), (Pause::Others, 2), (Pause::Input, 3)] {
         assert_eq!(fixture.with(false, Connection::advance), pause);
-        let output = String::from_utf8(fixture.connection.output().concat()).unwrap();
+        let output = String::from_utf8(fixture.connection.output().to_vec()).unwrap();
         assert_eq!(output.matches("HTTP/1.1 200 OK").count(), answers);
     }
 }
