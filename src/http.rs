@@ -47,7 +47,7 @@ pub(crate) fn header<'a>(mut headers: impl Iterator<Item = (&'a str, &'a str)>, 
     headers.find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
-/// Why a head is refused whatever it asks for: the end of its body or its sender is uncertain.
+/// Why a head is refused whatever it asks for: the end of its body, its sender or its host is uncertain.
 pub(crate) fn head_error<'a>(headers: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Option<&'static str> {
     let all = |name: &'static str| headers.clone().filter(move |(given, _)| given.eq_ignore_ascii_case(name));
     let mut lengths = all("Content-Length");
@@ -68,7 +68,8 @@ pub(crate) fn head_error<'a>(headers: impl Iterator<Item = (&'a str, &'a str)> +
     {
         return Some("header Transfer-Encoding: only chunked is known here, given once");
     }
-    all("Authorization").nth(1).map(|_| "header Authorization: given twice")
+    let once = [("Authorization", "header Authorization: given twice"), ("Host", "header Host: given twice")];
+    once.into_iter().find(|(name, _)| all(name).nth(1).is_some()).map(|(_, sentence)| sentence)
 }
 
 /// How the body of a request comes.

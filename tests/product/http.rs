@@ -34,6 +34,7 @@ fn every_refusal_has_its_status_and_a_sentence() {
             (post("/api/perf/a%2fb/1", "Content-Length: 2\r\n", "{}"), 400, "host"),
             (post("/api/perf/h/now", "Content-Length: 2\r\n", "{}"), 400, "epoch"),
             (post(&at, "Content-Length: 2\r\nContent-Length: 2\r\n", "{}"), 400, "given twice"),
+            (post(&at, "Host: y\r\nContent-Length: 2\r\n", "{}"), 400, "Host: given twice"),
             (post(&at, "Content-Length: +2\r\n", "{}"), 400, "digits"),
             (post(&at, "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n"), 400, "together"),
             (post(&at, "Idempotency-Key: 1\r\nContent-Length: 2\r\n", "{}"), 400, "Idempotency-Key"),
