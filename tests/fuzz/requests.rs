@@ -17,10 +17,10 @@ fn post(fields: &str, body: &str) -> String {
     format!("POST /api/perf/h/{NOW} HTTP/1.1\r\nHost: x\r\n{fields}\r\n{body}")
 }
 
-/// Lines of line protocol in chunks, and a trailer.
+/// Lines of line protocol in chunks, each with an extension, and a trailer.
 fn chunks(chunk_bytes: usize, count: usize) -> String {
     let lines = "perf,host=h cpu=1\n".repeat(50);
-    let chunk = format!("{chunk_bytes:X}\r\n{}\r\n", &lines[..chunk_bytes]);
+    let chunk = format!("{chunk_bytes:X};name=value\r\n{}\r\n", &lines[..chunk_bytes]);
     let head = "POST /write HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
     format!("{head}{}0\r\nX-Checksum: 1\r\n\r\n", chunk.repeat(count))
 }
