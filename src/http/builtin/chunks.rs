@@ -75,7 +75,7 @@ impl Chunks {
                 }
                 // With that end they are like a head without its first line.
                 Next::Trailers => {
-                    let Some(trailers_bytes) = find_end("trailers", rest, 0)? else { break };
+                    let Some(trailers_bytes) = find_end("trailers", rest)? else { break };
                     read += trailers_bytes;
                     self.next = Next::Nothing;
                 }

@@ -116,8 +116,6 @@ enum Phase {
 pub(super) struct Connection {
     /// What has come and is not used yet.
     input: Vec<u8>,
-    /// How much of it was searched for the end of a head.
-    searched: usize,
     /// Bytes of a refused request's body that are still to be passed over.
     skipped: usize,
     /// Whether the running request is for Prometheus's API, whose errors have another shape.
@@ -151,7 +149,6 @@ impl Connection {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             input: Vec::new(),
-            searched: 0,
             skipped: 0,
             is_prometheus: false,
             is_reader: false,
@@ -398,14 +395,12 @@ impl Connection {
         }
         // Some clients send an empty line after a body.
         while input[*used..].starts_with(b"\r\n") {
-            (*used, self.searched) = (*used + 2, 0);
+            *used += 2;
         }
         self.is_prometheus = is_prometheus(head::target(&input[*used..]));
-        let Some(head_bytes) = head::find_end("head", &input[*used..], self.searched)? else {
-            self.searched = input.len() - *used;
+        let Some(head_bytes) = head::find_end("head", &input[*used..])? else {
             return Ok(Some(Pause::Input));
         };
-        self.searched = 0;
         let (head, rest) = input[*used..].split_at(head_bytes);
         *used += head_bytes;
         self.accept(head, rest.is_empty(), context)?;

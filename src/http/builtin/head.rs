@@ -21,15 +21,15 @@ pub(super) struct Head<'a> {
     pub(super) connection: Option<&'a str>,
 }
 
-/// Finds the end of the head or the trailers at the start of `bytes`, of which the first `searched` were searched before.
-/// Every line ends in CRLF: parsers differ on whether LF alone ends one, and so on where a request ends.
+/// Finds the end of the head or the trailers at the start of `bytes`. Where it has not come yet, all of them are searched
+/// again with the next, 8 KiB at most. Every line ends in CRLF: parsers differ on whether LF alone ends one, and so on where
+/// a request ends.
 ///
 /// # Errors
 /// The reply where they have no end, or a line another one.
-pub(super) fn find_end(what: &str, bytes: &[u8], searched: usize) -> Result<Option<usize>, Reply> {
+pub(super) fn find_end(what: &str, bytes: &[u8]) -> Result<Option<usize>, Reply> {
     let bytes = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
-    for newline in memchr::memchr_iter(b'\n', &bytes[searched..]) {
-        let line_end = searched + newline;
+    for line_end in memchr::memchr_iter(b'\n', bytes) {
         if !bytes[..line_end].ends_with(b"\r") {
             return Err(Reply::error(400, &format!("{what}: a line ends in LF without CR")));
         }
