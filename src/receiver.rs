@@ -157,9 +157,8 @@ impl Receiver {
             log::info!("Receiver is listening on http://{}", server.address());
         }
         #[cfg(feature = "builtin")]
-        if let Some(builtin) = &builtin {
-            builtin.address().iter().for_each(|address| log::info!("Receiver is listening on http://{address}"));
-            builtin.https_address().iter().for_each(|address| log::info!("Receiver is listening on https://{address}"));
+        for (scheme, address) in builtin.iter().flat_map(http::Server::addresses) {
+            log::info!("Receiver is listening on {scheme}://{address}");
         }
         listeners.descriptions().iter().for_each(|socket| log::info!("Receiver is listening on {socket}"));
         log::info!("{}", store.description());
@@ -198,10 +197,9 @@ impl Receiver {
     /// The two lines by which the next machine joins, one for here and one for there, where others can reach this one.
     fn next_machine(&self, options: &Options) -> Vec<String> {
         let address = self.address().map(|address| ("http", address));
+        // HTTPS is the last, where there is any.
         #[cfg(feature = "builtin")]
-        let https = self.builtin.as_ref().and_then(http::Server::https_address).map(|address| ("https", address));
-        #[cfg(feature = "builtin")]
-        let address = https.or(address);
+        let address = self.builtin.as_ref().and_then(|server| server.addresses().last().copied()).or(address);
         let (Some(key), Some((scheme, address))) = (&options.auth.token_key, address) else { return Vec::new() };
         if options.bind.is_loopback() || options.role == Role::Summaries {
             return Vec::new();
@@ -221,7 +219,10 @@ impl Receiver {
     pub fn address(&self) -> Option<SocketAddr> {
         let address = self.server.as_ref().map(Server::address);
         #[cfg(feature = "builtin")]
-        let address = address.or_else(|| self.builtin.as_ref().and_then(http::Server::address));
+        let address = address.or_else(|| {
+            let mut addresses = self.builtin.iter().flat_map(http::Server::addresses);
+            addresses.find(|(scheme, _)| *scheme == "http").map(|(_, address)| *address)
+        });
         address
     }
 

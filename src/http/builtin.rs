@@ -67,8 +67,7 @@ pub struct Server {
     shared: Arc<Shared>,
     limits: Arc<ConnectionLimits>,
     inboxes: Arc<[Arc<Inbox>]>,
-    plain: Option<SocketAddr>,
-    https: Option<SocketAddr>,
+    addresses: Vec<(&'static str, SocketAddr)>,
     /// What the threads that accept connections wait with.
     acceptors: Vec<Arc<Poller>>,
     threads: Vec<JoinHandle<()>>,
@@ -92,15 +91,14 @@ impl Server {
         // The other half of the cores is for the store, for long answers, and for what else runs here.
         let inboxes = (0..(cores / 2).clamp(1, WORKERS_MAX)).map(|_| Inbox::new().map(Arc::new));
         let inboxes = inboxes.collect::<io::Result<Arc<[_]>>>()?;
-        let (max, per_address_max) = (options.connections_max, options.connections_per_address_max);
-        let limits = ConnectionLimits::new(max, per_address_max, api.trusted_proxies());
+        let limits = ConnectionLimits::new(*options, api.trusted_proxies());
         let shared = Arc::new(Shared::new(api));
         let threads = inboxes.iter().map(|inbox| {
             let mut worker = Worker::new(shared.clone(), inbox.clone());
             spawn_supervised("http", move || worker.run())
         });
         let threads = threads.collect::<io::Result<_>>()?;
-        Ok(Self { shared, limits, inboxes, plain: None, https: None, acceptors: Vec::new(), threads })
+        Ok(Self { shared, limits, inboxes, addresses: Vec::new(), acceptors: Vec::new(), threads })
     }
 
     /// Listens for plain HTTP on `address`, whose port 0 picks one.
@@ -108,8 +106,7 @@ impl Server {
     /// # Errors
     /// When the address cannot be listened on; the message names it.
     pub fn listen(&mut self, address: SocketAddr) -> io::Result<()> {
-        self.plain = Some(self.accept(Listener::bind(address)?)?);
-        Ok(())
+        self.accept("http", Listener::bind(address)?)
     }
 
     /// Listens for HTTPS on `address`, whose port 0 picks one.
@@ -119,13 +116,12 @@ impl Server {
     #[cfg(feature = "tls")]
     pub fn listen_https(&mut self, address: SocketAddr, options: &HttpsOptions) -> io::Result<()> {
         let certificates = Some(Certificates::open(options).map_err(io::Error::other)?);
-        self.https = Some(self.accept(Listener { certificates, ..Listener::bind(address)? })?);
-        Ok(())
+        self.accept("https", Listener { certificates, ..Listener::bind(address)? })
     }
 
-    /// Starts the thread that accepts connections, and tells where.
-    fn accept(&mut self, listener: Listener) -> io::Result<SocketAddr> {
-        let address = listener.socket.local_addr()?;
+    /// Starts the thread that accepts connections.
+    fn accept(&mut self, scheme: &'static str, listener: Listener) -> io::Result<()> {
+        self.addresses.push((scheme, listener.socket.local_addr()?));
         self.acceptors.push(listener.poller.clone());
         let (shared, limits, inboxes) = (self.shared.clone(), self.limits.clone(), self.inboxes.clone());
         shared.accepting.fetch_add(1, Ordering::SeqCst);
@@ -136,19 +132,13 @@ impl Server {
             inboxes.iter().for_each(|inbox| inbox.poller.wake());
         };
         self.threads.push(thread::Builder::new().name("http-accept".into()).spawn(accept)?);
-        Ok(address)
+        Ok(())
     }
 
-    /// Where it listens for plain HTTP.
+    /// Where it listens, each with the scheme of its URL, in the order in which that began.
     #[must_use]
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.plain
-    }
-
-    /// Where it listens for HTTPS.
-    #[must_use]
-    pub fn https_address(&self) -> Option<SocketAddr> {
-        self.https
+    pub fn addresses(&self) -> &[(&'static str, SocketAddr)] {
+        &self.addresses
     }
 
     /// Why the server is not well, if so: one of its loops stands still.

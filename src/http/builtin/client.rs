@@ -10,7 +10,7 @@ use super::connection::{Buffers, Connection, Context, Now, Pause};
 use super::limits::ConnectionGuard;
 use super::readiness::Ready;
 use super::shared::Shared;
-use super::stream::{Came, Stream};
+use super::stream::Stream;
 use crate::api::ClientTransport;
 
 /// Longest time for a handshake: two round trips, and a slow client's arithmetic.
@@ -34,7 +34,7 @@ impl Peer {
             api: &shared.api,
             budget: &shared.budget,
             transport,
-            peer: Some(self.guard.address()),
+            peer: Some(self.guard.address),
             now,
             is_closing: must_verify_again || shared.is_draining(),
             waker,
@@ -70,7 +70,7 @@ impl Client {
         self.connection.borrow(buffers);
         let proceeded = catch_unwind(AssertUnwindSafe(|| self.try_proceed(shared, now, waker)));
         let pause = proceeded.unwrap_or(Ok(Pause::End)).unwrap_or_else(|error| {
-            self.note_error(&error, shared, now);
+            self.note_error(&error, shared);
             Pause::End
         });
         self.connection.give_back(buffers);
@@ -82,10 +82,7 @@ impl Client {
             return Ok(Pause::Output);
         }
         if self.ready.is_readable && self.connection.wants_input() {
-            match self.peer.stream.read(self.connection.input())? {
-                Came::Bytes { may_have_more } => self.ready.is_readable = may_have_more || self.ready.has_ended,
-                Came::End => (self.ready.is_readable, self.has_ended) = (false, true),
-            }
+            self.has_ended = self.peer.stream.read(self.connection.input(), &mut self.ready)?;
         }
         if self.peer.stream.is_handshaking() {
             return if self.has_ended { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(self.wait()) };
@@ -134,21 +131,19 @@ impl Client {
     pub(super) fn expire(&mut self, shared: &Shared, buffers: &mut Buffers, now: Now, waker: &Waker) -> Pause {
         let waker = Some(waker);
         if self.peer.stream.is_handshaking() {
-            self.note_error(&io::ErrorKind::TimedOut.into(), shared, now);
+            self.note_error(&io::ErrorKind::TimedOut.into(), shared);
         } else if self.connection.expire(&self.peer.context(shared, now, waker)) {
             return self.proceed(shared, buffers, now, waker);
         }
         Pause::End
     }
 
-    fn note_error(&self, error: &io::Error, shared: &Shared, now: Now) {
+    fn note_error(&self, error: &io::Error, shared: &Shared) {
         if self.peer.stream.is_handshaking() {
             shared.api.stats().handshakes_failed.add(1);
             #[cfg(feature = "tls")]
-            super::tls::log_certificate_error(shared.api.authorizer(), error, now.unix_sec);
+            super::tls::log_certificate_error(&shared.api, error);
         }
-        #[cfg(not(feature = "tls"))]
-        let _ = now;
         log::debug!("A connection ended: {error}");
     }
 

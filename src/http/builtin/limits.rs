@@ -5,13 +5,14 @@ use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::Options;
+
 /// The bits of an IPv6 address that one customer has at least for itself, and so one client.
 const IPV6_CLIENT_PREFIX: u128 = !0 << 64;
 
 /// The connections that there are.
 pub(super) struct ConnectionLimits {
-    max: usize,
-    per_address_max: usize,
+    options: Options,
     /// IPv4 as IPv4.
     trusted_proxies: Vec<IpAddr>,
     counts: Mutex<Counts>,
@@ -27,14 +28,15 @@ struct Counts {
 /// One admitted connection. Dropping it makes room for another.
 pub(super) struct ConnectionGuard {
     limits: Arc<ConnectionLimits>,
-    address: IpAddr,
+    /// IPv4 as IPv4.
+    pub(super) address: IpAddr,
     /// The client that it counts for, unless it is of a trusted proxy.
     client: Option<IpAddr>,
 }
 
 impl ConnectionLimits {
-    pub(super) fn new(max: usize, per_address_max: usize, trusted_proxies: &[IpAddr]) -> Arc<Self> {
-        Arc::new(Self { max, per_address_max, trusted_proxies: trusted_proxies.to_vec(), counts: Mutex::default() })
+    pub(super) fn new(options: Options, trusted_proxies: &[IpAddr]) -> Arc<Self> {
+        Arc::new(Self { options, trusted_proxies: trusted_proxies.to_vec(), counts: Mutex::default() })
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -48,15 +50,17 @@ impl ConnectionLimits {
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionGuard, String> {
         let address = address.to_canonical();
         let client = Some(client(address)).filter(|_| !self.trusted_proxies.contains(&address));
+        let Options { connections_max: max, connections_per_address_max: per_address_max } = self.options;
         let mut counts = self.counts();
-        if counts.all >= self.max {
-            return Err(format!("there are {} already, the limit by --max-connections", self.max));
+        if counts.all >= max {
+            return Err(format!("there are {max} already, the limit by --max-connections"));
         }
         if let Some(client) = client {
             let of_client = counts.by_address.entry(client).or_default();
-            if *of_client >= self.per_address_max {
-                let max = self.per_address_max;
-                return Err(format!("{address} has {max} already, the limit by --max-connections-per-address"));
+            if *of_client >= per_address_max {
+                return Err(format!(
+                    "{address} has {per_address_max} already, the limit by --max-connections-per-address"
+                ));
             }
             *of_client += 1;
         }
@@ -70,12 +74,6 @@ fn client(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & IPV6_CLIENT_PREFIX).into(),
-    }
-}
-
-impl ConnectionGuard {
-    pub(super) fn address(&self) -> IpAddr {
-        self.address
     }
 }
 
@@ -101,7 +99,8 @@ mod tests {
     #[test]
     fn one_address_gets_its_share_and_a_trusted_proxy_more() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let limits = ConnectionLimits::new(6, 2, &[ip("10.0.0.9")]);
+        let options = Options { connections_max: 6, connections_per_address_max: 2 };
+        let limits = ConnectionLimits::new(options, &[ip("10.0.0.9")]);
         let take = |text| limits.admit(ip(text));
         let held = [take("10.0.0.1").unwrap(), take("::ffff:10.0.0.1").unwrap()];
         let refused = take("10.0.0.1").err().unwrap();

@@ -9,6 +9,7 @@ use rustix::buffer::spare_capacity;
 #[cfg(feature = "tls")]
 use rustls::ServerConnection;
 
+use super::readiness::Ready;
 use crate::api::ClientTransport;
 #[cfg(feature = "tls")]
 use crate::auth::{Identity, identity_of};
@@ -25,15 +26,6 @@ pub(super) struct Stream {
     /// The owner of the certificate that was verified.
     #[cfg(feature = "tls")]
     identity: Option<Identity>,
-}
-
-/// What a read has come to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Came {
-    /// Some bytes, perhaps none; and whether more may be there already.
-    Bytes { may_have_more: bool },
-    /// The other side sends nothing more.
-    End,
 }
 
 impl Stream {
@@ -74,21 +66,18 @@ impl Stream {
         ClientTransport::Plain
     }
 
-    /// Reads what there is into the spare capacity of `into`; with TLS into as much as it takes.
+    /// Reads what there is into the spare capacity of `into`; with TLS into as much as it takes. Takes note of whether more
+    /// may be there already, and tells whether the other side sends nothing more.
     ///
     /// # Errors
     /// Those of the socket, and of TLS as [`io::ErrorKind::InvalidData`].
-    pub(super) fn read(&mut self, into: &mut Vec<u8>) -> io::Result<Came> {
+    pub(super) fn read(&mut self, into: &mut Vec<u8>, ready: &mut Ready) -> io::Result<bool> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
             let (mut socket, was_handshaking) =
-                (Watched { socket: &self.socket, is_drained: false }, tls.is_handshaking());
-            match would_block(tls.read_tls(&mut socket))? {
-                None => return Ok(Came::Bytes { may_have_more: false }),
-                Some(0) => return Ok(Came::End),
-                Some(_) => {}
-            }
-            let may_have_more = !socket.is_drained;
+                (Watched { socket: &self.socket, is_drained: true }, tls.is_handshaking());
+            let read = would_block(tls.read_tls(&mut socket))?;
+            ready.is_readable = !socket.is_drained || ready.has_ended;
             let came = tls.process_new_packets();
             // After an error that is the alert which says why.
             while tls.wants_write() && would_block(tls.write_tls(&mut &self.socket))?.is_some() {}
@@ -99,14 +88,12 @@ impl Stream {
             let before = into.len();
             into.resize(before + came.plaintext_bytes_to_read(), 0);
             tls.reader().read_exact(&mut into[before..])?;
-            return Ok(if came.peer_has_closed() { Came::End } else { Came::Bytes { may_have_more } });
+            return Ok(read == Some(0) || came.peer_has_closed());
         }
         let spare = into.capacity() - into.len();
-        match would_block(rustix::io::read(&self.socket, spare_capacity(into)).map_err(io::Error::from))? {
-            None => Ok(Came::Bytes { may_have_more: false }),
-            Some(0) => Ok(Came::End),
-            Some(read) => Ok(Came::Bytes { may_have_more: read == spare }),
-        }
+        let read = would_block(rustix::io::read(&self.socket, spare_capacity(into)).map_err(io::Error::from))?;
+        ready.is_readable = read == Some(spare) || ready.has_ended;
+        Ok(read == Some(0))
     }
 
     /// Writes as much as is taken now, and tells how much; `None` where nothing is taken until the socket is writable.

@@ -8,7 +8,8 @@ use rustls::crypto::ring::default_provider;
 use rustls::server::{NoClientAuth, NoServerSessionStorage};
 use rustls::{CertificateError, ServerConfig, ServerConnection};
 
-use crate::auth::{Authorizer, certificates, client_verifier, private_key, sentence};
+use crate::api::Api;
+use crate::auth::{certificates, client_verifier, private_key, sentence};
 use crate::reload::Reloaded;
 
 /// What the command line says of HTTPS.
@@ -69,9 +70,9 @@ fn server_config(options: &HttpsOptions) -> Result<ServerConfig, String> {
 }
 
 /// Logs whose certificate was not trusted, and why.
-pub(super) fn log_certificate_error(authorizer: &Authorizer, error: &io::Error, now: u64) {
+pub(super) fn log_certificate_error(api: &Api, error: &io::Error) {
     let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     if let Some(rustls::Error::InvalidCertificate(CertificateError::Other(why))) = error {
-        authorizer.log_refusal(&why.0.to_string(), now);
+        api.authorizer().log_refusal(&why.0.to_string(), api.now_sec());
     }
 }

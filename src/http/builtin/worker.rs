@@ -249,6 +249,7 @@ mod tests {
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
 
+    use super::super::Options;
     use super::super::limits::ConnectionLimits;
     use super::super::stream::Stream;
     use super::*;
@@ -262,7 +263,8 @@ mod tests {
         let ingest = Ingest::new(Arc::new(Store::new(1)), Authorizer::allow_all(), Arc::default());
         let shared = Arc::new(Shared::new(&Arc::new(Api::new(Arc::new(ingest), ReadAccess::Anyone))));
         let mut worker = Worker::new(shared, Arc::new(Inbox::new().unwrap()));
-        let (limits, listener) = (ConnectionLimits::new(30, 30, &[]), TcpListener::bind("127.0.0.1:0").unwrap());
+        let (limits, listener) =
+            (ConnectionLimits::new(Options::default(), &[]), TcpListener::bind("127.0.0.1:0").unwrap());
         let (now, is_readable) = (Now::of_clocks(&worker.shared.api), Ready { is_readable: true, has_ended: false });
         let connect = |_| {
             let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
