@@ -589,6 +589,7 @@ impl Store {
     ///
     /// # Errors
     /// When the disk cannot be read or written.
+    #[cfg_attr(not(feature = "disk"), expect(unused_variables, reason = "only a directory has a disk"))]
     pub fn expire_disk(&self, now: u64) -> Result<(), StoreError> {
         match &self.kind {
             #[cfg(feature = "disk")]
@@ -598,7 +599,7 @@ impl Store {
     }
 
     /// Has the disk stand still until what is returned is dropped.
-    #[cfg(all(test, feature = "disk"))]
+    #[cfg(all(test, feature = "disk", feature = "builtin"))]
     pub(crate) fn stall(&self) -> Option<std::sync::mpsc::Sender<()>> {
         if let Kind::Disk(disk) = &self.kind { Some(disk::tests::stall(disk)) } else { None }
     }

@@ -7,8 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::alerts::put_minutes;
 use crate::durable::kills;
 use crate::harness::{Heard, Served, Treatment, await_some, now, play_receiver};
@@ -128,6 +126,6 @@ fn of_two_receivers_killed_in_turns_each_alert_is_told_once() {
     let fence = redis.ask(&["GET", "lizm:{alerts}:fence"]);
     let fence: u64 = fence.lines().nth(1).and_then(|fence| fence.parse().ok()).unwrap();
     println!("{fence} leases");
-    let listed: Value = receivers[0].get("/api/alerts").1;
+    let listed = receivers[0].get("/api/alerts").1;
     assert!(listed["alerts"].as_array().is_some());
 }

@@ -1,8 +1,8 @@
 //! Black-box tests: they start the real binary on port 0 and talk to it as its clients do.
 
 #![cfg_attr(
-    not(feature = "disk"),
-    allow(dead_code, reason = "some helpers serve the tests of the durable store alone")
+    not(all(feature = "disk", feature = "tls")),
+    allow(dead_code, reason = "some helpers serve the tests of the durable store or of HTTPS alone")
 )]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

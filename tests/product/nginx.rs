@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::harness::{Answer, Process, Served, await_some, connect, lizm, now, reserved_address};
 use crate::servers::{Nginx, Redis};
@@ -156,7 +156,7 @@ fn https_is_passed_through_with_the_certificates_of_clients() {
     let mut stream = client.connect(SocketAddr::from(([127, 0, 0, 1], nginx.passed_port))).unwrap();
     stream.write_all(&request("POST", "/api/token", "", "")).unwrap();
     let answer = Answer::read(&mut stream);
-    let given: Value = serde_json::from_str(&answer.body).expect(&answer.body);
+    let given: serde_json::Value = serde_json::from_str(&answer.body).expect(&answer.body);
     assert_eq!((answer.status, &given["hosts"]), (200, &json!(["jarvis"])));
 }
 
