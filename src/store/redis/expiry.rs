@@ -22,17 +22,17 @@ const TRIM_WITHIN: Duration = Duration::from_secs(5);
 /// How far the search for days that have left their window is.
 #[derive(Default)]
 pub(super) struct Trimmed {
-    /// The first day that is kept.
-    oldest: u64,
+    /// The number of the setting, and the first day that is kept by it.
+    by: (u64, u64),
     /// The last host that was searched for days before it; `None` where all were.
     after: Option<SmolStr>,
 }
 
 impl Trimmed {
-    /// The host after which the search for days before `oldest` goes on; `None` where it has ended.
-    fn begin(&mut self, oldest: u64) -> Option<SmolStr> {
-        if self.oldest != oldest {
-            *self = Self { oldest, after: Some(SmolStr::default()) };
+    /// The host after which the search goes on; `None` where it has ended.
+    fn begin(&mut self, by: (u64, u64)) -> Option<SmolStr> {
+        if self.by != by {
+            *self = Self { by, after: Some(SmolStr::default()) };
         }
         self.after.clone()
     }
@@ -44,7 +44,7 @@ impl Redis {
         let (setting, now) = (self.agreed()?, now.min(self.now()?));
         let Some(window) = setting.keep.window(DAY) else { return Ok(()) };
         let oldest = window.oldest(now);
-        let Some(after) = locked(&self.trimmed).begin(oldest) else { return Ok(()) };
+        let Some(after) = locked(&self.trimmed).begin((setting.number, oldest)) else { return Ok(()) };
         let (hosts, deadline) = (self.hosts(now)?, Instant::now() + TRIM_WITHIN);
         let start = hosts.partition_point(|host| *host <= after);
         for hosts in hosts[start..].chunks(HOSTS_PER_BATCH) {
