@@ -29,7 +29,7 @@ def fleet_round(server):
     """Errors, the p99 in milliseconds, and microseconds of the server's CPU a post."""
     process, port = server
     before = cpu_sec(process.pid)
-    command = [load_program(), "posts", f"127.0.0.1:{port}", str(FLEET), str(FLEET_SEC)]
+    command = [load_program(), "posts", f"127.0.0.1:{port}", str(FLEET), str(FLEET), str(FLEET_SEC)]
     said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     sent, errors, p99 = re.search(r"sent (\d+) errors (\d+) p50 \S+ p99 (\S+)", said).groups()
     return int(errors), float(p99), (cpu_sec(process.pid) - before) / int(sent) * 1e6
@@ -80,7 +80,7 @@ def slowest_ms(port, seconds):
 def stalled_ms(store, stall, go_on):
     """The same, while hundreds of clients post to a store that stands still."""
     with receiver(*BUILTIN, "--store", store) as (_, port):
-        command = [load_program(), "posts", f"127.0.0.1:{port}", str(STALL_CLIENTS), str(STALL_SEC)]
+        command = [load_program(), "posts", f"127.0.0.1:{port}", str(STALL_CLIENTS), str(STALL_CLIENTS), str(STALL_SEC)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as posts:
             time.sleep(STALL_SEC / 4)
             stall()

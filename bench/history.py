@@ -13,6 +13,7 @@ import time
 
 from datagrams import load_program
 from figures import Row, p99
+from fleet import BUILTIN
 from load import lines_request
 from servers import memory_mb, receiver
 
@@ -27,6 +28,7 @@ LABELS = {
 HOSTS = 100
 RESTART_HOSTS = 834  # 10,008 series
 POSTS_PER_SEC = 20_000
+POST_HOSTS = 10_000  # a process has 20,000 descriptors in some places
 POSTS_SEC = 30
 ASKS = 400
 CHECKPOINT_SEC = 30  # between two checkpoints of a receiver
@@ -103,10 +105,10 @@ def ask_ms(port, path):
 
 
 def range_rows(port):
-    """Ranges while hosts of their own post a sample a second each."""
+    """Ranges while hosts of their own post two samples a second each."""
     rows, taken, posted = [], [], []
     for what, query in RANGES.items():
-        command = [load_program(), "posts", f"127.0.0.1:{port}", str(POSTS_PER_SEC), str(POSTS_SEC)]
+        command = [load_program(), "posts", f"127.0.0.1:{port}", *map(str, (POST_HOSTS, POSTS_PER_SEC, POSTS_SEC))]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as posts:
             time.sleep(POSTS_SEC / 4)
             start = time.monotonic()
@@ -121,7 +123,7 @@ def range_rows(port):
 
 def disk_rows():
     with tempfile.TemporaryDirectory() as directory:
-        options = ("--store", directory, "--keep", KEEP, "--http-server", "builtin", "--max-connections", "21000")
+        options = ("--store", directory, "--keep", KEEP, *BUILTIN)
         with receiver(*options) as (_, port):
             intervals = fill_year(port, HOSTS, samples=2)
             used = settle(directory)

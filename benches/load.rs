@@ -1,11 +1,11 @@
 //! Loads that wrk does not send. `cargo bench -q --bench load -- udp ADDRESS RATE SECONDS` sends datagrams of one line
 //! each, RATE a second, or as fast as it goes with 0; `… --features zeromq --bench load -- zmq ENDPOINT COUNT` sends so
-//! many messages. Both print `sent N`. `… -- posts ADDRESS CONNECTIONS SECONDS` is a fleet: each connection posts once a
-//! second, at a moment of its own. It prints `sent N errors N p50 MS p99 MS`.
+//! many messages. Both print `sent N`. `… -- posts ADDRESS CONNECTIONS RATE SECONDS` is a fleet: its connections post
+//! in turns, RATE times a second together. It prints `sent N errors N p50 MS p99 MS`.
 
 use std::process::ExitCode;
 
-const USAGE: &str = "udp ADDRESS RATE SECONDS, zmq ENDPOINT COUNT or posts ADDRESS CONNECTIONS SECONDS";
+const USAGE: &str = "udp ADDRESS RATE SECONDS, zmq ENDPOINT COUNT or posts ADDRESS CONNECTIONS RATE SECONDS";
 
 fn main() -> ExitCode {
     // cargo adds flags of its own, such as `--bench`.
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let sent = match arguments[..] {
         ["udp", address, rate, seconds] => udp(address, rate, seconds).map(|sent| sent.to_string()),
         ["zmq", endpoint, count] => zmq(endpoint, count).map(|sent| sent.to_string()),
-        ["posts", address, connections, seconds] => posts(address, connections, seconds),
+        ["posts", address, connections, rate, seconds] => posts(address, connections, rate, seconds),
         // That is no failure: a `cargo bench` of everything comes by here too.
         [] => {
             eprintln!("load: give {USAGE}");
@@ -34,10 +34,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Posts once a second over each of so many connections. The time of an answer counts from the moment that its post was
+/// Posts over so many connections in turns, at so many posts a second. The time of an answer counts from the moment that its post was
 /// due, so that what holds the load up is not left out.
 #[cfg(all(target_os = "linux", feature = "builtin"))]
-fn posts(address: &str, connections: &str, seconds: &str) -> Result<String, String> {
+fn posts(address: &str, connections: &str, rate: &str, seconds: &str) -> Result<String, String> {
     use std::io::{ErrorKind, Read, Write};
     use std::net::TcpStream;
     use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -55,6 +55,7 @@ fn posts(address: &str, connections: &str, seconds: &str) -> Result<String, Stri
     }
 
     let (count, seconds) = (parsed::<usize>("CONNECTIONS", connections)?, parsed::<usize>("SECONDS", seconds)?);
+    let rate = parsed::<u32>("RATE", rate)?.max(1);
     let failed = |error: std::io::Error| format!("{address}: {error}");
     let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
     let client = |key: usize| {
@@ -66,8 +67,8 @@ fn posts(address: &str, connections: &str, seconds: &str) -> Result<String, Stri
     };
     let clients = (0..count).map(client).collect::<std::io::Result<Vec<_>>>();
     let mut clients = clients.map_err(failed)?;
-    let (start, period) = (Instant::now(), Duration::from_secs(1) / u32::try_from(count.max(1)).unwrap_or(u32::MAX));
-    let (total, mut sent, mut errors, mut times) = (count * seconds, 0, 0, Vec::with_capacity(count * seconds));
+    let (start, period, total) = (Instant::now(), Duration::from_secs(1) / rate, rate as usize * seconds);
+    let (mut sent, mut errors, mut times) = (0, 0, Vec::with_capacity(total));
     let mut answer = [0; 1024];
     while times.len() + errors < total {
         let due = |sent: usize| start + period * u32::try_from(sent).unwrap_or(u32::MAX);
@@ -78,7 +79,7 @@ fn posts(address: &str, connections: &str, seconds: &str) -> Result<String, Stri
                 format!("POST /api/perf/host-{key}/{epoch} HTTP/1.1\r\nHost: bench\r\nContent-Length: 12\r\n\r\n");
             let written = clients[key].stream.write(format!("{head}{{\"cpu\":4.98}}").as_bytes());
             if written.is_err() || clients[key].due.replace(due(sent)).is_some() {
-                // It was refused, or the one before it has had no answer for a second.
+                // It was refused, or the one before it has no answer yet.
                 errors += 1;
             }
             sent += 1;
@@ -110,7 +111,7 @@ fn posts(address: &str, connections: &str, seconds: &str) -> Result<String, Stri
 }
 
 #[cfg(not(all(target_os = "linux", feature = "builtin")))]
-fn posts(_address: &str, _connections: &str, _seconds: &str) -> Result<String, String> {
+fn posts(_address: &str, _connections: &str, _rate: &str, _seconds: &str) -> Result<String, String> {
     Err("a fleet needs Linux, and the feature builtin".to_owned())
 }
 
