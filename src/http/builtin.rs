@@ -24,7 +24,6 @@ use crate::api::{Api, ClientTransport};
 use crate::supervisor::spawn_supervised;
 use client::Client;
 use connection::{Connection, Context, Now, Pause};
-use limits::ConnectionLimits;
 use readiness::Poller;
 use shared::{Budget, MEMORY_BYTES_MAX, Shared};
 use stream::Stream;
@@ -65,7 +64,6 @@ impl Default for Options {
 /// A running server. Dropping it leaves it running: [`Server::close`] it.
 pub struct Server {
     shared: Arc<Shared>,
-    limits: Arc<ConnectionLimits>,
     inboxes: Arc<[Arc<Inbox>]>,
     addresses: Vec<(&'static str, SocketAddr)>,
     /// What the threads that accept connections wait with.
@@ -91,14 +89,13 @@ impl Server {
         // The other half of the cores is for the store, for long answers, and for what else runs here.
         let inboxes = (0..(cores / 2).clamp(1, WORKERS_MAX)).map(|_| Inbox::new().map(Arc::new));
         let inboxes = inboxes.collect::<io::Result<Arc<[_]>>>()?;
-        let limits = ConnectionLimits::new(*options, api.trusted_proxies());
-        let shared = Arc::new(Shared::new(api));
+        let shared = Arc::new(Shared::new(api, options));
         let threads = inboxes.iter().map(|inbox| {
             let mut worker = Worker::new(shared.clone(), inbox.clone());
             spawn_supervised("http", move || worker.run())
         });
         let threads = threads.collect::<io::Result<_>>()?;
-        Ok(Self { shared, limits, inboxes, addresses: Vec::new(), acceptors: Vec::new(), threads })
+        Ok(Self { shared, inboxes, addresses: Vec::new(), acceptors: Vec::new(), threads })
     }
 
     /// Listens for plain HTTP on `address`, whose port 0 picks one.
@@ -123,10 +120,10 @@ impl Server {
     fn accept(&mut self, scheme: &'static str, listener: Listener) -> io::Result<()> {
         self.addresses.push((scheme, listener.socket.local_addr()?));
         self.acceptors.push(listener.poller.clone());
-        let (shared, limits, inboxes) = (self.shared.clone(), self.limits.clone(), self.inboxes.clone());
+        let (shared, inboxes) = (self.shared.clone(), self.inboxes.clone());
         shared.accepting.fetch_add(1, Ordering::SeqCst);
         let accept = move || {
-            listener.accept(&shared, &limits, &inboxes);
+            listener.accept(&shared, &inboxes);
             drop(listener);
             shared.accepting.fetch_sub(1, Ordering::SeqCst);
             inboxes.iter().for_each(|inbox| inbox.poller.wake());
@@ -188,7 +185,9 @@ impl Listener {
     }
 
     /// Accepts connections until the server closes, and then those that have come before.
-    fn accept(&self, shared: &Shared, limits: &Arc<ConnectionLimits>, inboxes: &[Arc<Inbox>]) {
+    fn accept(&self, shared: &Shared, inboxes: &[Arc<Inbox>]) {
+        use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
+
         let (mut events, mut next, mut logged_at) = (Vec::new(), inboxes.iter().cycle(), None::<Instant>);
         let mut reject = |why: &str| {
             shared.api.stats().connections_rejected.add(1);
@@ -201,7 +200,7 @@ impl Listener {
             let is_last = shared.is_closing();
             let end = loop {
                 match self.socket.accept() {
-                    Ok((socket, address)) => match self.client(socket, address, limits) {
+                    Ok((socket, address)) => match self.client(socket, address, shared) {
                         Ok(client) => {
                             if let Some(inbox) = next.next() {
                                 inbox.put((client, None, Pause::Input));
@@ -210,11 +209,11 @@ impl Listener {
                         Err(why) => reject(&why),
                     },
                     // The connection has gone before it was accepted.
-                    Err(error) if is_of_connection(error.kind()) => {}
+                    Err(error) if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) => {}
                     Err(error) => break error,
                 }
             };
-            let has_failed = end.kind() != io::ErrorKind::WouldBlock;
+            let has_failed = end.kind() != WouldBlock;
             if has_failed {
                 reject(&end.to_string());
             }
@@ -231,22 +230,11 @@ impl Listener {
         }
     }
 
-    fn client(
-        &self,
-        socket: TcpStream,
-        address: SocketAddr,
-        limits: &Arc<ConnectionLimits>,
-    ) -> Result<Box<Client>, String> {
-        let guard = limits.admit(address.ip())?;
+    fn client(&self, socket: TcpStream, address: SocketAddr, shared: &Shared) -> Result<Box<Client>, String> {
+        let guard = shared.limits.admit(address.ip())?;
         socket.set_nonblocking(true).map_err(|error| error.to_string())?;
         Ok(Box::new(Client::new(self.stream(socket)?, guard, Instant::now())))
     }
-}
-
-/// Whether an error is one of the connection that was to be accepted.
-fn is_of_connection(kind: io::ErrorKind) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    matches!(kind, ConnectionAborted | ConnectionReset | Interrupted)
 }
 
 /// Answers bytes that come in pieces as a connection does, until one of its answers or their end ends it.

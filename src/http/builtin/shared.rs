@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::Options;
+use super::limits::ConnectionLimits;
 use crate::api::Api;
 use crate::http::pool::Pool;
 
@@ -18,18 +20,20 @@ pub(super) struct Shared {
     pub(super) budget: Arc<Budget>,
     pub(super) store_pool: Arc<Pool>,
     pub(super) read_pool: Arc<Pool>,
+    pub(super) limits: Arc<ConnectionLimits>,
     /// Listeners that are open.
     pub(super) accepting: AtomicUsize,
     pub(super) closing: AtomicBool,
 }
 
 impl Shared {
-    pub(super) fn new(api: &Arc<Api>) -> Self {
+    pub(super) fn new(api: &Arc<Api>, options: &Options) -> Self {
         Self {
             api: api.clone(),
             budget: Budget::new(MEMORY_BYTES_MAX),
             store_pool: Pool::new("http-store", STORE_THREADS_MAX),
             read_pool: Pool::new("http-read", READ_THREADS_MAX),
+            limits: ConnectionLimits::new(*options, api.trusted_proxies()),
             accepting: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
         }

@@ -250,7 +250,6 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::super::Options;
-    use super::super::limits::ConnectionLimits;
     use super::super::stream::Stream;
     use super::*;
     use crate::api::Api;
@@ -261,16 +260,15 @@ mod tests {
     #[test]
     fn a_reader_waits_for_a_few_others_and_takes_one_turn_of_many() {
         let ingest = Ingest::new(Arc::new(Store::new(1)), Authorizer::allow_all(), Arc::default());
-        let shared = Arc::new(Shared::new(&Arc::new(Api::new(Arc::new(ingest), ReadAccess::Anyone))));
-        let mut worker = Worker::new(shared, Arc::new(Inbox::new().unwrap()));
-        let (limits, listener) =
-            (ConnectionLimits::new(Options::default(), &[]), TcpListener::bind("127.0.0.1:0").unwrap());
+        let (api, inbox) = (Api::new(Arc::new(ingest), ReadAccess::Anyone), Arc::new(Inbox::new().unwrap()));
+        let shared = Arc::new(Shared::new(&Arc::new(api), &Options::default()));
+        let (mut worker, listener) = (Worker::new(shared.clone(), inbox), TcpListener::bind("127.0.0.1:0").unwrap());
         let (now, is_readable) = (Now::of_clocks(&worker.shared.api), Ready { is_readable: true, has_ended: false });
         let connect = |_| {
             let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (accepted, address) = listener.accept().unwrap();
             accepted.set_nonblocking(true).unwrap();
-            let guard = limits.admit(address.ip()).unwrap();
+            let guard = shared.limits.admit(address.ip()).unwrap();
             worker.unpack((Box::new(Client::new(Stream::plain(accepted), guard, now.instant)), None, Pause::Input));
             socket
         };
