@@ -89,7 +89,8 @@ impl Client {
         }
         loop {
             let pause = self.connection.advance(&self.peer.context(shared, now, waker));
-            if !self.flush(now)? {
+            // A sample is waited for all the same: nothing else ends that wait.
+            if !self.flush(now)? && pause != Pause::Sample {
                 return Ok(Pause::Output);
             }
             match pause {

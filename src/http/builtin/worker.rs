@@ -255,36 +255,81 @@ mod tests {
     use crate::api::Api;
     use crate::auth::{Authorizer, ReadAccess};
     use crate::ingest::Ingest;
+    #[cfg(feature = "disk")]
+    use crate::store::Location;
     use crate::store::Store;
+
+    const READABLE: Ready = Ready { is_readable: true, has_ended: false };
+
+    struct Fixture {
+        worker: Worker,
+        listener: TcpListener,
+        now: Now,
+    }
+
+    impl Fixture {
+        fn new(store: Store) -> Self {
+            let ingest = Ingest::new(Arc::new(store), Authorizer::allow_all(), Arc::default());
+            let (api, inbox) = (Api::new(Arc::new(ingest), ReadAccess::Anyone), Arc::new(Inbox::new().unwrap()));
+            let shared = Arc::new(Shared::new(&Arc::new(api), &Options::default()));
+            let (now, listener) = (Now::of_clocks(&shared.api), TcpListener::bind("127.0.0.1:0").unwrap());
+            Self { worker: Worker::new(shared, inbox), listener, now }
+        }
+
+        fn connect(&mut self) -> TcpStream {
+            let socket = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+            let (accepted, address) = self.listener.accept().unwrap();
+            accepted.set_nonblocking(true).unwrap();
+            let guard = self.worker.shared.limits.admit(address.ip()).unwrap();
+            let client = Client::new(Stream::plain(accepted), guard, self.now.instant);
+            self.worker.unpack((Box::new(client), None, Pause::Input));
+            socket
+        }
+
+        fn client(&self, slot: usize) -> &Client {
+            self.worker.slots[slot].client.as_ref().unwrap()
+        }
+
+        /// Gives a client turns until something holds.
+        fn turns_until(&mut self, slot: usize, holds: impl Fn(&Client) -> bool) {
+            while !holds(self.client(slot)) {
+                self.worker.report(slot, READABLE);
+                self.worker.turns(self.now);
+            }
+        }
+    }
 
     #[test]
     fn a_reader_waits_for_a_few_others_and_takes_one_turn_of_many() {
-        let ingest = Ingest::new(Arc::new(Store::new(1)), Authorizer::allow_all(), Arc::default());
-        let (api, inbox) = (Api::new(Arc::new(ingest), ReadAccess::Anyone), Arc::new(Inbox::new().unwrap()));
-        let shared = Arc::new(Shared::new(&Arc::new(api), &Options::default()));
-        let (mut worker, listener) = (Worker::new(shared.clone(), inbox), TcpListener::bind("127.0.0.1:0").unwrap());
-        let (now, is_readable) = (Now::of_clocks(&worker.shared.api), Ready { is_readable: true, has_ended: false });
-        let connect = |_| {
-            let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let (accepted, address) = listener.accept().unwrap();
-            accepted.set_nonblocking(true).unwrap();
-            let guard = shared.limits.admit(address.ip()).unwrap();
-            worker.unpack((Box::new(Client::new(Stream::plain(accepted), guard, now.instant)), None, Pause::Input));
-            socket
-        };
-        let mut sockets: Vec<TcpStream> = (0..30).map(connect).collect();
+        let mut fixture = Fixture::new(Store::new(1));
+        let mut sockets: Vec<TcpStream> = (0..30).map(|_| fixture.connect()).collect();
         sockets[29].write_all(b"GET /api/perf/h HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-        while worker.slots[29].client.as_ref().is_some_and(|client| !client.is_reader()) {
-            worker.report(29, is_readable);
-            worker.turns(now);
-        }
-        (0..30).for_each(|slot| worker.report(slot, is_readable));
+        fixture.turns_until(29, Client::is_reader);
+        let Fixture { mut worker, now, .. } = fixture;
+        (0..30).for_each(|slot| worker.report(slot, READABLE));
         for others_left in [21, 13] {
-            worker.report(29, is_readable);
+            worker.report(29, READABLE);
             assert_eq!(worker.readers, [29]);
             worker.turns(now);
             assert!(worker.readers.is_empty());
             assert!(worker.others.iter().copied().eq(29 - others_left..29), "{:?}", worker.others);
         }
+    }
+
+    #[cfg(feature = "disk")]
+    #[test]
+    fn a_sample_is_waited_for_also_while_the_answers_before_it_are_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let location = Location::Directory { path: dir.path().to_owned(), fsync_always: false };
+        let mut fixture = Fixture::new(Store::open(&location, 1, 1_465_001_814).unwrap());
+        let mut socket = fixture.connect();
+        while fixture.client(0).socket().write(&[0; 65_536]).is_ok() {}
+        let _stalled = fixture.worker.shared.api.ingest().store().stall();
+        let requests = "GET /ping HTTP/1.1\r\nHost: x\r\n\r\nPOST /api/perf/h/1465001814 HTTP/1.1\r\nHost: x\r\n\
+            Content-Length: 9\r\n\r\n{\"cpu\":1}";
+        socket.write_all(requests.as_bytes()).unwrap();
+        let now = fixture.now;
+        fixture.turns_until(0, |client| !client.is_stored(now));
+        assert_eq!(fixture.worker.storing, [0]);
     }
 }
