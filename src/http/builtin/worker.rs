@@ -231,8 +231,8 @@ impl Worker {
     /// Looks at the deadlines of all clients that wait for nothing but theirs.
     fn sweep(&mut self, now: Now, closes_idle: bool) {
         for slot in 0..self.slots.len() {
-            let Slot { client: Some(client), .. } = &mut self.slots[slot] else { continue };
-            let pause = if closes_idle && client.is_idle() {
+            let Slot { client: Some(client), is_queued, .. } = &mut self.slots[slot] else { continue };
+            let pause = if closes_idle && client.is_idle() && !*is_queued {
                 Pause::End
             } else if client.deadline() <= now.instant && client.is_stored(now) {
                 client.expire(&self.shared, &mut self.buffers, now, &self.waker)
@@ -248,6 +248,9 @@ impl Worker {
 mod tests {
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    use nix::poll::{PollFd, PollFlags, poll};
 
     use super::super::Options;
     use super::super::stream::Stream;
@@ -259,6 +262,9 @@ mod tests {
     use crate::store::Location;
     use crate::store::Store;
 
+    /// Longer than a receiver waits before it acknowledges.
+    #[cfg(feature = "disk")]
+    const ACKNOWLEDGED_MS: u16 = 300;
     const READABLE: Ready = Ready { is_readable: true, has_ended: false };
 
     struct Fixture {
@@ -323,7 +329,14 @@ mod tests {
         let location = Location::Directory { path: dir.path().to_owned(), fsync_always: false };
         let mut fixture = Fixture::new(Store::open(&location, 1, 1_465_001_814).unwrap());
         let mut socket = fixture.connect();
-        while fixture.client(0).socket().write(&[0; 65_536]).is_ok() {}
+        // What the other side has is acknowledged later, which makes room for more.
+        let mut taken = fixture.client(0).socket();
+        let mut is_writable = [PollFd::new(taken.as_fd(), PollFlags::POLLOUT)];
+        for length in [65_536, 1] {
+            while poll(&mut is_writable, ACKNOWLEDGED_MS).unwrap() > 0 || taken.write(&[0; 65_536][..length]).is_ok() {
+                while taken.write(&[0; 65_536][..length]).is_ok() {}
+            }
+        }
         let _stalled = fixture.worker.shared.api.ingest().store().stall();
         let requests = "GET /ping HTTP/1.1\r\nHost: x\r\n\r\nPOST /api/perf/h/1465001814 HTTP/1.1\r\nHost: x\r\n\
             Content-Length: 9\r\n\r\n{\"cpu\":1}";
