@@ -248,9 +248,6 @@ impl Worker {
 mod tests {
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
-    use std::os::fd::AsFd;
-
-    use nix::poll::{PollFd, PollFlags, poll};
 
     use super::super::Options;
     use super::super::stream::Stream;
@@ -262,9 +259,6 @@ mod tests {
     use crate::store::Location;
     use crate::store::Store;
 
-    /// Longer than a receiver waits before it acknowledges.
-    #[cfg(feature = "disk")]
-    const ACKNOWLEDGED_MS: u16 = 300;
     const READABLE: Ready = Ready { is_readable: true, has_ended: false };
 
     struct Fixture {
@@ -325,6 +319,13 @@ mod tests {
     #[cfg(feature = "disk")]
     #[test]
     fn a_sample_is_waited_for_also_while_the_answers_before_it_are_not_taken() {
+        use std::os::fd::AsFd;
+
+        use nix::poll::{PollFd, PollFlags, poll};
+
+        /// Longer than a receiver waits before it acknowledges.
+        const ACKNOWLEDGED_MS: u16 = 300;
+
         let dir = tempfile::tempdir().unwrap();
         let location = Location::Directory { path: dir.path().to_owned(), fsync_always: false };
         let mut fixture = Fixture::new(Store::open(&location, 1, 1_465_001_814).unwrap());
