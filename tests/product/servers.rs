@@ -214,7 +214,8 @@ impl Nginx {
         }
         let path = directory.path().join("nginx.conf");
         std::fs::write(&path, config).unwrap();
-        let global = format!("daemon off; pid {folder}/pid; error_log {folder}/error;");
+        // Workers of a master would outlive it when it is killed.
+        let global = format!("master_process off; daemon off; pid {folder}/pid; error_log {folder}/error;");
         let server = Server::start("nginx", &["-c", path.to_str().unwrap(), "-g", &global]);
         await_some("nginx", || TcpStream::connect(("127.0.0.1", port)).ok());
         Self { directory, _server: server, port, passed_port }
