@@ -89,7 +89,7 @@ impl Client {
         }
         loop {
             let pause = self.connection.advance(&self.peer.context(shared, now, waker));
-            // A sample is waited for all the same: nothing else ends that wait.
+            // A sample is waited for all the same. The worker gives a client that waits for one no other turn.
             if !self.flush(now)? && pause != Pause::Sample {
                 return Ok(Pause::Output);
             }

@@ -25,7 +25,7 @@ const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// Longest time for answers to be taken, and for none of their bytes to be.
 const ANSWER_WITHIN: Duration = Duration::from_secs(300);
 const ANSWER_SILENCE_MAX: Duration = Duration::from_secs(5);
-/// How long a client may go on sending after the last answer, whatever that is thrown away. A connection that is closed
+/// How long a client may go on sending after the last answer. What it sends is thrown away. A connection that is closed
 /// with bytes unread is reset, and the answer is lost with it: nginx answers 502 in its place.
 const LINGER_MAX: Duration = Duration::from_secs(2);
 /// Longest body of a refused request that is passed over, so that the connection can be kept.

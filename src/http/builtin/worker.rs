@@ -153,8 +153,8 @@ impl Worker {
         }
     }
 
-    /// Takes note of what a socket has become ready for. No slot is freed between that and the wait for it, so that it is
-    /// for the client that is there.
+    /// Takes note of what a socket has become ready for. No slot is freed between the wait and this: the client that is in
+    /// the slot is the one whose socket was reported.
     fn report(&mut self, slot: usize, ready: Ready) {
         let Slot { client, missed, .. } = &mut self.slots[slot];
         client.as_mut().map_or_else(|| missed.get_or_insert_default(), |client| &mut client.ready).add(ready);
