@@ -52,7 +52,7 @@ use restore::{Restored, restore, write_format};
 
 /// Longest that a post waits for the disk.
 const POST_WITHIN: Duration = Duration::from_secs(1);
-/// Longest that the maintenance of the store waits for the disk, and the end of the process.
+/// Longest that the maintenance of the store waits for the disk, or for one step of a checkpoint, and the end of the process.
 const MAINTENANCE_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// A store in a directory.
@@ -245,7 +245,11 @@ impl DiskStore {
     /// When the disk cannot be written; the samples stay in the log then.
     pub(super) fn checkpoint(&self) -> Result<(), StoreError> {
         self.read_ahead();
-        let (keyspaces, frees) = self.ask(MAINTENANCE_WITHIN, Journal::checkpoint)?;
+        let reply = Reply::new(MAINTENANCE_WITHIN, None);
+        self.queue.push_long_task(answering(&reply, Journal::checkpoint));
+        // It may take minutes. A thread that has panicked has dropped its end of the reply.
+        let goes_on = || self.queue.goes_on(MAINTENANCE_WITHIN) && Arc::strong_count(&reply) > 1;
+        let (keyspaces, frees) = reply.wait_while(goes_on)?;
         // Here, because it waits for tables to be written.
         let freed = keyspaces.release_journals().and_then(|()| if frees { keyspaces.flush_state() } else { Ok(()) });
         freed.map_err(|error| self.fail(&error))
@@ -306,12 +310,7 @@ impl DiskStore {
         task: impl FnOnce(&mut Journal) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let reply = Reply::new(within, None);
-        let answered = reply.clone();
-        self.queue.push_task(move |journal| {
-            if answered.begin() {
-                answered.finish(task(journal));
-            }
-        });
+        self.queue.push_task(answering(&reply, task));
         reply.wait()
     }
 
@@ -332,6 +331,19 @@ impl Drop for DiskStore {
             && let Some(thread) = self.thread.take()
         {
             drop(thread.join());
+        }
+    }
+}
+
+/// A task that answers with what another returns, if anybody still waits for it when it begins.
+fn answering<T: Send + 'static>(
+    reply: &Arc<Reply<T>>,
+    task: impl FnOnce(&mut Journal) -> Result<T, StoreError> + Send + 'static,
+) -> impl FnOnce(&mut Journal) + Send + 'static {
+    let reply = reply.clone();
+    move |journal| {
+        if reply.begin() {
+            reply.finish(task(journal));
         }
     }
 }

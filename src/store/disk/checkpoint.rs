@@ -3,7 +3,8 @@
 //! Meanwhile batches go to the other log. A checkpoint takes many steps, of so many series each, and posts are taken
 //! between any two. So a chunk has the number of the newest batch in it, and the record of a host, which is written with
 //! the last of its chunks, the number that was the newest when its first was: what a restart finds in the logs is applied
-//! to the series that do not contain it yet.
+//! to the series that do not contain it yet. No checkpoint begins between two steps of another: it would clear the log of
+//! series that the other has begun to write.
 //!
 //! In the same step what memory need not hold moves to the chunks of [`history`].
 

@@ -205,7 +205,7 @@ impl Journal {
                 Request::Record(request) if request.reply.begin() => samples.push(request),
                 // Nobody waits for it any more.
                 Request::Record(_) => {}
-                Request::Task(task) => {
+                Request::Task(task) | Request::LongTask(task) => {
                     self.record(&std::mem::take(&mut samples));
                     task(self);
                 }

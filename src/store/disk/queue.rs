@@ -19,6 +19,8 @@ pub(super) enum Request<T> {
     Record(Samples),
     /// Anything else whose place in the order matters.
     Task(Box<dyn FnOnce(&mut T) + Send>),
+    /// A task of many steps. Other requests are carried out between two of these, but no other such task.
+    LongTask(Box<dyn FnOnce(&mut T) + Send>),
 }
 
 /// Samples that came together.
@@ -90,7 +92,16 @@ impl<T> Queue<T> {
 
     /// Adds a task.
     pub(super) fn push_task(&self, task: impl FnOnce(&mut T) + Send + 'static) {
-        locked(&self.state).requests.push(Request::Task(Box::new(task)));
+        self.push(Request::Task(Box::new(task)));
+    }
+
+    /// Adds a task of many steps.
+    pub(super) fn push_long_task(&self, task: impl FnOnce(&mut T) + Send + 'static) {
+        self.push(Request::LongTask(Box::new(task)));
+    }
+
+    fn push(&self, request: Request<T>) {
+        locked(&self.state).requests.push(request);
         self.changed.notify_one();
     }
 
@@ -106,11 +117,19 @@ impl<T> Queue<T> {
         std::mem::take(&mut state.requests)
     }
 
-    /// Takes the requests that wait already, between two steps of something longer.
+    /// Takes the requests that wait already and are short, between two steps of something longer.
     pub(super) fn take_waiting(&self) -> Vec<Request<T>> {
         let mut state = locked(&self.state);
         state.busy_since = Some(Instant::now());
-        std::mem::take(&mut state.requests)
+        let is_long = |request: &Request<T>| matches!(request, Request::LongTask(_));
+        let (long, short) = std::mem::take(&mut state.requests).into_iter().partition(is_long);
+        state.requests = long;
+        short
+    }
+
+    /// Whether the thread has taken a step within a time, or has nothing to do.
+    pub(super) fn goes_on(&self, within: Duration) -> bool {
+        locked(&self.state).busy_since.is_none_or(|since| since.elapsed() < within)
     }
 
     /// How many requests wait.
@@ -187,10 +206,28 @@ impl<T> Reply<T> {
     /// # Errors
     /// When the request failed, or is not done in time; if it was begun by then, that is not certain.
     pub(super) fn wait(&self) -> Result<T, StoreError> {
+        self.wait_while(|| false)
+    }
+
+    /// Waits for the end of the request, and as long again each time that `goes_on` holds.
+    ///
+    /// # Errors
+    /// See [`Reply::wait`].
+    pub(super) fn wait_while(&self, mut goes_on: impl FnMut() -> bool) -> Result<T, StoreError> {
         let is_open = |progress: &mut Progress<T>| matches!(progress, Progress::Waiting | Progress::Begun);
-        let left = self.until.saturating_duration_since(Instant::now());
-        let waited = self.changed.wait_timeout_while(locked(&self.progress), left, is_open);
-        let mut progress = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let mut left = self.until.saturating_duration_since(Instant::now());
+        let mut progress = loop {
+            let waited = self.changed.wait_timeout_while(locked(&self.progress), left, is_open);
+            let (progress, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+            if !waited.timed_out() {
+                break progress;
+            }
+            drop(progress);
+            if !goes_on() {
+                break locked(&self.progress);
+            }
+            left = self.within;
+        };
         let no_answer = || format!("the disk has not answered within {} seconds", self.within.as_secs());
         match std::mem::replace(&mut *progress, Progress::Abandoned) {
             Progress::Done(result) => result,
@@ -218,6 +255,35 @@ mod tests {
             reply.finish(Ok(7));
             assert_eq!(reply.wait(), Ok(7));
         }
+    }
+
+    #[test]
+    fn a_request_that_goes_on_is_awaited_beyond_its_time() {
+        let (reply, mut looks) = (Reply::new(Duration::ZERO, None), 0);
+        let done = reply.wait_while(|| {
+            looks += 1;
+            match looks {
+                2 => assert!(reply.begin()),
+                3 => reply.finish(Ok(7)),
+                _ => {}
+            }
+            true
+        });
+        assert_eq!((done, looks), (Ok(7), 3));
+        let reply = Reply::<u8>::new(Duration::ZERO, None);
+        let mut steps = [true, true, false].into_iter();
+        assert!(reply.wait_while(|| steps.next().unwrap()).is_err());
+        assert!(!reply.begin(), "abandoned");
+    }
+
+    #[test]
+    fn a_long_task_is_left_until_another_has_ended() {
+        let queue = Queue::<u8>::new();
+        queue.push_long_task(|_| ());
+        queue.push_task(|_| ());
+        assert!(matches!(queue.take_waiting()[..], [Request::Task(_)]));
+        assert!(queue.take_waiting().is_empty() && queue.goes_on(Duration::MAX) && !queue.goes_on(Duration::ZERO));
+        assert!(matches!(queue.take(Instant::now())[..], [Request::LongTask(_)]));
     }
 
     #[test]

@@ -270,3 +270,26 @@ fn a_checkpoint_that_was_cut_short_counts_each_sample_once() {
     drop(store);
     assert_eq!(counts(&open(&cut, NOW), "h"), vec![4; labels]);
 }
+
+/// Another checkpoint is asked for between two steps of one, and then the process ends.
+#[test]
+fn a_checkpoint_begins_when_the_one_before_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, cut) = (dir.path().join("whole"), dir.path().join("cut"));
+    let store = open(&path, NOW);
+    let labels = 700;
+    (1..=3).for_each(|seq| assert_eq!(record(&store, "h", labels, seq).unwrap().stored, labels));
+    let (queue, from, to, (begin, begun)) = (store.queue.clone(), path.clone(), cut.clone(), mpsc::channel());
+    store.queue.push_task(move |journal| {
+        begin.send(()).unwrap();
+        while queue.waiting() == 0 {
+            thread::yield_now();
+        }
+        queue.push_task(move |_| copy(&from, &to));
+        journal.checkpoint().map(drop).unwrap();
+    });
+    begun.recv().unwrap();
+    store.checkpoint().unwrap();
+    assert_eq!(counts(&store, "h"), vec![3; labels]);
+    assert_eq!(counts(&open(&cut, NOW), "h"), vec![3; labels]);
+}
