@@ -204,8 +204,8 @@ impl Api {
     #[must_use]
     pub fn may_wait(&self, route: &Route) -> bool {
         match &route.action {
-            // A directory's journal is not waited for: it wakes who would wait.
-            Action::Submit(Submit { tags: None, .. }) => self.ingest.store().is_shared(),
+            // The store is not waited for: it wakes who would wait.
+            Action::Submit(Submit { tags: None, .. }) => false,
             Action::Submit(_) | Action::Remove { .. } => self.ingest.store().may_wait(),
             Action::Token { .. } | Action::ShutOut { .. } => self.ingest.store().may_wait(),
             Action::Write(_) => route.is_compressed() || self.ingest.store().may_wait(),
@@ -238,7 +238,7 @@ impl Api {
         reply
     }
 
-    /// Answers as [`Api::reply`] does, but waits for no journal: a sample may have yet to be stored. `waker` is woken then.
+    /// Answers as [`Api::reply`] does, but waits for no store: a sample may have yet to be stored. `waker` is woken then.
     #[must_use]
     pub fn begin(&self, route: &Route, body: &[u8], now: u64, waker: &Waker) -> Begun {
         match &route.action {

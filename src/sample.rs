@@ -12,6 +12,7 @@ use std::net::IpAddr;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
+use smol_str::SmolStr;
 
 pub use tags::{TAG_BYTES_MAX, TAGS_HEADER, TAGS_MAX, Tags};
 
@@ -85,6 +86,28 @@ impl<'a> IdempotencyKey<'a> {
     #[must_use]
     pub fn new(source: &'a str, seq: u64) -> Self {
         Self { source, seq, address: None }
+    }
+}
+
+/// An [`IdempotencyKey`] that outlives the request it came with.
+#[derive(Debug)]
+pub struct OwnedKey {
+    source: SmolStr,
+    seq: u64,
+    address: Option<IpAddr>,
+}
+
+impl OwnedKey {
+    /// The key in the form the store takes.
+    #[must_use]
+    pub fn borrowed(&self) -> IdempotencyKey<'_> {
+        IdempotencyKey { source: &self.source, seq: self.seq, address: self.address }
+    }
+}
+
+impl From<IdempotencyKey<'_>> for OwnedKey {
+    fn from(IdempotencyKey { source, seq, address }: IdempotencyKey<'_>) -> Self {
+        Self { source: source.into(), seq, address }
     }
 }
 

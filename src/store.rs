@@ -19,6 +19,8 @@ mod status;
 
 #[cfg(feature = "disk")]
 use std::path::Path;
+#[cfg(feature = "redis")]
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -99,7 +101,7 @@ enum Kind {
     #[cfg(feature = "disk")]
     Disk(DiskStore),
     #[cfg(feature = "redis")]
-    Redis(Box<Redis>),
+    Redis(Arc<Redis>),
 }
 
 #[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "only what Redis lists depends on the time"))]
@@ -152,7 +154,7 @@ impl Store {
                 ));
             }
             #[cfg(feature = "redis")]
-            Location::Redis(address) => Kind::Redis(Box::new(Redis::open(address, limits, options)?)),
+            Location::Redis(address) => Kind::Redis(Arc::new(Redis::open(address, limits, options)?)),
         };
         Ok(Self { kind, limits, memory_records: MemoryRecords::default() })
     }
@@ -240,9 +242,9 @@ impl Store {
         }
     }
 
-    /// Begins to record a sample as [`Store::record`] does. Only Redis is waited for here; a directory's outcome comes later, and
-    /// `waker` is woken then. Without a waker a thread has to wait for it.
-    #[cfg_attr(not(feature = "disk"), expect(unused_variables, reason = "only a directory wakes anybody"))]
+    /// Begins to record a sample as [`Store::record`] does. The outcome of a directory or of Redis comes later, and `waker` is
+    /// woken then. Without a waker a thread has to wait for it.
+    #[cfg_attr(not(any(feature = "disk", feature = "redis")), expect(unused_variables, reason = "memory wakes nobody"))]
     pub fn begin_record(
         &self,
         sample: SampleRef<'_>,
@@ -253,7 +255,12 @@ impl Store {
         match &self.kind {
             #[cfg(feature = "disk")]
             Kind::Disk(disk) => Recording::journal(disk.begin_record(sample, key, now, waker)),
-            _ => Recording::over(self.record(sample, key, now)),
+            #[cfg(feature = "redis")]
+            Kind::Redis(redis) => match waker {
+                Some(waker) => Recording::redis(redis.begin_record(sample, key, now, waker)),
+                None => Recording::over(redis.record(sample, key, now)),
+            },
+            Kind::Memory(memory) => Recording::over(Ok(memory.record(sample, key, now))),
         }
     }
 

@@ -11,9 +11,10 @@ use serde_json::json;
 use super::form::{decode_form, pairs};
 use super::gzip;
 use super::reply::Reply;
-use super::request::{OwnedKey, RequestHead};
+use super::request::RequestHead;
 use crate::auth::Principal;
 use crate::ingest::{Counts, Ingest, IngestError, LineOptions};
+use crate::sample::OwnedKey;
 use crate::sample::line::{self, LINES_BYTES_MAX, LINES_MAX, Precision};
 use crate::store::{RecordOutcome, StoreError};
 

@@ -2,10 +2,8 @@
 
 use std::net::IpAddr;
 
-use smol_str::SmolStr;
-
 use crate::auth::{Identity, LastToken};
-use crate::sample::{self, IdempotencyKey, TAGS_HEADER, Tags};
+use crate::sample::{self, IdempotencyKey, OwnedKey, TAGS_HEADER, Tags};
 
 /// Longest request line and header lines together, in bytes: the longest host and label, escaped, fit several times.
 pub const HEAD_BYTES_MAX: usize = 8 << 10;
@@ -96,7 +94,7 @@ impl<'a> RequestHead<'a> {
     /// # Errors
     /// A sentence that names the header and its grammar.
     pub(super) fn key(&self, address: Option<IpAddr>) -> Result<Option<OwnedKey>, String> {
-        let owned = |key: IdempotencyKey<'_>| OwnedKey { source: key.source.into(), seq: key.seq, address };
+        let owned = |key: IdempotencyKey<'_>| OwnedKey::from(IdempotencyKey { address, ..key });
         self.idempotency_key.map(|text| sample::parse_key(text).map(owned)).transpose()
     }
 
@@ -117,20 +115,6 @@ pub enum ClientTransport<'a> {
     Plain,
     /// HTTPS: the owner of a certificate that was verified, or anybody.
     Tls(Option<&'a Identity>),
-}
-
-/// An [`IdempotencyKey`] that outlives the head it came with.
-#[derive(Debug)]
-pub(super) struct OwnedKey {
-    source: SmolStr,
-    seq: u64,
-    address: Option<IpAddr>,
-}
-
-impl OwnedKey {
-    pub(super) fn borrowed(&self) -> IdempotencyKey<'_> {
-        IdempotencyKey { source: &self.source, seq: self.seq, address: self.address }
-    }
 }
 
 /// Which part of the API a receiver serves. Receivers that share a store may be two services, each scaled alone.

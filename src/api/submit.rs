@@ -8,10 +8,9 @@ use serde_json::json;
 use smol_str::SmolStr;
 
 use super::reply::Reply;
-use super::request::OwnedKey;
 use crate::auth::Principal;
 use crate::ingest::{Ingest, IngestError};
-use crate::sample::{self, Sample, Tags};
+use crate::sample::{self, OwnedKey, Sample, Tags};
 use crate::store::{RecordOutcome, Recording};
 
 /// A request to store a sample, as far as its head goes.
@@ -56,6 +55,12 @@ impl Submission {
     #[must_use]
     pub fn is_over(&self, now: Instant) -> bool {
         self.recording.as_ref().map_or(true, |recording| recording.is_over(now))
+    }
+
+    /// Whether nothing comes of it until [`super::Api::finish`] goes on, which may wait.
+    #[must_use]
+    pub fn must_go_on(&self) -> bool {
+        self.recording.as_ref().is_ok_and(Recording::must_go_on)
     }
 
     /// Waits until the sample is stored, and then replaces the tags of its host, if there are some.

@@ -13,6 +13,7 @@ mod expiry;
 mod layout;
 mod node;
 mod nodes;
+mod recording;
 mod replies;
 mod setting;
 
@@ -21,6 +22,7 @@ use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
 use std::time::Instant;
 
 use ::redis::Value;
@@ -37,7 +39,8 @@ use crate::summary::{
 pub use address::Address;
 use expiry::Trimmed;
 use layout::{HostKeys, INDEX_PARTS, Index, Scripts};
-use nodes::{ANSWER_WITHIN, Command, Nodes};
+use nodes::{ANSWER_WITHIN, Command, Nodes, Sent};
+pub(super) use recording::Recording;
 use replies::ScriptReply;
 use setting::Known;
 
@@ -130,13 +133,54 @@ impl Redis {
         key: Option<IdempotencyKey<'_>>,
         now: u64,
     ) -> Result<RecordOutcome, StoreError> {
-        let mut outcomes = self.record_all(&[sample], key, now);
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        let sent = self.send_record(sample, key, now, None);
+        let outcome = sent.and_then(|sent| self.outcome(&sent, deadline));
+        outcome.unwrap_or_else(|| self.record_until(sample, key, now, deadline))
+    }
+
+    /// Sends the script that records a sample, and has `waker` woken when its reply has come. `None` where there is more to do
+    /// first.
+    fn send_record(
+        &self,
+        sample: SampleRef<'_>,
+        key: Option<IdempotencyKey<'_>>,
+        now: u64,
+        waker: Option<&Waker>,
+    ) -> Option<Sent> {
+        let setting = self.known.agreed()?;
+        if SampleTime::new(&setting.keep, sample.epoch, now).is_expired(key.is_some()) {
+            return None;
+        }
+        let keys = HostKeys::of(sample.host);
+        let command = keys.record(&self.scripts, &setting, &sample, key, Index::Unknown, now);
+        self.nodes.begin(command, waker).ok()
+    }
+
+    /// Waits for what the script says until the deadline. `None` where it has done nothing.
+    fn outcome(&self, sent: &Sent, deadline: Instant) -> Option<Result<RecordOutcome, StoreError>> {
+        match understood(self.nodes.finish(sent, deadline)?, replies::read_recorded) {
+            Ok(ScriptReply::Recorded(outcome)) => Some(Ok(outcome)),
+            Ok(ScriptReply::Unsettled(_) | ScriptReply::Unlisted { .. }) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Records a sample with all that may have to be done first.
+    fn record_until(
+        &self,
+        sample: SampleRef<'_>,
+        key: Option<IdempotencyKey<'_>>,
+        now: u64,
+        deadline: Instant,
+    ) -> Result<RecordOutcome, StoreError> {
+        let mut outcomes = self.record_all(&[sample], key, now, deadline);
         outcomes.pop().unwrap_or_else(|| Ok(RecordOutcome::default()))
     }
 
     pub(super) fn record_many(&self, samples: &[SampleRef<'_>], now: u64) -> BatchOutcome {
         let mut batch = BatchOutcome::default();
-        let outcomes = self.record_all(samples, None, now);
+        let outcomes = self.record_all(samples, None, now, Instant::now() + ANSWER_WITHIN);
         outcomes.into_iter().enumerate().for_each(|(place, outcome)| batch.add(place, outcome));
         batch
     }
@@ -147,8 +191,8 @@ impl Redis {
         samples: &[SampleRef<'_>],
         key: Option<IdempotencyKey<'_>>,
         now: u64,
+        mut deadline: Instant,
     ) -> Vec<Result<RecordOutcome, StoreError>> {
-        let mut deadline = Instant::now() + ANSWER_WITHIN;
         let mut setting = match self.agreed() {
             Ok(setting) => setting,
             Err(error) => return samples.iter().map(|_| Err(error.clone())).collect(),

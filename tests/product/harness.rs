@@ -63,6 +63,11 @@ pub(crate) fn await_some<T>(what: &str, mut probe: impl FnMut() -> Option<T>) ->
     }
 }
 
+/// The HTTP servers that this build has.
+pub(crate) fn http_servers() -> &'static [&'static str] {
+    if cfg!(all(feature = "builtin", target_os = "linux")) { &["tiny_http", "builtin"] } else { &["tiny_http"] }
+}
+
 /// A command of the binary under test, with an environment of its own. `LIZM_TEST_BINARY` puts another in its place.
 pub(crate) fn lizm(arguments: &[&str]) -> Command {
     let binary = std::env::var("LIZM_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_lizm").to_owned());

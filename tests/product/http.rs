@@ -8,13 +8,11 @@ use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::json;
 
-use crate::harness::{Answer, Served, connect, now};
+use crate::harness::{Answer, Served, connect, http_servers, now};
 
 /// A receiver for each server that this build has.
 pub(crate) fn on_each_server() -> Vec<Served> {
-    let has_builtin = cfg!(all(feature = "builtin", target_os = "linux"));
-    let servers = if has_builtin { &["tiny_http", "builtin"][..] } else { &["tiny_http"] };
-    servers.iter().map(|server| Served::start(&["--http-server", server])).collect()
+    http_servers().iter().map(|server| Served::start(&["--http-server", server])).collect()
 }
 
 pub(crate) fn post(path: &str, headers: &str, body: &str) -> Vec<u8> {

@@ -11,11 +11,15 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Process, Served, await_some, connect, lizm, now, reserved_address};
+use crate::harness::{Answer, Process, Served, await_some, connect, http_servers, lizm, now, reserved_address};
 use crate::servers::{Cluster, Redis, make_certificates};
 
 fn on(redis: &Redis) -> Served {
-    Served::start(&["--store", &redis.url()])
+    with_server(&redis.url(), "tiny_http")
+}
+
+fn with_server(store: &str, server: &str) -> Served {
+    Served::start(&["--store", store, "--http-server", server])
 }
 
 fn post(receiver: &Served, host: &str) -> (u16, Value) {
@@ -41,50 +45,55 @@ fn stopped_for() -> Duration {
 #[test]
 #[ignore = "needs redis-server"]
 fn a_redis_that_stands_still_is_answered_503_within_a_second() {
-    let redis = Redis::start(&[]);
-    let receiver = on(&redis);
-    assert_eq!(post(&receiver, "h"), (200, json!({"stored": 1, "expired": 0})));
-    let (threads_before, until) = (threads(&receiver), Instant::now() + stopped_for());
-    // One connection for all of it: each new one would make or keep a thread of tiny_http.
-    let mut stream = receiver.connect();
-    let mut health = || {
-        stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-        Answer::read(&mut stream)
-    };
-    // Reads are answered earlier: before it is known for certain that the server does not answer.
-    let early = AtomicUsize::new(0);
-    redis.signal(Signal::SIGSTOP);
-    thread::scope(|scope| {
-        for client in 0..40 {
-            let (address, early) = (receiver.address, &early);
-            scope.spawn(move || {
-                let mut stream = connect(address);
-                while Instant::now() < until {
-                    let line =
-                        if client % 4 == 0 { "GET /api/hosts" } else { &format!("POST /api/perf/h{client}/{}", now()) };
-                    let request = format!("{line} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{{\"cpu\":1}}");
-                    let asked = Instant::now();
-                    stream.write_all(request.as_bytes()).unwrap();
-                    let answer = Answer::read(&mut stream);
-                    assert!(answer.status == 503 && answer.error().starts_with("store: "), "{answer:?}");
-                    if answer.error().contains("has answered nobody for") {
-                        assert!(client % 4 == 0 && answer.header("retry-after") == Some("1"), "{answer:?}");
-                        early.fetch_add(1, Ordering::Relaxed);
+    for server in http_servers() {
+        let redis = Redis::start(&[]);
+        let receiver = with_server(&redis.url(), server);
+        assert_eq!(post(&receiver, "h"), (200, json!({"stored": 1, "expired": 0})));
+        let (threads_before, until) = (threads(&receiver), Instant::now() + stopped_for());
+        // One connection for all of it: each new one would make or keep a thread of tiny_http.
+        let mut stream = receiver.connect();
+        let mut health = || {
+            stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            Answer::read(&mut stream)
+        };
+        // Reads are answered earlier: before it is known for certain that the server does not answer.
+        let early = AtomicUsize::new(0);
+        redis.signal(Signal::SIGSTOP);
+        thread::scope(|scope| {
+            for client in 0..40 {
+                let (address, early) = (receiver.address, &early);
+                scope.spawn(move || {
+                    let mut stream = connect(address);
+                    while Instant::now() < until {
+                        let line = if client % 4 == 0 {
+                            "GET /api/hosts"
+                        } else {
+                            &format!("POST /api/perf/h{client}/{}", now())
+                        };
+                        let request = format!("{line} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{{\"cpu\":1}}");
+                        let asked = Instant::now();
+                        stream.write_all(request.as_bytes()).unwrap();
+                        let answer = Answer::read(&mut stream);
+                        assert!(answer.status == 503 && answer.error().starts_with("store: "), "{answer:?}");
+                        if answer.error().contains("has answered nobody for") {
+                            assert!(client % 4 == 0 && answer.header("retry-after") == Some("1"), "{answer:?}");
+                            early.fetch_add(1, Ordering::Relaxed);
+                        }
+                        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}: {answer:?}", asked.elapsed());
+                        thread::sleep(Duration::from_millis(5));
                     }
-                    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}: {answer:?}", asked.elapsed());
-                    thread::sleep(Duration::from_millis(5));
-                }
-            });
-        }
-        await_some("/health to say so", || (health().status == 503).then_some(()));
-    });
-    assert!(health().body.contains("has not answered for 500 ms"));
-    assert!(early.into_inner() > 0);
-    // Idle threads of tiny_http end after five seconds.
-    await_some("its threads to be few", || (threads(&receiver) <= threads_before + 16).then_some(()));
-    redis.signal(Signal::SIGCONT);
-    await_stored(&receiver, "h");
-    assert_eq!(receiver.get("/health").0, 200);
+                });
+            }
+            await_some("/health to say so", || (health().status == 503).then_some(()));
+        });
+        assert!(health().body.contains("has not answered for 500 ms"));
+        assert!(early.into_inner() > 0);
+        // Idle threads of tiny_http end after five seconds.
+        await_some("its threads to be few", || (threads(&receiver) <= threads_before + 16).then_some(()));
+        redis.signal(Signal::SIGCONT);
+        await_stored(&receiver, "h");
+        assert_eq!(receiver.get("/health").0, 200);
+    }
 }
 
 /// What the server was told before it stood still it does when it goes on: whoever tells it again counts it twice.
@@ -118,45 +127,49 @@ fn messages_that_a_redis_may_have_stored_are_not_stored_again() {
 #[test]
 #[ignore = "needs redis-server"]
 fn a_redis_that_takes_nothing_is_told_of_and_read_all_the_same() {
-    let redis = Redis::start(&[]);
-    let receiver = on(&redis);
-    let nowhere = reserved_address().port().to_string();
-    await_stored(&receiver, "h");
-    for (refuse, accept, part) in [
-        (&["CONFIG", "SET", "maxmemory", "1"][..], &["CONFIG", "SET", "maxmemory", "0"][..], "OOM"),
-        (&["REPLICAOF", "127.0.0.1", &nowhere], &["REPLICAOF", "NO", "ONE"], "READONLY"),
-    ] {
-        assert_eq!(redis.ask(refuse), "+OK\r\n");
-        let samples = receiver.samples("h", "cpu");
-        let (status, said) = post(&receiver, "h");
-        assert!(status == 503 && said["error"].as_str().unwrap().contains(part), "{status} {said}");
-        let (status, said) = receiver.get("/health");
-        assert!(status == 503 && said["reason"].as_str().unwrap().contains(part), "{status} {said}");
-        assert_eq!(receiver.samples("h", "cpu"), samples);
-        assert_eq!(redis.ask(accept), "+OK\r\n");
-        await_some("the receiver to be well", || {
-            // Reading goes on meanwhile.
-            assert_eq!(receiver.get("/api/perf/h").0, 200);
-            (receiver.get("/health").0 == 200).then_some(())
-        });
-        assert_eq!(post(&receiver, "h").0, 200);
+    for server in http_servers() {
+        let redis = Redis::start(&[]);
+        let receiver = with_server(&redis.url(), server);
+        let nowhere = reserved_address().port().to_string();
+        await_stored(&receiver, "h");
+        for (refuse, accept, part) in [
+            (&["CONFIG", "SET", "maxmemory", "1"][..], &["CONFIG", "SET", "maxmemory", "0"][..], "OOM"),
+            (&["REPLICAOF", "127.0.0.1", &nowhere], &["REPLICAOF", "NO", "ONE"], "READONLY"),
+        ] {
+            assert_eq!(redis.ask(refuse), "+OK\r\n");
+            let samples = receiver.samples("h", "cpu");
+            let (status, said) = post(&receiver, "h");
+            assert!(status == 503 && said["error"].as_str().unwrap().contains(part), "{status} {said}");
+            let (status, said) = receiver.get("/health");
+            assert!(status == 503 && said["reason"].as_str().unwrap().contains(part), "{status} {said}");
+            assert_eq!(receiver.samples("h", "cpu"), samples);
+            assert_eq!(redis.ask(accept), "+OK\r\n");
+            await_some("the receiver to be well", || {
+                // Reading goes on meanwhile.
+                assert_eq!(receiver.get("/api/perf/h").0, 200);
+                (receiver.get("/health").0 == 200).then_some(())
+            });
+            assert_eq!(post(&receiver, "h").0, 200);
+        }
     }
 }
 
 #[test]
 #[ignore = "needs redis-server"]
 fn a_redis_may_come_late_and_go_and_come_back() {
-    let mut redis = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
-    redis.kill();
-    let receiver = on(&redis);
-    assert_eq!(post(&receiver, "h").0, 503);
-    for round in 1..=3 {
-        redis.start_again();
-        await_stored(&receiver, "h");
-        assert_eq!(receiver.samples("h", "cpu"), round, "what was acknowledged is there, and no more");
+    for server in http_servers() {
+        let mut redis = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
         redis.kill();
-        let (status, said) = post(&receiver, "h");
-        assert!(status == 503 && said["error"].as_str().unwrap().starts_with("store: "), "{said}");
+        let receiver = with_server(&redis.url(), server);
+        assert_eq!(post(&receiver, "h").0, 503);
+        for round in 1..=3 {
+            redis.start_again();
+            await_stored(&receiver, "h");
+            assert_eq!(receiver.samples("h", "cpu"), round, "what was acknowledged is there, and no more");
+            redis.kill();
+            let (status, said) = post(&receiver, "h");
+            assert!(status == 503 && said["error"].as_str().unwrap().starts_with("store: "), "{said}");
+        }
     }
 }
 
@@ -197,42 +210,44 @@ fn a_redis_is_trusted_by_the_certificates_that_are_named() {
 #[test]
 #[ignore = "needs redis-server"]
 fn a_node_of_a_cluster_may_go_and_come_back() {
-    let mut cluster = Cluster::start();
-    // Otherwise a cluster without one of its masters takes nothing at all.
-    for node in &cluster.0 {
-        assert_eq!(node.ask(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]), "+OK\r\n");
+    for server in http_servers() {
+        let mut cluster = Cluster::start();
+        // Otherwise a cluster without one of its masters takes nothing at all.
+        for node in &cluster.0 {
+            assert_eq!(node.ask(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]), "+OK\r\n");
+        }
+        let receiver = with_server(&cluster.url(), server);
+        let hosts: Vec<String> = (0..30).map(|n| format!("host-{n}")).collect();
+        hosts.iter().for_each(|host| assert_eq!(post(&receiver, host).0, 200));
+        cluster.0[1].kill();
+        let answered: BTreeSet<u16> = hosts.iter().map(|host| post(&receiver, host).0).collect();
+        assert_eq!(answered, BTreeSet::from([200, 503]));
+        assert_eq!(receiver.get("/health").0, 503);
+        let of_others: Vec<&String> = hosts.iter().filter(|host| post(&receiver, host).0 == 200).collect();
+        assert!(of_others.iter().all(|host| post(&receiver, host).0 == 200 && receiver.samples(host, "cpu") == 4));
+        // A host of another node is stored though its part of the index may be away: redis-cli gives the second of three
+        // nodes the slots 5461 to 10922.
+        let slot = |host: &str| -> u16 {
+            let said = cluster.0[0].ask(&["CLUSTER", "KEYSLOT", &format!("lizm:{{{host}}}:host")]);
+            said.trim_start_matches(':').trim_end().parse().unwrap()
+        };
+        let new: Vec<String> = (0..30).map(|n| format!("new-{n}")).collect();
+        let new: Vec<&String> = new.iter().filter(|host| !(5461..10_923).contains(&slot(host))).collect();
+        assert!(new.iter().any(|host| (5461..10_923).contains(&slot(&(slot(host) % 16).to_string()))));
+        new.iter().for_each(|host| assert_eq!(post(&receiver, host).0, 200, "{host}"));
+        cluster.0[1].start_again();
+        cluster.await_ok();
+        hosts.iter().for_each(|host| await_stored(&receiver, host));
+        await_some("the receiver to be well", || (receiver.get("/health").0 == 200).then_some(()));
+        let back = hosts.iter().filter(|host| !of_others.contains(host));
+        back.for_each(|host| assert_eq!(receiver.samples(host, "cpu"), 2, "{host}"));
+        // Their next samples list those that the index has missed.
+        new.iter().for_each(|host| await_stored(&receiver, host));
+        let listed = receiver.get("/api/hosts").1;
+        let listed: BTreeSet<&str> =
+            listed["hosts"].as_array().unwrap().iter().map(|host| host["host"].as_str().unwrap()).collect();
+        assert!(new.iter().all(|host| listed.contains(host.as_str())), "{listed:?}");
     }
-    let receiver = Served::start(&["--store", &cluster.url()]);
-    let hosts: Vec<String> = (0..30).map(|n| format!("host-{n}")).collect();
-    hosts.iter().for_each(|host| assert_eq!(post(&receiver, host).0, 200));
-    cluster.0[1].kill();
-    let answered: BTreeSet<u16> = hosts.iter().map(|host| post(&receiver, host).0).collect();
-    assert_eq!(answered, BTreeSet::from([200, 503]));
-    assert_eq!(receiver.get("/health").0, 503);
-    let of_others: Vec<&String> = hosts.iter().filter(|host| post(&receiver, host).0 == 200).collect();
-    assert!(of_others.iter().all(|host| post(&receiver, host).0 == 200 && receiver.samples(host, "cpu") == 4));
-    // A host of another node is stored though its part of the index may be away: redis-cli gives the second of three
-    // nodes the slots 5461 to 10922.
-    let slot = |host: &str| -> u16 {
-        let said = cluster.0[0].ask(&["CLUSTER", "KEYSLOT", &format!("lizm:{{{host}}}:host")]);
-        said.trim_start_matches(':').trim_end().parse().unwrap()
-    };
-    let new: Vec<String> = (0..30).map(|n| format!("new-{n}")).collect();
-    let new: Vec<&String> = new.iter().filter(|host| !(5461..10_923).contains(&slot(host))).collect();
-    assert!(new.iter().any(|host| (5461..10_923).contains(&slot(&(slot(host) % 16).to_string()))));
-    new.iter().for_each(|host| assert_eq!(post(&receiver, host).0, 200, "{host}"));
-    cluster.0[1].start_again();
-    cluster.await_ok();
-    hosts.iter().for_each(|host| await_stored(&receiver, host));
-    await_some("the receiver to be well", || (receiver.get("/health").0 == 200).then_some(()));
-    let back = hosts.iter().filter(|host| !of_others.contains(host));
-    back.for_each(|host| assert_eq!(receiver.samples(host, "cpu"), 2, "{host}"));
-    // Their next samples list those that the index has missed.
-    new.iter().for_each(|host| await_stored(&receiver, host));
-    let listed = receiver.get("/api/hosts").1;
-    let listed: BTreeSet<&str> =
-        listed["hosts"].as_array().unwrap().iter().map(|host| host["host"].as_str().unwrap()).collect();
-    assert!(new.iter().all(|host| listed.contains(host.as_str())), "{listed:?}");
 }
 
 /// A removal that Redis refuses half-way leaves nothing that hides a host which goes on reporting.

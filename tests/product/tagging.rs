@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Process, Served, agent, answer, await_some, lizm, now};
+use crate::harness::{Process, Served, agent, answer, await_some, http_servers, lizm, now};
 
 /// The tags of a host as the list has them; null where it has none.
 fn tags(receiver: &Served, host: &str) -> Value {
@@ -18,8 +18,7 @@ fn post(receiver: &Served, host: &str, tags: &str) -> (u16, Value) {
 
 #[test]
 fn a_host_has_the_tags_that_it_sent_last_on_both_servers() {
-    let servers: &[&str] = if cfg!(feature = "builtin") { &["tiny_http", "builtin"] } else { &["tiny_http"] };
-    for server in servers {
+    for server in http_servers() {
         let receiver = Served::start(&["--http-server", server]);
         assert_eq!(post(&receiver, "h", "role=web,site=K%C3%B6ln").0, 200);
         assert_eq!(tags(&receiver, "h"), json!({"role": "web", "site": "Köln"}));

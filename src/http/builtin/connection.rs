@@ -232,9 +232,9 @@ impl Connection {
         !self.is_open && !self.has_output()
     }
 
-    /// Whether it waits for no sample, or not any more.
+    /// Whether it waits for no sample, or not any more. Another thread may have to go on with that.
     pub(super) fn is_stored(&self, now: Instant) -> bool {
-        self.submission().is_none_or(|submission| submission.is_over(now))
+        self.submission().is_none_or(|submission| submission.is_over(now) || submission.must_go_on())
     }
 
     fn submission(&self) -> Option<&Submission> {
@@ -367,8 +367,9 @@ impl Connection {
                 context.api.finish(submission)
             }
             Begun::Submitted(submission) => {
+                let pause = if submission.must_go_on() { Pause::Store } else { Pause::Sample };
                 request.submission = Some(submission);
-                return Ok(Some(Pause::Sample));
+                return Ok(Some(pause));
             }
         };
         let (is_read, head_only, connection) = (request.route.is_read(), request.head_only, request.connection);

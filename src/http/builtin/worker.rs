@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
@@ -30,6 +31,8 @@ pub(super) struct Inbox {
     pub(super) poller: Poller,
     pub(super) heartbeat: Heartbeat,
     parcels: Mutex<Vec<Parcel>>,
+    /// Whether some samples of clients of the loop have been stored.
+    has_stored: AtomicBool,
 }
 
 /// A client, the slot that is kept for it, and why it does not go on where it was. A new client has no slot yet.
@@ -37,7 +40,12 @@ type Parcel = (Box<Client>, Option<usize>, Pause);
 
 impl Inbox {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { poller: Poller::new()?, heartbeat: Heartbeat::default(), parcels: Mutex::default() })
+        Ok(Self {
+            poller: Poller::new()?,
+            heartbeat: Heartbeat::default(),
+            parcels: Mutex::default(),
+            has_stored: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn put(&self, parcel: Parcel) {
@@ -55,6 +63,7 @@ impl Inbox {
 
 impl Wake for Inbox {
     fn wake(self: Arc<Self>) {
+        self.has_stored.store(true, Ordering::Release);
         self.poller.wake();
     }
 }
@@ -68,6 +77,8 @@ struct Slot {
     missed: Option<Ready>,
     /// Whether its turn comes.
     is_queued: bool,
+    /// Whether it is among those whose samples are being stored.
+    is_storing: bool,
 }
 
 /// One loop.
@@ -80,8 +91,8 @@ pub(super) struct Worker {
     /// for a few posts, not for all that have come before, and readers leave most turns to posts.
     readers: VecDeque<usize>,
     others: VecDeque<usize>,
-    /// Slots of clients whose samples are being stored, which happens in their order.
-    storing: VecDeque<usize>,
+    /// Slots of clients whose samples are being stored.
+    storing: Vec<usize>,
     /// Ends the wait of this loop.
     waker: Waker,
     buffers: Buffers,
@@ -90,13 +101,13 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, inbox: Arc<Inbox>) -> Self {
         let (slots, free, waker) = (Vec::new(), Vec::new(), Waker::from(inbox.clone()));
-        let (readers, others, storing) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
+        let (readers, others, storing) = (VecDeque::new(), VecDeque::new(), Vec::new());
         Self { shared, inbox, slots, free, readers, others, storing, waker, buffers: Buffers::default() }
     }
 
     /// Serves clients until the server closes and all of them have been answered.
     pub(super) fn run(&mut self) {
-        let (mut found, mut swept, mut closing_since) = (Vec::new(), Instant::now(), None);
+        let (mut found, mut looked, mut swept, mut closing_since) = (Vec::new(), Instant::now(), Instant::now(), None);
         loop {
             let sweep_every = if closing_since.is_some() { SWEEP_EVERY_CLOSING } else { SWEEP_EVERY };
             let wait = match (self.readers.is_empty() && self.others.is_empty(), self.storing.is_empty()) {
@@ -113,9 +124,11 @@ impl Worker {
             let parcels = mem::take(&mut *self.inbox.parcels());
             parcels.into_iter().for_each(|parcel| self.unpack(parcel));
             let now = Now::of_clocks(&self.shared.api);
-            let stored = self.storing.iter().take_while(|slot| self.is_stored(**slot, now)).count();
-            let stored = self.storing.drain(..stored).collect::<Vec<_>>();
-            stored.into_iter().for_each(|slot| self.turn(slot, now));
+            if self.inbox.has_stored.swap(false, Ordering::AcqRel) || now.instant.duration_since(looked) >= STORED_EVERY
+            {
+                looked = now.instant;
+                self.stored(now);
+            }
             self.turns(now);
             if self.shared.is_draining() {
                 closing_since.get_or_insert(now.instant);
@@ -175,6 +188,17 @@ impl Worker {
         self.slots[slot].client.as_ref().is_none_or(|client| client.is_stored(now))
     }
 
+    /// Gives clients whose samples have been stored their turns.
+    fn stored(&mut self, now: Now) {
+        let storing = mem::take(&mut self.storing);
+        let (stored, storing): (Vec<_>, _) = storing.into_iter().partition(|slot| self.is_stored(*slot, now));
+        self.storing = storing;
+        for slot in stored {
+            self.slots[slot].is_storing = false;
+            self.turn(slot, now);
+        }
+    }
+
     /// Gives a reader and some of the others their turns.
     fn turns(&mut self, now: Now) {
         for turn in 0..=OTHERS_TO_A_READER {
@@ -201,7 +225,11 @@ impl Worker {
         match pause {
             Pause::Input | Pause::Output => {}
             Pause::Others => self.queue(slot),
-            Pause::Sample => self.storing.push_back(slot),
+            Pause::Sample => {
+                if !mem::replace(&mut self.slots[slot].is_storing, true) {
+                    self.storing.push(slot);
+                }
+            }
             Pause::Store | Pause::Read => self.hand_over(slot, pause == Pause::Read),
             Pause::End => self.close(slot),
         }
@@ -209,7 +237,7 @@ impl Worker {
 
     fn close(&mut self, slot: usize) {
         // Its socket leaves the epoll with it.
-        self.slots[slot] = Slot::default();
+        self.slots[slot] = Slot { is_storing: self.slots[slot].is_storing, ..Slot::default() };
         self.free.push(slot);
     }
 

@@ -16,7 +16,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use fjall::{OwnedWriteBatch, PersistMode};
@@ -35,6 +34,7 @@ use super::unsynced::Unsynced;
 use crate::sample::{IdempotencyKey, SampleRef, Tags};
 use crate::store::archived::Archives;
 use crate::store::memory::{MemoryStore, Plan};
+use crate::store::recording::Wakers;
 use crate::store::records::kind_of;
 use crate::store::{ArchiveDone, BatchOutcome, RecordOutcome, Records, StoreError, Swap};
 use crate::summary::{Keep, SampleTime};
@@ -269,16 +269,12 @@ impl Journal {
             }
         }
         self.write_group(&mut group, &mut outcomes);
-        let mut wakers: Vec<&Waker> = Vec::new();
+        let mut wakers = Wakers::default();
         for (samples, outcome) in requests.iter().zip(outcomes) {
             samples.reply.finish(Ok(outcome));
-            if let Some(waker) = samples.reply.waker()
-                && !wakers.iter().any(|other| other.will_wake(waker))
-            {
-                wakers.push(waker);
-            }
+            samples.reply.waker().into_iter().for_each(|waker| wakers.add(waker));
         }
-        wakers.into_iter().for_each(Waker::wake_by_ref);
+        wakers.wake();
     }
 
     /// Writes a group to the log and applies it to memory, or neither.

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use redis::io::tcp::TcpSettings;
@@ -13,6 +14,7 @@ use redis::{
 };
 
 use super::super::StoreError;
+use super::super::recording::Wakers;
 use super::address::Address;
 use crate::supervisor::spawn_supervised;
 
@@ -86,16 +88,30 @@ pub(super) struct Job {
 }
 
 /// The replies to a job, once they have come.
-#[derive(Default)]
 pub(super) struct Answer {
     replies: Mutex<Option<Result<Vec<Value>, StoreError>>>,
     came: Condvar,
+    /// What wakes the thread that looks at [`Answer::is`] instead of waiting.
+    waker: Option<Waker>,
 }
 
 impl Answer {
-    fn give(&self, replies: Result<Vec<Value>, StoreError>) {
+    pub(super) fn new(waker: Option<Waker>) -> Self {
+        Self { replies: Mutex::default(), came: Condvar::new(), waker }
+    }
+
+    /// Gives the replies to whoever waits. The waker is added to those that are woken later.
+    fn give(&self, replies: Result<Vec<Value>, StoreError>, wakers: &mut Wakers) {
         *self.replies.lock().unwrap_or_else(PoisonError::into_inner) = Some(replies);
-        self.came.notify_one();
+        match &self.waker {
+            Some(waker) => wakers.add(waker),
+            None => self.came.notify_one(),
+        }
+    }
+
+    /// Whether something holds of the replies, once they have come.
+    pub(super) fn is(&self, holds: impl FnOnce(&Result<Vec<Value>, StoreError>) -> bool) -> Option<bool> {
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(holds)
     }
 
     /// Waits for the replies; `None` where they have not come by the deadline.
@@ -180,8 +196,12 @@ impl Node {
         }
         state.waiting_bytes += job.bytes.len();
         state.waiting.push_back(job);
+        // Where more wait, a thread was woken before, and takes all of them.
+        let is_first = state.waiting.len() == 1;
         drop(state);
-        self.changed.notify_one();
+        if is_first {
+            self.changed.notify_one();
+        }
         Ok(())
     }
 
@@ -327,6 +347,7 @@ impl Node {
             }
             // A probe comes before what waits: reads may never end where writes are refused.
             if probed.is_some_and(|probed| state.circuit != CircuitState::Closed && probed.elapsed() >= PROBE_EVERY) {
+                self.changed.notify_one();
                 return (Next::Probe, generation);
             }
             if !state.waiting.is_empty() {
@@ -335,6 +356,9 @@ impl Node {
                     let Some(job) = state.waiting.pop_front() else { break };
                     (state.waiting_bytes, commands) = (state.waiting_bytes - job.bytes.len(), commands + job.replies);
                     jobs.push(job);
+                }
+                if !state.waiting.is_empty() {
+                    self.changed.notify_one();
                 }
                 return (Next::Exchange(jobs), generation);
             }
@@ -355,10 +379,11 @@ impl Node {
     fn answer(&self, jobs: Vec<Job>, replies: Vec<Value>) {
         let generation = self.state().generation;
         let unwell = replies.iter().find_map(|reply| self.unwell(reply));
-        let mut replies = replies.into_iter();
+        let (mut replies, mut wakers) = (replies.into_iter(), Wakers::default());
         for job in jobs {
-            job.answer.give(Ok(replies.by_ref().take(job.replies).collect()));
+            job.answer.give(Ok(replies.by_ref().take(job.replies).collect()), &mut wakers);
         }
+        wakers.wake();
         if let Some(circuit) = unwell {
             self.open_circuit(circuit, generation);
         }
@@ -500,7 +525,9 @@ fn client(address: &Address) -> RedisResult<Client> {
 }
 
 fn fail(jobs: impl IntoIterator<Item = Job>, error: &StoreError) {
-    jobs.into_iter().for_each(|job| job.answer.give(Err(error.clone())));
+    let mut wakers = Wakers::default();
+    jobs.into_iter().for_each(|job| job.answer.give(Err(error.clone()), &mut wakers));
+    wakers.wake();
 }
 
 /// The server's `maxmemory-policy`, where it tells.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::task::Waker;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -58,6 +59,13 @@ struct SlotMap {
     owners: Vec<Option<u16>>,
 }
 
+impl SlotMap {
+    fn owner(&self, slot: u16) -> Option<&Arc<Node>> {
+        let place = self.owners.get(usize::from(slot)).copied().flatten()?;
+        self.nodes.get(usize::from(place))
+    }
+}
+
 /// A command without a reply yet.
 struct Pending {
     /// Its place in the batch.
@@ -68,8 +76,21 @@ struct Pending {
     is_asking: bool,
 }
 
+/// A command that was handed to a node.
+pub(super) struct Sent {
+    node: Arc<Node>,
+    answer: Arc<Answer>,
+}
+
+impl Sent {
+    /// What `holds` says of the reply, once it has come. Of an error it is not asked: that is [`Nodes::finish`]'s to tell.
+    pub(super) fn answered(&self, holds: impl FnOnce(&Value) -> bool) -> Option<bool> {
+        self.answer.is(|replies| replies.as_ref().map_or(true, |replies| replies.first().is_some_and(holds)))
+    }
+}
+
 /// Commands of a batch that were handed to one node.
-struct Sent {
+struct SentBatch {
     node: Arc<Node>,
     /// The places of the commands in the batch.
     places: Vec<usize>,
@@ -116,6 +137,28 @@ impl Nodes {
         map.nodes.iter().find_map(|node| node.unavailable())
     }
 
+    /// Sends one command to the node of its slot, and has `waker` woken when its reply has come.
+    pub(super) fn begin(&self, command: Command, waker: Option<&Waker>) -> Result<Sent, StoreError> {
+        let Command { slot, bytes, writes } = command;
+        let node = {
+            let map = self.shared.map.read().unwrap_or_else(PoisonError::into_inner);
+            map.owner(slot).cloned().ok_or_else(|| self.shared.incomplete())?
+        };
+        let answer = Arc::new(Answer::new(waker.cloned()));
+        let submitted = node.submit(Job { bytes, replies: 1, writes, answer: answer.clone() });
+        submitted.inspect_err(|_| self.shared.mark_stale())?;
+        Ok(Sent { node, answer })
+    }
+
+    /// Waits for the reply to a command that writes until `deadline`. `None` where the node has not carried it out, because
+    /// it belongs to another or misses its script.
+    pub(super) fn finish(&self, sent: &Sent, deadline: Instant) -> Option<Result<Value, StoreError>> {
+        match sent.node.wait(&sent.answer, true, deadline) {
+            Ok(mut replies) => self.read(replies.pop()?, 0, &sent.node).ok(),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
     /// Sends each command to the node of its slot, and returns their replies. A command without a reply by `deadline`
     /// fails, and so does one that a node answers with an error, and where none writes one whose node answers nobody.
     pub(super) fn run(&self, commands: &[Command], deadline: Instant) -> Vec<Result<Value, StoreError>> {
@@ -130,7 +173,7 @@ impl Nodes {
             }
             let sent = self.send(commands, pending, loads_scripts, &mut replies);
             pending = Vec::new();
-            for Sent { node, places, skipped, answer } in sent {
+            for SentBatch { node, places, skipped, answer } in sent {
                 match node.wait(&answer, writes, deadline) {
                     Ok(answers) => {
                         let answers = answers.into_iter().enumerate().filter(|(at, _)| !skipped.contains(at));
@@ -158,16 +201,12 @@ impl Nodes {
         pending: Vec<Pending>,
         loads_scripts: bool,
         replies: &mut [Result<Value, StoreError>],
-    ) -> Vec<Sent> {
+    ) -> Vec<SentBatch> {
         let mut by_node: BTreeMap<*const Node, (Arc<Node>, Vec<Pending>)> = BTreeMap::new();
         {
             let map = self.shared.map.read().unwrap_or_else(PoisonError::into_inner);
             for mut pending in pending {
-                let owner = || {
-                    let owner = map.owners.get(usize::from(commands[pending.place].slot)).copied().flatten();
-                    owner.and_then(|owner| map.nodes.get(usize::from(owner))).cloned()
-                };
-                match pending.node.take().or_else(owner) {
+                match pending.node.take().or_else(|| map.owner(commands[pending.place].slot).cloned()) {
                     Some(node) => {
                         by_node.entry(Arc::as_ptr(&node)).or_insert_with(|| (node, Vec::new())).1.push(pending);
                     }
@@ -193,9 +232,9 @@ impl Nodes {
                 writes |= commands[*place].writes;
                 count += 1;
             }
-            let (places, answer) = (pending.iter().map(|pending| pending.place).collect(), Arc::new(Answer::default()));
+            let (places, answer) = (pending.iter().map(|pending| pending.place).collect(), Arc::new(Answer::new(None)));
             match node.submit(Job { bytes, replies: count, writes, answer: answer.clone() }) {
-                Ok(()) => sent.push(Sent { node, places, skipped, answer }),
+                Ok(()) => sent.push(SentBatch { node, places, skipped, answer }),
                 Err(error) => {
                     pending.iter().for_each(|pending| replies[pending.place] = Err(error.clone()));
                     self.shared.mark_stale();
