@@ -39,13 +39,13 @@ struct Host {
 /// Prints the summaries of the hosts that the options name, a page of labels at a time.
 ///
 /// # Errors
-/// Why a page cannot be had or printed. A reader that has closed its pipe is none.
+/// Why a page cannot be had or printed, or that the host is not known. A reader that has closed its pipe is none.
 pub(crate) fn export(options: &ExportOptions, to: &mut impl Write) -> Result<(), String> {
     let client = Client::new(&options.receiver)?;
-    let hosts = match &options.host {
-        Some(host) => vec![host.clone()],
-        None => hosts(&client)?,
-    };
+    let hosts = hosts(&client, options.host.as_deref())?;
+    if let Some(host) = options.host.as_deref().filter(|_| hosts.is_empty()) {
+        return Err(format!("{host} is not known there"));
+    }
     let mut is_first = true;
     for host in hosts {
         let mut path = format!("/api/perf/{}", encode(&host));
@@ -73,9 +73,10 @@ pub(crate) fn export(options: &ExportOptions, to: &mut impl Write) -> Result<(),
     to.flush().map_err(|error| error.to_string())
 }
 
-/// The names of all hosts.
-fn hosts(client: &Client) -> Result<Vec<String>, String> {
-    let (mut names, mut query) = (Vec::new(), None);
+/// The names of all hosts, or of the one that is asked for if it is known.
+fn hosts(client: &Client, host: Option<&str>) -> Result<Vec<String>, String> {
+    let mut query = host.map(|host| format!("host={}&labels=none", encode(host)));
+    let mut names = Vec::new();
     loop {
         let page: Hosts = client.get("/api/hosts", query.as_deref())?;
         names.extend(page.hosts.into_iter().map(|host| host.host));

@@ -106,6 +106,8 @@ fn a_range_is_answered_from_what_is_kept() {
     assert_eq!(averages(&lines[1]["summaries"], "by-minute").1, 1);
     let (code, _, why) = export(&[&receiver.url(""), "--host", "h", "--from", "-30d", "--by", "10-minutes"]);
     assert!(code == Some(1) && why.contains("by: not kept here; kept are by-minute, by-hour, by-day"), "{why}");
+    let (code, text, why) = export(&[&receiver.url(""), "--host", "nobody"]);
+    assert!(code == Some(1) && text.is_empty() && why.contains("nobody is not known there"), "{text}{why}");
 }
 
 #[test]
