@@ -24,8 +24,9 @@ fn pass(open: OpenLimited<'_>) {
     labels_of_a_host_are_bounded(open);
 }
 
-const CASES: [fn(Open<'_>); 13] = [
+const CASES: [fn(Open<'_>); 14] = [
     golden_vectors_of_the_reference,
+    a_sum_is_that_of_its_doubles_to_the_last_bit,
     a_retry_does_not_count_twice,
     sources_of_a_host_are_bounded_and_the_longest_unheard_gives_way,
     the_cap_refuses_new_series_and_serves_those_there_are,
@@ -101,6 +102,23 @@ mod shared {
             assert_eq!(answer(&store, "h", NOW)["summary:by-hour:cpu"]["averages"][0]["num-samples"], count);
         }
         assert!(redis.ask(&["SCRIPT", "FLUSH"]) == "+OK\r\n" && store.remove("h", NOW).unwrap());
+    }
+
+    /// The first sample of a source in a minute says how long the hash lasts, for all of that minute.
+    #[test]
+    #[ignore = "needs redis-server"]
+    fn sources_last_for_25_hours_and_5_minutes_after_their_last_sample() {
+        let redis = Redis::start(&[]);
+        let store = open(&redis.url(), std::slice::from_ref(&redis))(10.into());
+        let minute = NOW / 60 * 60;
+        for (seq, now, set) in [(1, minute, true), (2, minute + 59, false), (3, minute + 60, true)] {
+            assert_eq!(put(&store, &sample("h", NOW, &["cpu"]), key("s", seq), now), stored(1));
+            let ttl = redis.ask(&["TTL", "lizm:{h}:sources"]);
+            let ttl: u64 = ttl.trim_start_matches(':').trim_end().parse().unwrap();
+            let least = 25 * 3600 + 300 + 60 - 10;
+            assert!((set && ttl > least) || (!set && ttl <= 100), "{seq}: {ttl}");
+            assert_eq!(redis.ask(&["EXPIRE", "lizm:{h}:sources", "100"]), ":1\r\n");
+        }
     }
 
     /// Two receivers that share a store, neither of which has state of its own.
@@ -198,6 +216,25 @@ fn golden_vectors_of_the_reference(open: Open<'_>) {
                 }
             }
             assert_eq!(&answer, expected, "{}: {host}", vector["name"]);
+        }
+    }
+}
+
+fn a_sum_is_that_of_its_doubles_to_the_last_bit(open: Open<'_>) {
+    // Sums of a few digits, of 17, of a few again, out of range, and of 17 or fewer as it comes.
+    let first = [1.5, 2.6, 0.2, -4.3, 0.1, 0.2, -0.300_000_000_000_000_04, f64::MAX, f64::MAX, -f64::MAX, 5e-324];
+    let odd = (1..=1000).map(|n| f64::from(n).sqrt() * [0.1, -7.0, 1e9, 1.0 / 3.0][n as usize % 4]);
+    let (store, mut sum) = (open(10), 0.0_f64);
+    for (count, value) in (1..).zip(first.into_iter().chain(odd)) {
+        let sample = Sample { values: vec![("cpu".into(), value)], ..sample("h", NOW, &[]) };
+        assert_eq!(put(&store, &sample, None, NOW), stored(1));
+        sum = (sum + value).clamp(-f64::MAX, f64::MAX);
+        if count < 20 || count % 50 == 0 {
+            let average = &answer(&store, "h", NOW)["summary:by-minute:cpu"]["averages"][0];
+            assert_eq!(
+                (average["num-samples"].as_u64(), average["mean"].as_f64()),
+                (Some(count), Some(sum / count as f64))
+            );
         }
     }
 }
@@ -339,6 +376,9 @@ fn the_skew_of_a_clock_is_the_greatest_difference_of_a_minute(open: Open<'_>) {
     );
     assert_eq!(after("h", NOW - 541, NOW + 59), Some(0));
     assert_eq!(after("h", NOW - 540, NOW + 60), Some(-600));
+    // A difference that is seen again is as new as its last sample.
+    assert_eq!((after("again", NOW, NOW), after("again", NOW + 50, NOW + 50)), (Some(0), Some(0)));
+    assert_eq!((after("again", NOW, NOW + 109), after("again", NOW, NOW + 110)), (Some(0), Some(-110)));
     // The receiver's clock a day ahead and back, and an hour back.
     assert_eq!(after("h", NOW + 61, NOW + 86_461), Some(-86_400));
     assert_eq!((after("h", NOW + 62, NOW + 62), after("h", NOW - 3600, NOW - 3599)), (Some(0), Some(-1)));

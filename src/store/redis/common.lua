@@ -10,9 +10,3 @@ end
 local function listed_until(hour_end, longest_sec, longest_span_sec)
   return math.ceil(hour_end / longest_sec) * longest_sec + longest_span_sec
 end
-
--- The hour that the index has a host for. By a setting of its own it bears the number of the layout: the script of a
--- receiver that knows no settings fails on it before it writes anything.
-local function listed_text(hour, setting)
-  return string.format(setting == '' and '%.0f' or '%.0f 2', hour)
-end

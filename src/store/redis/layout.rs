@@ -1,7 +1,8 @@
 //! The layout of the store in Redis: names of keys, and arguments of scripts. `docs/redis.md`
 //! describes it for people; the scripts say what happens to it.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write as _};
+use std::io::Write as _;
 use std::ops::Range;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -284,30 +285,65 @@ impl HostKeys {
         let windows = keep.windows().iter().map(|window| (window, window.number(epoch)));
         let mut windows: Vec<_> = windows.filter(|(window, number)| *number >= window.oldest(now)).collect();
         windows.sort_by_key(|(window, _)| window.span_sec);
-        let mut command = Cmd::with_capacity(16 + 2 * values.len(), 256 + 64 * values.len());
+        let mut command = Packed::new(15 + windows.len() + values.len() * (1 + windows.len()));
         command.arg("EVALSHA").arg(&scripts.record).arg(3 + windows.len());
         command.arg(self.named("host")).arg(self.named("labels")).arg(self.named("sources"));
         for (window, number) in &windows {
             command.arg(self.of_interval(window, *number));
         }
         let hour = hour_of(epoch);
+        command.arg(now).arg(epoch).arg(listing(setting, hour));
+        command.arg(key.map_or("", |key| key.source)).arg(key.map_or(0, |key| key.seq));
+        match key.and_then(|key| key.address) {
+            Some(address) => command.arg(address),
+            None => command.arg("-"),
+        };
+        command.arg(index.argument()).arg(setting.text());
         let kept_sec = listed_until(keep, hour).saturating_sub(now).saturating_add(SPARE_SEC);
-        command.arg(now).arg(epoch).arg(hour).arg(kept_sec);
-        command.arg(key.map_or("", |key| key.source)).arg(key.map_or(0, |key| key.seq)).arg(index.argument());
-        command.arg(key.and_then(|key| key.address).map_or("-".to_owned(), |address| address.to_string()));
-        command.arg(setting.text()).arg(keep.longest().interval_sec).arg(keep.longest().span_sec);
-        command.arg(source_kept_sec(keep));
+        let Window { interval_sec, span_sec, .. } = keep.longest();
+        let mut seldom = format!("[{kept_sec},{interval_sec},{span_sec},{}", source_kept_sec(keep));
         for (window, number) in &windows {
-            command.arg(number % intervals_of_hash(window)).arg(interval_kept_sec(window, *number, now).max(0));
+            let _ = write!(seldom, ",{}", interval_kept_sec(window, *number, now).max(0));
         }
-        let mut text = String::new();
-        for (label, value) in values {
-            text.clear();
-            let _ = write!(text, "{value:?}");
-            command.arg(&**label).arg(&text);
+        command.arg(seldom + "]");
+        for (_, value) in values {
+            command.arg(format_args!("{value:?}"));
         }
-        self.command(&command, true)
+        for (window, number) in &windows {
+            let place = number % intervals_of_hash(window);
+            for (label, _) in values {
+                command.arg(format_args!("{place} {label}"));
+            }
+        }
+        Command { slot: self.slot, bytes: command.bytes, writes: true }
     }
+}
+
+/// A command as it is sent, written argument by argument: samples are what comes most often.
+struct Packed {
+    bytes: Vec<u8>,
+    argument: String,
+}
+
+impl Packed {
+    fn new(arguments: usize) -> Self {
+        let mut bytes = Vec::with_capacity(256 + 24 * arguments);
+        bytes.extend_from_slice(format!("*{arguments}\r\n").as_bytes());
+        Self { bytes, argument: String::new() }
+    }
+
+    fn arg(&mut self, argument: impl Display) -> &mut Self {
+        self.argument.clear();
+        let _ = write!(self.argument, "{argument}");
+        let _ = write!(self.bytes, "${}\r\n{}\r\n", self.argument.len(), self.argument);
+        self
+    }
+}
+
+/// What a host has as the hour that the index has it for. By a setting of its own it bears the number of the layout: the
+/// script of a receiver that knows no settings fails on it before it writes anything.
+fn listing(setting: &Setting, hour: u64) -> String {
+    if setting.number == 0 { hour.to_string() } else { format!("{hour} 2") }
 }
 
 /// Intervals of a hash: the minutes of an hour, the hours of a day. What is kept does not change it, and that of a coarser

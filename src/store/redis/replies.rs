@@ -29,7 +29,14 @@ pub(super) enum ScriptReply {
 
 /// Reads the reply of the record script; `None` for anything else.
 pub(super) fn read_recorded(reply: &Value) -> Option<ScriptReply> {
-    let Value::Array(reply) = reply else { return None };
+    let reply = match reply {
+        Value::Int(stored) => {
+            let stored = usize::try_from(*stored).ok()?;
+            return Some(ScriptReply::Recorded(RecordOutcome { stored, ..RecordOutcome::default() }));
+        }
+        Value::Array(reply) => reply,
+        _ => return None,
+    };
     let number = |at: usize| match reply.get(at) {
         Some(Value::Int(number)) => usize::try_from(*number).ok(),
         _ => None,
@@ -166,6 +173,9 @@ mod tests {
             reply(&[bulk("unlisted"), Value::Int(4), Value::Int(-1), Value::Int(5), Value::Int(1), Value::Int(3)]),
             Some(ScriptReply::Unlisted { labels: 4, hour: None, over: 5, new: vec![0, 2] })
         );
+        let stored = |stored| Some(ScriptReply::Recorded(RecordOutcome { stored, ..RecordOutcome::default() }));
+        assert_eq!(read_recorded(&Value::Int(2)), stored(2));
+        assert_eq!(read_recorded(&Value::Int(-1)), None);
         for wrong in [
             &[bulk("stored")][..],
             &[bulk("unlisted"), Value::Int(0), Value::Int(0), Value::Int(0), Value::Int(0)],
