@@ -199,19 +199,22 @@ impl Journal {
     }
 
     fn carry_out(&mut self, requests: Vec<Request<Self>>) {
-        let mut samples = Vec::new();
+        let (mut samples, mut long_tasks) = (Vec::new(), Vec::new());
         for request in requests {
             match request {
                 Request::Record(request) if request.reply.begin() => samples.push(request),
                 // Nobody waits for it any more.
                 Request::Record(_) => {}
-                Request::Task(task) | Request::LongTask(task) => {
+                Request::Task(task) => {
                     self.record(&std::mem::take(&mut samples));
                     task(self);
                 }
+                // What was taken with it would wait for all its steps.
+                Request::LongTask(task) => long_tasks.push(task),
             }
         }
         self.record(&samples);
+        long_tasks.into_iter().for_each(|task| task(self));
     }
 
     /// Makes durable what was written, every second, or opens the directory again after a failure.

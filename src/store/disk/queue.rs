@@ -19,7 +19,7 @@ pub(super) enum Request<T> {
     Record(Samples),
     /// Anything else whose place in the order matters.
     Task(Box<dyn FnOnce(&mut T) + Send>),
-    /// A task of many steps. Other requests are carried out between two of these, but no other such task.
+    /// A task of many steps. Other requests are carried out before it and between two steps, but no other such task.
     LongTask(Box<dyn FnOnce(&mut T) + Send>),
 }
 

@@ -293,3 +293,15 @@ fn a_checkpoint_begins_when_the_one_before_has_ended() {
     assert_eq!(counts(&store, "h"), vec![3; labels]);
     assert_eq!(counts(&open(&cut, NOW), "h"), vec![3; labels]);
 }
+
+#[test]
+fn a_post_that_comes_behind_a_checkpoint_is_recorded_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), NOW);
+    let (release, (seen, was_seen)) = (stall(&store), mpsc::channel());
+    store.queue.push_long_task(move |journal| seen.send(journal.memory().has_host("h")).unwrap());
+    let sample = Sample { host: "h".into(), epoch: NOW, values: vec![("cpu".into(), 1.0)] };
+    store.begin_record(sample.view(), None, NOW, None).unwrap();
+    drop(release);
+    assert!(was_seen.recv().unwrap());
+}
