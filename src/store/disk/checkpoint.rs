@@ -33,7 +33,7 @@ const UNSYNCED_BYTES_MAX: usize = 8 << 20;
 
 /// Intervals that one step moves to the disk, after which it gets no more series: those of one series may be as many again.
 /// Each may take a read of its chunk, and posts wait meanwhile.
-const STEP_INTERVALS: usize = 2000;
+const STEP_INTERVALS: usize = 500;
 
 /// Time between two looks at whether a log is on its way to a table, and longest time until it is not awaited any more.
 const FLUSH_POLL: Duration = Duration::from_millis(5);
@@ -71,8 +71,8 @@ impl Journal {
                     host.series.len()
                 });
                 while let Some(series_end) = end {
-                    let most = STEP_SERIES - step.series;
-                    let start = memory.with_host(&name, |host| host.step_start(series_end, most, STEP_INTERVALS));
+                    let (series, intervals) = (STEP_SERIES - step.series, STEP_INTERVALS - step.intervals);
+                    let start = memory.with_host(&name, |host| host.step_start(series_end, series, intervals));
                     let start = start.unwrap_or(0);
                     let newest = self.newest_batch();
                     if keep.has_older() {
@@ -227,11 +227,14 @@ impl Journal {
 mod tests {
     use std::fs;
     use std::path::Path;
-    use std::thread;
-    use std::time::Duration;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::{Arc, Mutex};
 
+    use super::super::queue::Queue;
     use super::super::{DiskStore, MAINTENANCE_WITHIN, POST_WITHIN};
+    use super::*;
     use crate::sample::Sample;
+    use crate::store::memory::locked;
     use crate::store::{ArchiveCursor, ArchiveDone, ArchiveDue, KeepOptions, LabelPage, Records};
     use crate::summary::{IntervalRange, KeyFilter, WINDOWS};
 
@@ -292,6 +295,36 @@ mod tests {
 
     fn records(names: &[&str]) -> Records {
         names.iter().map(|name| ((*name).to_owned(), Some(name.as_bytes().to_vec()))).collect()
+    }
+
+    /// Has the journal's thread note how much was written since the last sync, between any two steps, while `is_on`.
+    fn watch(queue: Arc<Queue<Journal>>, is_on: Arc<AtomicBool>, written: Arc<Mutex<Vec<usize>>>) {
+        queue.clone().push_task(move |journal| {
+            locked(&written).push(journal.unsynced.len());
+            if is_on.load(Ordering::Relaxed) {
+                watch(queue, is_on, written);
+            }
+        });
+    }
+
+    #[test]
+    fn posts_are_taken_while_many_late_samples_of_a_few_series_move_to_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let (labels, hours) = (36, 60);
+        let values: Vec<_> = (0..labels).map(|label| (format!("label-{label}").into(), 1.0)).collect();
+        for (host, hour) in ["g", "h"].iter().flat_map(|host| (0..hours).map(move |hour| (*host, hour))) {
+            let sample = Sample { host: host.into(), epoch: NOW - 5 * DAY - hour * 3600, values: values.clone() };
+            assert_eq!(store.record(sample.view(), None, NOW).unwrap().stored, labels);
+        }
+        let (is_on, written) = (Arc::new(AtomicBool::new(true)), Arc::new(Mutex::new(Vec::new())));
+        watch(store.queue.clone(), is_on.clone(), written.clone());
+        store.checkpoint().unwrap();
+        is_on.store(false, Ordering::Relaxed);
+        let written = locked(&written);
+        let most = written.windows(2).map(|step| step[1].saturating_sub(step[0])).max().unwrap();
+        // Of nine series. The hours of one are in up to six chunks, and its days in one or two.
+        assert!((1..=9 * 8).contains(&most), "{most} chunks in a step");
     }
 
     /// An fsync fails after which the device has nothing of what was written since the last one: neither the chunks of a
