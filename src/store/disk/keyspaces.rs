@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use fjall::config::PartitioningPolicy;
 use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use nix::sys::statvfs::statvfs;
 
@@ -50,10 +51,14 @@ impl Keyspaces {
                 .max_journaling_size(JOURNALS_BYTES_MAX)
                 .worker_threads(WORKERS)
                 .open()?;
-            let keyspace =
-                |name| db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES));
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+            let keyspace = |name| db.keyspace(name, options);
             let (state, logs) = (keyspace("state")?, [keyspace("log-0")?, keyspace("log-1")?]);
-            let history = keyspace("history")?;
+            // Whole, the index and the filter of a table may be larger than the cache: each look for a chunk would read them.
+            let in_parts = || PartitioningPolicy::all(true);
+            let history = db.keyspace("history", || {
+                options().index_block_partitioning_policy(in_parts()).filter_block_partitioning_policy(in_parts())
+            })?;
             Ok(Self { db, state, logs, history })
         }));
         match opened {
