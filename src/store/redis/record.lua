@@ -51,9 +51,9 @@ if heard and (settled or '') ~= setting then
 end
 
 -- Values that are the first of their label in an interval of the longest window. Their labels may be new, and the hour
--- not listed.
+-- not listed. A value that is refused is taken out of ARGV.
 local buckets = call('HMGET', KEYS[#KEYS], unpack(ARGV, #ARGV - count + 1))
-local is_known, refused, refused_count, over_count = listed == listing, {}, 0, 0
+local is_known, refused_count, over_count = listed == listing, 0, 0
 for i = 1, count do
   is_known = is_known and buckets[i]
 end
@@ -74,11 +74,11 @@ if not is_known then
     hours[i] = buckets[i] and hour or call('HGET', labels_key, labels[i])
     if not hours[i] then
       if labels_count + #unknown >= LABELS_MAX then
-        refused[i], refused_count, over_count = true, refused_count + 1, over_count + 1
+        ARGV[9 + i], refused_count, over_count = false, refused_count + 1, over_count + 1
       elseif granted == '' or string.find(granted, ' ' .. i .. ' ', 1, true) then
         unknown[#unknown + 1] = i
       else
-        refused[i], refused_count = true, refused_count + 1
+        ARGV[9 + i], refused_count = false, refused_count + 1
       end
     end
   end
@@ -89,7 +89,7 @@ if not is_known then
     return {'stored', 0, refused_count, over_count}
   end
   for i = 1, count do
-    if not buckets[i] and not refused[i] then
+    if not buckets[i] and ARGV[9 + i] then
       call('HSET', labels_key, labels[i], math.max(hour, hours[i] or 0))
     end
   end
@@ -102,12 +102,13 @@ end
 
 -- Each bucket, 'count sum min max', with one more sample. Samples past 2^32 - 1 are left out. A sum that had over 15
 -- digits has 17 from then on: it is seldom exact in fewer, and to try them takes time.
+local changed = {}
 for window = windows, 1, -1 do
-  local first, changed, is_new = 9 + window * count, {}, false
+  local first, size, is_new = 9 + window * count, 0, false
   buckets = window == windows and buckets or call('HMGET', KEYS[3 + window], unpack(ARGV, first + 1, first + count))
   for i = 1, count do
-    if not refused[i] then
-      local value, bucket = ARGV[9 + i], buckets[i]
+    local value, bucket = ARGV[9 + i], buckets[i]
+    if value then
       if bucket then
         local samples, sum, min, max = match(bucket, '^([^ ]+) ([^ ]+) ([^ ]+) ([^ ]+)$')
         samples = samples + 1
@@ -118,17 +119,14 @@ for window = windows, 1, -1 do
           end
           min = value ~= min and value - min < 0 and value or min
           max = value ~= max and value - max > 0 and value or max
-          if #sum > 16 then
-            bucket = format('%d %.17g %s %s', samples, total, min, max)
-          else
-            bucket = format('%d %s %s %s', samples, exact(total), min, max)
-          end
+          local sums = #sum > 16 and format('%d %.17g ', samples, total) or format('%d %s ', samples, exact(total))
+          bucket = sums .. min .. ' ' .. max
         end
       else
         bucket, is_new = '1 ' .. value .. ' ' .. value .. ' ' .. value, true
       end
-      changed[#changed + 1] = ARGV[first + i]
-      changed[#changed + 1] = bucket
+      changed[size + 1], changed[size + 2] = ARGV[first + i], bucket
+      size = size + 2
     end
   end
   call('HSET', KEYS[3 + window], unpack(changed))
@@ -173,7 +171,7 @@ if archives then
   end
 end
 
-local conflict = {}
+local conflict
 if source ~= '' then
   local label = match(ARGV[10 + count], ' (.*)')
   local is_new_minute = math.floor(now / OVERLAP_SEC) ~= math.floor(last_heard / OVERLAP_SEC)
@@ -223,7 +221,7 @@ if source ~= '' then
     call('EXPIRE', sources_key, cjson.decode(seldom)[4] + OVERLAP_SEC)
   end
 end
-if refused_count == 0 and #conflict == 0 then
-  return count
+if refused_count > 0 or conflict then
+  return {'stored', count - refused_count, refused_count, over_count, unpack(conflict or {})}
 end
-return {'stored', count - refused_count, refused_count, over_count, unpack(conflict)}
+return count
