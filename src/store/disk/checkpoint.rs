@@ -19,7 +19,7 @@ use super::format::{
     archives_key, chunk_key, chunk_record, host_key, host_record, id_key, series_key, series_record, tags_key,
 };
 use super::history;
-use super::journal::{CLEARED_BYTES_MAX, Journal};
+use super::journal::{CLEARED_BYTES_MAX, Journal, LATE_VALUE_BYTES, WAITING_BYTES_MAX};
 use super::keyspaces::Keyspaces;
 use super::unsynced::Unsynced;
 use crate::store::StoreError;
@@ -34,6 +34,9 @@ const UNSYNCED_BYTES_MAX: usize = 8 << 20;
 /// Intervals that one step moves to the disk, after which it gets no more series: those of one series may be as many again.
 /// Each may take a read of its chunk, and posts wait meanwhile.
 const STEP_INTERVALS: usize = 500;
+
+/// Longest that posts wait for steps that catch up with late samples.
+const CATCH_UP_WITHIN: Duration = Duration::from_millis(200);
 
 /// Time between two looks at whether a log is on its way to a table, and longest time until it is not awaited any more.
 const FLUSH_POLL: Duration = Duration::from_millis(5);
@@ -53,6 +56,34 @@ impl Step {
     }
 }
 
+/// Whose turn it is after a step. Late samples may come faster than one step after each post moves them to the disk.
+struct Turns {
+    /// Bytes of memory that wait for the next checkpoint.
+    waiting_bytes: u64,
+    /// Bytes that steps are to move before the next posts are taken.
+    owed_bytes: u64,
+    taken_at: Instant,
+}
+
+impl Turns {
+    fn new(now: Instant) -> Self {
+        Self { waiting_bytes: 0, owed_bytes: 0, taken_at: now }
+    }
+
+    /// Whether posts are taken after a step that has moved so many bytes.
+    fn is_of_posts(&mut self, moved_bytes: u64, now: Instant) -> bool {
+        self.owed_bytes = self.owed_bytes.saturating_sub(moved_bytes);
+        self.owed_bytes == 0 || now >= self.taken_at + CATCH_UP_WITHIN
+    }
+
+    /// Notes that posts were taken, after which so many bytes wait. Where that is much, steps move as much as came.
+    fn note_posts(&mut self, waiting_bytes: u64, now: Instant) {
+        let came = waiting_bytes.saturating_sub(self.waiting_bytes);
+        self.owed_bytes = if waiting_bytes > WAITING_BYTES_MAX { self.owed_bytes + came } else { 0 };
+        (self.waiting_bytes, self.taken_at) = (waiting_bytes, now);
+    }
+}
+
 impl Journal {
     /// Writes all that has changed. Returns the database, and whether fjall is to free the memory of cleared logs.
     pub(super) fn checkpoint(&mut self) -> Result<(Keyspaces, bool), StoreError> {
@@ -60,7 +91,7 @@ impl Journal {
         let (keep, swept_at) = (*memory.keep(), memory.swept_at());
         self.moves.waiting_bytes.store(0, Ordering::Relaxed);
         let newest_before = self.begin_checkpoint();
-        let mut step = Step::new(&keyspaces);
+        let (mut step, mut turns) = (Step::new(&keyspaces), Turns::new(Instant::now()));
         for names in memory.changed_hosts() {
             for name in names {
                 let first_batch = self.newest_batch();
@@ -119,8 +150,12 @@ impl Journal {
                     self.move_out(&keyspaces, &mut step, &name, disk_id, newest, outgoing)?;
                     step.series += (series_end - start).max(1);
                     if step.series >= STEP_SERIES || step.intervals >= STEP_INTERVALS {
+                        let moved_bytes = step.intervals as u64 * LATE_VALUE_BYTES;
                         self.write_step(std::mem::replace(&mut step, Step::new(&keyspaces)))?;
-                        self.carry_out_waiting();
+                        if turns.is_of_posts(moved_bytes, Instant::now()) {
+                            self.carry_out_waiting();
+                            turns.note_posts(self.moves.waiting_bytes.load(Ordering::Relaxed), Instant::now());
+                        }
                     }
                     end = (start > 0).then_some(start);
                 }
@@ -295,6 +330,22 @@ mod tests {
 
     fn records(names: &[&str]) -> Records {
         names.iter().map(|name| ((*name).to_owned(), Some(name.as_bytes().to_vec()))).collect()
+    }
+
+    #[test]
+    fn steps_catch_up_where_late_samples_come_faster_than_they_move() {
+        let start = Instant::now();
+        let mut turns = Turns::new(start);
+        assert!(turns.is_of_posts(0, start));
+        turns.note_posts(WAITING_BYTES_MAX, start);
+        assert!(turns.is_of_posts(0, start), "what waits is no more than may");
+        turns.note_posts(WAITING_BYTES_MAX + 100, start);
+        assert!(!turns.is_of_posts(60, start) && turns.is_of_posts(40, start));
+        turns.note_posts(WAITING_BYTES_MAX + 1100, start);
+        let later = start + CATCH_UP_WITHIN;
+        assert!(!turns.is_of_posts(100, start) && turns.is_of_posts(100, later));
+        turns.note_posts(WAITING_BYTES_MAX + 1200, later);
+        assert!(!turns.is_of_posts(899, later) && turns.is_of_posts(1, later), "what was owed before is still");
     }
 
     /// Has the journal's thread note how much was written since the last sync, between any two steps, while `is_on`.

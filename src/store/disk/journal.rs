@@ -52,7 +52,7 @@ pub(super) const CLEARED_BYTES_MAX: u64 = 8 << 20;
 /// Bytes of memory that may wait for the disk until there is a checkpoint, and until it is not awaited any more.
 pub(super) const WAITING_BYTES_MAX: u64 = 64 << 20;
 /// Bytes of memory that a late value takes in a window, about.
-const LATE_VALUE_BYTES: u64 = 64;
+pub(super) const LATE_VALUE_BYTES: u64 = 64;
 
 /// The file beside the database with the number of the newest batch that the device has.
 pub(super) const DURABLE_NOTE: &str = "durable";
