@@ -50,14 +50,22 @@ def posts_through(process, server, connections):
     return per_sec, cpu, cpu_sec(process.pid) - before
 
 
-def crowd_rows(process, memory, shared):
-    """256 connections, whose commands gather to pipelines."""
-    in_memory, in_redis = in_turns(
-        partial(posts_per_sec, memory, 256), partial(posts_through, process, shared, 256)
-    )
+def crowd_rows(http_server):
+    """256 connections, whose commands gather to pipelines, by one of the two HTTP servers."""
+    options = ["--http-server", http_server]
+    with (
+        redis() as (process, redis_port),
+        receiver(*options) as memory,
+        receiver(*options, "--store", f"redis://127.0.0.1:{redis_port}") as shared,
+    ):
+        for server in (memory, shared):
+            posts_per_sec(server)  # warm, and every series there is exists
+        in_memory, in_redis = in_turns(
+            partial(posts_per_sec, memory, 256), partial(posts_through, process, shared, 256)
+        )
     of_receiver = [(per_sec, cpu) for per_sec, cpu, _ in in_redis]
     of_redis = [(per_sec, cpu) for per_sec, _, cpu in in_redis]
-    job = "posts of two labels for 1,000 hosts with `--store redis://`, 256 connections"
+    job = f"{http_server}: posts of two labels for 1,000 hosts with `--store redis://`, 256 connections"
     return [
         Row(job, rates(of_receiver), "a second", least=25_000),
         Row(f"{job}: CPU of the receiver a post beyond that with memory", beyond(of_receiver, in_memory), "µs", most=25),
@@ -67,7 +75,7 @@ def crowd_rows(process, memory, shared):
 
 def redis_rows():
     """A receiver on Redis beside one in memory, in turns; and a host of full windows in a Redis of its own."""
-    with redis() as (process, redis_port), receiver() as memory, receiver("--store", f"redis://127.0.0.1:{redis_port}") as shared:
+    with redis() as (_, redis_port), receiver() as memory, receiver("--store", f"redis://127.0.0.1:{redis_port}") as shared:
         servers = [memory, shared]
         for server in servers:
             posts_per_sec(server)  # warm, and every series there is exists
@@ -76,7 +84,6 @@ def redis_rows():
             rate_row("posts of two labels for 1,000 hosts, 32 connections, store in memory", memory, in_memory),
             rate_row("the same with `--store redis://`; CPU and memory without those of Redis", shared, in_redis),
         ]
-        crowd = crowd_rows(process, memory, shared)
     with redis() as (_, redis_port), receiver("--store", f"redis://127.0.0.1:{redis_port}") as (_, port):
         fill_windows(port, 1, 10)
         times = summary_ms(port)
@@ -88,7 +95,8 @@ def redis_rows():
     return [
         *posts,
         Row("ratio, `--store redis://`, Redis included, to memory", ratios(rates(in_redis), rates(in_memory)), "×", least=0.3),
-        *crowd,
+        *crowd_rows("tiny_http"),
+        *crowd_rows("builtin"),
         Row("`GET /api/perf/HOST` of 10 labels with full windows, through Redis", times, "ms", most=5),
         Row("memory of Redis for a host of two labels, windows full", [per_host], "B"),
     ]
