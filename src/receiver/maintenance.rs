@@ -57,6 +57,7 @@ impl Maintenance {
         // The next restart need not read again what this one has read.
         self.checkpoint();
         let mut losses = LossReporter::new(Counts::of(&self.stats));
+        let mut is_away = self.store.unavailable().is_some();
         for tick in 1.. {
             if stopped.recv_timeout(TICK) != Err(RecvTimeoutError::Timeout) {
                 break;
@@ -73,7 +74,10 @@ impl Maintenance {
             if tick % TICKS_PER_CHECK == 0 {
                 losses.report(Counts::of(&self.stats), tick, self.clock.is_disputed());
             }
-            if tick % TICKS_PER_SWEEP == 0 {
+            let was_away = std::mem::replace(&mut is_away, self.store.unavailable().is_some());
+            // A shared store that is back may keep something else than this receiver was asked for.
+            let is_back = self.is_shared && was_away && !is_away;
+            if tick % TICKS_PER_SWEEP == 0 || is_back {
                 self.checkpoint();
                 self.sweep();
             } else if self.store.needs_checkpoint() {

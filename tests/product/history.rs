@@ -2,11 +2,15 @@
 
 #[cfg(feature = "disk")]
 use std::path::Path;
+#[cfg(feature = "redis")]
+use std::time::{Duration, Instant};
 
 #[cfg(feature = "disk")]
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+#[cfg(feature = "redis")]
+use crate::harness::await_some;
 use crate::harness::{Served, lizm, now};
 #[cfg(feature = "redis")]
 use crate::servers::Redis;
@@ -295,6 +299,24 @@ fn a_redis_counts_what_would_go_also_where_its_hash_stays() {
     let url = redis.url();
     let sentence = format!("lizm: store {url}: its receivers keep 1m:1h,1d:60d, and --keep 1m:1h,1d:30d");
     assert!(why.starts_with(&sentence) && why.contains("older than 30d (6 intervals at once)"), "{why}");
+}
+
+#[cfg(feature = "redis")]
+#[test]
+#[ignore = "needs redis-server"]
+fn a_receiver_that_was_started_without_redis_says_soon_that_it_was_asked_for_something_else() {
+    let mut redis = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let first = Served::start(&["--store", &redis.url(), "--keep", "1m:1h,1d:60d"]);
+    post(&first, "h", now(), 1.0);
+    drop(first);
+    redis.kill();
+    let second = Served::start(&["--store", &redis.url(), "--keep", "1m:1h,1d:30d"]);
+    let started = Instant::now();
+    await_some("Redis to be away", || (second.get("/health").0 == 503).then_some(()));
+    redis.start_again();
+    let says = |sentence: &str| second.get("/health").1.to_string().contains(sentence).then_some(());
+    await_some("what the store keeps", || says("its receivers keep 1m:1h,1d:60d"));
+    assert!(started.elapsed() < Duration::from_secs(25), "by a sweep every 30 seconds: {:?}", started.elapsed());
 }
 
 #[cfg(feature = "redis")]
