@@ -235,6 +235,11 @@ fn a_node_of_a_cluster_may_go_and_come_back() {
         let new: Vec<&String> = new.iter().filter(|host| !(5461..10_923).contains(&slot(host))).collect();
         assert!(new.iter().any(|host| (5461..10_923).contains(&slot(&(slot(host) % 16).to_string()))));
         new.iter().for_each(|host| assert_eq!(post(&receiver, host).0, 200, "{host}"));
+        for host in &new {
+            let ask = |node: usize| cluster.0[node].ask(&["TTL", &format!("lizm:{{{host}}}:host")]);
+            let lasts = |said: &str| said.trim_start_matches(':').trim_end().parse().is_ok_and(|sec: i64| sec > 0);
+            assert!(lasts(&ask(0)) || lasts(&ask(2)), "{host}: {} {}", ask(0), ask(2));
+        }
         cluster.0[1].start_again();
         cluster.await_ok();
         hosts.iter().for_each(|host| await_stored(&receiver, host));

@@ -53,12 +53,13 @@ end
 -- Values that are the first of their label in an interval of the longest window. Their labels may be new, and the hour
 -- not listed. A value that is refused is taken out of ARGV.
 local buckets = call('HMGET', KEYS[#KEYS], unpack(ARGV, #ARGV - count + 1))
-local is_known, refused_count, over_count = listed == listing, 0, 0
+local is_known, refused_count, over_count, kept_sec = listed == listing, 0, 0, nil
 for i = 1, count do
   is_known = is_known and buckets[i]
 end
 if not is_known then
-  local kept_sec, longest_sec, longest_span_sec = unpack(cjson.decode(seldom))
+  local longest_sec, longest_span_sec
+  kept_sec, longest_sec, longest_span_sec = unpack(cjson.decode(seldom))
   local hour, listed_hour = tonumber(match(listing, '^%d+')), tonumber(match(listed or '', '^%d+') or -1)
   if listed_hour < hour then
     local hours = call('HGETALL', labels_key)
@@ -96,8 +97,6 @@ if not is_known then
   if listed_hour < hour and string.sub(granted, 1, 4) ~= 'away' then
     call('HSET', host_key, 'listed', listing)
   end
-  keep(labels_key, kept_sec)
-  keep(host_key, kept_sec + FORGET_SEC)
 end
 
 -- Each bucket, 'count sum min max', with one more sample. Samples past 2^32 - 1 are left out. A sum that had over 15
@@ -158,6 +157,11 @@ if heard_now ~= heard or skew_now ~= skew then
 end
 if not heard and setting ~= '' then
   call('HSET', host_key, 'keep', setting)
+end
+-- Only now a new host that the index lacks has its key.
+if kept_sec then
+  keep(labels_key, kept_sec)
+  keep(host_key, kept_sec + FORGET_SEC)
 end
 
 -- The least minute that has changed since an archive read it, as archives.lua has it.
