@@ -78,7 +78,7 @@ impl Client {
     }
 
     fn try_proceed(&mut self, shared: &Shared, now: Now, waker: Option<&Waker>) -> io::Result<Pause> {
-        if !self.flush(now)? {
+        if !self.flush(now)? && !self.connection.has_begun_sample() {
             return Ok(Pause::Output);
         }
         if self.ready.is_readable && self.connection.wants_input() {
@@ -89,8 +89,9 @@ impl Client {
         }
         loop {
             let pause = self.connection.advance(&self.peer.context(shared, now, waker));
-            // A sample is waited for all the same. The worker gives a client that waits for one no other turn.
-            if !self.flush(now)? && pause != Pause::Sample {
+            // A sample that the store has begun goes on all the same. The worker gives a client that waits for one no other turn.
+            let is_of_sample = matches!(pause, Pause::Sample | Pause::Store) && self.connection.has_begun_sample();
+            if !self.flush(now)? && !is_of_sample {
                 return Ok(Pause::Output);
             }
             match pause {

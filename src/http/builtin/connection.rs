@@ -237,6 +237,11 @@ impl Connection {
         self.submission().is_none_or(|submission| submission.is_over(now) || submission.must_go_on())
     }
 
+    /// Whether it has given a sample to the store, and has yet to answer it.
+    pub(super) fn has_begun_sample(&self) -> bool {
+        self.submission().is_some()
+    }
+
     fn submission(&self) -> Option<&Submission> {
         self.request.as_ref()?.submission.as_ref()
     }

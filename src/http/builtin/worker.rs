@@ -276,6 +276,8 @@ impl Worker {
 mod tests {
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
+    #[cfg(feature = "redis")]
+    use std::thread;
 
     use super::super::Options;
     use super::super::stream::Stream;
@@ -283,8 +285,10 @@ mod tests {
     use crate::api::Api;
     use crate::auth::{Authorizer, ReadAccess};
     use crate::ingest::Ingest;
-    #[cfg(feature = "disk")]
+    #[cfg(any(feature = "disk", feature = "redis"))]
     use crate::store::Location;
+    #[cfg(feature = "redis")]
+    use crate::store::RedisAddress;
     use crate::store::Store;
 
     const READABLE: Ready = Ready { is_readable: true, has_ended: false };
@@ -344,9 +348,9 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "disk")]
-    #[test]
-    fn a_sample_is_waited_for_also_while_the_answers_before_it_are_not_taken() {
+    /// Connects a client that takes no answers, and sends a sample behind another request.
+    #[cfg(any(feature = "disk", feature = "redis"))]
+    fn connect_stalled(fixture: &mut Fixture) -> TcpStream {
         use std::os::fd::AsFd;
 
         use nix::poll::{PollFd, PollFlags, poll};
@@ -354,9 +358,6 @@ mod tests {
         /// Longer than a receiver waits before it acknowledges.
         const ACKNOWLEDGED_MS: u16 = 300;
 
-        let dir = tempfile::tempdir().unwrap();
-        let location = Location::Directory { path: dir.path().to_owned(), fsync_always: false };
-        let mut fixture = Fixture::new(Store::open(&location, 1, 1_465_001_814).unwrap());
         let mut socket = fixture.connect();
         // What the other side has is acknowledged later, which makes room for more.
         let mut taken = fixture.client(0).socket();
@@ -366,12 +367,46 @@ mod tests {
                 while taken.write(&[0; 65_536][..length]).is_ok() {}
             }
         }
-        let _stalled = fixture.worker.shared.api.ingest().store().stall();
         let requests = "GET /ping HTTP/1.1\r\nHost: x\r\n\r\nPOST /api/perf/h/1465001814 HTTP/1.1\r\nHost: x\r\n\
             Content-Length: 9\r\n\r\n{\"cpu\":1}";
         socket.write_all(requests.as_bytes()).unwrap();
+        socket
+    }
+
+    #[cfg(feature = "disk")]
+    #[test]
+    fn a_sample_is_waited_for_also_while_the_answers_before_it_are_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let location = Location::Directory { path: dir.path().to_owned(), fsync_always: false };
+        let mut fixture = Fixture::new(Store::open(&location, 1, 1_465_001_814).unwrap());
+        let _stalled = fixture.worker.shared.api.ingest().store().stall();
+        let _socket = connect_stalled(&mut fixture);
         let now = fixture.now;
         fixture.turns_until(0, |client| !client.is_stored(now));
         assert_eq!(fixture.worker.storing, [0]);
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn a_sample_that_another_thread_goes_on_with_does_not_wait_until_the_answers_before_it_are_taken() {
+        // It answers nobody: what the store keeps has yet to be asked for, which may wait.
+        let redis = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("redis://{}", redis.local_addr().unwrap());
+        let location = Location::Redis(RedisAddress::parse(&url, None).unwrap());
+        let mut fixture = Fixture::new(Store::open(&location, 1, 1_465_001_814).unwrap());
+        let _socket = connect_stalled(&mut fixture);
+        // Another thread has the client.
+        let is_away = |fixture: &Fixture| fixture.worker.slots[0].client.is_none();
+        for _ in 0..10 {
+            if !is_away(&fixture) {
+                fixture.worker.report(0, READABLE);
+                fixture.worker.turns(fixture.now);
+            }
+        }
+        assert!(is_away(&fixture));
+        while fixture.worker.inbox.parcels().is_empty() {
+            thread::yield_now();
+        }
+        assert_eq!(fixture.worker.shared.api.stats().refused_unavailable.get(), 1);
     }
 }
