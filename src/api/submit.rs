@@ -57,7 +57,7 @@ impl Submission {
         self.recording.as_ref().map_or(true, |recording| recording.is_over(now))
     }
 
-    /// Whether nothing comes of it until [`super::Api::finish`] goes on, which may wait.
+    /// Whether a thread that may wait has to call [`super::Api::finish`]: there is more to do.
     #[must_use]
     pub fn must_go_on(&self) -> bool {
         self.recording.as_ref().is_ok_and(Recording::must_go_on)

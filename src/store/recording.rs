@@ -70,7 +70,7 @@ impl Recording {
         }
     }
 
-    /// Whether nothing comes of it until [`Recording::finish`] goes on, which may wait.
+    /// Whether a thread that may wait has to call [`Recording::finish`]: there is more to do.
     #[must_use]
     pub fn must_go_on(&self) -> bool {
         match &self.0 {

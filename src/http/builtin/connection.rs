@@ -232,7 +232,7 @@ impl Connection {
         !self.is_open && !self.has_output()
     }
 
-    /// Whether it waits for no sample, or not any more. Another thread may have to go on with that.
+    /// Whether it can go on: it waits for no sample, or the sample is stored, given up, or left to a thread that may wait.
     pub(super) fn is_stored(&self, now: Instant) -> bool {
         self.submission().is_none_or(|submission| submission.is_over(now) || submission.must_go_on())
     }

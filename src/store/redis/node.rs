@@ -91,7 +91,7 @@ pub(super) struct Job {
 pub(super) struct Answer {
     replies: Mutex<Option<Result<Vec<Value>, StoreError>>>,
     came: Condvar,
-    /// What wakes the thread that looks at [`Answer::is`] instead of waiting.
+    /// What wakes the thread that looks with [`Answer::peek`] instead of waiting.
     waker: Option<Waker>,
 }
 
@@ -109,9 +109,9 @@ impl Answer {
         }
     }
 
-    /// Whether something holds of the replies, once they have come.
-    pub(super) fn is(&self, holds: impl FnOnce(&Result<Vec<Value>, StoreError>) -> bool) -> Option<bool> {
-        self.replies.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(holds)
+    /// What `look` says of the replies; `None` where they have not come yet.
+    pub(super) fn peek(&self, look: impl FnOnce(&Result<Vec<Value>, StoreError>) -> bool) -> Option<bool> {
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(look)
     }
 
     /// Waits for the replies; `None` where they have not come by the deadline.
@@ -179,8 +179,8 @@ impl Node {
         }
     }
 
-    /// Queues a job. It fails at once while the circuit is open for it.
-    pub(super) fn submit(&self, job: Job) -> Result<(), StoreError> {
+    /// Queues a job, and returns the generation in which it waits. It fails at once while the circuit is open for it.
+    pub(super) fn submit(&self, job: Job) -> Result<u64, StoreError> {
         let mut state = self.state();
         match &state.circuit {
             CircuitState::Open(why) => return Err(StoreError::new(why.clone())),
@@ -197,19 +197,25 @@ impl Node {
         state.waiting_bytes += job.bytes.len();
         state.waiting.push_back(job);
         // Where more wait, a thread was woken before, and takes all of them.
-        let is_first = state.waiting.len() == 1;
+        let (is_first, generation) = (state.waiting.len() == 1, state.generation);
         drop(state);
         if is_first {
             self.changed.notify_one();
         }
-        Ok(())
+        Ok(generation)
     }
 
     /// Waits for the replies to a job until the deadline; to one that reads not while the server stands still. Where a
     /// connection has waited for a whole reply for longer than [`SILENCE_MAX`] at the deadline, the circuit opens: bytes
-    /// that come in one by one would keep the server in use for good.
-    pub(super) fn wait(&self, answer: &Answer, writes: bool, deadline: Instant) -> Result<Vec<Value>, StoreError> {
-        let generation = self.state().generation;
+    /// that come in one by one would keep the server in use for good. Not if the server has come back since
+    /// `generation`, in which the job was submitted: the silence may be from before.
+    pub(super) fn wait(
+        &self,
+        answer: &Answer,
+        writes: bool,
+        generation: u64,
+        deadline: Instant,
+    ) -> Result<Vec<Value>, StoreError> {
         while !writes
             && let until = self.read_until()
             && until < deadline
@@ -534,4 +540,36 @@ fn fail(jobs: impl IntoIterator<Item = Job>, error: &StoreError) {
 fn eviction_policy(connection: &mut Connection) -> Option<String> {
     let info: String = redis::cmd("INFO").arg("memory").query(connection).ok()?;
     info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")).map(|policy| policy.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silence_from_before_the_server_came_back_opens_no_circuit() {
+        let address = Address::parse("redis://127.0.0.1", None).unwrap();
+        let node = Node {
+            client: client(&address).unwrap(),
+            address,
+            state: Mutex::new(NodeState {
+                waiting: VecDeque::new(),
+                waiting_bytes: 0,
+                circuit: CircuitState::Closed,
+                generation: 1,
+                is_closing: false,
+                probe_key: String::new(),
+                is_policy_known: false,
+            }),
+            changed: Condvar::new(),
+            started: Instant::now() - 2 * SILENCE_MAX,
+            waiting_since_ms: [AtomicU64::new(1), AtomicU64::new(0)],
+            heard_ms: AtomicU64::new(0),
+            connect_ms: AtomicU64::new(0),
+        };
+        for (generation, opens) in [(0, false), (1, true)] {
+            node.wait(&Answer::new(None), true, generation, Instant::now()).unwrap_err();
+            assert_eq!(node.unavailable().is_some(), opens);
+        }
+    }
 }

@@ -79,19 +79,23 @@ struct Pending {
 /// A command that was handed to a node.
 pub(super) struct Sent {
     node: Arc<Node>,
+    /// The generation in which the node was given it.
+    generation: u64,
     answer: Arc<Answer>,
 }
 
 impl Sent {
-    /// What `holds` says of the reply, once it has come. Of an error it is not asked: that is [`Nodes::finish`]'s to tell.
-    pub(super) fn answered(&self, holds: impl FnOnce(&Value) -> bool) -> Option<bool> {
-        self.answer.is(|replies| replies.as_ref().map_or(true, |replies| replies.first().is_some_and(holds)))
+    /// Whether [`Nodes::finish`] has a result: an error, or a reply that is a result. `None` where no reply has come yet.
+    pub(super) fn has_result(&self, is_result: impl FnOnce(&Value) -> bool) -> Option<bool> {
+        self.answer.peek(|replies| replies.as_ref().map_or(true, |replies| replies.first().is_some_and(is_result)))
     }
 }
 
 /// Commands of a batch that were handed to one node.
 struct SentBatch {
     node: Arc<Node>,
+    /// The generation in which the node was given them.
+    generation: u64,
     /// The places of the commands in the batch.
     places: Vec<usize>,
     /// Places of replies that belong to no command of the batch: of scripts that are loaded, and of `ASKING`.
@@ -146,14 +150,14 @@ impl Nodes {
         };
         let answer = Arc::new(Answer::new(waker.cloned()));
         let submitted = node.submit(Job { bytes, replies: 1, writes, answer: answer.clone() });
-        submitted.inspect_err(|_| self.shared.mark_stale())?;
-        Ok(Sent { node, answer })
+        let generation = submitted.inspect_err(|_| self.shared.mark_stale())?;
+        Ok(Sent { node, generation, answer })
     }
 
     /// Waits for the reply to a command that writes until `deadline`. `None` where the node has not carried it out, because
     /// it belongs to another or misses its script.
     pub(super) fn finish(&self, sent: &Sent, deadline: Instant) -> Option<Result<Value, StoreError>> {
-        match sent.node.wait(&sent.answer, true, deadline) {
+        match sent.node.wait(&sent.answer, true, sent.generation, deadline) {
             Ok(mut replies) => self.read(replies.pop()?, 0, &sent.node).ok(),
             Err(error) => Some(Err(error)),
         }
@@ -173,8 +177,8 @@ impl Nodes {
             }
             let sent = self.send(commands, pending, loads_scripts, &mut replies);
             pending = Vec::new();
-            for SentBatch { node, places, skipped, answer } in sent {
-                match node.wait(&answer, writes, deadline) {
+            for SentBatch { node, generation, places, skipped, answer } in sent {
+                match node.wait(&answer, writes, generation, deadline) {
                     Ok(answers) => {
                         let answers = answers.into_iter().enumerate().filter(|(at, _)| !skipped.contains(at));
                         for (place, (_, reply)) in places.into_iter().zip(answers) {
@@ -234,7 +238,7 @@ impl Nodes {
             }
             let (places, answer) = (pending.iter().map(|pending| pending.place).collect(), Arc::new(Answer::new(None)));
             match node.submit(Job { bytes, replies: count, writes, answer: answer.clone() }) {
-                Ok(()) => sent.push(SentBatch { node, places, skipped, answer }),
+                Ok(generation) => sent.push(SentBatch { node, generation, places, skipped, answer }),
                 Err(error) => {
                     pending.iter().for_each(|pending| replies[pending.place] = Err(error.clone()));
                     self.shared.mark_stale();

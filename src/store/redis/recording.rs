@@ -45,15 +45,15 @@ impl Recording {
         now >= self.until || self.has_outcome() == Some(true)
     }
 
-    /// Whether nothing comes of it until [`Recording::finish`] goes on.
+    /// Whether a thread that may wait has to call [`Recording::finish`]: there is more to do.
     pub(in crate::store) fn must_go_on(&self) -> bool {
         self.has_outcome() == Some(false)
     }
 
-    /// Whether the script has recorded the sample, once it has replied.
+    /// Whether sending the script was enough: it has recorded the sample, or has failed. `None` where it has not replied yet.
     fn has_outcome(&self) -> Option<bool> {
         let is_outcome = |reply: &_| matches!(read_recorded(reply), Some(ScriptReply::Recorded(_)));
-        self.sent.as_ref().map_or(Some(false), |sent| sent.answered(is_outcome))
+        self.sent.as_ref().map_or(Some(false), |sent| sent.has_result(is_outcome))
     }
 
     /// Waits until the sample is recorded.
