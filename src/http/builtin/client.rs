@@ -149,9 +149,9 @@ impl Client {
         log::debug!("A connection ended: {error}");
     }
 
-    /// Whether its sample is stored, or given up.
-    pub(super) fn is_stored(&self, now: Now) -> bool {
-        self.connection.is_stored(now.instant)
+    /// Whether it can go on: [`Connection::can_go_on`].
+    pub(super) fn can_go_on(&self, now: Now) -> bool {
+        self.connection.can_go_on(now.instant)
     }
 
     /// Whether its last request was for something to read.

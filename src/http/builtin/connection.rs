@@ -77,7 +77,7 @@ pub(super) enum Pause {
     Input,
     /// It waits for its client to take what it was answered.
     Output,
-    /// It waits for a sample to be stored: [`Connection::is_stored`].
+    /// It waits for a sample to be stored: [`Connection::can_go_on`].
     Sample,
     /// It has a whole request whose answer may wait. Another thread is to go on with it.
     Store,
@@ -233,7 +233,7 @@ impl Connection {
     }
 
     /// Whether it can go on: it waits for no sample, or the sample is stored, given up, or left to a thread that may wait.
-    pub(super) fn is_stored(&self, now: Instant) -> bool {
+    pub(super) fn can_go_on(&self, now: Instant) -> bool {
         self.submission().is_none_or(|submission| submission.is_over(now) || submission.must_go_on())
     }
 

@@ -183,15 +183,15 @@ impl Worker {
         }
     }
 
-    /// Whether the client of a slot waits for no sample, or not any more.
-    fn is_stored(&self, slot: usize, now: Now) -> bool {
-        self.slots[slot].client.as_ref().is_none_or(|client| client.is_stored(now))
+    /// Whether the client of a slot can go on, or is not there.
+    fn can_go_on(&self, slot: usize, now: Now) -> bool {
+        self.slots[slot].client.as_ref().is_none_or(|client| client.can_go_on(now))
     }
 
-    /// Gives clients whose samples have been stored their turns.
+    /// Gives each client a turn whose sample is not waited for any more.
     fn stored(&mut self, now: Now) {
         let storing = mem::take(&mut self.storing);
-        let (stored, storing): (Vec<_>, _) = storing.into_iter().partition(|slot| self.is_stored(*slot, now));
+        let (stored, storing): (Vec<_>, _) = storing.into_iter().partition(|slot| self.can_go_on(*slot, now));
         self.storing = storing;
         for slot in stored {
             self.slots[slot].is_storing = false;
@@ -213,7 +213,7 @@ impl Worker {
     /// Has a client go on, unless it waits for another thread or for its sample.
     fn turn(&mut self, slot: usize, now: Now) {
         if let Slot { client: Some(client), .. } = &mut self.slots[slot]
-            && client.is_stored(now)
+            && client.can_go_on(now)
         {
             let pause = client.proceed(&self.shared, &mut self.buffers, now, Some(&self.waker));
             self.give(slot, pause);
@@ -262,7 +262,7 @@ impl Worker {
             let Slot { client: Some(client), is_queued, .. } = &mut self.slots[slot] else { continue };
             let pause = if closes_idle && client.is_idle() && !*is_queued {
                 Pause::End
-            } else if client.deadline() <= now.instant && client.is_stored(now) {
+            } else if client.deadline() <= now.instant && client.can_go_on(now) {
                 client.expire(&self.shared, &mut self.buffers, now, &self.waker)
             } else {
                 continue;
@@ -382,7 +382,7 @@ mod tests {
         let _stalled = fixture.worker.shared.api.ingest().store().stall();
         let _socket = connect_stalled(&mut fixture);
         let now = fixture.now;
-        fixture.turns_until(0, |client| !client.is_stored(now));
+        fixture.turns_until(0, |client| !client.can_go_on(now));
         assert_eq!(fixture.worker.storing, [0]);
     }
 

@@ -158,7 +158,8 @@ end
 if not heard and setting ~= '' then
   call('HSET', host_key, 'keep', setting)
 end
--- Only now a new host that the index lacks has its key.
+-- Not before: a key that is not there takes no time to live, and that of a new host which the index could not take is
+-- written just above.
 if kept_sec then
   keep(labels_key, kept_sec)
   keep(host_key, kept_sec + FORGET_SEC)

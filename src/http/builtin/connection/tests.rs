@@ -152,7 +152,7 @@ fn what_follows_a_sample_comes_when_that_is_stored_or_given_up() {
         fixture.connection.input().extend_from_slice(&requests.concat());
         for _ in 0..2 {
             assert_eq!(fixture.with(false, Connection::advance), Pause::Sample);
-            assert!(!fixture.connection.is_stored(fixture.now.instant));
+            assert!(!fixture.connection.can_go_on(fixture.now.instant));
             assert!(!fixture.connection.wants_input() && !fixture.connection.has_output());
         }
         if is_given_up {
@@ -160,7 +160,7 @@ fn what_follows_a_sample_comes_when_that_is_stored_or_given_up() {
         } else {
             drop(stalled);
         }
-        while !fixture.connection.is_stored(fixture.now.instant) {
+        while !fixture.connection.can_go_on(fixture.now.instant) {
             std::thread::yield_now();
         }
         assert_eq!(fixture.with(false, Connection::advance), Pause::Input);
