@@ -16,8 +16,9 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, sets
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// Longest wait for anything that is bound to happen: far above what it takes, so that a slow machine does not fail.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait for anything that is bound to happen: far above what it takes, so that a slow machine does not fail. What a
+/// receiver's sweep does takes 30 seconds or a little more.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
