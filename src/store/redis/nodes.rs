@@ -76,10 +76,10 @@ struct Pending {
     is_asking: bool,
 }
 
-/// A command that was handed to a node.
+/// Commands that were handed to a node.
 pub(super) struct Sent {
     node: Arc<Node>,
-    /// The generation in which the node was given it.
+    /// The generation in which the node was given them.
     generation: u64,
     answer: Arc<Answer>,
 }
@@ -93,14 +93,11 @@ impl Sent {
 
 /// Commands of a batch that were handed to one node.
 struct SentBatch {
-    node: Arc<Node>,
-    /// The generation in which the node was given them.
-    generation: u64,
+    sent: Sent,
     /// The places of the commands in the batch.
     places: Vec<usize>,
     /// Places of replies that belong to no command of the batch: of scripts that are loaded, and of `ASKING`.
     skipped: Vec<usize>,
-    answer: Arc<Answer>,
 }
 
 impl Nodes {
@@ -148,8 +145,19 @@ impl Nodes {
             let map = self.shared.map.read().unwrap_or_else(PoisonError::into_inner);
             map.owner(slot).cloned().ok_or_else(|| self.shared.incomplete())?
         };
+        self.submit(node, bytes, 1, writes, waker)
+    }
+
+    fn submit(
+        &self,
+        node: Arc<Node>,
+        bytes: Vec<u8>,
+        replies: usize,
+        writes: bool,
+        waker: Option<&Waker>,
+    ) -> Result<Sent, StoreError> {
         let answer = Arc::new(Answer::new(waker.cloned()));
-        let submitted = node.submit(Job { bytes, replies: 1, writes, answer: answer.clone() });
+        let submitted = node.submit(Job { bytes, replies, writes, answer: answer.clone() });
         let generation = submitted.inspect_err(|_| self.shared.mark_stale())?;
         Ok(Sent { node, generation, answer })
     }
@@ -177,7 +185,7 @@ impl Nodes {
             }
             let sent = self.send(commands, pending, loads_scripts, &mut replies);
             pending = Vec::new();
-            for SentBatch { node, generation, places, skipped, answer } in sent {
+            for SentBatch { sent: Sent { node, generation, answer }, places, skipped } in sent {
                 match node.wait(&answer, writes, generation, deadline) {
                     Ok(answers) => {
                         let answers = answers.into_iter().enumerate().filter(|(at, _)| !skipped.contains(at));
@@ -236,13 +244,10 @@ impl Nodes {
                 writes |= commands[*place].writes;
                 count += 1;
             }
-            let (places, answer) = (pending.iter().map(|pending| pending.place).collect(), Arc::new(Answer::new(None)));
-            match node.submit(Job { bytes, replies: count, writes, answer: answer.clone() }) {
-                Ok(generation) => sent.push(SentBatch { node, generation, places, skipped, answer }),
-                Err(error) => {
-                    pending.iter().for_each(|pending| replies[pending.place] = Err(error.clone()));
-                    self.shared.mark_stale();
-                }
+            let places: Vec<usize> = pending.iter().map(|pending| pending.place).collect();
+            match self.submit(node, bytes, count, writes, None) {
+                Ok(handed) => sent.push(SentBatch { sent: handed, places, skipped }),
+                Err(error) => places.into_iter().for_each(|place| replies[place] = Err(error.clone())),
             }
         }
         sent
